@@ -1,0 +1,44 @@
+# Two commands for a newcomer, on a fresh machine as they are:  make demo,  make test
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+INPUTS := pyproject.toml constraints.txt requirements-nodeps.txt
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format clean
+
+help:  ## what there is
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 16
+
+demo: $(VENV)/.demo  ## train three contestants on two digits, about half a minute (ARGS="--seeds 3" for the spread)
+	$(BIN)/groupwise demo $(ARGS)
+
+test: $(VENV)/.dev  ## run the tests (ARGS="tests/plan -x" for some of them)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: $(VENV)/.dev  ## ruff and mypy, as the continuous integration runs them
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev  ## mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove the virtual environment and every cache
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(INPUTS) | $(BIN)/python
+	$(PIP) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: $(INPUTS) | $(BIN)/python
+	$(PIP) --editable '.[dev]'
+	$(PIP) --no-deps --requirement requirements-nodeps.txt
+	@touch $@ $(VENV)/.demo

@@ -1,0 +1,138 @@
+"""The comparison: one plan and two honest baselines on the same scans, seed by seed, and what it means.
+
+For every seed the three share the split of the scans, the pairs, the order of the batches and the initial weights; only
+the optimizer, the scheduler and the task weights differ.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from groupwise.demos.contestants import Contestant, load_plan, naive, planned, tuned
+from groupwise.demos.model import TwoDigitNet
+from groupwise.demos.progress import Line, Live
+from groupwise.demos.train import Score, evaluate, losses, train
+from groupwise.demos.two_digits import Pairs, Scans, load_scans, split
+from groupwise.demos.verdict import words
+from groupwise.errors import GroupwiseError
+from groupwise.optim import resolve
+
+BATCH = 64
+"""Pairs a batch."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One contestant under one seed: its score on unseen scans and the seconds that the training took."""
+
+    score: Score
+    seconds: float
+
+    @property
+    def digits(self) -> float:
+        """Per cent of digits right, left and right together."""
+        return 50 * (self.score.left + self.score.right)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every run by contestant, seed by seed, and how loud the sum's loss was at the start (see `loudness`)."""
+
+    runs: Mapping[str, Sequence[Run]]
+    loudness: float
+
+
+def demo(seeds: int = 1, steps: int = 400, console: Console | None = None) -> Comparison:
+    """Train the plan and the two baselines, show it all on `console`, and return the numbers.
+
+    Raises `GroupwiseError` when scikit-learn, which brings the scans, is not installed.
+    """
+    if seeds < 1 or steps < 1:
+        raise GroupwiseError(f"the demo needs at least one seed and one step, not {seeds} and {steps}")
+    console = console or Console()
+    plan, scans = load_plan(), load_scans()
+    console.print("Two scanned digits side by side: which is left, which is right, and their sum?\n")
+    console.print(Text(str(resolve(TwoDigitNet(), plan)), no_wrap=True, overflow="ignore"), soft_wrap=True)
+    console.print()
+    contestants = [planned(plan), naive(), tuned()]
+    with Live(console) as live:
+        runs = {contestant.name: _runs(contestant, scans, seeds, steps, live) for contestant in contestants}
+    comparison = Comparison(runs, loudness(scans))
+    _show(comparison, console)
+    return comparison
+
+
+def run(contestant: Contestant, scans: Scans, seed: int, steps: int, line: Line) -> Run:
+    """Train one contestant under one seed, and judge it on pairs of unseen scans."""
+    generator = torch.Generator().manual_seed(seed)
+    data = split(scans, generator)
+    model = fresh_model(seed)
+    optimizer, scheduler = contestant.build(model, steps)
+    start = time.perf_counter()
+    train(model, optimizer, scheduler, data.train.batches(BATCH, steps, generator), contestant.weights, line)
+    return Run(evaluate(model, data.test), time.perf_counter() - start)
+
+
+def fresh_model(seed: int) -> TwoDigitNet:
+    """The network with the initial weights of `seed`; torch's global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return TwoDigitNet()
+
+
+def loudness(scans: Scans) -> float:
+    """How many times the gradient of the sum's loss outweighs a digit's on the convolutions, before the first step."""
+    generator = torch.Generator().manual_seed(0)
+    batch = next(split(scans, generator).train.batches(BATCH, 1, generator))
+    norms = _gradient_norms(fresh_model(0), batch)
+    return norms["sum"] / fmean([norms["left"], norms["right"]])
+
+
+def _gradient_norms(model: TwoDigitNet, batch: Pairs) -> dict[str, float]:
+    weights = list(model.convolutions.parameters())
+    by_task = losses(model(batch.images), batch.targets)
+    gradients = {task: torch.autograd.grad(loss, weights, retain_graph=True) for task, loss in by_task.items()}
+    return {task: torch.nn.utils.get_total_norm(parts).item() for task, parts in gradients.items()}
+
+
+def _runs(contestant: Contestant, scans: Scans, seeds: int, steps: int, live: Live) -> list[Run]:
+    names = [f"{contestant.name}" + (f" ({seed + 1})" if seeds > 1 else "") for seed in range(seeds)]
+    return [run(contestant, scans, seed, steps, live.line(name, steps)) for seed, name in enumerate(names)]
+
+
+def _show(comparison: Comparison, console: Console) -> None:
+    seeds = len(next(iter(comparison.runs.values())))
+    title = "On pairs of unseen scans" + (f", mean ± sd of {seeds} seeds" if seeds > 1 else "")
+    table = Table("", title=title, title_justify="left")
+    for heading in ("left %", "right %", "sum off by", "seconds"):
+        table.add_column(heading, justify="right")
+    for name, runs in comparison.runs.items():
+        table.add_row(name, *_cells(runs))
+    console.print()
+    console.print(table)
+    plan, usual, careful = ([run.digits for run in runs] for runs in comparison.runs.values())
+    for sentence in words(plan, usual, careful, comparison.loudness):
+        console.print(f"• {escape(sentence)}")
+
+
+def _cells(runs: Sequence[Run]) -> list[str]:
+    return [
+        _spread([100 * run.score.left for run in runs], 1),
+        _spread([100 * run.score.right for run in runs], 1),
+        _spread([run.score.sum_error for run in runs], 2),
+        _spread([run.seconds for run in runs], 1),
+    ]
+
+
+def _spread(values: Sequence[float], places: int) -> str:
+    spread = f" ± {stdev(values):.{places}f}" if len(values) > 1 else ""
+    return f"{fmean(values):.{places}f}{spread}"

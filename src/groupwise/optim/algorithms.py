@@ -1,0 +1,103 @@
+"""The algorithms of torch, and of anyone who follows its constructor convention, as the cascade needs them.
+
+`TorchAlgorithms` looks a name up once: the class behind it, what its constructor takes and with which defaults. A bare
+name is one of `torch.optim`; `"package.module:Class"` is imported, which for plan files `Plan.load(allow=…)` has
+permitted before.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterator, Mapping
+
+import torch
+
+from groupwise.errors import OptimizerError, unknown
+from groupwise.plan import REQUIRED, Algorithm, Plan
+
+_NOT_HYPERPARAMETERS = ("self", "params")
+
+
+class TorchAlgorithms(Mapping[str, Algorithm]):
+    """Algorithms by name, looked up on first use. Classes given in the plan's rules are used as they are."""
+
+    def __init__(self, plan: Plan) -> None:
+        given = {rule.optimizer: rule.algorithm_class for rule in plan.rules if rule.algorithm_class is not None}
+        self._given: dict[str, type] = {str(name): cls for name, cls in given.items()}
+        self._known: dict[str, Algorithm] = {}
+
+    def __getitem__(self, name: str) -> Algorithm:
+        if name not in self._known:
+            self._known[name] = Algorithm(name, hyperparameters_of(self.class_of(name)))
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def class_of(self, name: str) -> type[torch.optim.Optimizer]:
+        """The class called `name`. Raises `OptimizerError` if there is none or if it cannot be an engine."""
+        cls = self._given[name] if name in self._given else _find(name)
+        refusal = _refusal(cls)
+        if refusal:
+            raise OptimizerError(f"optimizer {name!r} cannot be used in a plan: {refusal}")
+        self._given[name] = cls
+        return cls
+
+
+def hyperparameters_of(cls: type) -> dict[str, object]:
+    """What the constructor of an optimizer class takes besides parameters, with defaults (`REQUIRED` where none).
+
+    A constructor with `**kwargs` passes them on: the arguments of the next class in line count too.
+    """
+    found: dict[str, object] = {}
+    for owner in cls.__mro__:
+        if "__init__" not in owner.__dict__ or owner in (object, torch.optim.Optimizer):
+            continue
+        arguments = inspect.signature(owner.__dict__["__init__"]).parameters
+        for name, argument in arguments.items():
+            if name in _NOT_HYPERPARAMETERS or argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD):
+                continue
+            default = REQUIRED if argument.default is argument.empty else argument.default
+            found.setdefault(name, default)
+        if not any(argument.kind is argument.VAR_KEYWORD for argument in arguments.values()):
+            break
+    return found
+
+
+def _find(name: str) -> type:
+    module, _, attribute = name.rpartition(":")
+    if not module:
+        cls = getattr(torch.optim, name, None)
+        if not isinstance(cls, type):
+            elsewhere = '; any other is "package.module:Class"'
+            raise OptimizerError(unknown("optimizer of torch.optim", name, _torch_names()) + elsewhere)
+        return cls
+    try:
+        cls = getattr(importlib.import_module(module), attribute, None)
+    except ImportError as error:
+        raise OptimizerError(f"optimizer {name!r}: cannot import {module!r} ({error})") from error
+    if not isinstance(cls, type):
+        raise OptimizerError(f"optimizer {name!r}: {module!r} has no class {attribute!r}")
+    return cls
+
+
+def _torch_names() -> list[str]:
+    classes = ((name, getattr(torch.optim, name)) for name in dir(torch.optim))
+    return [name for name, cls in classes if isinstance(cls, type) and not _refusal(cls)]
+
+
+def _refusal(cls: type) -> str:
+    """Why a class cannot be an engine; empty if it can."""
+    if not issubclass(cls, torch.optim.Optimizer) or cls is torch.optim.Optimizer:
+        return f"{cls.__name__} is not a subclass of torch.optim.Optimizer"
+    closure = inspect.signature(cls.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        return (
+            f"{cls.__name__} evaluates the loss itself and treats all parameters as one vector, so it cannot share a "
+            "step with other algorithms; use it on its own, through plain torch"
+        )
+    return ""

@@ -1,0 +1,174 @@
+"""Clipping as part of the plan.
+
+With g_i the gradients of a scope, n_i = |g_i| and N = sqrt(sum n_i^2), clipping to c multiplies each by
+f = min(1, c / (N + 1e-6)), as `torch.nn.utils.clip_grad_norm_` does. The plan's own clip comes last and sees f * n_i,
+which needs no second look at the gradients: each is read once for its norm and written once. Nothing waits for the
+device; what was found stays there, at `optimizer.measured`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+
+from groupwise.errors import GroupwiseWarning, listed
+from groupwise.optim.entries import clip_unitwise, clip_values
+from groupwise.optim.gradients import multiply, norms_of, values_of
+from groupwise.plan import Clip, ClipScope, Resolution
+
+WHOLE = "plan"
+"""The name, in `measured`, of the scope over everything."""
+
+
+class Measured(NamedTuple):
+    """What a scope's clipping found (0-dim tensors on the device).
+
+    `norm` is the joint 2-norm before clipping (for value clipping the largest entry, for adaptive clipping the largest
+    ratio of gradient to weight); `factor` is what the gradients, or the largest of them, were multiplied by.
+    """
+
+    norm: torch.Tensor
+    factor: torch.Tensor
+
+
+@dataclass
+class _Cell:
+    """Gradients that share every joint norm: one rule's scope (or none) and one of the plan's own."""
+
+    scope: ClipScope | None
+    scope_key: str
+    whole_key: str
+    params: list[torch.Tensor] = field(default_factory=list)
+    norm: torch.Tensor | None = None
+    factor: torch.Tensor | None = None
+
+
+class Clipper:
+    """Clips the gradients of a step, by the scopes of one resolution."""
+
+    def __init__(self, resolution: Resolution) -> None:
+        self._whole = resolution.plan.clip
+        self._several = len({group.network for group in resolution.groups}) > 1
+        self._scopes = {g.name: g.clip for g in resolution.groups if g.clip is not None and g.algorithm is not None}
+        self._members: dict[tuple[int, str], set[str]] = {}
+        for group in resolution.groups:
+            if group.name in self._scopes:
+                self._members.setdefault((self._scopes[group.name].rule, group.network), set()).add(group.name)
+        labels = Counter(scope.label for scope in set(self._scopes.values()))
+        self._ambiguous = {label for label, count in labels.items() if count > 1} | {WHOLE}
+        self._warned = False
+
+    def clip(self, groups: Sequence[dict[str, Any]]) -> dict[str, Measured]:
+        """Clip in place the gradients of the groups of a step that are awake; return what was found, by scope."""
+        if not self._scopes and self._whole is None:
+            return {}
+        self._warn_if_cut(groups)
+        awake = [group for group in groups if not group.get("frozen", False)]
+        cells = self._cells(awake)
+        scoped = {cell.scope_key: cell.scope.clip for cell in cells if cell.scope is not None}
+        measured = {
+            key: _clip_entries(clip, [p for cell in cells if cell.scope_key == key for p in cell.params])
+            for key, clip in scoped.items()
+            if clip.kind != "norm"
+        }
+        _measure([cell for cell in cells if self._wants_norm(cell)])
+        for key, clip in scoped.items():
+            if clip.kind == "norm":
+                measured[key] = _bound([cell for cell in cells if cell.scope_key == key], clip.bound)
+        return measured | self._clip_whole(cells)
+
+    def _clip_whole(self, cells: Sequence[_Cell]) -> dict[str, Measured]:
+        """The plan's own clip, after the rules'; writes the gradients."""
+        whole, measured = self._whole, {}
+        keys = dict.fromkeys(cell.whole_key for cell in cells) if whole is not None else {}
+        if whole is not None and whole.kind == "norm":
+            measured = {key: _bound([cell for cell in cells if cell.whole_key == key], whole.bound) for key in keys}
+        for cell in cells:
+            if cell.factor is not None:
+                multiply([values_of(p) for p in cell.params], cell.factor)
+        if whole is not None and whole.kind != "norm" and cells:
+            measured = {WHOLE: _clip_entries(whole, [p for cell in cells for p in cell.params])}
+        return measured
+
+    def _cells(self, groups: Sequence[dict[str, Any]]) -> list[_Cell]:
+        cells: dict[tuple[str, str], _Cell] = {}
+        for group in groups:
+            scope = self._scopes.get(str(group.get("name")))
+            network = str(group.get("network", "")) if self._several else ""
+            names = group.get("param_names") or [""] * len(group["params"])
+            for p, name in zip(group["params"], names, strict=True):
+                if p.grad is not None and p.grad.numel() > 0:
+                    keys = self._scope_key(scope, network, name), _joined(WHOLE, _subset(self._whole, network, name))
+                    cells.setdefault(keys, _Cell(scope, *keys)).params.append(p)
+        return list(cells.values())
+
+    def _scope_key(self, scope: ClipScope | None, network: str, name: str) -> str:
+        if scope is None:
+            return ""
+        label = f"{scope.label}#{scope.rule + 1}" if scope.label in self._ambiguous else scope.label
+        return _joined(label, _subset(scope.clip, network, name))
+
+    def _wants_norm(self, cell: _Cell) -> bool:
+        whole = self._whole is not None and self._whole.kind == "norm"
+        return whole or (cell.scope is not None and cell.scope.clip.kind == "norm")
+
+    def _warn_if_cut(self, groups: Sequence[dict[str, Any]]) -> None:
+        """A scope some of whose groups are missing from this step has another norm than the plan means."""
+        present = {str(group.get("name")) for group in groups}
+        for (rule, _), members in self._members.items():
+            if not self._warned and members & present and not members <= present:
+                self._warned = True
+                label = next(scope.label for scope in self._scopes.values() if scope.rule == rule)
+                warnings.warn(
+                    f"this step updates only {listed(sorted(members & present))} of the clip scope {label!r} "
+                    f"({listed(sorted(members))}): its norm is that of the part that is stepped",
+                    GroupwiseWarning,
+                    stacklevel=4,
+                )
+
+
+def _subset(clip: Clip | None, network: str, name: str) -> str:
+    """Which of the sets that have a norm of their own, under `clip.per`, a parameter belongs to."""
+    if clip is not None and clip.per == "parameter":
+        return name
+    if clip is not None and clip.per == "module":
+        return name.rpartition(".")[0] or name
+    return network
+
+
+def _joined(label: str, subset: str) -> str:
+    return f"{label}/{subset}" if subset else label
+
+
+def _measure(cells: Sequence[_Cell]) -> None:
+    """The norm of each cell: one pass over all gradients together."""
+    tensors = [values_of(p) for cell in cells for p in cell.params]
+    if not tensors:
+        return
+    norms = torch.split(norms_of(tensors), [len(cell.params) for cell in cells])
+    for cell, own in zip(cells, norms, strict=True):
+        cell.norm = torch.linalg.vector_norm(own)
+
+
+def _bound(cells: Sequence[_Cell], bound: float) -> Measured:
+    """Bring the joint norm of the cells, as their factors leave them, down to `bound`."""
+    norms = [cell.norm if cell.factor is None else cell.norm * cell.factor for cell in cells if cell.norm is not None]
+    joint = torch.linalg.vector_norm(torch.stack(norms))
+    factor = torch.clamp(bound / (joint + 1e-6), max=1.0)
+    for cell in cells:
+        cell.factor = factor if cell.factor is None else cell.factor * factor
+    return Measured(joint, factor)
+
+
+def _clip_entries(clip: Clip, params: Sequence[torch.Tensor]) -> Measured:
+    """Value and adaptive clipping: every entry, or every unit, on its own."""
+    if clip.kind == "value":
+        largest = clip_values([values_of(p) for p in params], clip.bound)
+        return Measured(largest, torch.clamp(clip.bound / largest, max=1.0))
+    largest = clip_unitwise(params, clip.bound, clip.eps)
+    return Measured(largest, torch.clamp(clip.bound / largest, max=1.0))

@@ -1,0 +1,93 @@
+"""The engines of a plan, and one step of them all.
+
+Groups are gathered by algorithm as they stand now, so edited, replaced or added groups are obeyed. Arguments that a
+class keeps on itself instead of in its groups set engines apart, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+import torch
+
+from groupwise.errors import OptimizerError, unknown
+from groupwise.optim import kernels
+from groupwise.optim.algorithms import TorchAlgorithms
+from groupwise.optim.engine import Groups, build, lend, unhooked_step
+from groupwise.optim.trial import Trial
+from groupwise.plan import Resolution
+
+State = MutableMapping[torch.Tensor, Any]
+
+
+class Engines:
+    """Lazily built engines, one for each algorithm (and each set of values that its class keeps on itself)."""
+
+    def __init__(self, algorithms: TorchAlgorithms, trials: Mapping[str, Trial], resolution: Resolution) -> None:
+        self._algorithms = algorithms
+        self._engines: dict[object, torch.optim.Optimizer] = {}
+        self._habits: dict[str, Trial] = {}
+        self._unheld: dict[str, set[str]] = {}
+        for group in resolution.groups:
+            if group.algorithm is not None:
+                self._habits[group.algorithm] = trials[group.name]
+                self._unheld.setdefault(group.algorithm, {"differentiable"}).update(trials[group.name].unheld)
+
+    def step(self, groups: Groups, state: State, route: str) -> None:
+        """One update of `groups` (frozen ones already left out); those that name no algorithm take `route`."""
+        for (algorithm, own), members in self._buckets(groups, route).items():
+            cls, habits = self._algorithms.class_of(algorithm), self._habits[algorithm]
+            if habits.eager:
+                _make_state(cls, self._algorithms[algorithm].defaults, members, state)
+            if not habits.takes_dense:
+                _thin_out_zeros(members)
+            engine = self._engine(algorithm, own, members[0])
+            for call in kernels.calls_of(cls, members, state):
+                lend(engine, call, state, unhooked_step)
+
+    def switch(self, mode: str, groups: Groups, state: State) -> None:
+        """Call `train` or `eval` of every engine that has it, on the live groups and state."""
+        for (algorithm, own), members in self._buckets(groups, next(iter(self._habits))).items():
+            engine = self._engine(algorithm, own, members[0])
+            if callable(getattr(engine, mode, None)):
+                lend(engine, members, state, lambda borrowed: getattr(borrowed, mode)())
+
+    def _buckets(self, groups: Groups, route: str) -> dict[tuple[str, object], Groups]:
+        buckets: dict[tuple[str, object], Groups] = {}
+        for group in groups:
+            algorithm = group.get("algorithm", route)
+            if algorithm not in self._habits:
+                raise OptimizerError(f"group {group.get('name')!r}: {unknown('algorithm', algorithm, self._habits)}")
+            own = tuple((name, group.get(name)) for name in sorted(self._unheld[algorithm]))
+            buckets.setdefault((algorithm, own), []).append(group)
+        return buckets
+
+    def _engine(self, algorithm: str, own: object, group: Mapping[str, Any]) -> torch.optim.Optimizer:
+        if (algorithm, own) not in self._engines:
+            cls, arguments = self._algorithms.class_of(algorithm), self._algorithms[algorithm].defaults
+            self._engines[algorithm, own] = build(cls, group, arguments)
+        return self._engines[algorithm, own]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_engines": {}}
+
+
+def _make_state(
+    cls: type[torch.optim.Optimizer], arguments: Mapping[str, object], groups: Groups, state: State
+) -> None:
+    """For a class whose constructor makes the state: have it made for the parameters that have none yet."""
+    for group in groups:
+        bare = [p for p in group["params"] if p.grad is not None and not state.get(p)]
+        if bare:
+            values = {name: group[name] for name in arguments if name in group}
+            state.update(cls(bare, **values).state)
+
+
+def _thin_out_zeros(groups: Groups) -> None:
+    """Let a sparse-only algorithm pass over dense zeros at lr 0: what DCP hands out to have the state made."""
+    for group in groups:
+        if isinstance(group["lr"], float | int) and group["lr"] == 0:
+            for p in group["params"]:
+                if p.grad is not None and p.grad.layout == torch.strided and not p.grad.any():
+                    p.grad = torch.zeros_like(p).to_sparse(1)

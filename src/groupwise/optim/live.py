@@ -1,0 +1,47 @@
+"""Live group dicts: what `optimizer.param_groups` holds.
+
+Plain data only, so that a `weights_only` load takes it: the parameters and their names by position, the group's name,
+its algorithm as a string, its network, whether it is frozen now, every hyperparameter that the class keeps in a group,
+and `declared`, what the plan said, as text: a checkpoint carries it along, so that a later load can tell an edited plan
+from an unchanged one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from groupwise.optim.trial import Trial
+from groupwise.plan import Group, Setting, Several, Single
+
+OURS: Final = ("params", "param_names", "name", "algorithm", "network", "frozen", "declared")
+"""The keys of a live group that are no hyperparameters."""
+
+_LONG = 1_000_000_000  # lengths are not known before a scheduler is attached; any moment but "at once" lies ahead
+
+
+def live_group(group: Group, trial: Trial) -> dict[str, Any]:
+    """The dict of a group that the plan made, its hyperparameters at their peak."""
+    return {
+        "params": [info.parameter for info in group.parameters],
+        "param_names": [info.name for info in group.parameters],
+        "name": group.name,
+        "algorithm": group.algorithm,
+        "network": group.network,
+        "frozen": group.timeline is not None and not group.trainable_at(0, _LONG, _LONG),
+        "declared": {name: _spelled(setting) for name, setting in group.settings.items()},
+        **trial.hyperparameters,
+    }
+
+
+def hyperparameters(group: Mapping[str, Any]) -> dict[str, Any]:
+    """The hyperparameters of a live group, with whatever else an engine or a scheduler keeps there."""
+    return {name: value for name, value in group.items() if name not in OURS}
+
+
+def _spelled(setting: Setting) -> str:
+    """A setting as text that is equal only for equal settings: the table's form would round."""
+    if isinstance(setting, Several):
+        return ", ".join(map(_spelled, setting.elements))
+    terms = [setting.base, *(factor.by for factor in setting.factors)] if isinstance(setting, Single) else [setting]
+    return " × ".join(map(repr, terms))

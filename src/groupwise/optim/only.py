@@ -1,0 +1,70 @@
+"""One network of several: the view that alternating training steps.
+
+A view owns nothing. Its step is the owner's step with `param_groups` cut to its networks for that time, so hooks,
+clipping and the scheduler's bookkeeping see one optimizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from groupwise.optim.grouped_optimizer import GroupedOptimizer
+
+
+class NetworkView:
+    """The groups of some networks of a `GroupedOptimizer`. `with view:` switches off the gradients of all others."""
+
+    def __init__(self, owner: GroupedOptimizer, networks: tuple[str, ...]) -> None:
+        self.owner = owner
+        self.networks = networks
+        self._switched_off: list[list[torch.Tensor]] = []
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The owner's live groups of these networks."""
+        return [group for group in self.owner.param_groups if group.get("network") in self.networks]
+
+    @property
+    def state(self) -> Any:
+        """The owner's state."""
+        return self.owner.state
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """The owner's step, on these networks alone."""
+        everything = self.owner.param_groups
+        self.owner.param_groups = self.param_groups
+        try:
+            return self.owner.step(closure)
+        finally:
+            self.owner.param_groups = everything
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients of these networks alone."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if set_to_none:
+                    p.grad = None
+                elif p.grad is not None:
+                    p.grad.detach_().zero_()
+
+    def __enter__(self) -> NetworkView:
+        others = [group for group in self.owner.param_groups if group.get("network") not in self.networks]
+        switched_off = [p for group in others for p in group["params"] if p.requires_grad]
+        for p in switched_off:
+            p.requires_grad_(False)
+        self._switched_off.append(switched_off)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for p in self._switched_off.pop():
+            p.requires_grad_(True)
+
+    def __repr__(self) -> str:
+        return f"only({', '.join(map(repr, self.networks))}) of {type(self.owner).__name__}"

@@ -1,0 +1,132 @@
+"""What a scheduler writes, prepared once.
+
+Groups share schedules: five hundred groups under layer decay are one cosine and five hundred factors. So each distinct
+schedule is evaluated once per tick, and a group's value is `values[i] * factor`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from groupwise.errors import within
+from groupwise.plan import Group, Resolution, Setting, Several, Single
+from groupwise.schedules import PlateauState, Schedule, plateaus, reduced
+
+
+@dataclass(frozen=True)
+class Term:
+    """One scheduled number: `base` (or the first schedule) times the schedules at `indices`, times `factor`."""
+
+    base: Any
+    indices: tuple[int, ...]
+    factor: float | None
+
+    def value(self, values: Sequence[float]) -> Any:
+        """The number, given every schedule's value now; the products associate as in `Setting.at`."""
+        constant = [] if self.base is None else [self.base]
+        value, *rest = constant + [values[i] for i in self.indices]
+        for factor in [*rest, self.factor] if self.factor is not None else rest:
+            value *= factor
+        return value
+
+
+@dataclass(frozen=True)
+class Terms:
+    """A tuple of numbers, any of them scheduled."""
+
+    elements: tuple[Term, ...]
+
+    def value(self, values: Sequence[float]) -> Any:
+        """The tuple, given every schedule's value now."""
+        return tuple(term.value(values) for term in self.elements)
+
+
+Line: TypeAlias = tuple[str, int, float, Term | Terms | None]
+"""(key, schedule, factor, None) for the common case of one schedule; else (key, 0, 1.0, what computes it)."""
+
+
+class Program:
+    """Every scheduled hyperparameter and named value of a resolution, and the lengths that it is run with."""
+
+    def __init__(self, resolution: Resolution, total_steps: int | None, steps_per_epoch: int | None) -> None:
+        self.resolution = resolution
+        self.lengths = (total_steps, steps_per_epoch)
+        self._indices: dict[Schedule, int] = {}
+        self._check_lengths()
+        self.lines = {g.name: self._lines(g) for g in resolution.groups if g.algorithm is not None}
+        self._named = {name: self._index(schedule) for name, schedule in resolution.plan.values.items()}
+        self.moving = {g.name: g for g in resolution.groups if g.timeline is not None and g.timeline.moves}
+        self._schedules = list(self._indices)
+        self.states = {p: p.initial for schedule in self._schedules for p in plateaus(schedule)}
+
+    @property
+    def counts_steps(self) -> bool:
+        """Whether its ticks are meant as updates: anything is scheduled, unless an epoch is said to be one step long."""
+        return self.resolution.scheduled and self.lengths[1] != 1
+
+    def restate(self, states: Mapping[Any, PlateauState]) -> None:
+        """Take over the plateaus' states."""
+        self.states |= {plateau: state for plateau, state in states.items() if plateau in self.states}
+        self._schedules = [reduced(schedule, self.states) for schedule in self._indices]
+
+    def evaluate(self, step: int) -> list[float]:
+        """Every distinct schedule's value at update `step`."""
+        return [schedule.at(step, *self.lengths) for schedule in self._schedules]
+
+    def named(self, values: Sequence[float]) -> dict[str, float]:
+        """The plan's named values."""
+        return {name: values[i] for name, i in self._named.items()}
+
+    def write(self, groups: Sequence[dict[str, Any]], values: Sequence[float]) -> None:
+        """Write every scheduled hyperparameter into the live groups, by name; tensors are filled, not replaced."""
+        for group in groups:
+            for key, index, factor, term in self.lines.get(group.get("name", ""), ()):
+                value = values[index] * factor if term is None else term.value(values)
+                if type(group[key]) in _NUMBERS:
+                    group[key] = value
+                else:
+                    group[key].fill_(value)
+
+    def _lines(self, group: Group) -> list[Line]:
+        lines: list[Line] = []
+        for key, setting in group.settings.items():
+            if not setting.schedules:
+                continue
+            simple = isinstance(setting, Single) and isinstance(setting.base, Schedule) and len(setting.schedules) == 1
+            if simple and isinstance(setting, Single):
+                lines.append((key, self._index(setting.schedules[0]), setting.constant_factor, None))
+            else:
+                lines.append((key, 0, 1.0, self._compose(setting)))
+        return lines
+
+    def _compose(self, setting: Setting) -> Term | Terms:
+        if isinstance(setting, Several):
+            return Terms(tuple(self._term(element) for element in setting.elements))
+        return self._term(setting)
+
+    def _term(self, setting: Setting) -> Term:
+        single = setting if isinstance(setting, Single) else Single(None)
+        base = None if isinstance(single.base, Schedule) else single.base
+        indices = tuple(self._index(schedule) for schedule in single.schedules)
+        return Term(base, indices, single.constant_factor if single.factors else None)
+
+    def _index(self, schedule: Schedule) -> int:
+        return self._indices.setdefault(schedule, len(self._indices))
+
+    def _check_lengths(self) -> None:
+        """Evaluate everything once, so that a missing length is reported with the rule that needs it."""
+        for group in self.resolution.groups:
+            for key, setting in group.settings.items():
+                with within(f"{self.resolution.speakers(group, key)}: {key}"):
+                    setting.at(0, *self.lengths)
+            if group.timeline is not None:
+                with within(f"{self.resolution.speakers(group, 'trainable')}: trainable"):
+                    group.timeline.trainable_at(0, *self.lengths)
+        for name, schedule in self.resolution.plan.values.items():
+            with within(f"values.{name}"):
+                schedule.at(0, *self.lengths)
+
+
+_NUMBERS = frozenset({float, int, tuple, bool})

@@ -1,0 +1,35 @@
+"""A plan on a torch model: the cascade, then the classes' own checks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import torch
+
+from groupwise.optim.algorithms import TorchAlgorithms
+from groupwise.optim.trial import Trial, try_out
+from groupwise.plan import Plan, Resolution
+from groupwise.select import ParameterInfo, parameters_of
+
+Model: TypeAlias = "torch.nn.Module | Mapping[str, torch.nn.Module | torch.Tensor] | tuple[ParameterInfo, ...]"
+
+
+def resolve(model: Model, plan: Plan) -> Resolution:
+    """What `plan` means for `model`, checked as `GroupedOptimizer` would check it, without building anything.
+
+    Args:
+        model: a module (on `meta` too), a mapping of names to modules or parameters, or what `parameters_of` returned.
+        plan: the plan.
+
+    Raises:
+        PlanError, ResolutionError, OptimizerError: a law of the cascade is broken, or a class refuses its values.
+    """
+    return resolve_with(model, plan, TorchAlgorithms(plan))[0]
+
+
+def resolve_with(model: Model, plan: Plan, algorithms: TorchAlgorithms) -> tuple[Resolution, dict[str, Trial]]:
+    """`resolve`, with the trial of each group that has an algorithm."""
+    infos = model if isinstance(model, tuple) else parameters_of(model)
+    resolution = plan.resolve(infos, algorithms)
+    return resolution, try_out(resolution, algorithms)

@@ -1,0 +1,70 @@
+"""A plan made ready to run on one model: everything that a change of plan replaces, replaced in one assignment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from groupwise.errors import OptimizerError
+from groupwise.optim.algorithms import TorchAlgorithms
+from groupwise.optim.clipping import Clipper
+from groupwise.optim.engines import Engines
+from groupwise.optim.live import live_group
+from groupwise.optim.resolve import Model, resolve_with
+from groupwise.optim.trial import Trial
+from groupwise.plan import Plan, Resolution
+
+
+@dataclass(frozen=True, eq=False)
+class Runtime:
+    """A resolution with its trials, engines and clipper. `route` is the algorithm of groups that name none."""
+
+    resolution: Resolution
+    trials: Mapping[str, Trial]
+    engines: Engines
+    clipper: Clipper
+    route: str
+
+    @staticmethod
+    def of(model: Model, plan: Plan) -> Runtime:
+        """Resolve `plan` on `model`. Raises what `resolve` raises, and `OptimizerError` if nothing could ever train."""
+        algorithms = TorchAlgorithms(plan)
+        resolution, trials = resolve_with(model, plan, algorithms)
+        if not trials:
+            raise OptimizerError("nothing to optimise: every parameter is frozen and no rule gives any an optimizer")
+        engines = Engines(algorithms, trials, resolution)
+        return Runtime(resolution, trials, engines, Clipper(resolution), _default_route(plan, resolution))
+
+    def live_groups(self) -> list[dict[str, Any]]:
+        """New live group dicts, as the plan declares them."""
+        groups = [group for group in self.resolution.groups if group.algorithm is not None]
+        return [live_group(group, self.trials[group.name]) for group in groups]
+
+    def shared_defaults(self) -> dict[str, Any]:
+        """What every group holds, with the values of the default route's first group.
+
+        Schedulers read `optimizer.defaults` to learn what every group holds, and `add_param_group` puts its entries
+        into every new group; so it holds only what all the algorithms share.
+        """
+        common = set.intersection(*(set(trial.hyperparameters) for trial in self.trials.values()))
+        return {name: value for name, value in self.routed(self.route).items() if name in common}
+
+    def routed(self, algorithm: str) -> Mapping[str, Any]:
+        """The hyperparameters of the first group that runs under `algorithm`."""
+        first = next((g.name for g in self.resolution.groups if g.algorithm == algorithm), next(iter(self.trials)))
+        return self.trials[first].hyperparameters
+
+    def scheduled(self) -> dict[str, list[str]]:
+        """By group name, the hyperparameters that the plan schedules."""
+        return {
+            group.name: [name for name, setting in group.settings.items() if setting.schedules]
+            for group in self.resolution.groups
+        }
+
+
+def _default_route(plan: Plan, resolution: Resolution) -> str:
+    """The algorithm that `"*"` gets last; without such a rule, or if nobody has it, the headline group's."""
+    used = [group.algorithm for group in resolution.groups if group.algorithm is not None]
+    everywhere = [rule.optimizer for rule in plan.rules if str(rule.match) == "*" and rule.optimizer in used]
+    return str(everywhere[-1] if everywhere else used[0])

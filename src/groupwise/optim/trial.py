@@ -1,0 +1,156 @@
+"""Trying a group out before the first step.
+
+The class itself knows best what it refuses: a negative lr, a bias under Muon, a sparse gradient under AdamW. So each
+distinct group is built once on a tiny tensor of its parameters' rank, with its values at their start, peak and end, and
+takes one step; what the class complains about is raised with the group's rules and a parameter named. The same trial
+tells what a live group dict of the class holds, and how the class behaves (`Habits`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from groupwise.errors import OptimizerError, ResolutionError
+from groupwise.optim.algorithms import TorchAlgorithms
+from groupwise.optim.engine import unhooked_step
+from groupwise.plan import Group, Resolution, Setting
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a class makes of a group: the hyperparameters that its group dict holds, all plain values, at their peak.
+
+    `unheld` are the declared ones that the class keeps on itself instead. `takes_dense` is whether it takes dense
+    gradients; `eager` whether its constructor makes the state (Adagrad).
+    """
+
+    hyperparameters: Mapping[str, Any]
+    unheld: frozenset[str]
+    takes_dense: bool
+    eager: bool
+
+
+def try_out(resolution: Resolution, algorithms: TorchAlgorithms) -> dict[str, Trial]:
+    """One `Trial` for each group that has an algorithm, by group name. Raises `ResolutionError` naming the group.
+
+    Groups that differ in constant factors alone are tried once: a factor is never negative.
+    """
+    trials: dict[str, Trial] = {}
+    seen: dict[object, Trial] = {}
+    for group in resolution.groups:
+        if group.algorithm is None:
+            continue
+        cls = algorithms.class_of(group.algorithm)
+        unscaled = {name: setting.unscaled for name, setting in group.settings.items()}
+        for rank, sparse in {(info.ndim, info.sparse): info for info in group.parameters}:
+            key = (group.algorithm, tuple(unscaled.items()), rank, sparse)
+            if key not in seen:
+                example = next(p.name for p in group.parameters if (p.ndim, p.sparse) == (rank, sparse))
+                with _Complaint(resolution, group, example):
+                    seen[key] = _try(cls, unscaled, rank, sparse)
+            own = {name: s.peak for name, s in group.settings.items() if s != unscaled[name]}
+            trials[group.name] = replace(seen[key], hyperparameters={**seen[key].hyperparameters, **own})
+    return trials
+
+
+def _try(cls: type[torch.optim.Optimizer], settings: Mapping[str, Setting], rank: int, sparse: bool) -> Trial:
+    for values in _moments(settings):
+        cls([_tiny(rank)], **values)
+    peak: dict[str, Any] = {name: setting.peak for name, setting in settings.items()}
+    parameter = _tiny(rank)
+    engine = cls([parameter], **peak)
+    held = {name: value for name, value in engine.param_groups[0].items() if name not in ("params", "param_names")}
+    lost = [name for name, setting in settings.items() if setting.schedules and name not in held]
+    if lost:
+        raise OptimizerError(f"{cls.__name__} reads {lost[0]} once, when it is built, so it cannot be scheduled")
+    eager = bool(engine.state)
+    _step(engine, parameter, sparse)
+    unheld = frozenset(peak) - frozenset(held)
+    return Trial({**peak, **held}, unheld, takes_dense=not _refuses_dense(cls, peak, rank), eager=eager)
+
+
+def _moments(settings: Mapping[str, Setting]) -> list[dict[str, Any]]:
+    """The values at their first, second, … landmark together; a setting with fewer stays at its last."""
+    landmarks = {name: setting.landmarks for name, setting in settings.items()}
+    longest = max((len(values) for values in landmarks.values()), default=1)
+    return [{name: values[min(i, len(values) - 1)] for name, values in landmarks.items()} for i in range(longest)]
+
+
+def _step(engine: torch.optim.Optimizer, parameter: torch.nn.Parameter, sparse: bool) -> None:
+    """One step with a gradient of the layout that training will bring; refuse what hides its progress."""
+    gradient = torch.ones_like(parameter)
+    parameter.grad = gradient.to_sparse(1) if sparse else gradient
+    if callable(getattr(engine, "train", None)):
+        engine.train()  # type: ignore[attr-defined]  # schedule-free classes refuse to step before it
+    before = _outside(engine)
+    unhooked_step(engine)
+    changed = sorted(name for name, value in _outside(engine).items() if name not in before or before[name] != value)
+    if changed:
+        raise OptimizerError(
+            f"{type(engine).__name__} keeps progress in its attribute {changed[0]!r}, outside state and param_groups, "
+            "where no checkpoint and no regrouping can follow it"
+        )
+
+
+def _outside(engine: torch.optim.Optimizer) -> dict[str, object]:
+    if type(engine).__module__.startswith("torch.optim."):
+        return {}
+    plain = (bool, int, float, str, type(None))
+    return {
+        name: value if isinstance(value, plain) else id(value)
+        for name, value in vars(engine).items()
+        if name not in ("state", "param_groups")
+    }
+
+
+def _refuses_dense(cls: type[torch.optim.Optimizer], values: Mapping[str, Any], rank: int) -> bool:
+    """Whether a dense gradient makes the class raise (SparseAdam)."""
+    if "sparse" not in cls.__name__.lower():
+        return False
+    parameter = _tiny(rank)
+    engine = cls([parameter], **values)
+    parameter.grad = torch.ones_like(parameter)
+    with _Refusal() as dense:
+        unhooked_step(engine)
+    return dense.refused
+
+
+def _tiny(rank: int) -> torch.nn.Parameter:
+    return torch.nn.Parameter(torch.ones((2,) * rank, device="cpu"))
+
+
+class _Refusal:
+    """Notes whether the code inside raised, whatever it raised: the classes tried are anyone's."""
+
+    refused = False
+
+    def __enter__(self) -> _Refusal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self.refused = isinstance(error, Exception)
+        return self.refused
+
+
+class _Complaint:
+    """Raises whatever a class complains about as a `ResolutionError` that names the group, its rules and a parameter."""
+
+    def __init__(self, resolution: Resolution, group: Group, example: str) -> None:
+        rules = ", ".join(f"{i + 1} {resolution.plan.rules[i].label!r}" for i in group.rules)
+        self.where = f"group {group.name!r} (rules {rules}), parameter {example!r}: {group.algorithm} refuses"
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception):
+            raise ResolutionError(f"{self.where}: {error}") from error

@@ -1,0 +1,65 @@
+"""What happens between the optimizer's steps and the scheduler's ticks.
+
+Two mistakes make no noise: a scheduled plan that nobody ticks trains at its peak, and one ticked per epoch while its
+lengths are in steps hardly moves. Each is warned about once.
+"""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from groupwise.errors import GroupwiseWarning
+
+if TYPE_CHECKING:
+    from groupwise.optim.plan_scheduler import PlanScheduler
+
+
+class Watch:
+    """Counts updates between ticks, by the first group of each step: views and one-group steps count apart."""
+
+    def __init__(self, scheduled: bool) -> None:
+        self.updates = 0
+        self.attached: weakref.ref[PlanScheduler] | None = None
+        self._scheduled = scheduled
+        self._since_tick: Counter[str] = Counter()
+        self._said: set[str] = set()
+
+    @property
+    def scheduler(self) -> PlanScheduler | None:
+        """The scheduler that is attached, if it is still alive."""
+        return self.attached() if self.attached is not None else None
+
+    def stepped(self, groups: Sequence[dict[str, Any]]) -> None:
+        """Note an update of `groups`."""
+        self.updates += 1
+        headline = str(groups[0].get("name")) if groups else ""
+        self._since_tick[headline] += 1
+        if self._scheduled and self.attached is None and self._since_tick[headline] == 2:
+            self._say(
+                "the plan has schedules, but no PlanScheduler is attached: values stay at their peak. "
+                "Build PlanScheduler(optimizer, total_steps=…) and call its step() after each optimizer.step()"
+            )
+
+    def ticked(self, counts_steps: bool) -> None:
+        """Note a tick of the scheduler; `counts_steps` is whether its lengths are meant in updates."""
+        if counts_steps and self._since_tick and min(self._since_tick.values()) > 1:
+            self._say(
+                "the optimizer stepped several times between two ticks of PlanScheduler, whose lengths are in updates: "
+                "call scheduler.step() after each optimizer.step(), not once per epoch"
+            )
+        self._since_tick.clear()
+
+    def regrouped(self, scheduled: bool) -> None:
+        """Note that the groups are new ones: the scheduler writes the current values into them."""
+        self._scheduled = scheduled
+        if self.scheduler is not None:
+            self.scheduler.write()
+
+    def _say(self, message: str) -> None:
+        if message not in self._said:
+            self._said.add(message)
+            warnings.warn(message, GroupwiseWarning, stacklevel=4)

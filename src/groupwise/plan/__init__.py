@@ -1,0 +1,40 @@
+"""The cascade: rules, plans, and what a plan means for a model."""
+
+from groupwise.plan.algorithm import REQUIRED, Algorithm
+from groupwise.plan.clip import Clip, ClipScope, clip_adaptive, clip_norm, clip_value
+from groupwise.plan.declarations import Exact, Factor, exact, layer_decay, scale
+from groupwise.plan.explanation import Explained, Explanation
+from groupwise.plan.freezing import Timeline, after, unfreeze_down, until
+from groupwise.plan.group import Group
+from groupwise.plan.plan import Plan
+from groupwise.plan.resolution import Resolution
+from groupwise.plan.rule import Rule
+from groupwise.plan.setting import Setting, Several, Single
+
+__all__ = [
+    "REQUIRED",
+    "Algorithm",
+    "Clip",
+    "ClipScope",
+    "Exact",
+    "Explained",
+    "Explanation",
+    "Factor",
+    "Group",
+    "Plan",
+    "Resolution",
+    "Rule",
+    "Setting",
+    "Several",
+    "Single",
+    "Timeline",
+    "after",
+    "clip_adaptive",
+    "clip_norm",
+    "clip_value",
+    "exact",
+    "layer_decay",
+    "scale",
+    "unfreeze_down",
+    "until",
+]

@@ -1,0 +1,176 @@
+"""The small values a rule may declare besides plain numbers, text and schedules.
+
+A *factor* multiplies whatever value finally stands, wherever in the cascade it appears; `exact(x)` is a value that no
+earlier factor touches. `scale(0.1) * layer_decay(0.75)` composes. Factors are values: they know nothing of the
+parameter until the cascade asks `Factor.multiplier` with what it has found out about it.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from groupwise.errors import PlanError, ResolutionError, within
+from groupwise.schedules import Schedule
+from groupwise.select import ParameterInfo
+
+ScaleFunction = Callable[[ParameterInfo], float]
+
+
+def finite(what: str, x: object) -> float:
+    """`x` as a float, or a `PlanError` that says what `x` should have been."""
+    if isinstance(x, bool) or not isinstance(x, int | float) or not math.isfinite(x):
+        raise PlanError(f"{what} must be a finite number, not {x!r}")
+    return float(x)
+
+
+@dataclass(frozen=True)
+class Multiplier:
+    """A factor as it applies to one parameter: a number or a schedule, and how the table prints it."""
+
+    by: float | Schedule
+    text: str
+
+    @property
+    def neutral(self) -> bool:
+        """Whether it multiplies by exactly one."""
+        return self.by == 1.0
+
+
+class Factor(ABC):
+    """Multiplies a hyperparameter; `a * b` composes."""
+
+    def __mul__(self, other: Factor) -> Factor:
+        if not isinstance(other, Factor):
+            raise PlanError(f"a factor multiplies factors only: write scale({other!r}) instead of {other!r}")
+        return Product(self.parts + other.parts)
+
+    @property
+    def parts(self) -> tuple[Factor, ...]:
+        """The factors it is made of, itself if it is a single one."""
+        return (self,)
+
+    @property
+    def uses_depth(self) -> bool:
+        """Whether the multiplier depends on the parameter's depth."""
+        return False
+
+    @abstractmethod
+    def multiplier(self, info: ParameterInfo, below_top: int) -> Multiplier:
+        """The factor for one parameter that lies `below_top` levels under the deepest that its rule matches."""
+
+
+@dataclass(frozen=True)
+class Scale(Factor):
+    """A constant, a schedule, or a function of the parameter."""
+
+    by: float | Schedule | ScaleFunction
+
+    def multiplier(self, info: ParameterInfo, below_top: int) -> Multiplier:
+        """The constant or schedule itself; a function is called with the parameter's info and checked."""
+        if isinstance(self.by, Schedule):
+            return Multiplier(self.by, str(self.by))
+        if not callable(self.by):
+            return Multiplier(self.by, f"{self.by:g}")
+        with within(f"scale(function) for {info.name!r}"):
+            by = _at_least_zero("the function's result", self.by(info))
+        return Multiplier(by, f"{by:.4g}")
+
+    def __str__(self) -> str:
+        by = self.by if isinstance(self.by, Schedule) or not callable(self.by) else self.by.__name__
+        return f"scale({f'{by:g}' if isinstance(by, float) else by})"
+
+
+@dataclass(frozen=True)
+class LayerDecay(Factor):
+    """d^(top - depth): each level down from the top is slower by d (BEiT, ELECTRA)."""
+
+    decay: float
+
+    @property
+    def uses_depth(self) -> bool:
+        """Always."""
+        return True
+
+    def multiplier(self, info: ParameterInfo, below_top: int) -> Multiplier:
+        """`decay ** below_top`."""
+        return Multiplier(self.decay**below_top, f"{self.decay:g}{_superscript(below_top)}")
+
+    def __str__(self) -> str:
+        return f"layer_decay({self.decay:g})"
+
+
+@dataclass(frozen=True)
+class Product(Factor):
+    """Several factors, in order."""
+
+    factors: tuple[Factor, ...]
+
+    @property
+    def parts(self) -> tuple[Factor, ...]:
+        """The single factors."""
+        return self.factors
+
+    @property
+    def uses_depth(self) -> bool:
+        """Whether any part does."""
+        return any(part.uses_depth for part in self.factors)
+
+    def multiplier(self, info: ParameterInfo, below_top: int) -> Multiplier:
+        """Refused: the cascade multiplies part by part, so that the table can print each."""
+        raise ResolutionError("a product of factors is applied part by part")
+
+    def __str__(self) -> str:
+        return " * ".join(map(str, self.factors))
+
+
+@dataclass(frozen=True)
+class Exact:
+    """A value that no earlier factor touches."""
+
+    value: object
+
+    def __str__(self) -> str:
+        return f"exact({self.value})"
+
+
+def scale(x: float | Schedule | ScaleFunction) -> Factor:
+    """A factor: a number, a schedule, or (in Python) a function from `ParameterInfo` to a number; none below zero.
+
+    Raises `PlanError` for anything else.
+    """
+    if isinstance(x, Schedule) or callable(x):
+        return Scale(x)
+    return Scale(_at_least_zero("scale", x))
+
+
+def layer_decay(d: float) -> Factor:
+    """A factor d^(top - depth), `top` being the deepest level among what its rule matches, per network.
+
+    0 < d <= 1. BEiT uses 0.65 to 0.75, ELECTRA 0.8 (Clark 2020, Bao 2022). Above one the stem would learn fastest:
+    refused with `PlanError`.
+    """
+    x = finite("layer_decay", d)
+    if not 0 < x <= 1:
+        raise PlanError(f"layer_decay must lie in (0, 1], not {x:g}: it is the factor from one level to the next below")
+    return LayerDecay(x)
+
+
+def exact(x: object) -> Exact:
+    """A value (number, schedule, tuple) that no earlier factor touches; later factors still multiply it."""
+    if isinstance(x, Factor | Exact):
+        raise PlanError(f"exact takes a value, not {x}")
+    return Exact(x)
+
+
+def _at_least_zero(what: str, x: object) -> float:
+    value = finite(what, x)
+    if value < 0:
+        raise PlanError(f"{what} must not be negative, got {value:g}")
+    return value
+
+
+def _superscript(n: int) -> str:
+    return "" if n == 1 else str(n).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))

@@ -1,0 +1,187 @@
+"""Plan files: the same plan as plain data.
+
+A rule's fields are the arguments of `Rule`; there is no second vocabulary. Reading goes text -> plain data (`formats`)
+-> values, each declared thing decoded by the package that owns it; nothing is imported and nothing runs. Writing goes
+the same way back.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from groupwise.errors import PlanError, unknown, within
+from groupwise.plan import formats
+from groupwise.plan.encoding import (
+    decode_clip,
+    decode_trainable,
+    decode_value,
+    encode_clip,
+    encode_trainable,
+    encode_value,
+)
+from groupwise.plan.rule import Rule
+from groupwise.schedules import decode as decode_schedule
+from groupwise.schedules import encode as encode_schedule
+from groupwise.select import decode as decode_selector
+from groupwise.select import encode as encode_selector
+
+if TYPE_CHECKING:
+    from groupwise.plan.plan import Plan
+
+TABLES = ("rule", "clip", "values", "balance")
+
+
+def load(plan: type[Plan], path: str | os.PathLike[str], allow: Sequence[str]) -> Plan:
+    """Read the plan file at `path`."""
+    with within(str(path)):
+        return build(plan, formats.parse(formats.read(Path(path)), formats.format_of(Path(path))), allow)
+
+
+def loads(plan: type[Plan], text: str, allow: Sequence[str], format: str) -> Plan:
+    """Read a plan from text."""
+    return build(plan, formats.parse(text, format), allow)
+
+
+def dumps(plan: Plan) -> str:
+    """A plan as TOML."""
+    data: dict[str, Any] = {}
+    if plan.clip is not None:
+        data["clip"] = encode_clip(plan.clip)
+    data["rule"] = [encode_rule(rule) for rule in plan.rules]
+    if plan.values:
+        data["values"] = {name: encode_schedule(schedule) for name, schedule in plan.values.items()}
+    if plan.balance is not None:
+        data["balance"] = dict(plan.balance)
+    return formats.write_toml(data)
+
+
+def dump(plan: Plan, path: str | os.PathLike[str]) -> None:
+    """Write a plan next to its final place, then move it there."""
+    target = Path(path)
+    if formats.format_of(target) != "toml":
+        raise PlanError(f"{target}: plans are written as TOML; give the file the suffix .toml")
+    text = dumps(plan)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, text=True)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(temporary, target)
+
+
+def build(plan: type[Plan], data: Mapping[str, Any], allow: Sequence[str]) -> Plan:
+    """A plan from plain data."""
+    for key in data:
+        if key not in TABLES:
+            raise PlanError(unknown("table", key, TABLES))
+    rules = data.get("rule")
+    if not isinstance(rules, list) or not rules:
+        hint = "write [[rule]], in double brackets, once per rule" if isinstance(rules, dict) else "add a [[rule]]"
+        raise PlanError(f"the plan has no list of rules: {hint}")
+    values = _table("values", data.get("values", {}))
+    balance = data.get("balance")
+    return plan(
+        [decode_rule(i, rule, allow) for i, rule in enumerate(rules)],
+        clip=_plan_clip(data.get("clip")),
+        values={name: _value(name, value) for name, value in values.items()},
+        balance=None if balance is None else _balance(_table("balance", balance)),
+    )
+
+
+def decode_rule(i: int, data: object, allow: Sequence[str]) -> Rule:
+    """The i-th rule from its table. Unknown keys are hyperparameters; the cascade knows which exist."""
+    if not isinstance(data, dict):
+        raise PlanError(f"rule {i + 1} must be a table, not {data!r}")
+    fields = dict(data)
+    label = fields.pop("label", None)
+    with within(f"rule {i + 1}" + (f" {label!r}" if isinstance(label, str) else "")):
+        if "match" not in fields:
+            raise PlanError('it has no match: write match = "*" for every parameter')
+        match = decode_selector(fields.pop("match"))
+        optimizer = fields.pop("optimizer", None)
+        own: dict[str, Any] = {
+            "label": label,
+            "optimizer": None if optimizer is None else _allowed(optimizer, allow),
+            "trainable": decode_trainable(fields.pop("trainable", None)),
+            "clip": decode_clip(fields.pop("clip", None)),
+            "optional": _bool("optional", fields.pop("optional", False)),
+        }
+        for name in fields:
+            if not name.isidentifier():
+                raise PlanError(f"{name!r} is not the name of a hyperparameter")
+        return Rule(match, **own, **{name: decode_value(name, value) for name, value in fields.items()})
+
+
+def encode_rule(rule: Rule) -> dict[str, Any]:
+    """A rule as a table; the label is left out where the selector gives it."""
+    with within(f"rule {rule.label!r}"):
+        given = {} if rule.label == Rule(rule.match, trainable=True).label else {"label": rule.label}
+        data: dict[str, Any] = {**given, "match": encode_selector(rule.match)}
+        if rule.optimizer is not None:
+            data["optimizer"] = _importable(rule)
+        data |= {name: encode_value(name, value) for name, value in rule.hyperparameters.items()}
+        if rule.trainable is not None:
+            data["trainable"] = encode_trainable(rule.trainable)
+        if rule.clip is not None:
+            data["clip"] = encode_clip(rule.clip)
+        return data | ({"optional": True} if rule.optional else {})
+
+
+def _importable(rule: Rule) -> str:
+    if rule.optimizer is None or "<locals>" in rule.optimizer:
+        raise PlanError(f"the class {rule.optimizer} lives inside a function: a file cannot name it")
+    return rule.optimizer
+
+
+def _allowed(optimizer: object, allow: Sequence[str]) -> str:
+    if not isinstance(optimizer, str):
+        raise PlanError(f"optimizer must be text, not {optimizer!r}")
+    package = optimizer.partition(":")[0]
+    if ":" in optimizer and not any(package == name or package.startswith(f"{name}.") for name in allow):
+        top = package.partition(".")[0]
+        raise PlanError(
+            f"optimizer {optimizer!r} would import {top!r}, which this call does not allow: "
+            f"pass allow=[{top!r}] (on the command line --allow {top}) if you trust it"
+        )
+    return optimizer
+
+
+def _plan_clip(data: object) -> Any:
+    with within("clip"):
+        return decode_clip(data) or None
+
+
+def _value(name: str, data: object) -> Any:
+    with within(f"values.{name}"):
+        if not isinstance(data, dict):
+            raise PlanError(f"a value is a schedule, such as {{ cosine = 0.996, end = 1.0 }}, not {data!r}")
+        return decode_schedule(data)
+
+
+def _balance(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The table as it stands, after the checks that need no balancing method."""
+    with within("balance"):
+        method = data.get("method")
+        if method is not None and not isinstance(method, str):
+            raise PlanError(f"method must be the name of a balancing method, not {method!r}")
+        for task, weight in _table("weights", data.get("weights", {})).items():
+            with within(f"weights.{task}"):
+                if isinstance(weight, dict):
+                    decode_schedule(weight)
+                elif isinstance(weight, bool) or not isinstance(weight, int | float):
+                    raise PlanError(f"a task weight is a number or a schedule, not {weight!r}")
+    return data
+
+
+def _table(what: str, data: object) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise PlanError(f"{what} must be a table, not {data!r}")
+    return data
+
+
+def _bool(what: str, data: object) -> bool:
+    if not isinstance(data, bool):
+        raise PlanError(f"{what} must be true or false, not {data!r}")
+    return data

@@ -1,0 +1,123 @@
+"""Groups: the classes of parameters that are treated equally, and their names.
+
+A group is never written by hand. Two parameters share one if algorithm, settings, freezing, network and clip scope are
+equal. Its name comes from the labels of the rules that set it apart from the other groups, plus the depth where that
+matters, so it survives a reordering of the parameters and stays the same from run to run.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from groupwise.plan.cascade import Treatment
+from groupwise.plan.clip import ClipScope
+from groupwise.plan.freezing import Timeline
+from groupwise.plan.rule import Rule
+from groupwise.plan.setting import Setting
+from groupwise.select import ParameterInfo
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that are optimised alike.
+
+    `algorithm` is None for frozen parameters that no rule gives one. `settings` holds what is declared; whatever else
+    the algorithm has stands at its class default. `rules` are the indices of the rules that had an effect here.
+    """
+
+    name: str
+    algorithm: str | None
+    settings: Mapping[str, Setting]
+    timeline: Timeline | None
+    clip: ClipScope | None
+    network: str
+    parameters: tuple[ParameterInfo, ...]
+    rules: tuple[int, ...]
+    depth: int | None
+
+    @property
+    def numel(self) -> int:
+        """How many numbers its parameters hold together."""
+        return sum(info.numel for info in self.parameters)
+
+    @property
+    def freezing(self) -> str:
+        """How the table says whether and when it trains."""
+        if self.timeline is not None:
+            return str(self.timeline)
+        return "trainable" if self.parameters[0].requires_grad else "frozen"
+
+    def trainable_at(self, step: int, total_steps: int | None = None, steps_per_epoch: int | None = None) -> bool:
+        """Whether it trains at update `step`; where the plan is silent, whether it did when the plan was resolved."""
+        if self.timeline is None:
+            return self.parameters[0].requires_grad
+        return self.timeline.trainable_at(step, total_steps, steps_per_epoch)
+
+
+def groups_of(
+    rules: Sequence[Rule], parameters: Sequence[ParameterInfo], treatments: Sequence[Treatment]
+) -> tuple[Group, ...]:
+    """The groups, headline group (the one that the fewest special rules touch) first."""
+    members: dict[object, list[tuple[ParameterInfo, Treatment]]] = {}
+    for info, treatment in zip(parameters, treatments, strict=True):
+        members.setdefault(_class_of(info, treatment), []).append((info, treatment))
+    groups = [_group(pairs) for pairs in members.values()]
+    common = set(groups[0].rules).intersection(*(group.rules for group in groups))
+    own = {id(group): tuple(i for i in group.rules if i not in common) for group in groups}
+    groups.sort(
+        key=lambda g: (g.algorithm is None, own[id(g)], g.network, -(g.depth or 0), min(p.name for p in g.parameters))
+    )
+    names = _unique(groups, [_name(rules, group, own[id(group)]) for group in groups])
+    return tuple(replace(group, name=name) for group, name in zip(groups, names, strict=True))
+
+
+def _class_of(info: ParameterInfo, treatment: Treatment) -> object:
+    silent = info.requires_grad if treatment.timeline is None else None
+    settings = tuple(treatment.settings.items())
+    return treatment.algorithm, settings, treatment.timeline, silent, treatment.clip, info.network
+
+
+def _group(pairs: Sequence[tuple[ParameterInfo, Treatment]]) -> Group:
+    first = pairs[0][1]
+    depths = {treatment.depth for _, treatment in pairs}
+    return Group(
+        name="",
+        algorithm=first.algorithm,
+        settings=first.settings,
+        timeline=first.timeline,
+        clip=first.clip,
+        network=pairs[0][0].network,
+        parameters=tuple(info for info, _ in pairs),
+        rules=tuple(sorted({i for _, treatment in pairs for i in treatment.heard})),
+        depth=depths.pop() if len(depths) == 1 else None,
+    )
+
+
+def _name(rules: Sequence[Rule], group: Group, own: Iterable[int]) -> str:
+    labels = list(dict.fromkeys(rules[i].label for i in own))
+    if group.depth is not None:
+        labels.append(f"depth{group.depth}")
+    if labels:
+        return "/".join(labels)
+    return rules[group.rules[-1]].label if group.rules else "frozen"
+
+
+def _unique(groups: Sequence[Group], names: list[str]) -> list[str]:
+    """Names made unique: by network, by freezing, at last by number."""
+    for tell_apart in (lambda group: group.network, lambda group: "" if group.freezing == "trainable" else "frozen"):
+        names = [
+            f"{name}/{tell_apart(group)}" if _again(names, name) and tell_apart(group) else name
+            for group, name in zip(groups, names, strict=True)
+        ]
+    count: Counter[str] = Counter()
+    numbered = []
+    for name in names:
+        count[name] += 1
+        numbered.append(f"{name}/{count[name]}" if _again(names, name) else name)
+    return numbered
+
+
+def _again(names: Sequence[str], name: str) -> bool:
+    return names.count(name) > 1

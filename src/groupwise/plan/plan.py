@@ -1,0 +1,122 @@
+"""A plan: an ordered list of rules, a clip over everything, and named values.
+
+A plan is a value, independent of any model; `resolve` applies it to one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from groupwise.errors import PlanError, ResolutionError
+from groupwise.plan import files
+from groupwise.plan.algorithm import Algorithm
+from groupwise.plan.clip import Clip
+from groupwise.plan.group import groups_of
+from groupwise.plan.resolution import Resolution
+from groupwise.plan.resolve import check_alive, check_coverage, matches_of, treatments_of
+from groupwise.plan.rule import Rule
+from groupwise.schedules import Schedule
+from groupwise.select import ParameterInfo
+
+
+@dataclass(frozen=True, init=False)
+class Plan:
+    """An ordered list of rules.
+
+    Args:
+        rules: at least one `Rule`; later ones have the last word.
+        clip: one more clip scope, over everything that a step updates, applied after the rules' own.
+        values: schedules that no parameter owns, by name; read at `scheduler.values[name]`.
+        balance: the `[balance]` table of a plan file as plain data; the balancer reads it.
+
+    Raises:
+        PlanError: no rule, or something that is not what it should be.
+    """
+
+    rules: tuple[Rule, ...]
+    clip: Clip | None
+    values: Mapping[str, Schedule]
+    balance: Mapping[str, Any] | None
+
+    def __init__(
+        self,
+        rules: Iterable[Rule],
+        clip: Clip | None = None,
+        values: Mapping[str, Schedule] | None = None,
+        balance: Mapping[str, Any] | None = None,
+    ) -> None:
+        fields = {
+            "rules": _rules(rules),
+            "clip": clip,
+            "values": MappingProxyType(dict(values or {})),
+            "balance": None if balance is None else MappingProxyType(dict(balance)),
+        }
+        if not (clip is None or isinstance(clip, Clip)):
+            raise PlanError(f"clip must be clip_norm(…), clip_value(…) or clip_adaptive(…), not {clip!r}")
+        for name, value in (values or {}).items():
+            if not isinstance(value, Schedule):
+                raise PlanError(f"values[{name!r}] must be a schedule, such as cosine(0.996, end=1.0), not {value!r}")
+        for name, field in fields.items():
+            object.__setattr__(self, name, field)
+
+    def __add__(self, more: Sequence[Rule]) -> Plan:
+        return Plan([*self.rules, *_rules(more)], self.clip, self.values, self.balance)
+
+    def __hash__(self) -> int:
+        return hash((self.rules, self.clip, tuple(self.values)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Plan, (self.rules, self.clip, dict(self.values), None if self.balance is None else dict(self.balance))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], allow: Sequence[str] = ()) -> Plan:
+        """Read a plan file: TOML, YAML or JSON by its suffix.
+
+        Bare optimizer names are those of `torch.optim`; `"package.module:Class"` needs its package in `allow`. Nothing
+        is imported or run here. Raises `PlanError` naming the file and the place in it.
+        """
+        return files.load(cls, path, allow)
+
+    @classmethod
+    def loads(cls, text: str, allow: Sequence[str] = (), format: str = "toml") -> Plan:
+        """Read a plan from text in `format` ("toml", "yaml" or "json"). Raises `PlanError`."""
+        return files.loads(cls, text, allow, format)
+
+    def dumps(self) -> str:
+        """The plan as TOML, such that `Plan.loads(plan.dumps()) == plan`. `PlanError` for Python-only parts."""
+        return files.dumps(self)
+
+    def dump(self, path: str | os.PathLike[str]) -> None:
+        """Write `dumps()` to a `.toml` file, whole or not at all."""
+        files.dump(self, path)
+
+    def resolve(self, parameters: Sequence[ParameterInfo], algorithms: Mapping[str, Algorithm]) -> Resolution:
+        """Apply the plan to parameters (`parameters_of(model)`).
+
+        `algorithms` maps the name of each algorithm to what its constructor takes; whoever knows the classes supplies
+        it. Raises `ResolutionError` or `PlanError` where a law of the cascade is broken.
+        """
+        if not parameters:
+            raise ResolutionError("the model has no parameters")
+        known = {rule.optimizer: algorithms[rule.optimizer] for rule in self.rules if rule.optimizer is not None}
+        matches = matches_of(self.rules, parameters)
+        treatments = treatments_of(self.rules, parameters, matches, known)
+        check_alive(self.rules, parameters, matches, treatments)
+        check_coverage(parameters, treatments)
+        by_name = {info.name: treatment for info, treatment in zip(parameters, treatments, strict=True)}
+        return Resolution(self, groups_of(self.rules, parameters, treatments), known, by_name)
+
+
+def _rules(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    if not isinstance(rules, list | tuple):
+        raise PlanError(f"a plan is made of a list of rules, not {type(rules).__name__}")
+    for rule in rules:
+        if not isinstance(rule, Rule):
+            raise PlanError(f"a plan is made of rules: write Rule(match, …) instead of {rule!r}")
+    if not rules:
+        raise PlanError('a plan needs at least one rule, such as Rule("*", optimizer="AdamW", lr=1e-3)')
+    return tuple(rules)

@@ -1,0 +1,149 @@
+"""A rule: a selector and some declarations.
+
+Rules are values. What a declaration means for a parameter is the cascade's business; here each is only checked for
+being sayable at all, so that a typing mistake is reported at the line that makes it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+from groupwise.errors import PlanError, within
+from groupwise.plan.clip import Clip
+from groupwise.plan.declarations import Exact, Factor
+from groupwise.plan.freezing import Timeline, timeline
+from groupwise.schedules import Length, Schedule
+from groupwise.select import Selector, selector
+
+Match: TypeAlias = str | Selector | list[str | Selector] | tuple[str | Selector, ...]
+
+
+@dataclass(frozen=True, init=False)
+class Rule:
+    """What the parameters that `match` selects are told.
+
+    Args:
+        match: a selector, a glob over dotted names, or a list of them (any of which may match).
+        label: how tables, groups and errors call the rule; by default the selector's text.
+        optimizer: the algorithm: a name in `torch.optim`, `"package.module:Class"`, or a class.
+        trainable: False, True, `after(…)`, `until(…)` or `unfreeze_down(…)`; silent rules never touch `requires_grad`.
+        clip: `clip_norm(…)`, `clip_value(…)`, `clip_adaptive(…)`, or False to unset.
+        optional: whether the rule may match nothing or be overridden everywhere.
+        **hyperparameters: arguments of the algorithm's constructor: numbers, text, bools, tuples, schedules, factors.
+
+    Raises:
+        PlanError: a declaration that no algorithm could mean, or none at all.
+    """
+
+    match: Selector
+    label: str
+    optimizer: str | None
+    trainable: Timeline | None
+    clip: Clip | Literal[False] | None
+    optional: bool
+    hyperparameters: Mapping[str, object]
+    algorithm_class: type | None = field(compare=False, repr=False)
+
+    def __init__(
+        self,
+        /,
+        match: Match,
+        *,
+        label: str | None = None,
+        optimizer: str | type | None = None,
+        trainable: bool | Timeline | None = None,
+        clip: Clip | Literal[False] | None = None,
+        optional: bool = False,
+        **hyperparameters: Any,
+    ) -> None:
+        chosen = selector(match)
+        label = _label(chosen) if label is None else _text("label", label)
+        with within(f"rule {label!r}"):
+            values = {
+                "match": chosen,
+                "label": label,
+                "optimizer": None if optimizer is None else _spec(optimizer),
+                "trainable": None if trainable is None else timeline(trainable),
+                "clip": _clip(clip),
+                "optional": bool(optional),
+                "hyperparameters": MappingProxyType({k: declared(k, v) for k, v in hyperparameters.items()}),
+                "algorithm_class": optimizer if isinstance(optimizer, type) else None,
+            }
+            for name, value in values.items():
+                object.__setattr__(self, name, value)
+            if not self.declarations:
+                raise PlanError("it declares nothing: give it an optimizer, a hyperparameter, trainable= or clip=")
+
+    @property
+    def declarations(self) -> dict[str, object]:
+        """Everything the rule declares, by property, in a fixed order."""
+        own = {"optimizer": self.optimizer, "trainable": self.trainable, "clip": self.clip}
+        return {name: value for name, value in own.items() if value is not None} | dict(self.hyperparameters)
+
+    def __hash__(self) -> int:
+        return hash((self.match, self.label, self.optimizer, tuple(self.hyperparameters)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        own = {"label": self.label, "trainable": self.trainable, "clip": self.clip, "optional": self.optional}
+        return _rebuild, (self.match, self.algorithm_class or self.optimizer, own, dict(self.hyperparameters))
+
+
+def declared(name: str, value: object) -> object:
+    """`value` as a hyperparameter may hold it: lists become tuples; what is not plain is a `PlanError`."""
+    if isinstance(value, list | tuple):
+        return tuple(declared(name, item) for item in value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise PlanError(f"{name} must be finite, got {value}")
+    if isinstance(value, Exact):
+        return Exact(declared(name, value.value))
+    if isinstance(value, Length):
+        raise PlanError(
+            f"{name} is a length ({value}); lengths belong inside schedules, as in cosine(1e-3, warmup={str(value)!r})"
+        )
+    if value is None or isinstance(value, bool | int | float | str | Schedule | Factor):
+        return value
+    raise PlanError(f"{name} must be a number, text, bool, tuple, schedule or factor, not {type(value).__name__}")
+
+
+def _rebuild(
+    match: Selector, optimizer: str | type | None, own: dict[str, Any], hyperparameters: dict[str, Any]
+) -> Rule:
+    return Rule(match, optimizer=optimizer, **own, **hyperparameters)
+
+
+def _label(match: Selector) -> str:
+    text = str(match)
+    return "base" if text == "*" else text.removesuffix(".*")
+
+
+def _text(what: str, value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise PlanError(f"{what} must be text that is not empty, got {value!r}")
+    return value
+
+
+def _spec(optimizer: object) -> str:
+    """The name under which an algorithm is known in tables, groups and files."""
+    if isinstance(optimizer, type):
+        module = optimizer.__module__
+        native = module.split(".")[:2] == ["torch", "optim"] or module.split(".")[0] == "keras"
+        return optimizer.__name__ if native else f"{module}:{optimizer.__qualname__}"
+    if not isinstance(optimizer, str):
+        raise PlanError(f"optimizer must be a class or the name of one, not an instance of {type(optimizer).__name__}")
+    module, colon, name = optimizer.rpartition(":")
+    parts = [*module.split("."), name] if colon else [name]
+    if not all(part.isidentifier() for part in parts):
+        raise PlanError(
+            f"optimizer {optimizer!r} is not a name: write AdamW for one of torch.optim, package.module:Class for others"
+        )
+    return optimizer
+
+
+def _clip(clip: object) -> Clip | Literal[False] | None:
+    if clip is None or isinstance(clip, Clip) or clip is False:
+        return clip
+    raise PlanError(f"clip must be clip_norm(…), clip_value(…), clip_adaptive(…) or False, not {clip!r}")

@@ -1,0 +1,129 @@
+"""A hyperparameter as it finally stands in a group: a value and the factors that multiply it.
+
+    setting.at(step) = base(step) × f1(step) × f2(step) × …
+
+where base and factors are numbers or schedules; the factors that are numbers are multiplied with one another first, in
+the order of the rules. A tuple (`betas`) is a tuple of settings.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+
+from groupwise.plan.declarations import Multiplier
+from groupwise.schedules import Schedule
+
+
+class Setting(ABC):
+    """What one hyperparameter of one group is, now and over time."""
+
+    @property
+    @abstractmethod
+    def schedules(self) -> tuple[Schedule, ...]:
+        """The schedules in it; none if it is constant."""
+
+    @property
+    @abstractmethod
+    def peak(self) -> object:
+        """The value a group holds until a scheduler is attached: the constant, or each schedule's peak."""
+
+    @property
+    @abstractmethod
+    def landmarks(self) -> tuple[object, ...]:
+        """Values it is known to take whatever the lengths: start, peak, end."""
+
+    @property
+    @abstractmethod
+    def unscaled(self) -> Setting:
+        """The same without its constant factors."""
+
+    @abstractmethod
+    def at(self, step: int, total_steps: int | None = None, steps_per_epoch: int | None = None) -> object:
+        """The value at update `step`. `LengthError` if a schedule needs a length that was not given."""
+
+
+@dataclass(frozen=True)
+class Single(Setting):
+    """One value, possibly scheduled, times its factors."""
+
+    base: object
+    factors: tuple[Multiplier, ...] = ()
+
+    @property
+    def schedules(self) -> tuple[Schedule, ...]:
+        """The base if it is one, and every factor that is one."""
+        return tuple(x for x in (self.base, *(f.by for f in self.factors)) if isinstance(x, Schedule))
+
+    @property
+    def constant_factor(self) -> float:
+        """The product of the factors that are numbers."""
+        return prod(f.by for f in self.factors if not isinstance(f.by, Schedule))
+
+    @property
+    def unscaled(self) -> Single:
+        """The base and the factors that are schedules."""
+        return Single(self.base, tuple(f for f in self.factors if isinstance(f.by, Schedule)))
+
+    @property
+    def peak(self) -> object:
+        """Base and factors each at their peak."""
+        return self._product([s.peak for s in self.schedules])
+
+    @property
+    def landmarks(self) -> tuple[object, ...]:
+        """Every combination of the landmarks of base and factors."""
+        combinations = product(*(s.landmarks for s in self.schedules))
+        return tuple(dict.fromkeys(self._product(list(chosen)) for chosen in combinations))
+
+    def at(self, step: int, total_steps: int | None = None, steps_per_epoch: int | None = None) -> object:
+        """The product at update `step`."""
+        return self._product([s.at(step, total_steps, steps_per_epoch) for s in self.schedules])
+
+    def _product(self, scheduled: list[float]) -> object:
+        constant = [] if isinstance(self.base, Schedule) else [self.base]
+        value, *rest = constant + scheduled
+        for factor in [*rest, self.constant_factor] if self.factors else rest:
+            value *= factor  # type: ignore[operator]  # the cascade lets factors meet numbers only
+        return value
+
+    def __str__(self) -> str:
+        base = f"{self.base:.6g}" if isinstance(self.base, float) else str(self.base)
+        return " × ".join([base, *(f.text for f in self.factors)])
+
+
+@dataclass(frozen=True)
+class Several(Setting):
+    """A tuple of settings, as `betas` is."""
+
+    elements: tuple[Single, ...]
+
+    @property
+    def schedules(self) -> tuple[Schedule, ...]:
+        """Those of every element."""
+        return tuple(s for element in self.elements for s in element.schedules)
+
+    @property
+    def unscaled(self) -> Several:
+        """Every element without its constant factors."""
+        return Several(tuple(element.unscaled for element in self.elements))
+
+    @property
+    def peak(self) -> object:
+        """The tuple of peaks."""
+        return tuple(element.peak for element in self.elements)
+
+    @property
+    def landmarks(self) -> tuple[object, ...]:
+        """Tuples in which the elements stand at their first, second, … landmark together."""
+        longest = max(len(element.landmarks) for element in self.elements)
+        return tuple(tuple(e.landmarks[min(i, len(e.landmarks) - 1)] for e in self.elements) for i in range(longest))
+
+    def at(self, step: int, total_steps: int | None = None, steps_per_epoch: int | None = None) -> object:
+        """The tuple at update `step`."""
+        return tuple(element.at(step, total_steps, steps_per_epoch) for element in self.elements)
+
+    def __str__(self) -> str:
+        return f"({', '.join(map(str, self.elements))})"

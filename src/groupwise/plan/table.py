@@ -1,0 +1,65 @@
+"""The table of a resolution, as plain text: one row a group, factors shown as the products that they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from groupwise.plan.group import Group
+
+if TYPE_CHECKING:
+    from groupwise.plan.resolution import Resolution
+
+RIGHT = frozenset({"tensors", "parameters"})
+
+
+def columns_of(resolution: Resolution) -> list[str]:
+    """The table's columns: the fixed ones around every hyperparameter that some group declares."""
+    declared = dict.fromkeys(name for group in resolution.groups for name in group.settings)
+    clip = ["clip"] if any(group.clip for group in resolution.groups) else []
+    return ["group", "algorithm", "tensors", "parameters", *declared, *clip, "trains"]
+
+
+def row_of(group: Group, columns: Sequence[str]) -> list[str]:
+    """One group's cells."""
+    cells = {
+        "group": group.name,
+        "algorithm": group.algorithm or "-",
+        "tensors": f"{len(group.parameters):,}",
+        "parameters": f"{group.numel:,}",
+        "clip": f"{group.clip.clip} ({group.clip.label})" if group.clip else "-",
+        "trains": {"trainable": "yes", "frozen": "no"}.get(group.freezing, group.freezing),
+    }
+    settings = {name: str(setting) for name, setting in group.settings.items()}
+    return [(cells | settings).get(column, "-") for column in columns]
+
+
+def table(resolution: Resolution) -> str:
+    """The whole table with its totals, ending in no newline."""
+    columns = columns_of(resolution)
+    rows = [columns, *(row_of(group, columns) for group in resolution.groups)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(columns))]
+    lines = [
+        "  ".join(
+            cell.rjust(w) if name in RIGHT else cell.ljust(w)
+            for name, cell, w in zip(columns, row, widths, strict=True)
+        )
+        for row in rows
+    ]
+    rule = "  ".join("─" * width for width in widths)
+    whole = f"clip over everything: {resolution.plan.clip}" if resolution.plan.clip else ""
+    return "\n".join(line.rstrip() for line in [lines[0], rule, *lines[1:], rule, totals(resolution), whole]).rstrip()
+
+
+def totals(resolution: Resolution) -> str:
+    """One line: groups, tensors, parameters, how many of them train at the first step."""
+    groups = resolution.groups
+    tensors = sum(len(group.parameters) for group in groups)
+    numbers = sum(group.numel for group in groups)
+    frozen = sum(group.numel for group in groups if group.freezing == "frozen")
+    tail = f", {frozen:,} of them frozen" if frozen else ""
+    return f"{_count(len(groups), 'group')}, {_count(tensors, 'tensor')}, {numbers:,} parameters{tail}"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"

@@ -1,0 +1,48 @@
+"""What rules say: one `Speech` per declaration, and the `Word` that is left once it is decided who is heard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from groupwise.plan.rule import Rule
+
+
+@dataclass(frozen=True)
+class Speech:
+    """One rule's value for one property, before anything is decided."""
+
+    rule: int
+    value: object
+
+
+@dataclass(frozen=True)
+class Word:
+    """What one rule says about one property, and whether it is heard; `verdict` says why not, `silenced_by` by whom."""
+
+    rule: int
+    text: str
+    verdict: str
+    heard: bool
+    silenced_by: int | None = None
+
+
+def last_word(said: Sequence[Speech]) -> tuple[Word, ...]:
+    """The words of a property that no factor can touch: all but the last are overridden by it."""
+    last = len(said) - 1
+    return tuple(
+        Word(speech.rule, text_of(speech.value), "last word", True)
+        if i == last
+        else Word(speech.rule, text_of(speech.value), "overridden", False, said[last].rule)
+        for i, speech in enumerate(said)
+    )
+
+
+def text_of(value: object) -> str:
+    """A declared value as tables and errors print it."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def title(rules: Sequence[Rule], i: int) -> str:
+    """How an error calls a rule: its place in the plan, counted from one, and its label."""
+    return f"rule {i + 1} {rules[i].label!r}"

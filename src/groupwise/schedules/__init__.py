@@ -1,0 +1,65 @@
+"""Values over time: immutable schedules, each a pure function of the step.
+
+    from groupwise.schedules import cosine, constant, linear
+
+    cosine(3e-4, warmup="5%")
+    constant(0.1).then(linear(0.1), at="80%")
+    linear(0.85, 0.95).clamped(high=0.94)
+
+`at(step, total_steps, steps_per_epoch)` is the value for one update. A curve goes from `start` to `end`, or between
+`low` and `high`; `peak` is the largest value that it is known to take. Lengths carry their unit: `steps(500)`,
+`epochs(2)`, `percent(5)` or `"500 steps"`, `"2 epochs"`, `"5%"`.
+"""
+
+from groupwise.schedules.cycles import CosineRestarts as cosine_restarts
+from groupwise.schedules.cycles import Triangular as triangular
+from groupwise.schedules.decays import Constant as constant
+from groupwise.schedules.decays import Exponential as exponential
+from groupwise.schedules.decays import InverseSqrt as inverse_sqrt
+from groupwise.schedules.decays import MultiStep as multi_step
+from groupwise.schedules.decays import StepDecay as step_decay
+from groupwise.schedules.files import decode, encode, is_table
+from groupwise.schedules.freehand import Function as function
+from groupwise.schedules.freehand import Piecewise as piecewise
+from groupwise.schedules.lengths import Length, epochs, length, percent, steps
+from groupwise.schedules.one_cycle import OneCycle as one_cycle
+from groupwise.schedules.plateau import Plateau as plateau
+from groupwise.schedules.plateau import PlateauState, plateaus, reduced
+from groupwise.schedules.schedule import Clamped, Scaled, Schedule, Then
+from groupwise.schedules.stretches import Cosine as cosine
+from groupwise.schedules.stretches import Linear as linear
+from groupwise.schedules.stretches import Polynomial as polynomial
+from groupwise.schedules.stretches import WarmupStableDecay as warmup_stable_decay
+
+__all__ = [
+    "Clamped",
+    "Length",
+    "PlateauState",
+    "Scaled",
+    "Schedule",
+    "Then",
+    "constant",
+    "cosine",
+    "cosine_restarts",
+    "decode",
+    "encode",
+    "epochs",
+    "exponential",
+    "function",
+    "inverse_sqrt",
+    "is_table",
+    "length",
+    "linear",
+    "multi_step",
+    "one_cycle",
+    "percent",
+    "piecewise",
+    "plateau",
+    "plateaus",
+    "polynomial",
+    "reduced",
+    "step_decay",
+    "steps",
+    "triangular",
+    "warmup_stable_decay",
+]

@@ -1,0 +1,78 @@
+"""Curves that repeat for as long as the run lasts.
+
+    triangular        low → high over `up`, back over `down`, again       CyclicLR (Smith, 2017)
+    cosine_restarts   half a cosine per cycle, each `factor` times longer than the one before
+                      CosineAnnealingWarmRestarts (SGDR, Loshchilov and Hutter, 2017)
+
+A cycle that comes out shorter than a step counts as one step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Literal, final
+
+from groupwise.schedules.arguments import NonNegative, Number, Period, Span, Times
+from groupwise.schedules.decays import geometric
+from groupwise.schedules.segment import Segment
+from groupwise.schedules.shape import Open
+from groupwise.schedules.stretches import between, cosine_left
+
+
+@final
+@dataclass(frozen=True, repr=False)
+class Triangular(Open):
+    """Straight lines from `low` to `high` over `up` and back over `down` (as long as `up`, when None).
+
+    `mode` says how the height of a cycle changes: "triangular" not at all, "triangular2" halves it every cycle,
+    "exp_range" multiplies it by `gamma` every step (torch's `CyclicLR`). A momentum has its `low` above its `high`.
+    """
+
+    low: Number
+    high: Number
+    _: KW_ONLY
+    up: Period
+    down: Span | None = None
+    mode: Literal["triangular", "triangular2", "exp_range"] = "triangular"
+    gamma: NonNegative = 1.0
+
+    def body(self, t: int, segment: Segment) -> float:
+        up = max(1, segment.steps(self.up))
+        down = up if self.down is None else segment.steps(self.down)
+        cycle, since = divmod(t, up + down)
+        height = since / up if since <= up else (up + down - since) / down
+        return self.low + (self.high - self.low) * height * self._share(t, cycle)
+
+    @property
+    def landmarks(self) -> tuple[float, ...]:
+        return self.low, self.high
+
+    def _share(self, t: int, cycle: int) -> float:
+        if self.mode == "exp_range":
+            return geometric(1.0, self.gamma, t)
+        return 0.5**cycle if self.mode == "triangular2" else 1.0
+
+
+@final
+@dataclass(frozen=True, repr=False)
+class CosineRestarts(Open):
+    """Half a cosine from `start` to `end` over `first`, then again, each cycle `factor` times as long as the last."""
+
+    start: Number
+    end: Number = 0.0
+    _: KW_ONLY
+    first: Period
+    factor: Times = 1
+
+    def body(self, t: int, segment: Segment) -> float:
+        n = max(1, segment.steps(self.first))
+        if self.factor == 1:
+            t %= n
+        while t >= n:
+            t -= n
+            n *= self.factor
+        return between(self.start, self.end, cosine_left(t / n))
+
+    @property
+    def landmarks(self) -> tuple[float, ...]:
+        return self.start, self.end

@@ -1,0 +1,97 @@
+"""Curves that no formula names: drawn through points, or computed by a function of yours.
+
+A `piecewise` is data and goes into a file; a `function` is Python only, so it can be run and previewed but not written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Annotated, Literal, TypeAlias, final
+
+from groupwise.errors import ScheduleError
+from groupwise.schedules.arguments import Kind
+from groupwise.schedules.lengths import Length, length
+from groupwise.schedules.numeric import number, number_from_text, shown
+from groupwise.schedules.segment import Segment
+from groupwise.schedules.shape import Open, progress
+from groupwise.schedules.stretches import between
+
+
+def _points(value: object) -> tuple[tuple[Length, float], ...]:
+    if not isinstance(value, list | tuple) or not value:
+        raise ScheduleError(f"{shown(value)} is not a list of points such as ('50%', 0.1)")
+    return tuple(_point(item) for item in value)
+
+
+def _point(value: object) -> tuple[Length, float]:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise ScheduleError(f"{shown(value)} is not a point such as ('50%', 0.1)")
+    return length(value[0]), number(value[1])
+
+
+def _plain_points(value: object) -> object:
+    if not isinstance(value, list | tuple):
+        return value
+    return [[p[0], number_from_text(p[1])] if isinstance(p, list | tuple) and len(p) == 2 else p for p in value]
+
+
+def _callable(value: object) -> object:
+    if not callable(value):
+        raise ScheduleError(f"{shown(value)} is not a function of the step")
+    return value
+
+
+Points: TypeAlias = Annotated[Sequence[tuple[Length | str, float]], Kind(_points, _plain_points)]
+OfStep: TypeAlias = Annotated[Callable[[int], float], Kind(_callable)]
+
+
+@final
+@dataclass(frozen=True, repr=False)
+class Piecewise(Open):
+    """Through `points`, pairs of a length and a value, in order: joined by straight lines, or each "held".
+
+    Before the first point its value holds, after the last one the last's. Two points at one step are a jump. Lengths
+    count from the warmup's end. Points whose order turns out wrong, once resolved, are a `ScheduleError`.
+    """
+
+    points: Points
+    shape: Literal["linear", "held"] = "linear"
+
+    def body(self, t: int, segment: Segment) -> float:
+        resolved = [(segment.steps(when), value) for when, value in self.points]
+        if any(later < earlier for (earlier, _), (later, _) in pairwise(resolved)):
+            raise ScheduleError(f"{self}: points out of order, at steps {[when for when, _ in resolved]}")
+        passed = sum(when <= t for when, _ in resolved)
+        if passed in (0, len(resolved)):
+            return resolved[max(0, passed - 1)][1]
+        (start, first), (end, last) = resolved[passed - 1 : passed + 1]
+        return first if self.shape == "held" else between(first, last, 1 - progress(t - start, end - start))
+
+    @property
+    def landmarks(self) -> tuple[float, ...]:
+        return tuple(value for _, value in self.points)
+
+
+@final
+@dataclass(frozen=True, repr=False)
+class Function(Open):
+    """Whatever `call(step)` returns, a finite number (torch's `LambdaLR`, in values rather than factors).
+
+    Python only: it cannot be written to a file. It is called with its own step, counted from the warmup's end, and
+    should be pure, since a schedule is looked at as often as anyone likes. Its one landmark is `call(0)`.
+    """
+
+    call: OfStep
+
+    def body(self, t: int, segment: Segment) -> float:
+        returned = self.call(t)
+        try:
+            return number(returned)
+        except ScheduleError as error:
+            raise ScheduleError(f"{self}: what it returned at step {t}: {error}") from None
+
+    @property
+    def landmarks(self) -> tuple[float, ...]:
+        return (self.body(0, Segment(None, None)),)

@@ -1,0 +1,153 @@
+"""Reduce when a metric stops improving: the one policy with a memory, kept pure by keeping the memory outside.
+
+A `plateau` is an immutable schedule like any other; its `at` is the value before any reduction. What it has seen is a
+`PlateauState`, plain numbers, which whoever is told the metric holds:
+
+    state = p.initial                        before the first metric
+    state = p.observe(state, metric)         after each one
+    s = reduced(schedule, {p: state})        what `schedule` is now: an ordinary schedule
+
+`reduced` reaches a plateau wherever it stands, so it may be scaled, clamped, warmed up or one side of a `then`, and
+groups whose plateaus are equal share one state, as they should: they see the same metric. The rules and the numbers
+are those of torch's `ReduceLROnPlateau`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, SupportsFloat, final
+
+from groupwise.errors import ScheduleError, StateError, listed, within
+from groupwise.schedules.arguments import Count, NonNegative, Number, numbers
+from groupwise.schedules.numeric import number, shown
+from groupwise.schedules.schedule import Schedule
+from groupwise.schedules.segment import Segment
+from groupwise.schedules.shape import Open
+
+
+@final
+@dataclass(frozen=True)
+class PlateauState:
+    """What a plateau remembers: its `value` now, the `best` metric (None before the first that counts), how many
+    metrics in a row were no better (`bad`), and how many more to ignore (`cooldown`)."""
+
+    value: float
+    best: float | None = None
+    bad: int = 0
+    cooldown: int = 0
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """The state as plain data, for a checkpoint."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(data: Mapping[str, object]) -> PlateauState:
+        """The state that `to_dict` wrote. Raises `StateError` for anything else."""
+        if set(data) != set(_READERS):
+            raise StateError(f"a plateau's state has {listed(_READERS)}; this one has {listed(map(str, data))}")
+        try:
+            return PlateauState(**{name: read(data[name]) for name, read in _READERS.items()})
+        except ScheduleError as error:
+            raise StateError(f"a plateau's state: {error}") from None
+
+
+def _best(value: object) -> float | None:
+    return value if value is None or value in (math.inf, -math.inf) else number(value)
+
+
+_COUNT = numbers(least=0, whole=True).read
+_READERS: Mapping[str, Callable[[object], Any]] = {"value": number, "best": _best, "bad": _COUNT, "cooldown": _COUNT}
+
+
+@final
+@dataclass(frozen=True, repr=False)
+class Plateau(Open):
+    """`start`, multiplied by `factor` after more than `patience` metrics in a row without improvement.
+
+    An improvement beats the best metric by more than `threshold`, relative ("rel") or absolute ("abs"), towards `mode`.
+    After a reduction, `cooldown` metrics are not counted. The value stays at or above `floor`, and a reduction by no
+    more than `eps` is left undone (torch's `ReduceLROnPlateau`, whose min_lr is `floor`).
+    """
+
+    start: Number
+    factor: NonNegative = 0.1
+    patience: Count = 10
+    threshold: NonNegative = 1e-4
+    threshold_mode: Literal["rel", "abs"] = "rel"
+    mode: Literal["min", "max"] = "min"
+    cooldown: Count = 0
+    floor: Number = 0.0
+    eps: NonNegative = 1e-8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.factor >= 1:
+            raise ScheduleError(f"{self.kind}: factor: {self.factor:g} does not reduce; it must be below 1")
+
+    def body(self, t: int, segment: Segment) -> float:
+        return self.start
+
+    @property
+    def landmarks(self) -> tuple[float, ...]:
+        return (self.start,)
+
+    @property
+    def initial(self) -> PlateauState:
+        """The state before the first metric."""
+        return PlateauState(self.start)
+
+    def observe(self, state: PlateauState, metric: SupportsFloat) -> PlateauState:
+        """The state after one more `metric`, a number or a 0-dim tensor; nan counts as no improvement."""
+        current = _metric(metric)
+        if self._improves(current, state.best):
+            best: float | None = current
+            bad = 0
+        else:
+            best, bad = state.best, state.bad + 1
+        if state.cooldown > 0:
+            return PlateauState(state.value, best, 0, state.cooldown - 1)
+        if bad > self.patience:
+            return PlateauState(self._reduced(state.value), best, 0, self.cooldown)
+        return PlateauState(state.value, best, bad, 0)
+
+    def reduced(self, state: PlateauState) -> Plateau:
+        """This plateau as it stands at `state`: the same policy, starting from the reduced value."""
+        return replace(self, start=state.value)
+
+    def _improves(self, current: float, best: float | None) -> bool:
+        towards = 1 if self.mode == "max" else -1
+        if best is None:
+            best = -towards * math.inf
+        if self.threshold_mode == "rel":
+            return towards * current > towards * best * (1 + towards * self.threshold)
+        return towards * current > towards * best + self.threshold
+
+    def _reduced(self, value: float) -> float:
+        lower = max(value * self.factor, self.floor)
+        return lower if value - lower > self.eps else value
+
+
+def plateaus(schedule: Schedule) -> tuple[Plateau, ...]:
+    """The distinct plateaus inside `schedule`, from left to right."""
+    if isinstance(schedule, Plateau):
+        return (schedule,)
+    return tuple(dict.fromkeys(found for part in schedule.parts for found in plateaus(part)))
+
+
+def reduced(schedule: Schedule, states: Mapping[Plateau, PlateauState]) -> Schedule:
+    """`schedule` with each plateau that has a state in `states` as it stands there."""
+    if isinstance(schedule, Plateau):
+        return schedule.reduced(states[schedule]) if schedule in states else schedule
+    return schedule.with_parts([reduced(part, states) for part in schedule.parts])
+
+
+def _metric(metric: SupportsFloat) -> float:
+    if isinstance(metric, bool | str):
+        raise ScheduleError(f"metric: {shown(metric)} is not a number")
+    with within("metric"):
+        try:
+            return float(metric)
+        except (TypeError, ValueError):
+            raise ScheduleError(f"{shown(metric)} is not a single number") from None

@@ -1,0 +1,50 @@
+"""Which parameters? Facts about parameters, and predicates over them.
+
+`parameters_of(model)` tells what there is: names, roles, depth, shapes. A selector tells which of it is meant, by name
+or by what it is, so that a rule written for one model still holds for the next. Standard library only: models are walked
+by duck typing, and a tree of layers from any framework can be described (`describe`).
+"""
+
+from groupwise.select.by_fact import depth, ndim, role, shape, size, tag
+from groupwise.select.by_place import inside, kind, name, network, regex
+from groupwise.select.by_value import magnitude, statistic, where
+from groupwise.select.describe import describe
+from groupwise.select.files import decode, encode
+from groupwise.select.hints import nearest
+from groupwise.select.info import ParameterInfo, Place
+from groupwise.select.roles import ROLES
+from groupwise.select.selectors import Selector, select, selector
+from groupwise.select.statistics import STATISTICS
+from groupwise.select.tree import Held, Node
+from groupwise.select.walk import parameters_of
+
+__all__ = [
+    "ROLES",
+    "STATISTICS",
+    "Held",
+    "Node",
+    "ParameterInfo",
+    "Place",
+    "Selector",
+    "decode",
+    "depth",
+    "describe",
+    "encode",
+    "inside",
+    "kind",
+    "magnitude",
+    "name",
+    "ndim",
+    "nearest",
+    "network",
+    "parameters_of",
+    "regex",
+    "role",
+    "select",
+    "selector",
+    "shape",
+    "size",
+    "statistic",
+    "tag",
+    "where",
+]

@@ -1,0 +1,216 @@
+"""Selectors on where a parameter is held: its names as regular expressions, the classes around it, network and depth.
+
+Each asks a question of one place; a tied parameter is selected if any of its places answers yes.
+"""
+
+from __future__ import annotations
+
+import abc
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar, final
+
+from groupwise.errors import SelectorError, nearest
+from groupwise.select.globs import Accepts, repairs
+from groupwise.select.info import ParameterInfo, Place
+from groupwise.select.selectors import Atom, Infos, Name, Selector, any_of
+
+
+def name(glob: str) -> Selector:
+    """Parameters whose dotted name fits a glob; `*` crosses dots and case matters.
+
+    A glob without wildcards is a path: the parameter of that name, or all under the module of that name. `/` and `.`
+    are the same separator.
+
+    Raises:
+        SelectorError: no text.
+    """
+    return Name(glob)
+
+
+def regex(pattern: str) -> Selector:
+    """Parameters with a name that a regular expression describes from end to end (`re.fullmatch`), as a glob does.
+
+    Raises:
+        SelectorError: the pattern does not compile.
+    """
+    return Regex(pattern)
+
+
+def kind(*classes: str | type) -> Selector:
+    """Parameters held directly by a layer of one of these classes, subclasses included; classes or their bare names.
+
+    Raises:
+        SelectorError: nothing given, or a dotted name.
+    """
+    return any_of(Kind(_class_name("kind", given)) for given in _some("kind", classes))
+
+
+def inside(*classes: str | type) -> Selector:
+    """Parameters under a module of one of these classes, at any distance; what the module holds itself counts too.
+
+    Raises:
+        SelectorError: nothing given, or a dotted name.
+    """
+    return any_of(Inside(_class_name("inside", given)) for given in _some("inside", classes))
+
+
+def network(*keys: str) -> Selector:
+    """Parameters of a network, by its key in the mapping of networks.
+
+    Raises:
+        SelectorError: nothing given, or no text.
+    """
+    if not keys:
+        raise SelectorError("network() needs at least one argument")
+    return any_of(map(Network, keys))
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Regex(Atom):
+    """`regex(pattern)`."""
+
+    pattern: str
+    _accepts: Accepts = field(init=False, repr=False, compare=False)
+
+    key: ClassVar[str] = "regex"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.pattern, str) or not self.pattern:
+            raise SelectorError("regex() takes the text of a regular expression")
+        object.__setattr__(self, "_accepts", _compiled(self.pattern).fullmatch)
+
+    def matches(self, info: ParameterInfo) -> bool:
+        """Whether the pattern covers one of its names."""
+        return any(self._accepts(place.name) for place in info.places)
+
+    def suggest(self, infos: Infos) -> Iterator[str]:
+        """The pattern with both ends open where that helps, else names that look like it."""
+        names = [name for info in infos for name in info.names]
+        if any(map(_compiled(self.pattern).search, names)):
+            yield f"regex('.*({self.pattern}).*')"
+        yield from repairs(re.sub(r"[\\^$()]", "", self.pattern), names)
+
+    @property
+    def text(self) -> str:
+        """The pattern."""
+        return self.pattern
+
+    def entry(self) -> tuple[str, str]:
+        """The pattern."""
+        return self.key, self.pattern
+
+
+class _Word(Atom):
+    """An atom that asks for one word among those that a place shows."""
+
+    __slots__ = ()
+
+    word: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.word, str) or not self.word:
+            raise SelectorError(f"{self.key}() takes text that is not empty, not {type(self.word).__name__}")
+
+    @abc.abstractmethod
+    def words(self, place: Place) -> Iterable[str]:
+        """The words that a place shows."""
+
+    def suggest(self, infos: Infos) -> Iterator[str]:
+        """The nearest words that some place shows; all of them, if few, where none is near."""
+        shown = list(dict.fromkeys(w for info in infos for p in info.places for w in sorted(self.words(p)) if w))
+        yield from nearest(self.word, shown) or (shown if len(shown) <= 8 else ())
+
+    @property
+    def text(self) -> str:
+        """The word."""
+        return self.word
+
+    def entry(self) -> tuple[str, str]:
+        """The word."""
+        return self.key, self.word
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Kind(_Word):
+    """`kind(class)`."""
+
+    word: str
+
+    key: ClassVar[str] = "kind"
+
+    def words(self, place: Place) -> Iterable[str]:
+        """Class names of the layer that holds it."""
+        return place.kinds
+
+    def matches(self, info: ParameterInfo) -> bool:
+        """Whether a layer of that class holds it."""
+        return any(self.word in place.kinds for place in info.places)
+
+    def suggest(self, infos: Infos) -> Iterator[str]:
+        """`inside`, where the class only encloses; the nearest classes otherwise."""
+        if any(map(Inside(self.word).matches, infos)):
+            yield f"inside({self.word})"
+        yield from super(Kind, self).suggest(infos)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Inside(_Word):
+    """`inside(class)`."""
+
+    word: str
+
+    key: ClassVar[str] = "inside"
+
+    def words(self, place: Place) -> Iterable[str]:
+        """Class names of all that encloses it."""
+        return place.ancestors
+
+    def matches(self, info: ParameterInfo) -> bool:
+        """Whether a module of that class encloses it."""
+        return any(self.word in place.ancestors for place in info.places)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Network(_Word):
+    """`network(key)`."""
+
+    word: str
+
+    key: ClassVar[str] = "network"
+
+    def words(self, place: Place) -> Iterable[str]:
+        """The network's key."""
+        return (place.network,)
+
+    def matches(self, info: ParameterInfo) -> bool:
+        """Whether it belongs to that network."""
+        return any(self.word == place.network for place in info.places)
+
+
+def _some(word: str, given: tuple[str | type, ...]) -> tuple[str | type, ...]:
+    if not given:
+        raise SelectorError(f"{word}() needs at least one argument")
+    return given
+
+
+def _class_name(word: str, given: str | type) -> str:
+    name = given.__name__ if isinstance(given, type) else given
+    if isinstance(name, str) and "." in name:
+        raise SelectorError(f"{word}({name!r}): give the bare class name, {name.rpartition('.')[2]!r}")
+    return name
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # re's notes on what a later Python may read differently
+        try:
+            return re.compile(pattern)
+        except (re.error, OverflowError, RecursionError) as error:
+            raise SelectorError(f"regex({pattern[:80]!r}) is no regular expression: {error}") from error

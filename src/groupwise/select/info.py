@@ -1,0 +1,123 @@
+"""What a selector may know of a parameter: plain data, so that a choice can be tested, printed and replayed.
+
+A parameter is one tensor with one or more *places*. Tying is why the two are apart: a decoder that shares the word
+table is one thing to optimise, found under two names, in two layers, with two sets of roles. What belongs to the tensor
+(shape, gradient, statistics, tags) is on the `ParameterInfo`; what belongs to where it is held is on its `Place`s, and
+the parameter's roles are the union over them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, final
+
+from groupwise.errors import within
+from groupwise.select.statistics import measured
+
+Reasons = tuple[tuple[str, str], ...]  # (role, why) pairs
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One name of a parameter, and what surrounds it there.
+
+    Args:
+        name: the canonical dotted name, the network in front where a mapping gave one; no wrapper's prefix.
+        module: the dotted path of the layer that holds it; empty at the root.
+        kinds: class names of that layer, its own first, then its bases'; empty for a parameter that no layer holds.
+        ancestors: class names (bases included) of every module that encloses the parameter, its own layer included.
+        network: the key of the mapping that the model came from; empty for a single model.
+        depth: its level, 0 (stem) and upward.
+        reasons: why it has each of its roles here.
+    """
+
+    name: str
+    module: str = ""
+    kinds: tuple[str, ...] = ()
+    ancestors: frozenset[str] = frozenset()
+    network: str = ""
+    depth: int = 0
+    reasons: Reasons = ()
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """The roles that the parameter has here."""
+        return frozenset(role for role, _ in self.reasons)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ParameterInfo:
+    """One parameter, however many names it has.
+
+    Args:
+        places: where it is held, in module order; the first gives `name`, `network` and `depth`.
+        shape: its sizes; the whole tensor's, not a shard's.
+        requires_grad: whether it is trainable at the time of the walk.
+        sparse: whether its gradient will be sparse (an embedding made with `sparse=True`).
+        tags: the caller's own words for it.
+        parameter: the tensor or variable itself; no part of equality.
+    """
+
+    places: tuple[Place, ...]
+    shape: tuple[int, ...]
+    requires_grad: bool = True
+    sparse: bool = False
+    tags: frozenset[str] = frozenset()
+    parameter: Any = field(default=None, compare=False, repr=False)
+    roles: frozenset[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        roles = self.places[0].roles if len(self.places) == 1 else frozenset().union(*(p.roles for p in self.places))
+        object.__setattr__(self, "roles", roles)
+
+    @property
+    def name(self) -> str:
+        """Its first name."""
+        return self.places[0].name
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All its names, the first one first."""
+        return tuple(place.name for place in self.places)
+
+    @property
+    def network(self) -> str:
+        """The network of its first place."""
+        return self.places[0].network
+
+    @property
+    def depth(self) -> int:
+        """The depth of its first place."""
+        return self.places[0].depth
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def numel(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Role to reason, over all places; where a role has several, the first place's."""
+        return {role: why for place in reversed(self.places) for role, why in place.reasons}
+
+    def statistic(self, name: str) -> float:
+        """The present value of a statistic, computed anew at each call.
+
+        Args:
+            name: one of `STATISTICS`: mean_abs, norm, rms, std, max_abs, sparsity (share of exact zeros), grad_norm,
+                grad_mean_abs. Those of a gradient are nan, which is neither above nor below anything, where there is
+                no gradient: absent is not zero.
+
+        Raises:
+            SelectorError: the name is none of them, or the parameter has no values (it lives on `meta`).
+        """
+        with within(f"parameter {self.name!r}"):
+            return measured(self.parameter, name)

@@ -1,0 +1,20 @@
+"""What every test shares: one thread per process (two cores, two workers), Hypothesis without deadlines, and timm."""
+
+import os
+from types import ModuleType
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is first imported, which is after this line
+
+import pytest
+from hypothesis import settings
+
+from tests.vision import import_timm
+
+settings.register_profile("house", deadline=None, derandomize="CI" in os.environ, print_blob=True)
+settings.load_profile("house")
+
+
+@pytest.fixture(scope="session")
+def timm() -> ModuleType:
+    """The real timm."""
+    return import_timm()
