@@ -165,7 +165,7 @@ def test_the_landmarks_of_a_product_enclose_the_products_of_values_between_the_l
     bounds = [(min(part.landmarks), max(part.landmarks), part.at(step, total, epoch)) for part in (s, x)]
     assume(all(low <= value <= high for low, high, value in bounds))
     product = s.scaled(x)
-    assert min(product.landmarks) <= product.at(step, total, epoch) <= product.peak
+    assert min(product.landmarks) <= product.at(step, total, epoch) <= product.highest
 
 
 @pytest.mark.parametrize("shape", sorted(set(SHAPES) - {"one_cycle", "multi_step", "piecewise"}))
@@ -176,5 +176,5 @@ def test_the_first_landmark_is_the_first_value(shape: str, data: st.DataObject, 
 
 
 @given(schedules)
-def test_peak_is_the_largest_landmark(s: Schedule) -> None:
-    assert s.peak == max(s.landmarks)
+def test_highest_is_the_largest_landmark(s: Schedule) -> None:
+    assert s.highest == max(s.landmarks)

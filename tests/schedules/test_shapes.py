@@ -34,11 +34,11 @@ BUILDERS: dict[str, Callable[[Any], Schedule]] = {
     "constant: value": constant,
     "linear: start": linear,
     "linear: end": lambda x: linear(1.0, x),
-    "cosine: start": cosine,
+    "cosine: peak": cosine,
     "cosine: end": lambda x: cosine(1.0, end=x),
     "exponential: gamma": lambda x: exponential(1.0, x),
     "polynomial: power": lambda x: polynomial(1.0, power=x),
-    "inverse_sqrt: start": inverse_sqrt,
+    "inverse_sqrt: peak": inverse_sqrt,
     "step_decay: gamma": lambda x: step_decay(1.0, x, every=steps(1)),
     "multi_step: start": lambda x: multi_step(x, 0.1, at=["5%"]),
     "triangular: high": lambda x: triangular(0.0, x, up=steps(1)),
@@ -265,7 +265,7 @@ def test_repr_is_exact_and_reads_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("s", "landmarks", "peak"),
+    ("s", "landmarks", "highest"),
     [
         (cosine(3e-4, 1e-5), (3e-4, 1e-5), 3e-4),
         (cosine(0.996, 1.0), (0.996, 1.0), 1.0),
@@ -278,6 +278,6 @@ def test_repr_is_exact_and_reads_back() -> None:
         (exponential(0.5, 0.9), (0.5,), 0.5),
     ],
 )
-def test_landmarks_are_start_turning_points_and_end(s: Schedule, landmarks: tuple[float, ...], peak: float) -> None:
+def test_landmarks_are_start_turning_points_and_end(s: Schedule, landmarks: tuple[float, ...], highest: float) -> None:
     assert s.landmarks == pytest.approx(landmarks)
-    assert s.peak == peak
+    assert s.highest == highest

@@ -6,8 +6,9 @@ the optimizer, the scheduler and the task weights differ.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
@@ -17,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from groupwise.demos.contestants import Contestant, load_plan, naive, planned, tuned
+from groupwise.demos.contestants import PLAN_FILE, Contestant, load_plan, naive, planned, tuned
 from groupwise.demos.model import TwoDigitNet
 from groupwise.demos.progress import Line, Live
 from groupwise.demos.train import Score, evaluate, losses, train
@@ -60,15 +61,27 @@ def demo(seeds: int = 1, steps: int = 400, console: Console | None = None) -> Co
         raise GroupwiseError(f"the demo needs at least one seed and one step, not {seeds} and {steps}")
     console = console or Console()
     plan, scans = load_plan(), load_scans()
-    console.print("Two scanned digits side by side: which is left, which is right, and their sum?\n")
+    console.print("Two scanned digits side by side: which is left, which is right, and their sum?")
+    console.print(f"The plan, groupwise/demos/{PLAN_FILE}, comes to this:\n")
     console.print(Text(str(resolve(TwoDigitNet(), plan)), no_wrap=True, overflow="ignore"), soft_wrap=True)
     console.print()
     contestants = [planned(plan), naive(), tuned()]
-    with Live(console) as live:
+    with one_thread(), Live(console) as live:
         runs = {contestant.name: _runs(contestant, scans, seeds, steps, live) for contestant in contestants}
     comparison = Comparison(runs, loudness(scans))
     _show(comparison, console)
     return comparison
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: more do not pay on a network this small, and one gives the same numbers on any machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def run(contestant: Contestant, scans: Scans, seed: int, steps: int, line: Line) -> Run:

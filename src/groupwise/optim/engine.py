@@ -48,7 +48,7 @@ def lend(
 def build(
     cls: type[torch.optim.Optimizer], group: Mapping[str, Any], arguments: Mapping[str, object]
 ) -> torch.optim.Optimizer:
-    """An engine for groups like `group`: the class on a placeholder, with those of its arguments that the group holds."""
+    """An engine for groups like `group`: the class on a placeholder, with what the group holds of its arguments."""
     placeholder = torch.nn.Parameter(torch.zeros((2, 2)))
     values = {name: group[name] for name in arguments if name in group}
     engine = cls([placeholder], **values)

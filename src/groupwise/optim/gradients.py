@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
+_HALF = (torch.float16, torch.bfloat16)  # their norms would round, or overflow
+
 
 def values_of(p: torch.Tensor) -> torch.Tensor:
     """The numbers in a parameter's gradient, as one dense tensor that shares memory with it."""
@@ -29,7 +31,8 @@ def norms_of(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     dtype = torch.float64 if double else torch.float32
     norms: list[torch.Tensor | None] = [None] * len(tensors)
     for indices in _alike(tensors):
-        found = torch._foreach_norm([tensors[i] for i in indices], 2)
+        part = [tensors[i] for i in indices]
+        found = torch._foreach_norm(part, 2, dtype=torch.float32 if part[0].dtype in _HALF else None)
         for i, norm in zip(indices, found, strict=True):
             norms[i] = _whole(norm)
     device = tensors[0].device

@@ -63,7 +63,7 @@ class Program:
 
     @property
     def counts_steps(self) -> bool:
-        """Whether its ticks are meant as updates: anything is scheduled, unless an epoch is said to be one step long."""
+        """Whether its ticks are meant as updates: it has schedules, and an epoch is not said to be one step long."""
         return self.resolution.scheduled and self.lengths[1] != 1
 
     def restate(self, states: Mapping[Any, PlateauState]) -> None:

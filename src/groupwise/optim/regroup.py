@@ -42,5 +42,6 @@ def check_foreign_schedulers(optimizer: torch.optim.Optimizer, count: int, attac
     if foreign and count != len(optimizer.param_groups):
         raise OptimizerError(
             f"regroup would turn {len(optimizer.param_groups)} groups into {count}, but a torch scheduler is attached, "
-            "which writes them by position: put the schedule into the plan and attach a PlanScheduler, which goes by name"
+            "which writes them by position: put the schedule into the plan and attach a PlanScheduler, "
+            "which goes by name"
         )

@@ -89,7 +89,7 @@ def _step(engine: torch.optim.Optimizer, parameter: torch.nn.Parameter, sparse: 
         engine.train()  # type: ignore[attr-defined]  # schedule-free classes refuse to step before it
     before = _outside(engine)
     unhooked_step(engine)
-    changed = sorted(name for name, value in _outside(engine).items() if name not in before or before[name] != value)
+    changed = sorted(name for name, now in _outside(engine).items() if name not in before or before[name] != now)
     if changed:
         raise OptimizerError(
             f"{type(engine).__name__} keeps progress in its attribute {changed[0]!r}, outside state and param_groups, "
@@ -140,7 +140,7 @@ class _Refusal:
 
 
 class _Complaint:
-    """Raises whatever a class complains about as a `ResolutionError` that names the group, its rules and a parameter."""
+    """Raises what a class complains about as a `ResolutionError` that names the group, its rules and a parameter."""
 
     def __init__(self, resolution: Resolution, group: Group, example: str) -> None:
         rules = ", ".join(f"{i + 1} {resolution.plan.rules[i].label!r}" for i in group.rules)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from groupwise.errors import ResolutionError, within
 from groupwise.plan.algorithm import REQUIRED, Algorithm, is_number
@@ -45,7 +46,12 @@ class Treatment:
     depth: int | None
     words: Mapping[str, tuple[Word, ...]] = field(compare=False)
 
-    @property
+    @cached_property
+    def spoken(self) -> frozenset[int]:
+        """The rules that match, heard or not."""
+        return frozenset(word.rule for words in self.words.values() for word in words)
+
+    @cached_property
     def heard(self) -> frozenset[int]:
         """The rules that had an effect."""
         return frozenset(word.rule for words in self.words.values() for word in words if word.heard)

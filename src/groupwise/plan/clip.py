@@ -56,7 +56,7 @@ def clip_value(bound: float) -> Clip:
 
 
 def clip_adaptive(ratio: float, eps: float = 1e-3) -> Clip:
-    """Adaptive gradient clipping: a unit's gradient norm is at most `ratio` x max(its weight norm, `eps`); units are rows.
+    """Adaptive gradient clipping: a row's gradient norm is at most `ratio` x max(its weight norm, `eps`).
 
     Source: Brock et al. 2021 (NFNets), which uses 0.01 and leaves the final layer out: `clip=False` unsets it there.
     """

@@ -111,7 +111,8 @@ def decode_rule(i: int, data: object, allow: Sequence[str]) -> Rule:
         for name in fields:
             if not name.isidentifier():
                 raise PlanError(f"{name!r} is not the name of a hyperparameter")
-        return Rule(match, **own, **{name: decode_value(name, value) for name, value in fields.items()})
+        values: dict[str, Any] = {name: decode_value(name, value) for name, value in fields.items()}
+        return Rule(match, **own, **values)
 
 
 def encode_rule(rule: Rule) -> dict[str, Any]:

@@ -64,7 +64,8 @@ def groups_of(
     for info, treatment in zip(parameters, treatments, strict=True):
         members.setdefault(_class_of(info, treatment), []).append((info, treatment))
     groups = [_group(pairs) for pairs in members.values()]
-    common = set(groups[0].rules).intersection(*(group.rules for group in groups))
+    everywhere = frozenset.intersection(*(treatment.spoken for treatment in treatments))
+    common = everywhere.union(set(groups[0].rules).intersection(*(group.rules for group in groups)))
     own = {id(group): tuple(i for i in group.rules if i not in common) for group in groups}
     groups.sort(
         key=lambda g: (g.algorithm is None, own[id(g)], g.network, -(g.depth or 0), min(p.name for p in g.parameters))

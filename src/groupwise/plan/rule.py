@@ -138,7 +138,7 @@ def _spec(optimizer: object) -> str:
     parts = [*module.split("."), name] if colon else [name]
     if not all(part.isidentifier() for part in parts):
         raise PlanError(
-            f"optimizer {optimizer!r} is not a name: write AdamW for one of torch.optim, package.module:Class for others"
+            f"optimizer {optimizer!r} is not a name: write AdamW for torch.optim's own, package.module:Class for others"
         )
     return optimizer
 

@@ -70,7 +70,7 @@ class Single(Setting):
     @property
     def peak(self) -> object:
         """Base and factors each at their peak."""
-        return self._product([s.peak for s in self.schedules])
+        return self._product([s.highest for s in self.schedules])
 
     @property
     def landmarks(self) -> tuple[object, ...]:

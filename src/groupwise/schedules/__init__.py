@@ -7,7 +7,7 @@
     linear(0.85, 0.95).clamped(high=0.94)
 
 `at(step, total_steps, steps_per_epoch)` is the value for one update. A curve goes from `start` to `end`, or between
-`low` and `high`; `peak` is the largest value that it is known to take. Lengths carry their unit: `steps(500)`,
+`low` and `high`, or starts at its `peak`. Lengths carry their unit: `steps(500)`,
 `epochs(2)`, `percent(5)` or `"500 steps"`, `"2 epochs"`, `"5%"`.
 """
 

@@ -112,21 +112,21 @@ class MultiStep(Open):
 @final
 @dataclass(frozen=True, repr=False)
 class InverseSqrt(Open):
-    """`start` falling as one over the square root of time, halved after three times `timescale`.
+    """`peak` falling as one over the square root of time, halved after three times `timescale`.
 
     `timescale` defaults to the warmup's length, and to 10 000 steps without one, as in transformers'
     `get_inverse_sqrt_schedule`.
     """
 
-    start: Number
+    peak: Number
     _: KW_ONLY
     timescale: Period | None = None
 
     def body(self, t: int, segment: Segment) -> float:
         default = segment.warmup or TIMESCALE
         scale = default if self.timescale is None else max(1, segment.steps(self.timescale))
-        return self.start * math.sqrt(scale / (t + scale))
+        return self.peak * math.sqrt(scale / (t + scale))
 
     @property
     def landmarks(self) -> tuple[float, ...]:
-        return (self.start,)
+        return (self.peak,)

@@ -22,7 +22,7 @@ from groupwise.schedules.stretches import between, cosine_left
 @final
 @dataclass(frozen=True, repr=False)
 class OneCycle(Stretch):
-    """One cycle with its turning point at `high` (torch's `OneCycleLR`).
+    """One cycle with its turning point at `peak` (torch's `OneCycleLR`).
 
     There, pct_start is `rise`, anneal_strategy is `shape`, div_factor is `start_divisor`, final_div_factor is
     `end_divisor`, and total_steps is `over`.
@@ -31,7 +31,7 @@ class OneCycle(Stretch):
     `one_cycle(0.85, start_divisor=0.85 / 0.95, end_divisor=1)`.
     """
 
-    high: Number
+    peak: Number
     rise: Fraction = 0.3
     shape: Literal["linear", "cosine"] = "cosine"
     start_divisor: Positive = 25.0
@@ -52,7 +52,7 @@ class OneCycle(Stretch):
     @property
     def start(self) -> float:
         """The first value."""
-        return self.high / self.start_divisor
+        return self.peak / self.start_divisor
 
     @property
     def end(self) -> float:
@@ -61,10 +61,10 @@ class OneCycle(Stretch):
 
     @property
     def landmarks(self) -> tuple[float, ...]:
-        return self.start, self.high, self.end
+        return self.start, self.peak, self.end
 
     def _phases(self, n: int) -> Iterator[tuple[float, float]]:
-        yield self.rise * n - 1, self.high
+        yield self.rise * n - 1, self.peak
         if self.three_phase:
             yield 2 * self.rise * n - 2, self.start
         yield n - 1, self.end

@@ -89,7 +89,7 @@ class Schedule(Spelled):
 
     @final
     @property
-    def peak(self) -> float:
+    def highest(self) -> float:
         """The largest landmark: what a parameter group holds until a scheduler is attached."""
         return max(self.landmarks)
 

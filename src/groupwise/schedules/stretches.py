@@ -48,17 +48,17 @@ class Linear(Stretch):
 @final
 @dataclass(frozen=True, repr=False)
 class Cosine(Stretch):
-    """Half a cosine from `start` to `end` (torch's `CosineAnnealingLR`, closed form; T_max is `over`)."""
+    """Half a cosine from `peak` to `end` (torch's `CosineAnnealingLR`, closed form; T_max is `over`)."""
 
-    start: Number
+    peak: Number
     end: Number = 0.0
 
     def along(self, t: int, n: int, segment: Segment) -> float:
-        return between(self.start, self.end, cosine_left(progress(t, n)))
+        return between(self.peak, self.end, cosine_left(progress(t, n)))
 
     @property
     def landmarks(self) -> tuple[float, ...]:
-        return self.start, self.end
+        return self.peak, self.end
 
 
 @final
@@ -81,13 +81,13 @@ class Polynomial(Stretch):
 @final
 @dataclass(frozen=True, repr=False)
 class WarmupStableDecay(Stretch):
-    """`start`, held until the last `decay` steps of the curve, which go to `end` along `shape`.
+    """`peak`, held until the last `decay` steps of the curve, which go to `end` along `shape`.
 
     What is left of the way at a share x of the decay: 1 - x (linear), (1 + cos πx)/2 (cosine), 1 - √x (sqrt, the best
     in Hägele et al., 2024). A `decay` longer than the curve starts at once and takes all of it.
     """
 
-    start: Number
+    peak: Number
     _: KW_ONLY
     decay: Span
     end: Number = 0.0
@@ -95,7 +95,7 @@ class WarmupStableDecay(Stretch):
 
     def along(self, t: int, n: int, segment: Segment) -> float:
         decay = min(n, segment.steps(self.decay))
-        return between(self.start, self.end, self._left(progress(t - (n - decay), decay)))
+        return between(self.peak, self.end, self._left(progress(t - (n - decay), decay)))
 
     def _left(self, x: float) -> float:
         if self.shape == "cosine":
@@ -104,4 +104,4 @@ class WarmupStableDecay(Stretch):
 
     @property
     def landmarks(self) -> tuple[float, ...]:
-        return self.start, self.end
+        return self.peak, self.end

@@ -1,8 +1,8 @@
 """Which parameters? Facts about parameters, and predicates over them.
 
 `parameters_of(model)` tells what there is: names, roles, depth, shapes. A selector tells which of it is meant, by name
-or by what it is, so that a rule written for one model still holds for the next. Standard library only: models are walked
-by duck typing, and a tree of layers from any framework can be described (`describe`).
+or by what it is, so that a rule written for one model still holds for the next. Standard library only: models are
+walked by duck typing, and a tree of layers from any framework can be described (`describe`).
 """
 
 from groupwise.select.by_fact import depth, ndim, role, shape, size, tag

@@ -47,7 +47,7 @@ class _Draft:
     places: list[Place] = field(default_factory=list)
 
     def finished(self) -> ParameterInfo:
-        places = _settled(self.places, self.shape)
+        places = _settled(self.places, self.shape) if len(self.shape) == 2 else tuple(self.places)
         trainable = getattr(self.tensor, "requires_grad", None)
         trainable = getattr(self.tensor, "trainable", True) if trainable is None else trainable
         return ParameterInfo(places, self.shape, bool(trainable), self.sparse, frozenset(), self.tensor)

@@ -42,15 +42,16 @@ def repairs(glob: str, names: Sequence[str], limit: int = 3) -> list[str]:
     """Up to `limit` globs or names that exist and look like `glob`, the likeliest first."""
     known = [dotted(name) for name in names]
     wanted = dotted(glob).strip(".")
-    offered = (form for form in itertools.chain(_widened(wanted), _respelt(wanted, known)) if _matches(form, known))
-    return list(itertools.islice(dict.fromkeys(itertools.chain(offered, _alike(wanted, known))), limit))
+    forms = dict.fromkeys(itertools.chain(_widened(wanted), _respelt(wanted, known)))
+    found = list(itertools.islice((form for form in forms if _matches(form, known)), limit))
+    return found or _alike(wanted, known)[:limit]
 
 
 def _widened(glob: str) -> Iterator[str]:
     """The forms that people mean: under it, anywhere, without a wrapper's prefix."""
     bare = _WRAPPED.sub("", glob)
     forms = (glob, bare, f"{glob}.*", f"*.{glob}", f"*.{glob}.*", f"*.{bare}.*")
-    yield from (form for form in forms if form.strip("*."))
+    yield from (form for form in forms if form.strip("*.") and not form.endswith(".*.*"))
 
 
 def _respelt(glob: str, names: Iterable[str]) -> Iterator[str]:
@@ -60,7 +61,7 @@ def _respelt(glob: str, names: Iterable[str]) -> Iterator[str]:
     choices = [[part] if part in words or not _WILD.isdisjoint(part) else nearest(part, words) for part in parts]
     for chosen in itertools.islice(itertools.product(*choices), 16):
         respelt = ".".join(chosen)
-        yield from (respelt, f"{respelt}.*", f"*.{respelt}")
+        yield from (respelt, f"*.{respelt}")
 
 
 def _alike(glob: str, names: Iterable[str]) -> list[str]:

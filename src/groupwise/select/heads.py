@@ -3,8 +3,9 @@
 Read the tree from its end. As long as only linear layers are met, they form the trailing run; the first layer of
 another kind that carries parameters closes it. Within the run, a layer whose output size is the input size of a later
 one feeds it, so it is no head: of `Linear → ReLU → Linear` only the last remains, of three heads side by side each. A
-module's own parameters beside its layers have no place in the order, so they close nothing. The members of a `ModuleDict` stand side by side by convention, so none of them feeds another, and each is read from its
-own end (unless one of them ends in something else: then the dictionary is just a way to name a sequence).
+module's own parameters beside its layers have no place in the order, so they close nothing. The members of a
+`ModuleDict` stand side by side by convention, so none of them feeds another, and each is read from its own end (unless
+one of them ends in something else: then the dictionary is just a way to name a sequence).
 
 It is a proposal: a model says nothing about what its `forward` does last. `roles={"head": …}` overrules it.
 """

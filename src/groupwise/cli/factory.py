@@ -1,0 +1,126 @@
+"""From `package.module:factory` to a model: import, call without arguments, look at what came back.
+
+The code is the caller's, and it is called as it is: a factory that loads weights loads them, one that builds on the
+`meta` device costs nothing. Whatever it raises is told with the place, since it is the caller's to mend.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import TypeAlias, TypeGuard
+
+import torch
+
+from groupwise.cli.door import raised
+from groupwise.errors import GroupwiseError, unknown
+
+Model: TypeAlias = "torch.nn.Module | Mapping[str, torch.nn.Module | torch.Tensor]"
+
+_NOTHING = object()
+_FORM = "package.module:factory, as in models.vit:build"
+
+
+def load_model(spec: str) -> Model:
+    """The model that `spec` names: a module, a class of one, a mapping, or a function that returns any of them.
+
+    Raises `GroupwiseError` if it cannot be imported, if it raises, or if it makes something else.
+    """
+    path, colon, name = spec.partition(":")
+    if path.endswith(".py") or "/" in path or "\\" in path:
+        raise GroupwiseError(f"--model {spec}: name the module, not its file: {_FORM}")
+    if not colon or not all(part.isidentifier() for part in [*path.split("."), *name.split(".")]):
+        raise GroupwiseError(f"--model {spec}: it must have the form {_FORM}")
+    made = _made(spec, _attribute(spec, _imported(spec, path), name))
+    if isinstance(made, torch.nn.Module) or _is_networks(made):
+        return made
+    raise GroupwiseError(
+        f"--model {spec}: it gave {_kind(made)}; a model is a torch.nn.Module, or a mapping of names to modules or parameters"
+    )
+
+
+@contextlib.contextmanager
+def current_directory_first() -> Iterator[None]:
+    """Imports look in the current directory before anywhere else."""
+    before = list(sys.path)
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def _imported(spec: str, path: str) -> ModuleType:
+    importlib.invalidate_caches()
+    with _Complaint(f"--model {spec}: importing {path}", missing=path):
+        return importlib.import_module(path)
+
+
+def _attribute(spec: str, module: ModuleType, name: str) -> object:
+    found: object = module
+    with _Complaint(f"--model {spec}: looking up {name!r}"):
+        for part in name.split("."):
+            owner, found = found, getattr(found, part, _NOTHING)
+            if found is _NOTHING:
+                raise GroupwiseError(f"--model {spec}: {unknown('factory', part, _callables(owner))}")
+    return found
+
+
+def _callables(owner: object) -> list[str]:
+    return [name for name in dir(owner) if not name.startswith("_") and callable(getattr(owner, name, None))]
+
+
+def _made(spec: str, found: object) -> object:
+    if isinstance(found, torch.nn.Module) or not callable(found):
+        return found
+    with contextlib.suppress(ValueError):  # some builtins have no signature
+        required = [p.name for p in inspect.signature(found).parameters.values() if _is_required(p)]
+        if required:
+            raise GroupwiseError(
+                f"--model {spec}: it is called without arguments, but needs {', '.join(required)}; "
+                "name a function without any that builds the model"
+            )
+    with _Complaint(f"--model {spec}: the factory"):
+        return found()
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
+    collects = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    return parameter.default is parameter.empty and not collects
+
+
+def _is_networks(made: object) -> TypeGuard[Mapping[str, torch.nn.Module | torch.Tensor]]:
+    return isinstance(made, Mapping) and all(isinstance(key, str) for key in made)
+
+
+def _kind(made: object) -> str:
+    return "None" if made is None else f"a {type(made).__name__}"
+
+
+class _Complaint:
+    """Tells whatever the caller's code raises, and where, as a `GroupwiseError`; `missing` is a module looked for."""
+
+    def __init__(self, doing: str, missing: str = "") -> None:
+        self._doing = doing
+        self._missing = missing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, GroupwiseError):
+            return
+        if isinstance(error, ModuleNotFoundError) and f"{self._missing}.".startswith(f"{error.name}."):
+            raise GroupwiseError(
+                f"{self._doing}: there is no module {error.name!r} in the current directory ({Path.cwd()}) "
+                "nor among the installed packages"
+            ) from error
+        if isinstance(error, Exception | SystemExit):
+            raise GroupwiseError(f"{self._doing} {raised(error)}") from error

@@ -1,0 +1,20 @@
+"""Numbers as people write them: `1e-3`, `0.05`, `7.5e-5`, `0`."""
+
+from __future__ import annotations
+
+
+def number(x: object, digits: int = 4) -> str:
+    """A hyperparameter's value: floats to `digits` significant digits, tuples element by element, the rest as it is."""
+    if isinstance(x, tuple | list):
+        return f"({', '.join(number(item, digits) for item in x)})"
+    if not isinstance(x, float):
+        return str(x)
+    if x == 0 or 0.01 <= abs(x) < 1e5:
+        return f"{x:.{digits}g}" if abs(x) < 1000 else f"{x:.0f}"
+    mantissa, _, exponent = f"{x:.{digits - 1}e}".partition("e")
+    return f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}e{int(exponent)}"
+
+
+def counted(n: int, what: str) -> str:
+    """`1 group`, `2,000 groups`."""
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"

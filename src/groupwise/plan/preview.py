@@ -1,0 +1,212 @@
+"""What a run will look like, before it: every schedule of a resolution, sampled over time.
+
+Schedules are pure functions of the step, so the picture of a run costs no run. A *panel* is one property that
+something schedules, over all the groups that have it (one that stays put is part of the picture); a *row* is one course
+of values, with the names of all the groups that share it. The learning rate leads, whether or not it is what moves.
+Values that no parameter owns make panels of their own.
+
+A picture needs the lengths that the plan's schedules count in. `lacking` names the rules that wait for one, so that
+whoever draws can ask for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from groupwise.errors import ScheduleError
+from groupwise.plan.algorithm import is_number
+from groupwise.plan.freezing import Timeline
+from groupwise.plan.group import Group
+from groupwise.plan.resolution import Resolution
+from groupwise.plan.setting import Setting, Several, Single
+from groupwise.schedules import Schedule, plateaus
+
+Trains = Callable[[int], bool]
+
+
+@dataclass(frozen=True)
+class Lack:
+    """A schedule or a freezing that waits for a length: whose it is, what it says, and what it `needs`."""
+
+    who: str
+    property: str
+    text: str
+    needs: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One course of values, and the groups that take it.
+
+    `values` and `trains` stand beside the preview's `steps`: the value there, and whether the groups are trained.
+    `peak` is the largest value of the whole run, not of the samples.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[float, ...]
+    trains: tuple[bool, ...]
+    start: float
+    peak: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One property over time. `named` marks one of the plan's `values`; `reactive` one that a metric will change."""
+
+    title: str
+    rows: tuple[Row, ...]
+    named: bool
+    reactive: bool
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The sampled steps, from 0 to the end of the run, and the panels, the learning rate's first."""
+
+    steps: tuple[int, ...]
+    total_steps: int
+    steps_per_epoch: int | None
+    panels: tuple[Panel, ...]
+
+
+def preview(
+    resolution: Resolution, total_steps: int, steps_per_epoch: int | None = None, samples: int = 241
+) -> Preview:
+    """Sample everything that `resolution` schedules at up to `samples` steps, evenly from 0 to `total_steps`.
+
+    Raises `LengthError` where a schedule counts in epochs and `steps_per_epoch` is None, `ScheduleError` for a run of
+    no length.
+    """
+    if total_steps < 1 or samples < 2:
+        raise ScheduleError(f"a picture has at least one step and two samples, not {total_steps} and {samples}")
+    run = _Run(total_steps, steps_per_epoch, _spread(0, total_steps, samples))
+    panels = [_panel(resolution, slot, run) for slot in _slots(resolution)]
+    named = [_named(name, schedule, run) for name, schedule in resolution.plan.values.items()]
+    return Preview(run.steps, total_steps, steps_per_epoch, (*panels, *named))
+
+
+def lacking(resolution: Resolution, total_steps: int | None, steps_per_epoch: int | None) -> tuple[Lack, ...]:
+    """Whatever cannot be evaluated with these lengths, each schedule once per rules that say it."""
+    given = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
+    unknown = {name for name, size in given.items() if size is None}
+    lacks = (Lack(who, what, text, needs & unknown) for who, what, text, needs in _timed(resolution))
+    return tuple(dict.fromkeys(lack for lack in lacks if lack.needs))
+
+
+def _timed(resolution: Resolution) -> Iterator[tuple[str, str, str, frozenset[str]]]:
+    """Whatever depends on time: the rules behind it, the property, its text, and the lengths that it counts in."""
+    for group in resolution.groups:
+        for name, setting in group.settings.items():
+            for schedule in setting.schedules:
+                yield resolution.speakers(group, name), name, str(schedule), schedule.needs
+        if group.timeline is not None:
+            needs = _lengths_of(group.timeline)
+            yield resolution.speakers(group, "trainable"), "trainable", str(group.timeline), needs
+    for name, schedule in resolution.plan.values.items():
+        yield "values", name, str(schedule), schedule.needs
+
+
+def _lengths_of(timeline: Timeline) -> frozenset[str]:
+    bounds = (timeline.start, timeline.end)
+    return frozenset().union(*(bound.needs for bound in bounds if bound is not None))
+
+
+class _Run:
+    """The lengths of a run, the steps to look at, and where schedules that many groups share are highest."""
+
+    def __init__(self, total_steps: int, steps_per_epoch: int | None, steps: tuple[int, ...]) -> None:
+        self.lengths = (total_steps, steps_per_epoch)
+        self.steps = steps
+        self._highest: dict[Single, int] = {}
+
+    def row(self, name: str, setting: Single, trains: Trains) -> Row:
+        """The course of one setting."""
+        values = tuple(self._at(setting, step) for step in self.steps)
+        last = self.lengths[0] - 1  # the last update; the last step is the state after it
+        trained = tuple(trains(min(step, last)) for step in self.steps)
+        peak = self._at(setting, self._highest_of(setting)) if setting.schedules else values[0]
+        return Row((name,), values, trained, values[0], peak, values[-1])
+
+    def _at(self, setting: Single, step: int) -> float:
+        value = setting.at(step, *self.lengths)
+        if isinstance(value, int | float):
+            return value
+        raise ScheduleError(f"{setting} is not a number")
+
+    def _highest_of(self, setting: Single) -> int:
+        """The step of the largest value. Constant factors are never negative, so they do not move it."""
+        scheduled = replace(setting, factors=tuple(f for f in setting.factors if isinstance(f.by, Schedule)))
+        if scheduled not in self._highest:
+            self._highest[scheduled] = _highest(lambda step: self._at(scheduled, step), self.lengths[0])
+        return self._highest[scheduled]
+
+
+def _highest(value: Callable[[int], float], total_steps: int, samples: int = 241) -> int:
+    """The step where `value` is largest, found by looking ever closer around the largest sample."""
+    low, high = 0, total_steps
+    while True:
+        steps = _spread(low, high, samples)
+        best = max(range(len(steps)), key=lambda i: value(steps[i]))
+        if high - low < samples:
+            return steps[best]
+        low, high = steps[max(best - 1, 0)], steps[min(best + 1, len(steps) - 1)]
+
+
+def _spread(low: int, high: int, samples: int) -> tuple[int, ...]:
+    """Up to `samples` different whole numbers, evenly from `low` to `high`, both included."""
+    return tuple(sorted({low + (high - low) * i // (samples - 1) for i in range(samples)}))
+
+
+def _slots(resolution: Resolution) -> list[str]:
+    """The properties to show: learning rates, then whatever else some group schedules."""
+    groups = [group for group in resolution.groups if group.algorithm is not None]
+    rates = [resolution.algorithms[str(group.algorithm)].learning_rate for group in groups]
+    scheduled = [slot for group in groups for name in group.settings for slot in _moving(name, group.settings[name])]
+    return list(dict.fromkeys([*(rate for rate in rates if rate is not None), *scheduled]))
+
+
+def _moving(name: str, setting: Setting) -> list[str]:
+    if isinstance(setting, Several):
+        return [f"{name}[{i}]" for i, element in enumerate(setting.elements) if element.schedules]
+    return [name] if setting.schedules else []
+
+
+def _panel(resolution: Resolution, slot: str, run: _Run) -> Panel:
+    found = [(group, _single(resolution, group, slot)) for group in resolution.groups]
+    had = [(group, setting) for group, setting in found if setting is not None]
+    rows = [run.row(group.name, setting, _trains(group, run)) for group, setting in had]
+    schedules = [schedule for _, setting in had for schedule in setting.schedules]
+    return Panel(slot, _folded(rows), named=False, reactive=any(map(plateaus, schedules)))
+
+
+def _named(name: str, schedule: Schedule, run: _Run) -> Panel:
+    row = run.row(name, Single(schedule), lambda step: True)
+    return Panel(name, (row,), named=True, reactive=bool(plateaus(schedule)))
+
+
+def _trains(group: Group, run: _Run) -> Trains:
+    return lambda step: group.trainable_at(step, *run.lengths)
+
+
+def _single(resolution: Resolution, group: Group, slot: str) -> Single | None:
+    """What `slot` is in a group, the class default where nobody declares it; None if it has no such number."""
+    if group.algorithm is None:
+        return None
+    algorithm, name = resolution.algorithms[group.algorithm], slot.partition("[")[0]
+    if name not in algorithm.defaults or slot not in algorithm.slots(name):
+        return None
+    setting = group.settings.get(name)
+    if isinstance(setting, Several):
+        setting = setting.elements[algorithm.slots(name).index(slot)]
+    single = setting if isinstance(setting, Single) else Single(algorithm.default(slot))
+    return single if is_number(single.base) else None
+
+
+def _folded(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """Rows that take the same course as one row, which has all their names."""
+    courses: dict[Row, list[str]] = {}
+    for row in rows:
+        courses.setdefault(replace(row, names=()), []).extend(row.names)
+    return tuple(replace(course, names=tuple(names)) for course, names in courses.items())

@@ -1,0 +1,194 @@
+"""Clip scopes against torch's own utilities, timm's adaptive clipping and the closed form."""
+
+import copy
+import math
+
+import pytest
+import torch
+from tests.optim.models import Net, backward, batches, gradients
+from torch import nn
+
+from groupwise import GroupedOptimizer, Plan, Rule, clip_adaptive, clip_norm, clip_value
+from groupwise.errors import GroupwiseWarning
+from groupwise.plan import Clip
+
+BASE = Rule("*", optimizer="SGD", lr=0.0)
+
+
+def clipped(plan: Plan, sparse: bool = False, scale: float = 1.0) -> tuple[GroupedOptimizer, Net, Net]:
+    """An optimizer that has clipped (lr 0: nothing moved), its net, and a twin with the gradients as they were."""
+    net = Net(sparse=sparse)
+    backward(net, batches(1)[0])
+    for p in net.parameters():
+        p.grad.mul_(scale)
+    twin = copy.deepcopy(net)
+    for p, q in zip(net.parameters(), twin.parameters(), strict=True):
+        q.grad = p.grad.clone()
+    optimizer = GroupedOptimizer(net, plan)
+    optimizer.step()
+    return optimizer, net, twin
+
+
+def assert_same_gradients(net: Net, twin: Net) -> None:
+    ours, theirs = gradients(net), gradients(twin)
+    for name, gradient in theirs.items():
+        torch.testing.assert_close(ours[name], gradient, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def test_a_norm_scope_equals_clip_grad_norm_on_the_parameters_that_the_rule_wins() -> None:
+    rules = [BASE, Rule("backbone.*", clip=clip_norm(0.1)), Rule(["embed.*", "head.*"], clip=clip_norm(0.05))]
+    optimizer, net, twin = clipped(Plan(rules))
+    body = nn.utils.clip_grad_norm_(twin.backbone.parameters(), 0.1)
+    ends = nn.utils.clip_grad_norm_([*twin.embed.parameters(), *twin.head.parameters()], 0.05)
+    assert_same_gradients(net, twin)
+    torch.testing.assert_close(optimizer.measured["backbone"].norm, body)
+    others = [measured.norm for label, measured in optimizer.measured.items() if label != "backbone"]
+    torch.testing.assert_close(others, [ends])
+
+
+def test_a_scope_spans_groups_and_algorithms() -> None:
+    rules = [Rule("*", optimizer="SGD", lr=0.0, clip=clip_norm(0.01)), Rule("head.*", optimizer="AdamW", lr=0.0)]
+    _, net, twin = clipped(Plan([*rules, Rule("head.*", weight_decay=0.0)]))
+    nn.utils.clip_grad_norm_(twin.parameters(), 0.01)
+    assert_same_gradients(net, twin)
+
+
+def test_the_plans_own_clip_comes_after_the_rules_and_sees_what_they_left() -> None:
+    plan = Plan([BASE, Rule("backbone.*", clip=clip_norm(0.1))], clip=clip_norm(0.2))
+    optimizer, net, twin = clipped(plan)
+    nn.utils.clip_grad_norm_(twin.backbone.parameters(), 0.1)
+    whole = nn.utils.clip_grad_norm_(twin.parameters(), 0.2)
+    assert_same_gradients(net, twin)
+    torch.testing.assert_close(optimizer.measured["plan"].norm, whole, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("whole", [None, clip_norm(0.03), clip_value(0.002), clip_adaptive(0.01)], ids=str)
+@pytest.mark.parametrize("own", [clip_norm(0.1), clip_value(0.004), clip_adaptive(0.02)], ids=str)
+def test_sparse_and_dense_gradients_are_clipped_alike(own: Clip, whole: Clip | None) -> None:
+    plan = Plan([Rule("*", optimizer="SGD", lr=0.0, clip=own)], clip=whole)
+    _, dense, _ = clipped(plan, sparse=False, scale=10.0)
+    _, sparse, _ = clipped(plan, sparse=True, scale=10.0)
+    assert sparse.embed.weight.grad.is_sparse
+    assert_same_gradients(sparse, dense)
+
+
+def test_an_uncoalesced_gradient_counts_each_row_once() -> None:
+    net = nn.ModuleDict({"embed": nn.Embedding(4, 2, sparse=True)})
+    net["embed"](torch.tensor([1, 1, 1])).sum().backward()
+    optimizer = GroupedOptimizer(net, Plan([Rule("*", optimizer="SGD", lr=0.0, clip=clip_norm(1.0))]))
+    optimizer.step()
+    assert optimizer.measured["base"].norm.item() == pytest.approx(math.sqrt(2 * 3**2))
+
+
+def test_value_clipping_equals_clip_grad_value_() -> None:
+    optimizer, net, twin = clipped(Plan([Rule("*", optimizer="SGD", lr=0.0, clip=clip_value(0.003))]))
+    largest = max(p.grad.abs().max().item() for p in twin.parameters())
+    nn.utils.clip_grad_value_(twin.parameters(), 0.003)
+    assert_same_gradients(net, twin)
+    assert optimizer.measured["base"].norm.item() == pytest.approx(largest)
+
+
+def test_adaptive_clipping_equals_timms(timm: object) -> None:
+    from timm.utils.agc import adaptive_clip_grad
+
+    _, net, twin = clipped(Plan([Rule("*", optimizer="SGD", lr=0.0, clip=clip_adaptive(0.01))]), scale=10.0)
+    adaptive_clip_grad(twin.parameters(), 0.01)
+    assert_same_gradients(net, twin)
+
+
+@pytest.mark.parametrize(("per", "subsets"), [("parameter", 15), ("module", 8)])
+def test_per_gives_each_subset_a_norm_of_its_own(per: str, subsets: int) -> None:
+    optimizer, net, twin = clipped(Plan([Rule("*", optimizer="SGD", lr=0.0, clip=clip_norm(0.01, per=per))]))
+    parts = [[p] for p in twin.parameters()]
+    if per == "module":
+        parts = [list(m.parameters(recurse=False)) for m in twin.modules() if list(m.parameters(recurse=False))]
+    for part in parts:
+        nn.utils.clip_grad_norm_(part, 0.01)
+    assert_same_gradients(net, twin)
+    assert len(optimizer.measured) == len(parts) == subsets
+
+
+def test_scopes_never_span_networks() -> None:
+    nets = {"a": Net(0), "b": Net(1)}
+    for net in nets.values():
+        backward(net, batches(1)[0])
+    twins = copy.deepcopy(nets)
+    for key, net in nets.items():
+        for p, q in zip(net.parameters(), twins[key].parameters(), strict=True):
+            q.grad = p.grad.clone()
+    plan = Plan([Rule("*", optimizer="SGD", lr=0.0, clip=clip_norm(0.1))], clip=clip_norm(0.05))
+    optimizer = GroupedOptimizer(nets, plan)
+    optimizer.step()
+    for key, twin in twins.items():
+        nn.utils.clip_grad_norm_(twin.parameters(), 0.05)
+        assert_same_gradients(nets[key], twin)
+    assert set(optimizer.measured) == {"base/a", "base/b", "plan/a", "plan/b"}
+
+
+def test_clip_false_takes_parameters_out_of_every_rules_scope() -> None:
+    plan = Plan([Rule("*", optimizer="SGD", lr=0.0, clip=clip_norm(0.01)), Rule("head.*", clip=False)])
+    _, net, twin = clipped(plan)
+    nn.utils.clip_grad_norm_([p for name, p in twin.named_parameters() if not name.startswith("head")], 0.01)
+    assert_same_gradients(net, twin)
+
+
+def test_gradients_of_mixed_types_share_one_norm() -> None:
+    net = nn.Sequential(nn.Linear(3, 3).bfloat16(), nn.Linear(3, 3), nn.Linear(3, 3).double())
+    for p in net.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer = GroupedOptimizer(net, Plan([Rule("*", optimizer="SGD", lr=0.0, clip=clip_norm(1.0))]))
+    optimizer.step()
+    assert optimizer.measured["base"].norm.item() == pytest.approx(math.sqrt(36), rel=1e-6)
+    assert all(p.grad.float().mean().item() == pytest.approx(1 / 6, rel=1e-2) for p in net.parameters())
+
+
+def test_half_precision_norms_do_not_overflow() -> None:
+    layer = nn.Linear(4, 4, bias=False).half()
+    layer.weight.grad = torch.full_like(layer.weight, 30_000.0)
+    optimizer = GroupedOptimizer(layer, Plan([Rule("*", optimizer="SGD", lr=0.0, clip=clip_norm(1.0))]))
+    optimizer.step()
+    assert optimizer.measured["base"].norm.item() == pytest.approx(120_000.0)
+    assert torch.isfinite(layer.weight.grad).all()
+
+
+def test_a_zero_gradient_stays_zero_and_finite() -> None:
+    for clip in (clip_norm(1.0), clip_value(1.0), clip_adaptive(0.01)):
+        layer = nn.Linear(2, 2)
+        for p in layer.parameters():
+            p.grad = torch.zeros_like(p)
+        GroupedOptimizer(layer, Plan([Rule("*", optimizer="SGD", lr=0.1, clip=clip)])).step()
+        assert all(torch.equal(p.grad, torch.zeros_like(p)) for p in layer.parameters())
+
+
+def test_each_gradient_is_read_for_its_norm_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    original = torch._foreach_norm
+    monkeypatch.setattr(torch, "_foreach_norm", lambda ts, *a, **k: (read.append(len(ts)), original(ts, *a, **k))[1])
+    plan = Plan([Rule("*", optimizer="SGD", lr=0.0, clip=clip_norm(1.0)), Rule("head.*", clip=clip_norm(0.1))], clip=clip_norm(9.0))
+    clipped(plan)
+    assert sum(read) == len(list(Net().parameters()))
+
+
+def test_a_scope_cut_by_assigned_groups_warns_once() -> None:
+    net = Net()
+    rules = [Rule("*", optimizer="SGD", lr=0.0, clip=clip_norm(1.0)), Rule("head.*", lr=0.1)]
+    optimizer = GroupedOptimizer(net, Plan(rules))
+    backward(net, batches(1)[0])
+    everything = optimizer.param_groups
+    optimizer.param_groups = everything[:1]
+    with pytest.warns(GroupwiseWarning, match="updates only base of the clip scope") as caught:
+        optimizer.step()
+        optimizer.step()
+    assert len(caught) == 1
+
+
+def test_the_closure_runs_before_clipping() -> None:
+    net = Net()
+    optimizer = GroupedOptimizer(net, Plan([Rule("*", optimizer="SGD", lr=0.0, clip=clip_norm(1e-3))]))
+
+    def closure() -> float:
+        return backward(net, batches(1)[0]).item()
+
+    optimizer.step(closure)
+    total = nn.utils.get_total_norm([p.grad for p in net.parameters()])
+    assert total.item() == pytest.approx(1e-3, rel=1e-2)
