@@ -164,7 +164,10 @@ def test_each_gradient_is_read_for_its_norm_once(monkeypatch: pytest.MonkeyPatch
     read: list[int] = []
     original = torch._foreach_norm
     monkeypatch.setattr(torch, "_foreach_norm", lambda ts, *a, **k: (read.append(len(ts)), original(ts, *a, **k))[1])
-    plan = Plan([Rule("*", optimizer="SGD", lr=0.0, clip=clip_norm(1.0)), Rule("head.*", clip=clip_norm(0.1))], clip=clip_norm(9.0))
+    plan = Plan(
+        [Rule("*", optimizer="SGD", lr=0.0, clip=clip_norm(1.0)), Rule("head.*", clip=clip_norm(0.1))],
+        clip=clip_norm(9.0),
+    )
     clipped(plan)
     assert sum(read) == len(list(Net().parameters()))
 

@@ -122,7 +122,9 @@ def test_a_length_is_required_where_the_plan_uses_its_unit_and_the_rule_is_named
 
 
 def test_no_length_is_required_where_none_is_used() -> None:
-    net, optimizer, scheduler = prepared(Plan([Rule("*", optimizer="SGD", lr=cosine(0.1, over="5 steps"))]), total_steps=5)
+    net, optimizer, scheduler = prepared(
+        Plan([Rule("*", optimizer="SGD", lr=cosine(0.1, over="5 steps"))]), total_steps=5
+    )
     PlanScheduler(GroupedOptimizer(Net(), Plan([Rule("*", optimizer="SGD", lr=cosine(0.1, over="5 steps"))])))
     train(net, batches(6), optimizer.step, scheduler.step)
 

@@ -75,7 +75,9 @@ static_atoms: st.SearchStrategy[Selector] = st.one_of(
     st.lists(st.none() | SMALL, max_size=4).map(shape),
 )
 value_atoms: st.SearchStrategy[Selector] = st.one_of(
-    st.builds(lambda of, above: magnitude(above=above, of=of), st.sampled_from(["mean_abs", "norm", "sparsity"]), numbers),
+    st.builds(
+        lambda of, above: magnitude(above=above, of=of), st.sampled_from(["mean_abs", "norm", "sparsity"]), numbers
+    ),
     st.builds(lambda which, below: statistic(which, below=below), st.sampled_from(STATISTICS), numbers),
     st.builds(
         lambda which, low, width: statistic(which, above=low, below=low + width),

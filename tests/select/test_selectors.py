@@ -152,7 +152,11 @@ def test_the_numeric_selectors_take_a_number_or_a_range_with_its_ends() -> None:
     assert {i.ndim for i in select(ndim(min=2), infos)} == {2, 3, 4}
     assert {i.numel for i in select(size(max=8), infos)} == {8}
     assert depth(min=2, max=2) == depth(2)
-    assert (str(depth(2)), str(size(min=1, max=9)), str(ndim(max=1))) == ("depth(2)", "size(min=1, max=9)", "ndim(max=1)")
+    assert (str(depth(2)), str(size(min=1, max=9)), str(ndim(max=1))) == (
+        "depth(2)",
+        "size(min=1, max=9)",
+        "ndim(max=1)",
+    )
 
 
 def test_shape_leaves_open_what_is_none() -> None:

@@ -15,7 +15,7 @@ LONGEST = 2**53
 
 app = typer.Typer(
     name="groupwise",
-    help="Every part of a model, optimised its own way: parameter groups stated as a plan, seen before a step is taken.",
+    help="Every part of a model, optimised its own way: parameter groups stated as a plan, seen before they run.",
     epilog="Start with:  groupwise demo",
     no_args_is_help=True,
     add_completion=False,
@@ -23,7 +23,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-PlanFile = Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file: .toml, .yaml or .json.", show_default=False)]
+PlanFile = Annotated[
+    Path, typer.Argument(metavar="PLAN", help="A plan file: .toml, .yaml or .json.", show_default=False)
+]
 Model = Annotated[
     str,
     typer.Option(
@@ -43,13 +45,95 @@ Allow = Annotated[
 ]
 
 
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        "--steps", min=1, max=LONGEST, metavar="N", help="Updates in the whole run (total_steps).", show_default=False
+    ),
+]
+EpochSteps = Annotated[
+    int | None,
+    typer.Option(
+        "--epoch-steps",
+        min=1,
+        max=LONGEST,
+        metavar="N",
+        help="Updates in an epoch (steps_per_epoch).",
+        show_default=False,
+    ),
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option(
+        "--plot",
+        metavar="FILE",
+        help="Write the picture to a file, too: .svg, .png, or one offline .html page.",
+        show_default=False,
+    ),
+]
+
+
 def main() -> None:
     """The entry point of the command `groupwise`."""
     app()
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"groupwise {metadata.version('groupwise')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _groupwise(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
 ) -> None:
-    pass
+    """See `help` above; a callback is where typer takes the options of the whole command from."""
+
+
+@app.command(epilog="Example:  groupwise demo --seeds 3")
+def demo(
+    seeds: Annotated[int, typer.Option(min=1, max=100, metavar="N", help="Repeat with N seeds, show the spread.")] = 1,
+    steps: Annotated[int, typer.Option(min=1, max=100_000, metavar="N", help="Updates in each training.")] = 400,
+) -> None:
+    """Train a small network under a plan, beside two single optimizers: real data, less than a minute."""
+    with Door():
+        from groupwise.demos import demo as run
+
+        run(seeds=seeds, steps=steps, console=console())
+
+
+@app.command(epilog="Example:  groupwise show plan.toml --model models.vit:build --steps 10000")
+def show(
+    plan: PlanFile,
+    model: Model,
+    steps: Steps = None,
+    epoch_steps: EpochSteps = None,
+    plot: Plot = None,
+    allow: Allow = None,
+) -> None:
+    """Show what a plan means for a model: its groups, their values now and at the end, and its schedules over time."""
+    with Door():
+        from groupwise.cli.show import Request
+        from groupwise.cli.show import show as run
+        from groupwise.cli.table import Lengths
+
+        run(Request(plan, model, tuple(allow or ()), Lengths(steps, epoch_steps), plot), console())
+
+
+@app.command(epilog="Example:  groupwise explain plan.toml backbone.layers.0.weight --model models.vit:build")
+def explain(
+    plan: PlanFile,
+    parameter: Annotated[
+        str, typer.Argument(metavar="PARAM", help="The dotted name of one parameter.", show_default=False)
+    ],
+    model: Model,
+    allow: Allow = None,
+) -> None:
+    """Tell why a parameter is optimised as it is: for each property the rule that decided, and those it overruled."""
+    with Door():
+        from groupwise.cli.explain import explain as run
+
+        run(plan, parameter, model, tuple(allow or ()), console())

@@ -78,7 +78,7 @@ def printable(text: str) -> str:
 
 
 def raised(error: BaseException) -> str:
-    """`raised ValueError: text (functional.py:12, from model.py:3)`: an error, where it was raised, and by whose code."""
+    """`raised ValueError: text (functional.py:12, from model.py:3)`: an error, its place, and the caller's line."""
     text = error.msg if isinstance(error, SyntaxError) else str(error)
     places = _syntax_place(error) if isinstance(error, SyntaxError) else _places(error)
     said = f"raised {type(error).__name__}" + (f": {text}" if text else "")
@@ -118,7 +118,9 @@ def _spell(error: UnicodeError) -> tuple[str, int]:
     """The error handler of an encoding: what it has no byte for, in plainer characters."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    lost = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda run: "^" + run[0].translate(_SUPERSCRIPTS), error.object[error.start : error.end])
+    lost = re.sub(
+        "[⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda run: "^" + run[0].translate(_SUPERSCRIPTS), error.object[error.start : error.end]
+    )
     return "".join(char if char.isascii() else _SPELLED.get(char, "?") for char in lost), error.end
 
 

@@ -40,7 +40,8 @@ def load_model(spec: str) -> Model:
     if isinstance(made, torch.nn.Module) or _is_networks(made):
         return made
     raise GroupwiseError(
-        f"--model {spec}: it gave {_kind(made)}; a model is a torch.nn.Module, or a mapping of names to modules or parameters"
+        f"--model {spec}: it gave {_kind(made)}; "
+        "a model is a torch.nn.Module, or a mapping of names to modules or parameters"
     )
 
 

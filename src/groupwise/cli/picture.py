@@ -13,20 +13,20 @@ from rich.console import Console
 from rich.text import Text
 
 from groupwise.cli.door import printable
+from groupwise.cli.labels import heat, label
 from groupwise.cli.scale import Scale, scale_of
 from groupwise.cli.spelling import number
 from groupwise.plan.preview import Panel, Preview, Row
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 FROZEN = "·"
-_COLOURS = ("#5b4fb0", "#3f7fc4", "#2fa3a0", "#4fae62", "#a3a62f", "#d99a2b", "#e8762f", "#d8443c")
 _NUMBER = 8
 _NARROWEST = 12
 
 
 def picture(preview: Preview, console: Console) -> Iterator[Text]:
     """The lines of the picture, as wide as `console`."""
-    labels = [_label(row.names, 1000) for panel in preview.panels for row in panel.rows]
+    labels = [label(row.names, 1000) for panel in preview.panels for row in panel.rows]
     longest = max(map(cell_len, labels), default=0)
     page = _Page(preview, min(longest, max(console.width * 3 // 10, 12)), console.width)
     for panel in preview.panels:
@@ -64,12 +64,12 @@ class _Page:
         return heading
 
     def _line(self, row: Row, scale: Scale) -> Text:
-        line = Text(set_cell_size(_label(row.names, self._label), self._label + 2))
+        line = Text(set_cell_size(label(row.names, self._label), self._label + 2))
         for i in range(self._cells):
             at = i * (len(row.values) - 1) // max(self._cells - 1, 1)
             if row.trains[at]:
-                level = round(scale.share(row.values[at]) * (len(BLOCKS) - 1))
-                line.append(BLOCKS[level], style=_COLOURS[level])
+                share = scale.share(row.values[at])
+                line.append(BLOCKS[round(share * (len(BLOCKS) - 1))], style=heat(share))
             else:
                 line.append(FROZEN, style="dim")
         for value in (row.start, row.peak, row.end):
@@ -81,23 +81,11 @@ class _Page:
         total, cells = self._preview.total_steps, self._cells
         end = f"{total:,} steps"
         line = "0"
-        for step in _ticks(total, max(cells // 16, 1)):
+        for step in _ticks(total, max(cells // 10, 1)):
             column, text = round(step / total * (cells - 1)), f"{step:,}"
             if len(line) + 2 <= column and column + len(text) + 2 <= cells - len(end):
                 line = line.ljust(column) + text
         return line.ljust(cells - len(end)) + end
-
-
-def _label(names: Sequence[str], room: int) -> str:
-    """The first names that fit, and how many more there are."""
-    whole = [printable(name) for name in names]
-    for shown in range(len(whole), 0, -1):
-        more = f" +{len(whole) - shown}" if shown < len(whole) else ""
-        text = ", ".join(whole[:shown]) + more
-        if cell_len(text) <= room:
-            return text
-    more = f" +{len(whole) - 1}" if len(whole) > 1 else ""
-    return set_cell_size(whole[0], max(room - len(more) - 1, 1)).rstrip() + "…" + more
 
 
 def _note(panels: Sequence[Panel]) -> str:
@@ -106,7 +94,7 @@ def _note(panels: Sequence[Panel]) -> str:
         return f"each from its lowest to its highest{reactive}"
     scale = scale_of(panels[0])
     kind = ", log" if scale.logarithmic else ""
-    return f"{BLOCKS[0]} {number(scale.low, 2)} to {BLOCKS[-1]} {number(scale.high, 3)}{kind}{reactive}"
+    return f"{BLOCKS[0]} {number(scale.low, 3)} to {BLOCKS[-1]} {number(scale.high, 3)}{kind}{reactive}"
 
 
 def _ticks(total: int, wanted: int) -> list[int]:

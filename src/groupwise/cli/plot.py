@@ -1,4 +1,4 @@
-"""The picture as a file: the suffix says which, the drawing library is asked for by name, the file is whole or absent."""
+"""The picture as a file: the suffix says which kind, the library is asked for by name, the file is whole or absent."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """How high, or how hot, a value is drawn: from 0 to 1 of what a panel spans.
 
-Logarithmic where more than a quarter of the picture lies over a decade below its top, as learning rates under layer-wise
-decay do; linear elsewhere. A logarithmic scale reaches a decade and a half below the lowest row's peak: what a cosine
-passes on its way to zero would otherwise leave no room for anything else.
+Logarithmic where more than a quarter of the picture lies over a decade below its top, as learning rates under
+layer-wise decay do; linear elsewhere. A logarithmic scale reaches a decade and a half below the lowest row's peak: what
+a cosine passes on its way to zero would otherwise leave no room for anything else.
 """
 
 from __future__ import annotations
@@ -33,7 +33,13 @@ class Scale:
             share = 0.0
         else:
             share = math.log(value / self.low) / math.log(self.high / self.low)
-        return min(max(share, 0.0), 1.0)
+        return float(min(max(share, 0.0), 1.0))
+
+    def at(self, share: float) -> float:
+        """The value that is drawn at `share`."""
+        if self.logarithmic:
+            return self.low * math.exp(share * math.log(self.high / self.low))
+        return self.low + share * (self.high - self.low)
 
 
 def scale_of(panel: Panel) -> Scale:

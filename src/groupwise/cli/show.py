@@ -24,7 +24,7 @@ _FLAGS = {"total_steps": "--steps", "steps_per_epoch": "--epoch-steps"}
 
 @dataclass(frozen=True)
 class Request:
-    """What to show: a plan file on what a model factory makes, for a run of some length, drawn to a file if one is named."""
+    """What to show: a plan file on what a factory makes, for a run of some length, drawn to a file if one is named."""
 
     plan: Path
     model: str
@@ -40,7 +40,7 @@ def show(request: Request, console: Console) -> None:
     missing = list(_missing(resolution, request.lengths))
     if write is not None and missing:
         raise GroupwiseError(f"--plot needs the length of the run; {'; '.join(missing)}")
-    console.print(Text(_title(request), style="dim"), soft_wrap=True)
+    console.print(Text(f"{_title(request)}\n", style="dim"), soft_wrap=True)
     console.print(table(resolution, request.lengths, console))
     if not resolution.scheduled:
         console.print("\nNothing is scheduled: these values hold from the first update to the last.")

@@ -1,16 +1,19 @@
 """The table of groups: everything that is optimised, and how, at the first update and at the end.
 
-What some group declares is a column; what nobody declares is told once per algorithm, dimmed, under the table. Where the
-table is wider than the terminal, each group's values are stacked in one column instead.
+What some group declares is a column; what nobody declares is told once per algorithm, dimmed, under the table. A value
+with factors is followed by the product that it is, on the same line where the terminal is wide enough, else below. In
+less room still, columns that are the same in every group are told once; in the least, values are stacked in one column.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from rich import box
-from rich.console import Console, Group as Stack, RenderableType
+from rich.console import Console, RenderableType
+from rich.console import Group as Stack
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
@@ -19,9 +22,9 @@ from groupwise.cli.door import printable
 from groupwise.cli.spelling import number
 from groupwise.plan import Group, Resolution, Setting, Several, Single
 from groupwise.plan.table import totals
-from groupwise.schedules import Schedule
 
-_DIM = "dim"
+_NONE = "–"
+_UNBOUNDED = 100_000
 
 
 @dataclass(frozen=True)
@@ -36,125 +39,145 @@ class Lengths:
         return all(getattr(self, name) is not None for name in needs)
 
 
+@dataclass(frozen=True)
+class Cell:
+    """A value over the run, and the product that its peak is, if factors made it one."""
+
+    course: str
+    product: str = ""
+    style: str = ""
+
+
+Rows: TypeAlias = Sequence[tuple[Group, Mapping[str, Cell]]]
+
+
 def table(resolution: Resolution, lengths: Lengths, console: Console) -> RenderableType:
     """The table with its totals and the class defaults that stand, as fits `console`."""
     declared = list(dict.fromkeys(name for group in resolution.groups for name in group.settings))
-    rows = {group.name: dict(_cells(resolution, group, declared, lengths)) for group in resolution.groups}
-    extras = ["clip"] if any(group.clip for group in resolution.groups) else []
-    columns = [*declared, *extras, "trains"]
-    wide = _wide(resolution, columns, rows)
-    fits = Measurement.get(console, console.options, wide).maximum <= console.width
-    body = wide if fits else _stacked(resolution, columns, rows)
-    return Stack(body, *_below(resolution, declared))
+    clip = ["clip"] if any(group.clip for group in resolution.groups) else []
+    rows = [(group, dict(_cells(resolution, group, declared, clip, lengths))) for group in resolution.groups]
+    shared = _shared(rows)
+    across = ((_across(rows, below, hidden), hidden) for hidden in ({}, shared) for below in (False, True))
+    fitting = ((grid, hidden) for grid, hidden in across if _width(grid, console) <= console.width)
+    grid, hidden = next(fitting, (_stacked(rows, shared), shared))
+    return Stack(grid, *_below(resolution, declared, rows, hidden))
 
 
-def _wide(resolution: Resolution, columns: list[str], rows: dict[str, dict[str, Text]]) -> Table:
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    grid.add_column("group", overflow="fold")
-    grid.add_column("algorithm")
-    for heading in ("tensors", "parameters"):
-        grid.add_column(heading, justify="right")
-    for heading in columns:
-        grid.add_column(printable(heading))
-    for group in resolution.groups:
-        grid.add_row(*_head(group), *(rows[group.name][column] for column in columns))
+def _shared(rows: Rows) -> dict[str, Cell]:
+    """The columns that say the same in every one of several groups."""
+    first = rows[0][1]
+    return {
+        name: cell for name, cell in first.items() if len(rows) > 1 and all(cells[name] == cell for _, cells in rows)
+    }
+
+
+def _width(grid: Table, console: Console) -> int:
+    return Measurement.get(console, console.options.update_width(_UNBOUNDED), grid).maximum
+
+
+def _across(rows: Rows, below: bool, hidden: Collection[str]) -> Table:
+    """One column for each property that is not `hidden`, products on the same line or `below`."""
+    grid = _frame()
+    columns = [name for name in rows[0][1] if name not in hidden]
+    widths = {name: max(len(cells[name].course) for _, cells in rows) for name in columns}
+    for heading in ("group", "tensors", "parameters", *columns):
+        grid.add_column(printable(heading), justify="right" if heading in ("tensors", "parameters") else "left")
+    for group, cells in rows:
+        values = [
+            _text(cells[name], "\n" if below else " " * (widths[name] - len(cells[name].course) + 2))
+            for name in columns
+        ]
+        grid.add_row(*_head(group), *values)
     return grid
 
 
-def _stacked(resolution: Resolution, columns: list[str], rows: dict[str, dict[str, Text]]) -> Table:
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_lines=False)
+def _stacked(rows: Rows, hidden: Collection[str]) -> Table:
+    """One column for all the properties, a line or two for each."""
+    grid = _frame()
     grid.add_column("group", overflow="fold", ratio=2)
     grid.add_column("tensors", justify="right")
     grid.add_column("parameters", justify="right")
     grid.add_column("values", overflow="fold", ratio=3)
-    for group in resolution.groups:
-        name, algorithm, tensors, parameters = _head(group)
-        said = {column: rows[group.name][column] for column in columns if rows[group.name][column].plain != "–"}
-        algorithm.stylize(_DIM)
-        grid.add_row(Text.assemble(name, "\n", algorithm), tensors, parameters, _lines(said))
+    for group, cells in rows:
+        name, tensors, parameters = _head(group)
+        values = Table.grid(padding=(0, 1, 0, 0))
+        for property, cell in cells.items():
+            if property not in hidden and cell.course != _NONE:
+                values.add_row(Text(printable(property), style="italic"), _text(cell, "\n"))
+        grid.add_row(name, tensors, parameters, values)
     return grid
 
 
-def _lines(said: dict[str, Text]) -> Table:
-    inner = Table.grid(padding=(0, 1, 0, 0))
-    for name, cell in said.items():
-        inner.add_row(Text(printable(name), style="italic"), cell)
-    return inner
+def _frame() -> Table:
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
 
 
-def _head(group: Group) -> tuple[Text, Text, Text, Text]:
-    algorithm = Text(printable(group.algorithm or "–"))
-    return (
-        Text(printable(group.name), style="bold"),
-        algorithm,
-        Text(f"{len(group.parameters):,}"),
-        Text(f"{group.numel:,}"),
-    )
+def _head(group: Group) -> tuple[Text, Text, Text]:
+    name = Text(printable(group.name), style="bold")
+    return name, Text(f"{len(group.parameters):,}"), Text(f"{group.numel:,}")
+
+
+def _text(cell: Cell, apart: str) -> Text:
+    text = Text(cell.course, style=cell.style)
+    return text.append(f"{apart}{cell.product}", style="dim") if cell.product else text
 
 
 def _cells(
-    resolution: Resolution, group: Group, declared: Iterable[str], lengths: Lengths
-) -> Iterator[tuple[str, Text]]:
+    resolution: Resolution, group: Group, declared: Iterable[str], clip: Iterable[str], lengths: Lengths
+) -> Iterator[tuple[str, Cell]]:
     defaults = resolution.algorithms[group.algorithm].defaults if group.algorithm else {}
+    yield "algorithm", Cell(printable(group.algorithm or _NONE))
     for name in declared:
         if name in group.settings:
             yield name, _setting(group.settings[name], lengths)
-        elif name in defaults:
-            yield name, Text(number(defaults[name]), style=_DIM)
         else:
-            yield name, Text("–", style=_DIM)
-    yield "clip", _clip(group)
-    yield "trains", _trains(group)
+            yield name, Cell(number(defaults[name]) if name in defaults else _NONE, style="dim")
+    for heading in clip:
+        yield heading, Cell(f"{group.clip.clip} ({printable(group.clip.label)})" if group.clip else _NONE)
+    words = {"trainable": "yes", "frozen": "no"}
+    yield (
+        "trains",
+        Cell(words.get(group.freezing, group.freezing), style="" if group.freezing == "trainable" else "cyan"),
+    )
 
 
-def _setting(setting: Setting, lengths: Lengths) -> Text:
-    """`1.5e-4 → 0`, and under it the product that it is where factors apply."""
+def _setting(setting: Setting, lengths: Lengths) -> Cell:
     if isinstance(setting, Several):
-        parts = [_course(element, lengths) for element in setting.elements]
-        products = [_product(element) for element in setting.elements if element.factors]
-        course = f"({', '.join(parts)})"
-    else:
-        single = setting if isinstance(setting, Single) else Single(setting.peak)
-        course, products = _course(single, lengths), [_product(single)] if single.factors else []
-    cell = Text(course)
-    for product in products:
-        cell.append(f"\n{product}", style=_DIM)
-    return cell
+        elements = [_setting(element, lengths) for element in setting.elements]
+        products = ", ".join(element.product or element.course for element in elements)
+        course = f"({', '.join(element.course for element in elements)})"
+        return Cell(course, f"({products})" if any(element.product for element in elements) else "")
+    if not isinstance(setting, Single):
+        return Cell(str(setting))
+    product = " × ".join([number(Single(setting.base).peak), *(printable(factor.text) for factor in setting.factors)])
+    return Cell(_course(setting, lengths), product if setting.factors else "")
 
 
 def _course(single: Single, lengths: Lengths) -> str:
+    """`1.5e-4 → 0`: the value of the first update and the one at the end, as far as the lengths tell them."""
     if not single.schedules:
         return number(single.at(0))
     if not lengths.know(need for schedule in single.schedules for need in schedule.needs):
         return f"peak {number(single.peak)} → ?"
-    now = number(single.at(0, lengths.total_steps, lengths.steps_per_epoch))
-    if lengths.total_steps is None:
-        return f"{now} → ?"
-    return f"{now} → {number(single.at(lengths.total_steps, lengths.total_steps, lengths.steps_per_epoch))}"
+    total, epoch = lengths.total_steps, lengths.steps_per_epoch
+    now = number(single.at(0, total, epoch))
+    return f"{now} → {'?' if total is None else number(single.at(total, total, epoch))}"
 
 
-def _product(single: Single) -> str:
-    scheduled = isinstance(single.base, Schedule)
-    base = f"peak {number(single.base.highest)}" if isinstance(single.base, Schedule) else number(single.base)
-    factors = [printable(factor.text) for factor in single.factors]
-    return " × ".join([base, *factors]) if scheduled or factors else base
-
-
-def _clip(group: Group) -> Text:
-    return Text(f"{group.clip.clip} ({printable(group.clip.label)})") if group.clip else Text("–", style=_DIM)
-
-
-def _trains(group: Group) -> Text:
-    words = {"trainable": "yes", "frozen": "no"}
-    return Text(words.get(group.freezing, group.freezing), style="" if group.freezing == "trainable" else "cyan")
-
-
-def _below(resolution: Resolution, declared: list[str]) -> Iterator[Text]:
-    yield Text(totals(resolution), style="bold")
+def _below(resolution: Resolution, declared: list[str], rows: Rows, hidden: Mapping[str, Cell]) -> Iterator[Text]:
+    yield Text(f"\n{totals(resolution)}", style="bold")
+    if hidden:
+        said = [" = ".join(filter(None, (f"{name} {cell.course}", cell.product))) for name, cell in hidden.items()]
+        yield Text(f"in every group: {printable(', '.join(said))}")
     if resolution.plan.clip is not None:
         yield Text(f"clip over everything, last: {resolution.plan.clip}")
+    cells = [cell for _, row in rows for cell in row.values()]
+    keys = ["a → b: at the first update, at the end"] if any("→" in cell.course for cell in cells) else []
+    keys += ["a × b: the peak before factors, the factors"] if any(cell.product for cell in cells) else []
+    if keys:
+        yield Text("; ".join(keys), style="dim")
     for name in dict.fromkeys(group.algorithm for group in resolution.groups if group.algorithm):
         defaults = resolution.algorithms[name].defaults
         said = [f"{key} {number(value)}" for key, value in defaults.items() if key not in declared]
         if said:
-            yield Text(f"{printable(name)} by default: {', '.join(said)}", style=_DIM)
+            yield Text(f"{printable(name)} by default: {', '.join(said)}", style="dim")

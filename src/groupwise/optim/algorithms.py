@@ -16,7 +16,7 @@ import torch
 from groupwise.errors import OptimizerError, unknown
 from groupwise.plan import REQUIRED, Algorithm, Plan
 
-_NOT_HYPERPARAMETERS = ("self", "params")
+_NOT_HYPERPARAMETERS = ("self", "params", "defaults")  # `(params, defaults)` is how bases of optimizers are built
 
 
 class TorchAlgorithms(Mapping[str, Algorithm]):

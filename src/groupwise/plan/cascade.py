@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Final
 
 from groupwise.errors import ResolutionError, within
 from groupwise.plan.algorithm import REQUIRED, Algorithm, is_number
@@ -24,6 +25,9 @@ from groupwise.plan.setting import Setting, Several, Single
 from groupwise.plan.silence import check_defaults
 from groupwise.plan.words import Speech, Word, last_word, text_of, title
 from groupwise.select import ParameterInfo
+
+
+UNIT: Final = "factor of one"
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,12 @@ class Treatment:
     def heard(self) -> frozenset[int]:
         """The rules that had an effect."""
         return frozenset(word.rule for words in self.words.values() for word in words if word.heard)
+
+    @cached_property
+    def telling(self) -> frozenset[int]:
+        """The rules whose effect shows: not those that only multiply by one."""
+        shown = (word for words in self.words.values() for word in words if word.verdict != UNIT)
+        return frozenset(word.rule for word in shown if word.heard)
 
 
 def treat(rules: Sequence[Rule], case: Case, algorithms: Mapping[str, Algorithm]) -> Treatment:
@@ -124,13 +134,14 @@ def _settle(slot: str, said: Sequence[Speech], standing: Algorithm, case: Case) 
     words = []
     for i, speech in enumerate(said):
         if isinstance(speech.value, Factor) and i > deaf_until:
-            factors += _multipliers(slot, speech, base, case)
-            words.append(Word(speech.rule, text_of(speech.value), "factor", True))
+            own = [m for m in _multipliers(slot, speech, base, case) if not m.neutral]
+            factors += own
+            words.append(Word(speech.rule, text_of(speech.value), "factor" if own else UNIT, True))
         elif i == last:
             words.append(Word(speech.rule, text_of(speech.value), "last word", True))
         else:
             words.append(Word(speech.rule, text_of(speech.value), "overridden", False, said[last].rule))
-    return Single(base, tuple(f for f in factors if not f.neutral)), tuple(words)
+    return Single(base, tuple(factors)), tuple(words)
 
 
 def _multipliers(slot: str, speech: Speech, base: object, case: Case) -> Iterator[Multiplier]:
@@ -177,7 +188,7 @@ def _scope(rules: Sequence[Rule], said: Sequence[Speech]) -> ClipScope | None:
 
 def _by_depth(rules: Sequence[Rule], frozen: Sequence[Speech], words: Mapping[str, Sequence[Word]]) -> bool:
     downwards = bool(frozen) and isinstance(frozen[-1].value, Timeline) and frozen[-1].value.downwards
-    heard = {word.rule for said in words.values() for word in said if word.verdict == "factor"}
+    heard = {word.rule for said in words.values() for word in said if word.verdict in ("factor", UNIT)}
     return downwards or any(depth_dependent(rules[i]) for i in heard)
 
 

@@ -64,14 +64,23 @@ def groups_of(
     for info, treatment in zip(parameters, treatments, strict=True):
         members.setdefault(_class_of(info, treatment), []).append((info, treatment))
     groups = [_group(pairs) for pairs in members.values()]
-    everywhere = frozenset.intersection(*(treatment.spoken for treatment in treatments))
-    common = everywhere.union(set(groups[0].rules).intersection(*(group.rules for group in groups)))
-    own = {id(group): tuple(i for i in group.rules if i not in common) for group in groups}
-    groups.sort(
-        key=lambda g: (g.algorithm is None, own[id(g)], g.network, -(g.depth or 0), min(p.name for p in g.parameters))
-    )
-    names = _unique(groups, [_name(rules, group, own[id(group)]) for group in groups])
-    return tuple(replace(group, name=name) for group, name in zip(groups, names, strict=True))
+    own = _own_rules([[treatment for _, treatment in pairs] for pairs in members.values()])
+    order = sorted(range(len(groups)), key=lambda i: _place(groups[i], own[i]))
+    names = _unique([groups[i] for i in order], [_name(rules, groups[i], own[i]) for i in order])
+    return tuple(replace(groups[i], name=name) for i, name in zip(order, names, strict=True))
+
+
+def _own_rules(groups: Sequence[Sequence[Treatment]]) -> list[tuple[int, ...]]:
+    """For each group the rules that set it apart: those that tell in it, less those that are at work everywhere."""
+    everywhere = frozenset.intersection(*(treatment.spoken for group in groups for treatment in group))
+    telling = [frozenset(i for treatment in group for i in treatment.telling) for group in groups]
+    common = everywhere | frozenset.intersection(*telling)
+    return [tuple(sorted(rules - common)) for rules in telling]
+
+
+def _place(group: Group, own: tuple[int, ...]) -> tuple[object, ...]:
+    first = min(info.name for info in group.parameters)
+    return group.algorithm is None, own, group.network, -(group.depth or 0), first
 
 
 def _class_of(info: ParameterInfo, treatment: Treatment) -> object:

@@ -137,7 +137,7 @@ class _Run:
 
     def _highest_of(self, setting: Single) -> int:
         """The step of the largest value. Constant factors are never negative, so they do not move it."""
-        scheduled = replace(setting, factors=tuple(f for f in setting.factors if isinstance(f.by, Schedule)))
+        scheduled = setting.unscaled
         if scheduled not in self._highest:
             self._highest[scheduled] = _highest(lambda step: self._at(scheduled, step), self.lengths[0])
         return self._highest[scheduled]

@@ -1,0 +1,82 @@
+"""`groupwise explain`: property by property, the rule that had the last word and those that spoke before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from groupwise.cli.door import printable
+from groupwise.cli.resolving import resolved
+from groupwise.errors import GroupwiseError, listed
+from groupwise.plan import Explained, Explanation, Resolution
+from groupwise.select import nearest, select
+
+_STYLES = {"last word": "bold green", "factor": "green", "overridden": "dim"}
+_MOST = 20
+
+
+def explain(plan: Path, parameter: str, model: str, allow: Sequence[str], console: Console) -> None:
+    """Print why `parameter` is optimised as it is. Raises `GroupwiseError` where the name is not that of one."""
+    resolution = resolved(plan, model, allow)
+    story = resolution.explain(_one_name(resolution, parameter))
+    for line in _head(story):
+        console.print(line, soft_wrap=True)
+    said = [explained for explained in story.properties if explained.words]
+    for explained in said:
+        console.print()
+        console.print(Text.assemble((explained.property, "bold"), f" = {printable(explained.value)}"), soft_wrap=True)
+        console.print(_words(explained))
+    defaults = [explained for explained in story.properties if not explained.words]
+    if defaults:
+        console.print(Text("\nno rule speaks about", style="dim"))
+        for explained in defaults:
+            console.print(Text(f"  {explained.property} = {printable(explained.value)}", style="dim"), soft_wrap=True)
+
+
+def _one_name(resolution: Resolution, given: str) -> str:
+    """`given` if it is the name of a parameter, or the only name that it fits. Raises `GroupwiseError` otherwise."""
+    infos = resolution.parameters
+    if any(given in info.names for info in infos):
+        return given
+    found = [info.name for info in select(given, infos)] if given.strip("./") else []
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = "".join(f"\n  {name}" for name in found[:_MOST]) + (
+            f"\n  and {len(found) - _MOST} more" if len(found) > _MOST else ""
+        )
+        raise GroupwiseError(f"{given!r} fits {len(found)} parameters, and explain takes one: {names}")
+    close = nearest(given, infos) if given.strip("./") else []
+    hint = f"nearest: {listed(close, 5)}" if close else f"names look like {listed((info.name for info in infos), 3)}"
+    raise GroupwiseError(f"there is no parameter {given!r}; {hint}")
+
+
+def _head(story: Explanation) -> Iterator[Text]:
+    info = story.info
+    yield Text(printable(info.name), style="bold")
+    if len(info.names) > 1:
+        yield Text(f"  also known as {printable(', '.join(info.names[1:]))}")
+    yield Text(f"  shape {info.shape}, depth {info.depth}, in group {printable(story.group)!r}")
+    for role, why in sorted(info.reasons.items()):
+        yield Text(f"  {role}: {printable(why)}", style="dim")
+
+
+def _words(explained: Explained) -> Table:
+    """Who spoke, the last first."""
+    lines = Table.grid(padding=(0, 2, 0, 0))
+    for column in ("verdict", "rule", "says"):
+        lines.add_column(column, overflow="fold")
+    for who, word in reversed(explained.words):
+        style = _STYLES.get(word.verdict, "dim" if not word.heard else "")
+        rule, _, silencer = who.partition(" → ")
+        verdict = word.verdict + (f" by {silencer}" if silencer and word.verdict == "overridden" else "")
+        lines.add_row(
+            Text(f"  {printable(verdict)}", style=style),
+            Text(printable(rule)),
+            Text(printable(word.text), style="" if word.heard else "dim"),
+        )
+    return lines
