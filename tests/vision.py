@@ -1,4 +1,4 @@
-"""timm beside a CPU torch.
+"""Libraries that import torchvision, beside a CPU torch.
 
 torchvision's wheel on PyPI is built for CUDA. Beside a CPU build of torch its operators do not load, and its import
 stumbles over the two that it registers shapes for. Declaring these two lets the import pass; nothing here calls them.
@@ -14,10 +14,13 @@ _OPERATORS = ("nms", "qnms")
 _SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 _kept: list[Any] = []  # a library's definitions live as long as it does
 
+IMPORTERS = ("timm", "transformers", "lightning")
+"""What imports torchvision where it is installed."""
+
 
 @functools.cache
-def import_timm() -> ModuleType:
-    """timm, with torchvision imported first in whatever way this machine allows."""
+def import_torchvision() -> None:
+    """Import torchvision in whatever way this machine allows."""
     import torch
 
     try:
@@ -30,4 +33,9 @@ def import_timm() -> ModuleType:
         _kept.append(torch.library.Library("torchvision", "FRAGMENT"))
         for operator in _OPERATORS:
             _kept[-1].define(operator + _SIGNATURE)
+
+
+def import_timm() -> ModuleType:
+    """timm, with torchvision imported first."""
+    import_torchvision()
     return importlib.import_module("timm")

@@ -112,6 +112,19 @@ def test_a_resume_thaws_and_freezes_as_the_step_says() -> None:
     assert fresh.backbone[0].linear.weight.requires_grad
 
 
+def test_a_regroup_between_backward_and_step_loses_no_gradient_of_what_has_thawed() -> None:
+    net = Net()
+    plan = Plan([ADAMW, Rule("backbone.*", trainable=after("2 steps"))])
+    optimizer = GroupedOptimizer(net, plan)
+    scheduler = PlanScheduler(optimizer)
+    train(net, batches(3), optimizer.step, scheduler.step)
+    before = weights(net)
+    backward(net, batches(1)[0])
+    optimizer.regroup(plan + [Rule("head.*", weight_decay=0.0)])
+    optimizer.step()
+    assert moved(before, net) == {"embed", "backbone", "head"}
+
+
 @pytest.mark.parametrize(
     ("when", "text"),
     [

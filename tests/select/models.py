@@ -1,6 +1,7 @@
 """Models in the shapes that people give them, small enough to build in every test."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -168,3 +169,17 @@ def lora(width: int = 8, rank: int = 2) -> nn.Module:
 
     blocks = nn.ModuleList(named(q_proj=adapted(), norm=LlamaRMSNorm(width)) for _ in range(2))
     return named(layers=blocks, norm=LlamaRMSNorm(width), score=nn.Linear(width, 2, bias=False))
+
+
+EVERY: dict[str, Callable[[], nn.Module]] = {
+    "resnet": ResNet,
+    "vit": ViT,
+    "bert": bert,
+    "unet": unet,
+    "tied": language_model,
+    "lora": lora,
+    "transformer": lambda: nn.Transformer(8, 2, 2, 2, 16, batch_first=True),
+    "recurrent": lambda: named(rnn=nn.LSTM(4, 8, 2), gru=nn.GRU(8, 8), out=nn.Linear(8, 2)),
+    "sequential": lambda: nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 4)),
+    "one layer": lambda: nn.Linear(2, 3),
+}

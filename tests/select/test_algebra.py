@@ -117,11 +117,11 @@ def keeps(info: ParameterInfo) -> bool:
     ("junk", "message"),
     [
         ([], "an empty list selects nothing"),
-        (5, "a int is not a selector; give a glob"),
-        (None, "a NoneType is not a selector"),
-        ({"role": "norm"}, "a dict is not a selector"),
+        (5, "int is not a selector; give a glob"),
+        (None, "NoneType is not a selector"),
+        ({"role": "norm"}, "dict is not a selector"),
         (ParameterInfo, r"a class is not a selector; .* kind\(ParameterInfo\)"),
-        (keeps, r"a function is not a selector; write where\(predicate\)"),
+        (keeps, r"function is not a selector; write where\(predicate\)"),
         ("", r"name\(\) takes a glob"),
     ],
 )

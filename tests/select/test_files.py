@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -100,11 +101,11 @@ def test_yamls_habits_are_understood() -> None:
     ("data", "message"),
     [
         ({"roles": "norm"}, "unknown key 'roles'; did you mean 'role'"),
-        ({True: 1}, "unknown key 'a bool'"),
+        ({True: 1}, "unknown key 'bool'"),
         ({"role": "nrm"}, "role: unknown role 'nrm'; did you mean 'norm'"),
-        ({"role": 3}, "role: role takes text, not a int"),
+        ({"role": 3}, "role: role takes text, not int"),
         ({"role": []}, "role: an empty list selects nothing"),
-        ({"not": {"kind": {"a": 1}}}, "not: kind: kind takes text, not a dict"),
+        ({"not": {"kind": {"a": 1}}}, "not: kind: kind takes text, not dict"),
         ({"depth": {"minimum": 1}}, "depth: unknown key 'minimum'; did you mean 'min'"),
         ({"depth": {}}, "depth: depth.. takes a number"),
         ({"depth": "deep"}, "depth: 'deep' is no number"),
@@ -120,8 +121,8 @@ def test_yamls_habits_are_understood() -> None:
         ({"all": []}, "all: an empty 'all' says nothing"),
         ({}, "an empty table selects nothing"),
         ([], "an empty list selects nothing"),
-        (None, "a NoneType is no selector; give a glob"),
-        (b"a.*", "a bytes is no selector"),
+        (None, "NoneType is no selector; give a glob"),
+        (b"a.*", "bytes is no selector"),
         ({"where": "lambda"}, "unknown key 'where'"),
     ],
 )
@@ -130,10 +131,8 @@ def test_what_cannot_be_read_is_refused_where_it_stands(data: Any, message: str)
         decode(data)
 
 
-keys = st.sampled_from(
-    ["name", "regex", "kind", "inside", "role", "network", "tag", "ndim", "size", "depth", "shape", "magnitude"]
-    + ["statistic", "not", "any", "all", "min", "max", "above", "below", "of", "where", ""]
-)
+KEYS = "name regex kind inside role network tag ndim size depth shape magnitude statistic not any all min max above of"
+keys = st.sampled_from([*KEYS.split(), "below", "where", ""])
 scalars = st.one_of(
     st.none(), st.booleans(), st.integers(), st.just(10**400), st.floats(), st.text(max_size=6), st.binary(max_size=3),
     st.sampled_from(["norm", "1e3", "nan", "*", "mean_abs", "grad_norm"]),
@@ -145,13 +144,19 @@ plain = st.recursive(
 )
 
 
+def attempt(call: Callable[[], Any]) -> tuple[Any, str]:
+    """What a call returns, or None and the words in which it was refused."""
+    try:
+        return call(), ""
+    except SelectorError as error:
+        return None, str(error)
+
+
 @given(plain)
 def test_arbitrary_data_is_a_selector_or_a_selector_error(data: Any) -> None:
-    try:
-        chosen = decode(data)
-    except SelectorError as error:
-        assert len(str(error)) < 2000
-    else:
+    chosen, refusal = attempt(lambda: decode(data))
+    assert len(refusal) < 2000
+    if chosen is not None:
         assert decode(encode(chosen)) == chosen
 
 
@@ -187,12 +192,8 @@ def test_data_that_repeats_itself_without_end_is_refused_in_time() -> None:
 def test_what_can_be_written_can_be_read_at_any_depth(s: Selector, levels: int) -> None:
     for i in range(levels):
         s = ~(s & tag(str(i)))
-    try:
-        data = encode(s)
-    except SelectorError as error:
-        assert "nests at most" in str(error)
-    else:
-        assert decode(data) == s
+    data, refusal = attempt(lambda: encode(s))
+    assert "nests at most" in refusal or decode(data) == s
 
 
 @pytest.mark.parametrize("wrap", [lambda s: s, lambda s: ~s, lambda s: s | "a.*", lambda s: role("norm") & s])

@@ -10,9 +10,6 @@ import typer
 
 from groupwise.cli.door import Door, console
 
-LONGEST = 2**53
-"""Steps beyond which a float no longer counts single ones."""
-
 app = typer.Typer(
     name="groupwise",
     help="Every part of a model, optimised its own way: parameter groups stated as a plan, seen before they run.",
@@ -43,24 +40,13 @@ Allow = Annotated[
         show_default=False,
     ),
 ]
-
-
 Steps = Annotated[
     int | None,
-    typer.Option(
-        "--steps", min=1, max=LONGEST, metavar="N", help="Updates in the whole run (total_steps).", show_default=False
-    ),
+    typer.Option("--steps", metavar="N", help="Updates in the whole run (total_steps).", show_default=False),
 ]
 EpochSteps = Annotated[
     int | None,
-    typer.Option(
-        "--epoch-steps",
-        min=1,
-        max=LONGEST,
-        metavar="N",
-        help="Updates in an epoch (steps_per_epoch).",
-        show_default=False,
-    ),
+    typer.Option("--epoch-steps", metavar="N", help="Updates in an epoch (steps_per_epoch).", show_default=False),
 ]
 Plot = Annotated[
     Path | None,
@@ -75,7 +61,7 @@ Plot = Annotated[
 
 def main() -> None:
     """The entry point of the command `groupwise`."""
-    app()
+    app(prog_name="groupwise")
 
 
 def _version(asked: bool) -> None:
@@ -95,8 +81,8 @@ def _groupwise(
 
 @app.command(epilog="Example:  groupwise demo --seeds 3")
 def demo(
-    seeds: Annotated[int, typer.Option(min=1, max=100, metavar="N", help="Repeat with N seeds, show the spread.")] = 1,
-    steps: Annotated[int, typer.Option(min=1, max=100_000, metavar="N", help="Updates in each training.")] = 400,
+    seeds: Annotated[int, typer.Option(metavar="N", help="Repeat with N seeds, show the spread.")] = 1,
+    steps: Annotated[int, typer.Option(metavar="N", help="Updates in each training.")] = 400,
 ) -> None:
     """Train a small network under a plan, beside two single optimizers: real data, less than a minute."""
     with Door():
@@ -116,9 +102,9 @@ def show(
 ) -> None:
     """Show what a plan means for a model: its groups, their values now and at the end, and its schedules over time."""
     with Door():
+        from groupwise.cli.lengths import Lengths
         from groupwise.cli.show import Request
         from groupwise.cli.show import show as run
-        from groupwise.cli.table import Lengths
 
         run(Request(plan, model, tuple(allow or ()), Lengths(steps, epoch_steps), plot), console())
 

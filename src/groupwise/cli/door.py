@@ -60,7 +60,8 @@ class Door:
         if isinstance(error, GroupwiseError):
             _say("error", "bold red", str(error))
             raise typer.Exit(2) from None
-        if isinstance(error, Exception) and not isinstance(error, typer.Exit | typer.Abort | BrokenPipeError):
+        passing = isinstance(error, typer.Exit | typer.Abort | BrokenPipeError)
+        if isinstance(error, Exception | SystemExit) and not passing:
             _say("error", "bold red", f"{raised(error)}; that is a mistake in groupwise: please report it")
             raise typer.Exit(2) from None
 

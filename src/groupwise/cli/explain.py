@@ -46,10 +46,7 @@ def _one_name(resolution: Resolution, given: str) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        names = "".join(f"\n  {name}" for name in found[:_MOST]) + (
-            f"\n  and {len(found) - _MOST} more" if len(found) > _MOST else ""
-        )
-        raise GroupwiseError(f"{given!r} fits {len(found)} parameters, and explain takes one: {names}")
+        raise GroupwiseError(f"{given!r} fits {len(found)} parameters, and explain takes one: {listed(found, _MOST)}")
     close = nearest(given, infos) if given.strip("./") else []
     hint = f"nearest: {listed(close, 5)}" if close else f"names look like {listed((info.name for info in infos), 3)}"
     raise GroupwiseError(f"there is no parameter {given!r}; {hint}")
@@ -66,11 +63,12 @@ def _head(story: Explanation) -> Iterator[Text]:
 
 
 def _words(explained: Explained) -> Table:
-    """Who spoke, the last first."""
+    """Who spoke: the last word, the factors, then those that it overruled, the latest first."""
     lines = Table.grid(padding=(0, 2, 0, 0))
     for column in ("verdict", "rule", "says"):
         lines.add_column(column, overflow="fold")
-    for who, word in reversed(explained.words):
+    ranks = {"last word": 0, "factor": 1}
+    for who, word in sorted(explained.words, key=lambda said: (ranks.get(said[1].verdict, 2), -said[1].rule)):
         style = _STYLES.get(word.verdict, "dim" if not word.heard else "")
         rule, _, silencer = who.partition(" → ")
         verdict = word.verdict + (f" by {silencer}" if silencer and word.verdict == "overridden" else "")

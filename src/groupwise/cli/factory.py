@@ -10,7 +10,7 @@ import contextlib
 import importlib
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TypeAlias, TypeGuard
@@ -79,20 +79,24 @@ def _callables(owner: object) -> list[str]:
 def _made(spec: str, found: object) -> object:
     if isinstance(found, torch.nn.Module) or not callable(found):
         return found
-    with contextlib.suppress(ValueError):  # some builtins have no signature
-        required = [p.name for p in inspect.signature(found).parameters.values() if _is_required(p)]
-        if required:
-            raise GroupwiseError(
-                f"--model {spec}: it is called without arguments, but needs {', '.join(required)}; "
-                "name a function without any that builds the model"
-            )
+    required = _required(found)
+    if required:
+        raise GroupwiseError(
+            f"--model {spec}: it is called without arguments, but needs {', '.join(required)}; "
+            "name a function without any that builds the model"
+        )
     with _Complaint(f"--model {spec}: the factory"):
         return found()
 
 
-def _is_required(parameter: inspect.Parameter) -> bool:
-    collects = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    return parameter.default is parameter.empty and not collects
+def _required(found: Callable[[], object]) -> list[str]:
+    """The arguments that a call cannot leave out; none where there is no signature to tell."""
+    try:
+        parameters = inspect.signature(found).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    collecting = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in collecting]
 
 
 def _is_networks(made: object) -> TypeGuard[Mapping[str, torch.nn.Module | torch.Tensor]]:
@@ -100,6 +104,8 @@ def _is_networks(made: object) -> TypeGuard[Mapping[str, torch.nn.Module | torch
 
 
 def _kind(made: object) -> str:
+    if isinstance(made, ModuleType):
+        return "a Python module"
     return "None" if made is None else f"a {type(made).__name__}"
 
 

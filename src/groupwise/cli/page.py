@@ -7,6 +7,7 @@ at it. Heat is the share of the panel's scale, so that one colour bar means the 
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from groupwise.cli.scale import Scale, scale_of
 from groupwise.cli.spelling import number
 from groupwise.plan.preview import Panel, Preview, Row
 
+_OFFLINE = {"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": ""}
 _PAGE = """<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><title>{title}</title></head>
@@ -46,6 +48,7 @@ def page(preview: Preview, title: str) -> bytes:
     for i, panel in enumerate(preview.panels, start=1):
         _lines(figure, i, panel, preview)
         _heat(figure, i, panel, preview)
+    figure.update_xaxes(tickformat=",")
     figure.update_xaxes(title_text="step", row=len(heights))
     figure.update_layout(
         height=total + 110,
@@ -54,7 +57,7 @@ def page(preview: Preview, title: str) -> bytes:
         title={"text": _text(title), "font": {"size": 14, "color": "#777777"}},
         margin={"l": 70, "r": 30, "t": 90, "b": 50},
     )
-    drawn = figure.to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False})
+    drawn = figure.to_html(full_html=False, include_plotlyjs=True, config=_OFFLINE)
     return _PAGE.format(title=html.escape(printable(title)), figure=drawn).encode()
 
 
@@ -70,20 +73,12 @@ def _lines(figure: Any, i: int, panel: Panel, preview: Preview) -> None:
                 figure.add_trace(trace, row=i, col=1)
     scale = scale_of(panel)
     if scale.logarithmic:
-        figure.update_yaxes(type="log", dtick=1, exponentformat="e", row=i, col=1)
+        span = [math.log10(scale.low / 1.15), math.log10(scale.high * 1.3)]
+        figure.update_yaxes(type="log", dtick=1, exponentformat="e", range=span, row=i, col=1)
 
 
 def _heat(figure: Any, i: int, panel: Panel, preview: Preview) -> None:
     scale = scale_of(panel)
-    top, bottom = figure.get_subplot(i, 2).yaxis.domain[1], figure.get_subplot(i, 2).yaxis.domain[0]
-    bar = {
-        "x": 0.475,
-        "xanchor": "left",
-        "y": (top + bottom) / 2,
-        "len": top - bottom,
-        "thickness": 10,
-        "outlinewidth": 0,
-    }
     heat = go.Heatmap(
         x=preview.steps,
         y=list(range(len(panel.rows))),
@@ -95,10 +90,14 @@ def _heat(figure: Any, i: int, panel: Panel, preview: Preview) -> None:
         zmax=1,
         colorscale="Viridis",
         ygap=1,
-        colorbar=bar | _ticks(scale),
+        colorbar=_colour_bar(scale, figure.get_subplot(i, 2).yaxis.domain),
     )
     figure.add_trace(heat, row=i, col=2)
-    names = [_text(label(row.names, 44)) for row in panel.rows]
+    figure.add_shape(
+        type="rect", x0=0, x1=1, y0=0, y1=1, xref="x domain", yref="y domain",
+        fillcolor="#dddddd", line_width=0, layer="below", row=i, col=2,
+    )  # fmt: skip
+    names = [_legend(row, colour) for row, colour in zip(panel.rows, palette(len(panel.rows)), strict=True)]
     figure.update_yaxes(
         row=i, col=2, side="right", autorange="reversed", tickvals=list(range(len(names))), ticktext=names,
         automargin=True, showgrid=False, zeroline=False,
@@ -106,13 +105,21 @@ def _heat(figure: Any, i: int, panel: Panel, preview: Preview) -> None:
     figure.update_xaxes(row=i, col=2, showgrid=False, zeroline=False)
 
 
+def _legend(row: Row, colour: str) -> str:
+    return f'<span style="color: {colour}">■</span> {_text(label(row.names, 44))}'
+
+
 def _shares(row: Row, scale: Scale) -> list[float | None]:
     return [scale.share(v) if trained else None for v, trained in zip(row.values, row.trains, strict=True)]
 
 
-def _ticks(scale: Scale) -> dict[str, Sequence[object]]:
+def _colour_bar(scale: Scale, domain: Sequence[float]) -> dict[str, object]:
+    """Between the lines and the heat map, as high as they are."""
+    bottom, top = domain
     shares = [0.0, 0.25, 0.5, 0.75, 1.0] if scale.high > scale.low else [1.0]
-    return {"tickvals": shares, "ticktext": [number(scale.at(share), 2) for share in shares]}
+    place = {"x": 0.475, "xanchor": "left", "y": (top + bottom) / 2, "len": top - bottom}
+    values = {"tickvals": shares, "ticktext": [number(scale.at(share), 3) for share in shares]}
+    return {**place, **values, "thickness": 10, "outlinewidth": 0}
 
 
 def _text(text: str) -> str:

@@ -15,7 +15,7 @@ from rich.text import Text
 from groupwise.cli.door import printable
 from groupwise.cli.labels import heat, label
 from groupwise.cli.scale import Scale, scale_of
-from groupwise.cli.spelling import number
+from groupwise.cli.spelling import counted, number
 from groupwise.plan.preview import Panel, Preview, Row
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -66,7 +66,7 @@ class _Page:
     def _line(self, row: Row, scale: Scale) -> Text:
         line = Text(set_cell_size(label(row.names, self._label), self._label + 2))
         for i in range(self._cells):
-            at = i * (len(row.values) - 1) // max(self._cells - 1, 1)
+            at = round(i * (len(row.values) - 1) / (self._cells - 1))
             if row.trains[at]:
                 share = scale.share(row.values[at])
                 line.append(BLOCKS[round(share * (len(BLOCKS) - 1))], style=heat(share))
@@ -79,8 +79,8 @@ class _Page:
     def _axis(self) -> str:
         """Steps under the cells; the last tick is the end of the run."""
         total, cells = self._preview.total_steps, self._cells
-        end = f"{total:,} steps"
-        line = "0"
+        end = counted(total, "step")
+        line = "0" if cells > len(end) + 2 else ""
         for step in _ticks(total, max(cells // 10, 1)):
             column, text = round(step / total * (cells - 1)), f"{step:,}"
             if len(line) + 2 <= column and column + len(text) + 2 <= cells - len(end):

@@ -26,7 +26,7 @@ class Scale:
     def share(self, value: float) -> float:
         """Where `value` lies between the ends, cut off at both."""
         if self.high <= self.low:
-            return float(value > 0)
+            return 0.0
         if not self.logarithmic:
             share = (value - self.low) / (self.high - self.low)
         elif value <= 0:
@@ -48,6 +48,7 @@ def scale_of(panel: Panel) -> Scale:
     low, high = values[0], values[-1]
     positive = [value for value in values if value > 0]
     if low < 0 or not positive or positive[len(positive) // 4] > high / 10:
-        return Scale(0.0 if 0 <= low < high / 2 else low, high, logarithmic=False)
+        from_zero = low >= 0 and (low < high / 2 or low == high)
+        return Scale(0.0 if from_zero else low, high, logarithmic=False)
     lowest_peak = min(row.peak for row in panel.rows if row.peak > 0)
     return Scale(max(positive[0], lowest_peak / _BELOW_THE_LOWEST_PEAK), high, logarithmic=True)

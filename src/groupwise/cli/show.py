@@ -11,15 +11,14 @@ from rich.text import Text
 
 from groupwise.cli import plot
 from groupwise.cli.door import printable
+from groupwise.cli.lengths import FLAGS, Lengths
 from groupwise.cli.picture import picture
 from groupwise.cli.resolving import resolved
 from groupwise.cli.spelling import counted
-from groupwise.cli.table import Lengths, table
+from groupwise.cli.table import table
 from groupwise.errors import GroupwiseError
 from groupwise.plan import Resolution
-from groupwise.plan.preview import Lack, lacking, preview
-
-_FLAGS = {"total_steps": "--steps", "steps_per_epoch": "--epoch-steps"}
+from groupwise.plan.preview import Lack, Preview, lacking, preview
 
 
 @dataclass(frozen=True)
@@ -37,31 +36,18 @@ def show(request: Request, console: Console) -> None:
     """Print the table and the picture; write the picture if a file is asked for. Raises `GroupwiseError`."""
     resolution = resolved(request.plan, request.model, request.allow)
     write = plot.writer(request.plot) if request.plot is not None else None
-    missing = list(_missing(resolution, request.lengths))
-    if write is not None and missing:
-        raise GroupwiseError(f"--plot needs the length of the run; {'; '.join(missing)}")
+    lengths, lacks = request.lengths, lacking(resolution, request.lengths.total_steps, request.lengths.steps_per_epoch)
+    total_steps = None if lacks else lengths.total_steps
+    if write is not None and total_steps is None:
+        raise GroupwiseError(f"--plot needs {' and '.join(_flags(lacks))}{_because(lacks)}")
     console.print(Text(f"{_title(request)}\n", style="dim"), soft_wrap=True)
-    console.print(table(resolution, request.lengths, console))
-    if not resolution.scheduled:
-        console.print("\nNothing is scheduled: these values hold from the first update to the last.")
-    elif missing:
-        console.print("\nFor the picture of the schedules, and for the values at the end:")
-        for line in missing:
-            console.print(Text(f"  {line}"), soft_wrap=True)
-    if request.lengths.total_steps is not None and not missing:
-        _draw(request, resolution, request.lengths.total_steps, console, write)
-
-
-def _draw(
-    request: Request, resolution: Resolution, total_steps: int, console: Console, write: plot.Writer | None
-) -> None:
-    drawn = preview(resolution, total_steps, request.lengths.steps_per_epoch)
-    if resolution.scheduled:
-        for line in picture(drawn, console):
-            console.print(line, soft_wrap=True)
-    if write is not None:
+    console.print(table(resolution, lengths, console))
+    drawn = preview(resolution, total_steps, lengths.steps_per_epoch) if total_steps is not None else None
+    for line in _schedules(resolution, drawn, lacks, console):
+        console.print(line, soft_wrap=True)
+    if write is not None and drawn is not None:
         write(drawn, _title(request))
-        console.print(Text(f"\nwritten to {request.plot}"), soft_wrap=True)
+        console.print(Text(f"\nwritten to {printable(str(request.plot))}"), soft_wrap=True)
 
 
 def _title(request: Request) -> str:
@@ -71,14 +57,34 @@ def _title(request: Request) -> str:
     return printable(f"{request.plan} on {request.model}{run}{epoch}")
 
 
-def _missing(resolution: Resolution, lengths: Lengths) -> Iterator[str]:
-    """What waits for a length, rule by rule, and the flag that gives it."""
-    lacks = lacking(resolution, lengths.total_steps, lengths.steps_per_epoch)
-    for lack in lacks:
-        yield f"give {_flags(lack)}: {lack.who}: {lack.property} = {lack.text}"
-    if lengths.total_steps is None and not any("total_steps" in lack.needs for lack in lacks):
-        yield "give --steps N, the number of updates in the run"
+def _schedules(
+    resolution: Resolution, drawn: Preview | None, lacks: Sequence[Lack], console: Console
+) -> Iterator[Text]:
+    """The picture, or what it takes to draw it."""
+    if not resolution.scheduled:
+        yield Text("\nNothing is scheduled: these values hold from the first update to the last.")
+    elif drawn is not None:
+        yield from picture(drawn, console)
+    else:
+        flags = " and ".join(_flags(lacks))
+        yield Text(f"\nFor the picture of the schedules, and for the values marked ?, give {flags}:")
+        yield from (Text(f"  {_said(lack)} needs {_needed(lack)}") for lack in lacks)
 
 
-def _flags(lack: Lack) -> str:
-    return " and ".join(f"{flag} N" for name, flag in _FLAGS.items() if name in lack.needs)
+def _flags(lacks: Sequence[Lack]) -> list[str]:
+    """The flags that are missing; the length of the run is where a picture ends, so without a reason it is that one."""
+    needs = {name for lack in lacks for name in lack.needs} or {"total_steps"}
+    return [f"{flag} N" for name, flag in FLAGS.items() if name in needs]
+
+
+def _because(lacks: Sequence[Lack]) -> str:
+    more = f", and {len(lacks) - 1} more like it" if len(lacks) > 1 else ""
+    return f": {_said(lacks[0])} needs {_needed(lacks[0])}{more}" if lacks else ""
+
+
+def _said(lack: Lack) -> str:
+    return printable(f"{lack.who}: {lack.property} = {lack.text}")
+
+
+def _needed(lack: Lack) -> str:
+    return " and ".join(flag for name, flag in FLAGS.items() if name in lack.needs)

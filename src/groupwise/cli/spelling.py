@@ -9,6 +9,7 @@ def number(x: object, digits: int = 4) -> str:
         return f"({', '.join(number(item, digits) for item in x)})"
     if not isinstance(x, float):
         return str(x)
+    x = float(f"{x:.{digits - 1}e}")
     if x == 0 or 0.01 <= abs(x) < 1e5:
         return f"{x:.{digits}g}" if abs(x) < 1000 else f"{x:.0f}"
     mantissa, _, exponent = f"{x:.{digits - 1}e}".partition("e")

@@ -28,6 +28,8 @@ from groupwise.plan.preview import Panel, Preview, Row
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_SHARP = 130  # dots an inch
+_TALLEST = 60_000  # dots; Agg draws no more than 2^16
 _GREY = "#dddddd"
 _INK = "#333333"
 _STYLE: dict[Any, Any] = {
@@ -49,7 +51,8 @@ def still(preview: Preview, title: str, format: str) -> bytes:
     heights = [_height(panel) for panel in preview.panels]
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure = Figure(figsize=(14, sum(heights) + 0.6), layout="constrained")
+        tall = sum(heights) + 0.6
+        figure = Figure(figsize=(14, tall), layout="constrained")
         FigureCanvasAgg(figure)
         figure.suptitle(printable(title), x=0.01, ha="left", fontsize=10, color="#777777")
         axes = figure.subplots(len(heights), 2, squeeze=False, height_ratios=heights, width_ratios=[1, 1])
@@ -58,7 +61,8 @@ def still(preview: Preview, title: str, format: str) -> bytes:
         for axis in axes[-1]:
             axis.set_xlabel(_time(preview))
         data = io.BytesIO()
-        figure.savefig(data, format=format, dpi=130, metadata={"Date": None} if format == "svg" else None)
+        metadata = {"Date": None} if format == "svg" else None
+        figure.savefig(data, format=format, dpi=min(_SHARP, _TALLEST / tall), metadata=metadata)
     return data.getvalue()
 
 
@@ -72,7 +76,10 @@ def _panel(figure: Figure, panel: Panel, preview: Preview, left: Axes, right: Ax
     map_ = matplotlib.colormaps["viridis"].with_extremes(bad=_GREY)
     box = (0, preview.total_steps, len(cells), 0)
     image = right.imshow(cells, aspect="auto", interpolation="nearest", extent=box, cmap=map_, norm=_norm(scale))
-    figure.colorbar(image, ax=right, fraction=0.025, pad=0.01, format=FuncFormatter(lambda x, _: number(float(x), 3)))
+    spell = FuncFormatter(lambda x, _: number(float(x), 3))
+    figure.colorbar(image, ax=right, fraction=0.025, pad=0.01, aspect=7 * _height(panel), format=spell)
+    if not all(all(row.trains) for row in panel.rows):
+        right.set_title("grey, and dotted: frozen", loc="right", fontsize=8)
     _names(right, panel.rows, colours)
     for axis in (left, right):
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))

@@ -2,7 +2,7 @@
 
 What some group declares is a column; what nobody declares is told once per algorithm, dimmed, under the table. A value
 with factors is followed by the product that it is, on the same line where the terminal is wide enough, else below. In
-less room still, columns that are the same in every group are told once; in the least, values are stacked in one column.
+less room still, columns that are the same in every group are told once; in the least, each group is a paragraph.
 """
 
 from __future__ import annotations
@@ -19,24 +19,13 @@ from rich.table import Table
 from rich.text import Text
 
 from groupwise.cli.door import printable
-from groupwise.cli.spelling import number
+from groupwise.cli.lengths import Lengths
+from groupwise.cli.spelling import counted, number
 from groupwise.plan import Group, Resolution, Setting, Several, Single
 from groupwise.plan.table import totals
 
 _NONE = "–"
 _UNBOUNDED = 100_000
-
-
-@dataclass(frozen=True)
-class Lengths:
-    """The lengths of the run, as far as they were given."""
-
-    total_steps: int | None = None
-    steps_per_epoch: int | None = None
-
-    def know(self, needs: Iterable[str]) -> bool:
-        """Whether everything in `needs` was given."""
-        return all(getattr(self, name) is not None for name in needs)
 
 
 @dataclass(frozen=True)
@@ -59,8 +48,8 @@ def table(resolution: Resolution, lengths: Lengths, console: Console) -> Rendera
     shared = _shared(rows)
     across = ((_across(rows, below, hidden), hidden) for hidden in ({}, shared) for below in (False, True))
     fitting = ((grid, hidden) for grid, hidden in across if _width(grid, console) <= console.width)
-    grid, hidden = next(fitting, (_stacked(rows, shared), shared))
-    return Stack(grid, *_below(resolution, declared, rows, hidden))
+    body: tuple[RenderableType, Mapping[str, Cell]] = next(fitting, (_stacked(rows, shared, console.width), shared))
+    return Stack(body[0], *_below(resolution, declared, rows, body[1]))
 
 
 def _shared(rows: Rows) -> dict[str, Cell]:
@@ -83,29 +72,36 @@ def _across(rows: Rows, below: bool, hidden: Collection[str]) -> Table:
     for heading in ("group", "tensors", "parameters", *columns):
         grid.add_column(printable(heading), justify="right" if heading in ("tensors", "parameters") else "left")
     for group, cells in rows:
-        values = [
-            _text(cells[name], "\n" if below else " " * (widths[name] - len(cells[name].course) + 2))
-            for name in columns
-        ]
-        grid.add_row(*_head(group), *values)
+        grid.add_row(*_head(group), *(_text(cells[name], None if below else widths[name]) for name in columns))
     return grid
 
 
-def _stacked(rows: Rows, hidden: Collection[str]) -> Table:
-    """One column for all the properties, a line or two for each."""
-    grid = _frame()
-    grid.add_column("group", overflow="fold", ratio=2)
-    grid.add_column("tensors", justify="right")
-    grid.add_column("parameters", justify="right")
-    grid.add_column("values", overflow="fold", ratio=3)
+def _stacked(rows: Rows, hidden: Collection[str], width: int) -> Stack:
+    """A paragraph for each group: its name and counts, then its values, as many on a line as fit."""
+    lines: list[Text] = []
     for group, cells in rows:
-        name, tensors, parameters = _head(group)
-        values = Table.grid(padding=(0, 1, 0, 0))
-        for property, cell in cells.items():
-            if property not in hidden and cell.course != _NONE:
-                values.add_row(Text(printable(property), style="italic"), _text(cell, "\n"))
-        grid.add_row(name, tensors, parameters, values)
-    return grid
+        counts = f"{counted(len(group.parameters), 'tensor')}, {counted(group.numel, 'parameter')}"
+        lines.append(Text.assemble(_head(group)[0], f"  {counts}"))
+        lines += _paragraph([_item(name, cell) for name, cell in cells.items() if name not in hidden], width)
+    return Stack(*lines)
+
+
+def _item(name: str, cell: Cell) -> Text:
+    if cell.course == _NONE:
+        return Text()
+    product = Text(f" ({cell.product})" if cell.product else "", style="dim")
+    return Text.assemble((printable(name), "italic"), " ", (cell.course, cell.style), product)
+
+
+def _paragraph(items: Iterable[Text], width: int) -> Iterator[Text]:
+    """Indented lines of the items that are not empty; none is torn apart unless it is wider than a line."""
+    line = Text()
+    for item in filter(None, items):
+        if line and 4 + line.cell_len + 3 + item.cell_len > width:
+            yield Text("    ").append_text(line)
+            line = Text()
+        line.append("   " if line else "").append_text(item)
+    yield Text("    ").append_text(line)
 
 
 def _frame() -> Table:
@@ -117,8 +113,10 @@ def _head(group: Group) -> tuple[Text, Text, Text]:
     return name, Text(f"{len(group.parameters):,}"), Text(f"{group.numel:,}")
 
 
-def _text(cell: Cell, apart: str) -> Text:
+def _text(cell: Cell, width: int | None) -> Text:
+    """The course, with the product beside it past `width` columns, or below it."""
     text = Text(cell.course, style=cell.style)
+    apart = "\n" if width is None else " " * (width - len(cell.course) + 2)
     return text.append(f"{apart}{cell.product}", style="dim") if cell.product else text
 
 
@@ -134,11 +132,12 @@ def _cells(
             yield name, Cell(number(defaults[name]) if name in defaults else _NONE, style="dim")
     for heading in clip:
         yield heading, Cell(f"{group.clip.clip} ({printable(group.clip.label)})" if group.clip else _NONE)
+    yield "trains", _trains(group.freezing)
+
+
+def _trains(freezing: str) -> Cell:
     words = {"trainable": "yes", "frozen": "no"}
-    yield (
-        "trains",
-        Cell(words.get(group.freezing, group.freezing), style="" if group.freezing == "trainable" else "cyan"),
-    )
+    return Cell(words.get(freezing, freezing), style="" if freezing == "trainable" else "cyan")
 
 
 def _setting(setting: Setting, lengths: Lengths) -> Cell:
@@ -173,7 +172,7 @@ def _below(resolution: Resolution, declared: list[str], rows: Rows, hidden: Mapp
         yield Text(f"clip over everything, last: {resolution.plan.clip}")
     cells = [cell for _, row in rows for cell in row.values()]
     keys = ["a → b: at the first update, at the end"] if any("→" in cell.course for cell in cells) else []
-    keys += ["a × b: the peak before factors, the factors"] if any(cell.product for cell in cells) else []
+    keys += ["a × b: peak × factors"] if any(cell.product for cell in cells) else []
     if keys:
         yield Text("; ".join(keys), style="dim")
     for name in dict.fromkeys(group.algorithm for group in resolution.groups if group.algorithm):

@@ -8,7 +8,8 @@ dicts and at the state that the `GroupedOptimizer` owns, and the class's own ste
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 import torch
@@ -33,16 +34,24 @@ def unhooked_step(engine: torch.optim.Optimizer) -> None:
 def lend(
     engine: torch.optim.Optimizer,
     groups: Groups,
-    state: Mapping[torch.Tensor, Any],
+    state: MutableMapping[torch.Tensor, Any],
     call: Callable[[torch.optim.Optimizer], None],
 ) -> None:
-    """Run `call(engine)` while the engine is pointed at somebody else's groups and state."""
+    """Run `call(engine)` while the engine is pointed at somebody else's groups, and at their part of the state."""
     own = engine.param_groups, engine.state
-    engine.param_groups, engine.state = groups, state  # type: ignore[assignment]
+    lent: defaultdict[Any, Any] = defaultdict(dict, _part_of(state, groups))
+    engine.param_groups, engine.state = groups, lent
     try:
         call(engine)
     finally:
         engine.param_groups, engine.state = own
+        state.update(lent)
+
+
+def _part_of(state: Mapping[Any, Any], groups: Groups) -> dict[Any, Any]:
+    """The entries of these parameters, and those of no parameter: a class may look through all that it finds."""
+    part = {p: state[p] for group in groups for p in group["params"] if p in state}
+    return part | {key: value for key, value in state.items() if not isinstance(key, torch.Tensor)}
 
 
 def build(

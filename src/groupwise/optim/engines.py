@@ -6,6 +6,7 @@ class keeps on itself instead of in its groups set engines apart, too.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
@@ -31,7 +32,7 @@ class Engines:
         self._unheld: dict[str, set[str]] = {}
         for group in resolution.groups:
             if group.algorithm is not None:
-                self._habits[group.algorithm] = trials[group.name]
+                self._habits.setdefault(group.algorithm, trials[group.name])
                 self._unheld.setdefault(group.algorithm, {"differentiable"}).update(trials[group.name].unheld)
 
     def step(self, groups: Groups, state: State, route: str) -> None:
@@ -53,6 +54,21 @@ class Engines:
             if callable(getattr(engine, mode, None)):
                 lend(engine, members, state, lambda borrowed: getattr(borrowed, mode)())
 
+    def loaded(self, groups: Groups, state: State, route: str, saved: Mapping[str, Any]) -> None:
+        """Let every class finish the loading of its part of `saved`, the checkpoint laid out for `groups`.
+
+        Classes bring old checkpoints up to date in `__setstate__`, and have a `load_state_dict` of their own to keep
+        what torch's would cast (half-precision moments, masks, queues).
+        """
+        ids = {p: i for i, p in enumerate(p for group in groups for p in group["params"])}
+        for (algorithm, own), members in self._buckets(groups, route).items():
+            held = [ids[p] for group in members for p in group["params"] if p in state]
+            part = {
+                "state": {i: saved["state"][i] for i in held if i in saved["state"]},
+                "param_groups": [group | {"params": [ids[p] for p in group["params"]]} for group in members],
+            }
+            lend(self._engine(algorithm, own, members[0]), members, state, functools.partial(_load, part))
+
     def _buckets(self, groups: Groups, route: str) -> dict[tuple[str, object], Groups]:
         buckets: dict[tuple[str, object], Groups] = {}
         for group in groups:
@@ -66,11 +82,25 @@ class Engines:
     def _engine(self, algorithm: str, own: object, group: Mapping[str, Any]) -> torch.optim.Optimizer:
         if (algorithm, own) not in self._engines:
             cls, arguments = self._algorithms.class_of(algorithm), self._algorithms[algorithm].defaults
-            self._engines[algorithm, own] = build(cls, group, arguments)
+            kept = {name: group[name] for name in self._unheld[algorithm] if name in group}
+            tried = self._habits[algorithm].hyperparameters  # what the group holds now may be an lr of 0
+            self._engines[algorithm, own] = build(cls, {**tried, **kept}, arguments)
         return self._engines[algorithm, own]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_engines": {}}
+
+
+def _load(part: dict[str, Any], engine: torch.optim.Optimizer) -> None:
+    """Load `part` into the lent groups and state as the engine's class would."""
+    groups, state = engine.param_groups, engine.state
+    if type(engine).load_state_dict is torch.optim.Optimizer.load_state_dict:
+        engine.__setstate__({})
+        return
+    engine.load_state_dict(part)
+    state.update(engine.state)
+    for group, loaded in zip(groups, engine.param_groups, strict=True):
+        group.update(loaded | {"params": group["params"]})
 
 
 def _make_state(

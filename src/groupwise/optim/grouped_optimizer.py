@@ -21,11 +21,13 @@ from groupwise.errors import GroupwiseWarning, OptimizerError, unknown
 from groupwise.optim.added import completed
 from groupwise.optim.clipping import Measured
 from groupwise.optim.freezing import drop_gradients, freeze
+from groupwise.optim.live import START
+from groupwise.optim.loading import load
 from groupwise.optim.only import NetworkView
 from groupwise.optim.regroup import check_foreign_schedulers, current, snapshot
 from groupwise.optim.resolve import Model
 from groupwise.optim.runtime import Runtime
-from groupwise.optim.state import LoadReport, read, transfer
+from groupwise.optim.state import LoadReport, Values, transfer
 from groupwise.optim.watch import Watch
 from groupwise.plan import Plan, Resolution
 
@@ -43,7 +45,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
 
     Attributes:
         measured: what the last step's clipping found, by scope.
-        load_report: what the last `load_state_dict` or `regroup` did.
+        load_report: what the last load or `regroup` did.
 
     Raises:
         PlanError, ResolutionError, OptimizerError: the plan cannot be read, breaks a law of the cascade on this model,
@@ -54,7 +56,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
         self._runtime = Runtime.of(model, plan if isinstance(plan, Plan) else Plan.load(plan))
         self.measured: dict[str, Measured] = {}
         self.load_report: LoadReport | None = None
-        self._views: dict[tuple[str, ...], NetworkView] = {}
+        self._views: dict[tuple[int, tuple[str, ...]], NetworkView] = {}
+        self._itself = weakref.ref(self)
         self._watch = Watch(self.resolution.scheduled)
         super().__init__(self._runtime.live_groups(), self._runtime.shared_defaults())
         self._freeze()
@@ -94,8 +97,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
         for network in networks or ("",):
             if network not in known:
                 raise OptimizerError(unknown("network", network, known))
-        key = tuple(sorted(set(networks)))
-        return self._views.setdefault(key, NetworkView(self, key))
+        key = (id(self), tuple(sorted(set(networks))))
+        return self._views.setdefault(key, NetworkView(self._owner, key[1], door=self))
 
     def regroup(self, plan: Plan | None = None) -> Resolution:
         """Resolve the plan again, or a new one, and move parameters between groups.
@@ -106,11 +109,15 @@ class GroupedOptimizer(torch.optim.Optimizer):
         Raises:
             OptimizerError: a scheduler other than `PlanScheduler` is attached and the number of groups would change.
         """
+        if self._owner is not self:
+            return self._owner.regroup(plan)
         runtime = Runtime.of(current(self.resolution, self.param_groups), plan or self.plan)
         planned = {group.name for group in self.resolution.groups}
-        groups = runtime.live_groups() + [group for group in self.param_groups if group.get("name") not in planned]
-        check_foreign_schedulers(self, len(groups), attached=self._watch.scheduler is not None)
-        layout, report = transfer(snapshot(self.param_groups, self.state), groups, runtime.scheduled())
+        scheduler = self._watch.scheduler
+        groups = runtime.live_groups(scheduler.moment if scheduler is not None else START)
+        groups += [group for group in self.param_groups if group.get("name") not in planned]
+        check_foreign_schedulers(self, len(groups), attached=scheduler is not None)
+        layout, report = transfer(snapshot(self.param_groups, self.state), groups, runtime.claims())
         params = [p for group in groups for p in group["params"]]
         self.state = defaultdict(dict, {params[k] if isinstance(k, int) else k: v for k, v in layout["state"].items()})
         self.param_groups = [
@@ -130,23 +137,26 @@ class GroupedOptimizer(torch.optim.Optimizer):
         super().add_param_group(completed(param_group, self._runtime, self.param_groups))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Resume by name, as `resume` does by default; what was moved, new, lost or restarted is in `load_report`."""
+        load(self._owner, state_dict, "edited")
+
+    def resume(self, state_dict: dict[str, Any], values: Values = "edited") -> LoadReport:
         """Resume by name: each parameter's state follows its name into whatever group it is in now.
 
-        Values are the checkpoint's, unless this plan schedules them or declares them differently from the plan that
-        wrote the checkpoint. `load_report` says what was moved, new, lost or restarted; a warning says it too if
-        anything starts afresh. Plain `torch.optim` checkpoints load: by name if they have names, else by position.
+        Args:
+            state_dict: of a `GroupedOptimizer`, or of a plain `torch.optim` optimizer: by name if it has names, else
+                by position, for one group.
+            values: whose values stand. "edited": the checkpoint's, unless this plan schedules them or declares them
+                differently from the plan that wrote the checkpoint. "checkpoint": all of the checkpoint's; what is
+                scheduled holds until the next tick. "plan": none of the checkpoint's.
+
+        Returns:
+            What was moved, new, lost or restarted; a warning says it too if anything starts afresh.
 
         Raises:
-            StateError: no optimizer's checkpoint, or none of this model's; nothing has changed then.
+            StateError: no optimizer's checkpoint, none of this model's, or an ambiguous one; nothing has changed then.
         """
-        handle = self.register_load_state_dict_pre_hook(_by_name)
-        try:
-            super().load_state_dict(state_dict)
-        finally:
-            handle.remove()
-        report = self.load_report
-        if report is not None and (report.new or report.lost or report.restarted):
-            warnings.warn(f"load_state_dict: {report}", GroupwiseWarning, stacklevel=2)
+        return load(self._owner, state_dict, values)
 
     def attach(self, scheduler: PlanScheduler) -> Watch:
         """Let a scheduler know of every regroup; the `Watch` tells it what the optimizer did between its ticks."""
@@ -160,6 +170,11 @@ class GroupedOptimizer(torch.optim.Optimizer):
     def eval(self) -> None:
         """Forwarded to engines that distinguish training from evaluation (schedule-free ones)."""
         self._runtime.engines.switch("eval", self.param_groups, self.state)
+
+    @property
+    def _owner(self) -> GroupedOptimizer:
+        """Itself, also when asked through a wrapper of a trainer that imitates the class and hands on its attributes."""
+        return self._itself() or self
 
     def _freeze(self) -> None:
         """Bring `requires_grad` in line with what the plan says about freezing; silent plans touch nothing."""
@@ -178,18 +193,5 @@ class GroupedOptimizer(torch.optim.Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.__dict__.setdefault("_views", {})
+        self.__dict__.setdefault("_itself", weakref.ref(self))
         self.__dict__.setdefault("_watch", Watch(self.resolution.scheduled))
-
-
-def _by_name(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
-    """The last hook before torch's own loading: lay the checkpoint out for the groups that are live."""
-    if not isinstance(optimizer, GroupedOptimizer):
-        raise OptimizerError(f"{type(optimizer).__name__} is not a GroupedOptimizer")
-    resolution = optimizer.resolution
-    names = list(resolution.treatments)
-    aliases = {name: info.name for info in resolution.parameters for name in info.names}
-    aliases |= {name: name for group in optimizer.param_groups for name in group["param_names"]}
-    layout, optimizer.load_report = transfer(
-        read(state_dict, names, aliases), optimizer.param_groups, optimizer._runtime.scheduled()
-    )
-    return layout

@@ -1,8 +1,9 @@
 """Which groups one engine call may hold, and which of them a fused kernel serves.
 
 Decided at step time from the tensors as they are, and never written into the live groups. A fused kernel raises on
-sparse, complex and differentiable cases, for SGD on DTensors too, and one call must not mix parameters of
-several device meshes; the rest it does faster: one pass over weights, gradient and moments instead of several.
+sparse, complex and differentiable cases, for SGD on DTensors too; on a CPU it is silently wrong where strides differ
+or have gaps. One call must not mix parameters of several device meshes. The rest it does faster: one pass over weights,
+gradient and moments instead of several.
 """
 
 from __future__ import annotations
@@ -38,15 +39,37 @@ def _serves(cls: type, group: Mapping[str, Any], state: Mapping[torch.Tensor, An
     if chosen or any(isinstance(value, torch.Tensor) for key, value in group.items() if key != "params"):
         return False
     devices = _get_fused_kernels_supported_devices()
-    return all(_fits(p, devices, state.get(p)) for p in group["params"] if p.grad is not None)
+    stepped = [p for p in group["params"] if p.grad is not None]
+    fit = all(_fits(p, devices, state.get(p)) for p in stepped)
+    return fit and (cls is not torch.optim.SGD or _sgd_is_sound(group["momentum"], stepped, state))
+
+
+def _sgd_is_sound(momentum: float, stepped: list[torch.Tensor], state: Mapping[torch.Tensor, Any]) -> bool:
+    """Whether fused SGD does what SGD does. Up to torch 2.13 it leaves most of a half-precision weight on a CPU as it
+    was (pytorch#191763), and raises where some of a group's momentum buffers exist already and some do not.
+    """
+    half = any(p.device.type == "cpu" and p.element_size() < 4 for p in stepped)
+    begun = {bool(momentum) and state.get(p, {}).get("momentum_buffer") is not None for p in stepped}
+    return not half and len(begun) <= 1
 
 
 def _fits(p: torch.Tensor, devices: list[str], own: Mapping[str, Any] | None) -> bool:
     gradient = p.grad
-    plain = gradient is not None and gradient.layout == torch.strided and _mesh(p) is None
-    step = own.get("step") if own else None
-    here = not isinstance(step, torch.Tensor) or step.device == p.device
-    return plain and here and p.is_floating_point() and p.device.type in devices
+    if gradient is None or gradient.layout != torch.strided or _mesh(p) is not None:
+        return False
+    held = (value for value in own.values() if isinstance(value, torch.Tensor)) if own else ()
+    dense = p.is_contiguous() or (p.ndim == 4 and p.is_contiguous(memory_format=torch.channels_last))
+    flat = dense and _alike(p, [gradient, *held])
+    return flat and p.is_floating_point() and p.device.type in devices
+
+
+def _alike(p: torch.Tensor, others: list[torch.Tensor]) -> bool:
+    """Whether one index means one place in all of them: fused kernels read plain memory, whatever the strides."""
+    device, dtype, shape, stride = p.device, p.dtype, p.shape, p.stride()
+    return all(
+        other.device == device and (other.shape != shape or (other.stride() == stride and other.dtype == dtype))
+        for other in others
+    )
 
 
 def _part(group: dict[str, Any], mesh: object) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from an unchanged one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from groupwise.optim.trial import Trial
 from groupwise.plan import Group, Setting, Several, Single
@@ -17,18 +17,22 @@ from groupwise.plan import Group, Setting, Several, Single
 OURS: Final = ("params", "param_names", "name", "algorithm", "network", "frozen", "declared")
 """The keys of a live group that are no hyperparameters."""
 
-_LONG = 1_000_000_000  # lengths are not known before a scheduler is attached; any moment but "at once" lies ahead
+Moment: TypeAlias = tuple[int, int | None, int | None]
+"""An update, the total number of updates, and the updates per epoch."""
+
+START: Final[Moment] = (0, 1_000_000_000, 1_000_000_000)
+"""The first update while lengths are not known: whatever does not happen at once lies ahead."""
 
 
-def live_group(group: Group, trial: Trial) -> dict[str, Any]:
-    """The dict of a group that the plan made, its hyperparameters at their peak."""
+def live_group(group: Group, trial: Trial, moment: Moment = START) -> dict[str, Any]:
+    """The dict of a group that the plan made, its hyperparameters at their peak, frozen or not as of `moment`."""
     return {
         "params": [info.parameter for info in group.parameters],
         "param_names": [info.name for info in group.parameters],
         "name": group.name,
         "algorithm": group.algorithm,
         "network": group.network,
-        "frozen": group.timeline is not None and not group.trainable_at(0, _LONG, _LONG),
+        "frozen": group.timeline is not None and not group.trainable_at(*moment),
         "declared": {name: _spelled(setting) for name, setting in group.settings.items()},
         **trial.hyperparameters,
     }

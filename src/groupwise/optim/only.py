@@ -1,7 +1,9 @@
 """One network of several: the view that alternating training steps.
 
 A view owns nothing. Its step is the owner's step with `param_groups` cut to its networks for that time, so hooks,
-clipping and the scheduler's bookkeeping see one optimizer.
+clipping and the scheduler's bookkeeping see one optimizer. Trainers wrap an optimizer in a class that imitates its own
+and hands on what it reads, but not what is assigned to it: so the cut is made on the owner, and the step goes through
+the `door` that the view was asked at, where Lightning counts steps and scales gradients.
 """
 
 from __future__ import annotations
@@ -19,8 +21,11 @@ if TYPE_CHECKING:
 class NetworkView:
     """The groups of some networks of a `GroupedOptimizer`. `with view:` switches off the gradients of all others."""
 
-    def __init__(self, owner: GroupedOptimizer, networks: tuple[str, ...]) -> None:
+    def __init__(
+        self, owner: GroupedOptimizer, networks: tuple[str, ...], door: GroupedOptimizer | None = None
+    ) -> None:
         self.owner = owner
+        self._door = door or owner
         self.networks = networks
         self._switched_off: list[list[torch.Tensor]] = []
 
@@ -39,7 +44,7 @@ class NetworkView:
         everything = self.owner.param_groups
         self.owner.param_groups = self.param_groups
         try:
-            return self.owner.step(closure)
+            return self._door.step(closure)
         finally:
             self.owner.param_groups = everything
 

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from groupwise.errors import OptimizerError, StateError, listed, unknown
 from groupwise.optim.freezing import freeze
 from groupwise.optim.grouped_optimizer import GroupedOptimizer
+from groupwise.optim.live import Moment
 from groupwise.optim.program import Program
 from groupwise.schedules import PlateauState
 
@@ -51,12 +52,14 @@ class PlanScheduler(LRScheduler):
         scaler: Scaler | None = None,
     ) -> None:
         if not isinstance(optimizer, GroupedOptimizer):
-            raise OptimizerError(f"PlanScheduler schedules a GroupedOptimizer, not {type(optimizer).__name__}")
+            inside = isinstance(getattr(optimizer, "optimizer", None), GroupedOptimizer)
+            way_out = ": give it the one inside, at .optimizer" if inside else ""
+            raise OptimizerError(f"PlanScheduler schedules a GroupedOptimizer, not {type(optimizer).__name__}{way_out}")
         for name, length in (("total_steps", total_steps), ("steps_per_epoch", steps_per_epoch)):
             if length is not None and (isinstance(length, bool) or not isinstance(length, int) or length < 1):
                 raise OptimizerError(f"{name} must be a positive whole number, not {length!r}")
-        self.total_steps = total_steps
-        self.steps_per_epoch = steps_per_epoch
+        # private: Accelerate stops ticking whatever has a `total_steps`, by a count that it raises per micro-batch
+        self._lengths = (total_steps, steps_per_epoch)
         self.values: Mapping[str, float] = {}
         self._scaler = scaler
         self._program = Program(optimizer.resolution, total_steps, steps_per_epoch)
@@ -64,12 +67,18 @@ class PlanScheduler(LRScheduler):
         self._seen_updates = self._watch.updates
         super().__init__(optimizer)
 
+    @property
+    def moment(self) -> Moment:
+        """The current update, and the lengths of the run."""
+        return (self.last_epoch, *self._lengths)
+
     def step(self, epoch: int | None = None) -> None:
         """Advance by one update (or jump to update `epoch`) and write the values that it is to be made with."""
         if self.last_epoch >= 0 and epoch is None:
             if self._scaler is not None and self._watch.updates == self._seen_updates:
                 return
             self._watch.ticked(self._program.counts_steps)
+            self._watch.found(self._overwritten())
         self._seen_updates = self._watch.updates
         self._step_count += 1
         self.last_epoch = self.last_epoch + 1 if epoch is None else int(epoch)
@@ -79,7 +88,7 @@ class PlanScheduler(LRScheduler):
         """Write the values of the current update into the groups; after a regroup, into the new ones."""
         if self._program.resolution is not self.optimizer.resolution:
             states = self._program.states
-            self._program = Program(self.optimizer.resolution, self.total_steps, self.steps_per_epoch)
+            self._program = Program(self.optimizer.resolution, *self._lengths)
             self._program.restate(states)
         values = self._program.evaluate(self.last_epoch)
         self._program.write(self.optimizer.param_groups, values)
@@ -87,10 +96,18 @@ class PlanScheduler(LRScheduler):
         for group in self.optimizer.param_groups:
             planned = self._program.moving.get(group.get("name", ""))
             if planned is not None:
-                frozen = not planned.trainable_at(self.last_epoch, *self._program.lengths)
+                frozen = not planned.trainable_at(*self.moment)
                 if frozen != group.get("frozen", False):
                     freeze(group, frozen)
         self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+
+    def _overwritten(self) -> list[str]:
+        """The groups whose scheduled lr is no more what the last tick wrote; tensors stay on the device, unread."""
+        groups = self.optimizer.param_groups
+        if len(groups) != len(self._last_lr):
+            return []
+        edited = (g for g, lr in zip(groups, self._last_lr, strict=True) if type(lr) is float and g["lr"] != lr)
+        return [name for name in (group.get("name", "") for group in edited) if name in self._program.rates]
 
     def observe(self, metric: SupportsFloat) -> None:
         """Give the plan's plateaus their metric, once per evaluation. Raises `OptimizerError` if there are none."""
@@ -125,3 +142,13 @@ class PlanScheduler(LRScheduler):
         self._step_count = self.last_epoch + 1
         self._seen_updates = self._watch.updates
         self.write()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the watch, which belongs to the optimizer: what happened since the last tick is kept as a count."""
+        own = {name: value for name, value in self.__dict__.items() if name != "_watch"}
+        return own | {"_seen_updates": self._seen_updates - self._watch.updates}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._watch = self.optimizer.attach(self)
+        self._seen_updates += self._watch.updates

@@ -56,6 +56,7 @@ class Program:
         self._indices: dict[Schedule, int] = {}
         self._check_lengths()
         self.lines = {g.name: self._lines(g) for g in resolution.groups if g.algorithm is not None}
+        self.rates = {name for name, lines in self.lines.items() if any(key == "lr" for key, *_ in lines)}
         self._named = {name: self._index(schedule) for name, schedule in resolution.plan.values.items()}
         self.moving = {g.name: g for g in resolution.groups if g.timeline is not None and g.timeline.moves}
         self._schedules = list(self._indices)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from groupwise.errors import OptimizerError
-from groupwise.optim.state import Saved, SavedParameter
+from groupwise.optim.saved import Saved, SavedParameter
 from groupwise.plan import Resolution
 from groupwise.select import ParameterInfo
 

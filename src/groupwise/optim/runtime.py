@@ -10,8 +10,9 @@ from groupwise.errors import OptimizerError
 from groupwise.optim.algorithms import TorchAlgorithms
 from groupwise.optim.clipping import Clipper
 from groupwise.optim.engines import Engines
-from groupwise.optim.live import live_group
+from groupwise.optim.live import START, Moment, live_group
 from groupwise.optim.resolve import Model, resolve_with
+from groupwise.optim.state import Claims, Values
 from groupwise.optim.trial import Trial
 from groupwise.plan import Plan, Resolution
 
@@ -36,10 +37,10 @@ class Runtime:
         engines = Engines(algorithms, trials, resolution)
         return Runtime(resolution, trials, engines, Clipper(resolution), _default_route(plan, resolution))
 
-    def live_groups(self) -> list[dict[str, Any]]:
-        """New live group dicts, as the plan declares them."""
+    def live_groups(self, moment: Moment = START) -> list[dict[str, Any]]:
+        """New live group dicts, as the plan declares them at `moment`."""
         groups = [group for group in self.resolution.groups if group.algorithm is not None]
-        return [live_group(group, self.trials[group.name]) for group in groups]
+        return [live_group(group, self.trials[group.name], moment) for group in groups]
 
     def shared_defaults(self) -> dict[str, Any]:
         """What every group holds, with the values of the default route's first group.
@@ -55,12 +56,14 @@ class Runtime:
         first = next((g.name for g in self.resolution.groups if g.algorithm == algorithm), next(iter(self.trials)))
         return self.trials[first].hyperparameters
 
-    def scheduled(self) -> dict[str, list[str]]:
-        """By group name, the hyperparameters that the plan schedules."""
-        return {
+    def claims(self, values: Values = "edited") -> Claims:
+        """What the plan has to say about the values of a checkpoint."""
+        scheduled = {
             group.name: [name for name, setting in group.settings.items() if setting.schedules]
             for group in self.resolution.groups
         }
+        arguments = {name: algorithm.defaults for name, algorithm in self.resolution.algorithms.items()}
+        return Claims(scheduled, arguments, values)
 
 
 def _default_route(plan: Plan, resolution: Resolution) -> str:

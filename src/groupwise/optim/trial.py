@@ -8,6 +8,7 @@ tells what a live group dict of the class holds, and how the class behaves (`Hab
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -19,6 +20,8 @@ from groupwise.errors import OptimizerError, ResolutionError
 from groupwise.optim.algorithms import TorchAlgorithms
 from groupwise.optim.engine import unhooked_step
 from groupwise.plan import Group, Resolution, Setting
+
+_UNBOUNDED = ("lr", "weight_decay")
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class Trial:
 def try_out(resolution: Resolution, algorithms: TorchAlgorithms) -> dict[str, Trial]:
     """One `Trial` for each group that has an algorithm, by group name. Raises `ResolutionError` naming the group.
 
-    Groups that differ in constant factors alone are tried once: a factor is never negative.
+    Groups that differ alone in constant factors of lr or weight_decay, which are bounded below only, are tried once: a
+    factor is never negative.
     """
     trials: dict[str, Trial] = {}
     seen: dict[object, Trial] = {}
@@ -46,16 +50,27 @@ def try_out(resolution: Resolution, algorithms: TorchAlgorithms) -> dict[str, Tr
         if group.algorithm is None:
             continue
         cls = algorithms.class_of(group.algorithm)
-        unscaled = {name: setting.unscaled for name, setting in group.settings.items()}
-        for rank, sparse in {(info.ndim, info.sparse): info for info in group.parameters}:
+        unscaled = {name: s.unscaled if name in _UNBOUNDED else s for name, s in group.settings.items()}
+        with _Complaint(resolution, group, group.parameters[0].name):
+            own = _peaks({name: s for name, s in group.settings.items() if s != unscaled[name]})
+        examples: dict[tuple[int, bool], str] = {}
+        for info in group.parameters:
+            examples.setdefault((info.ndim, info.sparse), info.name)
+        for (rank, sparse), example in examples.items():
             key = (group.algorithm, tuple(unscaled.items()), rank, sparse)
             if key not in seen:
-                example = next(p.name for p in group.parameters if (p.ndim, p.sparse) == (rank, sparse))
                 with _Complaint(resolution, group, example):
                     seen[key] = _try(cls, unscaled, rank, sparse)
-            own = {name: s.peak for name, s in group.settings.items() if s != unscaled[name]}
             trials[group.name] = replace(seen[key], hyperparameters={**seen[key].hyperparameters, **own})
     return trials
+
+
+def _peaks(settings: Mapping[str, Setting]) -> dict[str, Any]:
+    peaks: dict[str, Any] = {name: setting.peak for name, setting in settings.items()}
+    for name, peak in peaks.items():
+        if peak == math.inf:
+            raise OptimizerError(f"{name} = {settings[name]} is too large for a float")
+    return peaks
 
 
 def _try(cls: type[torch.optim.Optimizer], settings: Mapping[str, Setting], rank: int, sparse: bool) -> Trial:
@@ -77,12 +92,19 @@ def _try(cls: type[torch.optim.Optimizer], settings: Mapping[str, Setting], rank
 def _moments(settings: Mapping[str, Setting]) -> list[dict[str, Any]]:
     """The values at their first, second, … landmark together; a setting with fewer stays at its last."""
     landmarks = {name: setting.landmarks for name, setting in settings.items()}
+    if "lr" in landmarks:  # a schedule may end at 0, which SparseAdam's constructor refuses and its step does not
+        landmarks["lr"] = tuple(rate for rate in landmarks["lr"] if rate != 0) or landmarks["lr"]
     longest = max((len(values) for values in landmarks.values()), default=1)
     return [{name: values[min(i, len(values) - 1)] for name, values in landmarks.items()} for i in range(longest)]
 
 
 def _step(engine: torch.optim.Optimizer, parameter: torch.nn.Parameter, sparse: bool) -> None:
-    """One step with a gradient of the layout that training will bring; refuse what hides its progress."""
+    """One step with a gradient of the layout that training will bring; refuse what hides its progress.
+
+    The step is taken on the CPU, where `capturable` kernels do not exist, so it is taken with the others.
+    """
+    for group in engine.param_groups:
+        group |= {"capturable": False} if "capturable" in group else {}
     gradient = torch.ones_like(parameter)
     parameter.grad = gradient.to_sparse(1) if sparse else gradient
     if callable(getattr(engine, "train", None)):

@@ -1,7 +1,8 @@
 """What happens between the optimizer's steps and the scheduler's ticks.
 
-Two mistakes make no noise: a scheduled plan that nobody ticks trains at its peak, and one ticked per epoch while its
-lengths are in steps hardly moves. Each is warned about once.
+Three mistakes make no noise: a scheduled plan that nobody ticks trains at its peak, one ticked per epoch while its
+lengths are in steps hardly moves, and of two schedulers on one learning rate the last to write wins. Each is warned
+about once. What a trainer does to gradients before the step leaves no trace, so clipping twice cannot be seen here.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from groupwise.errors import GroupwiseWarning
+from groupwise.errors import GroupwiseWarning, listed
 
 if TYPE_CHECKING:
     from groupwise.optim.plan_scheduler import PlanScheduler
@@ -26,6 +27,7 @@ class Watch:
         self.attached: weakref.ref[PlanScheduler] | None = None
         self._scheduled = scheduled
         self._since_tick: Counter[str] = Counter()
+        self._overwrites = 0
         self._said: set[str] = set()
 
     @property
@@ -34,8 +36,10 @@ class Watch:
         return self.attached() if self.attached is not None else None
 
     def stepped(self, groups: Sequence[dict[str, Any]]) -> None:
-        """Note an update of `groups`."""
+        """Note an update of `groups`. One at lr 0 everywhere is nobody's: checkpointing has the state made by it."""
         self.updates += 1
+        if all(isinstance(group.get("lr"), float) and group["lr"] == 0 for group in groups):
+            return
         headline = str(groups[0].get("name")) if groups else ""
         self._since_tick[headline] += 1
         if self._scheduled and self.attached is None and self._since_tick[headline] == 2:
@@ -52,6 +56,15 @@ class Watch:
                 "call scheduler.step() after each optimizer.step(), not once per epoch"
             )
         self._since_tick.clear()
+
+    def found(self, names: Sequence[str]) -> None:
+        """Note the groups whose scheduled lr somebody else wrote since the last tick. Once may be an edit by hand."""
+        self._overwrites += bool(names)
+        if names and self._overwrites == 2:
+            self._say(
+                f"something besides PlanScheduler keeps writing the lr of {listed(names, 3)}, which the plan schedules: "
+                "a second scheduler? Whichever writes last wins; let one of the two go"
+            )
 
     def regrouped(self, scheduled: bool) -> None:
         """Note that the groups are new ones: the scheduler writes the current values into them."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from groupwise.errors import PlanError, unknown
+from groupwise.errors import PlanError, nearest, unknown
 from groupwise.plan.declarations import Exact, Factor
 from groupwise.schedules import Schedule
 
@@ -19,6 +19,7 @@ LEARNING_RATES: Final = ("lr", "learning_rate")
 PERFORMANCE: Final = frozenset({"foreach", "fused", "capturable"})
 """Arguments that choose a kernel, not an update: nobody misses one that a change of algorithm drops."""
 
+_RULE_FIELDS = ("match", "label", "optimizer", "trainable", "clip", "optional")
 _OFF_AT_ZERO = frozenset({"weight_decay", "momentum", "dampening", "lr_decay", "nesterov"})
 _MEANT = {
     "wd": "weight_decay=",
@@ -75,6 +76,13 @@ class Algorithm:
             return [f"{hyperparameter}[{i}]" for i in range(len(default))]
         return [hyperparameter]
 
+    def slots_of(self, name: str) -> list[str]:
+        """The slots that a declaration under `name` speaks about; `name` itself where this algorithm has no such."""
+        alias = self._alias(name)
+        if alias is not None:
+            return [alias]
+        return self.slots(name) if name in self.defaults else [name]
+
     def default(self, slot: str) -> object:
         """The class default of a slot."""
         name, _, index = slot.partition("[")
@@ -110,7 +118,7 @@ class Algorithm:
         return (
             zero
             and not self.knows(name)
-            and (name in _OFF_AT_ZERO or any(name in other.defaults for other in others.values()))
+            and (name in _OFF_AT_ZERO or any(other.knows(name) for other in others.values()))
         )
 
     def _alias(self, name: str) -> str | None:
@@ -125,6 +133,9 @@ class Algorithm:
         meant = _MEANT.get(name)
         if meant is not None:
             return f"{self.name} has no hyperparameter {name!r}: say {meant}"
+        field = nearest(name, [*self.defaults, *_RULE_FIELDS], limit=1)
+        if field and field[0] in _RULE_FIELDS:
+            return f"{self.name} has no hyperparameter {name!r}: did you mean {field[0]}=, which belongs to the rule?"
         return unknown(f"hyperparameter of {self.name}", name, self.defaults)
 
 
@@ -147,7 +158,7 @@ def _typed(slot: str, value: object, default: object) -> object:
         raise PlanError(f"{slot} must be true or false, got {plain!r}")
     if isinstance(default, str) and not isinstance(plain, str):
         raise PlanError(f"{slot} must be text (it is {default!r} by default), got {plain!r}")
-    if wants_number and (isinstance(plain, bool | str | tuple)):
+    if wants_number and (plain is None or isinstance(plain, bool | str | tuple)):
         raise PlanError(f"{slot} must be a number or a schedule, got {plain!r}")
     return value
 

@@ -11,12 +11,12 @@ names an algorithm it speaks only where that algorithm finally stands, otherwise
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final
 
-from groupwise.errors import ResolutionError, within
-from groupwise.plan.algorithm import REQUIRED, Algorithm, is_number
+from groupwise.errors import PlanError, ResolutionError, within
+from groupwise.plan.algorithm import Algorithm, is_number
 from groupwise.plan.clip import Clip, ClipScope
 from groupwise.plan.declarations import Exact, Factor, Multiplier
 from groupwise.plan.freezing import Timeline
@@ -25,7 +25,6 @@ from groupwise.plan.setting import Setting, Several, Single
 from groupwise.plan.silence import check_defaults
 from groupwise.plan.words import Speech, Word, last_word, text_of, title
 from groupwise.select import ParameterInfo
-
 
 UNIT: Final = "factor of one"
 
@@ -86,7 +85,7 @@ def treat(rules: Sequence[Rule], case: Case, algorithms: Mapping[str, Algorithm]
         settings=settings,
         timeline=timeline,
         clip=_scope(rules, clips),
-        depth=case.info.depth if _by_depth(rules, frozen, words) else None,
+        depth=case.info.depth if _by_depth(rules, frozen, words if standing else {}) else None,
         words={name: said for name, said in words.items() if said},
     )
 
@@ -95,57 +94,60 @@ def _hyperparameters(
     rules: Sequence[Rule], case: Case, standing: Algorithm, algorithms: Mapping[str, Algorithm]
 ) -> tuple[dict[str, Setting], dict[str, tuple[Word, ...]]]:
     speeches: dict[str, list[Speech]] = {}
-    words: dict[str, tuple[Word, ...]] = {}
+    words: list[tuple[str, Word]] = []
     dropped: list[tuple[str, Speech]] = []
     namer = max(i for i in case.matching if rules[i].optimizer is not None)
     for i in case.matching:
         for name, value in rules[i].hyperparameters.items():
             if rules[i].optimizer not in (None, standing.name):
                 dropped.append((name, Speech(i, value)))
-                words[name] = (
-                    *words.get(name, ()),
-                    Word(i, text_of(value), f"speaks for {rules[i].optimizer} only", False, namer),
-                )
+                word = Word(i, text_of(value), f"speaks for {rules[i].optimizer} only", False, namer)
+                words += [(slot, word) for slot in standing.slots_of(name)]
             elif standing.satisfied_by(name, value, algorithms):
-                words[name] = (
-                    *words.get(name, ()),
-                    Word(i, text_of(value), f"{standing.name} has none: satisfied", True),
-                )
+                words.append((name, Word(i, text_of(value), f"{standing.name} has none: satisfied", True)))
             else:
                 with within(f"{title(rules, i)}, for {case.info.name!r}"):
                     for slot, spoken in standing.speak(name, value):
-                        speeches.setdefault(slot, []).append(Speech(i, spoken))
+                        _hear(speeches.setdefault(slot, []), slot, Speech(i, spoken))
     check_defaults(rules, namer, standing, speeches, dropped, case.info.name)
     singles = {}
     for slot, said in speeches.items():
         with within(f"{title(rules, said[-1].rule)}, for {case.info.name!r}"):
-            singles[slot], heard = _settle(slot, said, standing, case)
-        words[slot] = (*words.get(slot, ()), *heard)
-    return _assemble(standing, singles), words
+            singles[slot], settled = _settle(slot, said, standing, case)
+        words += [(slot, word) for word in settled]
+    return _assemble(standing, singles), _by_slot(words)
+
+
+def _hear(said: list[Speech], slot: str, speech: Speech) -> None:
+    if said and said[-1].rule == speech.rule:
+        raise PlanError(f"it declares {slot} twice, as {text_of(said[-1].value)} and as {text_of(speech.value)}")
+    said.append(speech)
+
+
+def _by_slot(words: Iterable[tuple[str, Word]]) -> dict[str, tuple[Word, ...]]:
+    """The words about each slot, in the plan's order."""
+    slots: dict[str, list[Word]] = {}
+    for slot, word in sorted(words, key=lambda pair: pair[1].rule):
+        slots.setdefault(slot, []).append(word)
+    return {slot: tuple(said) for slot, said in slots.items()}
 
 
 def _settle(slot: str, said: Sequence[Speech], standing: Algorithm, case: Case) -> tuple[Single, tuple[Word, ...]]:
     """One slot: the last value, times the factors that it hears."""
-    last = max((i for i, speech in enumerate(said) if not isinstance(speech.value, Factor)), default=-1)
-    value = said[last].value if last >= 0 else standing.default(slot)
-    deaf_until = last if isinstance(value, Exact) else -1
+    words = list(last_word(said))
+    value = next((said[i].value for i, word in enumerate(words) if word.verdict == "last word"), standing.default(slot))
     base = value.value if isinstance(value, Exact) else value
     factors: list[Multiplier] = []
-    words = []
-    for i, speech in enumerate(said):
-        if isinstance(speech.value, Factor) and i > deaf_until:
-            own = [m for m in _multipliers(slot, speech, base, case) if not m.neutral]
+    for i, word in enumerate(words):
+        if word.verdict == "factor":
+            own = [m for m in _multipliers(slot, said[i], base, case) if not m.neutral]
             factors += own
-            words.append(Word(speech.rule, text_of(speech.value), "factor" if own else UNIT, True))
-        elif i == last:
-            words.append(Word(speech.rule, text_of(speech.value), "last word", True))
-        else:
-            words.append(Word(speech.rule, text_of(speech.value), "overridden", False, said[last].rule))
+            words[i] = word if own else replace(word, verdict=UNIT)
     return Single(base, tuple(factors)), tuple(words)
 
 
 def _multipliers(slot: str, speech: Speech, base: object, case: Case) -> Iterator[Multiplier]:
-    if base is REQUIRED or not is_number(base):
+    if not is_number(base):
         raise ResolutionError(f"{speech.value} cannot multiply {slot}, which is {base!r} and not a number")
     factor = speech.value
     for part in factor.parts if isinstance(factor, Factor) else ():
@@ -194,5 +196,11 @@ def _by_depth(rules: Sequence[Rule], frozen: Sequence[Speech], words: Mapping[st
 
 def depth_dependent(rule: Rule) -> bool:
     """Whether anything that the rule declares depends on the parameter's depth."""
-    factors = [value for value in rule.hyperparameters.values() if isinstance(value, Factor)]
-    return any(f.uses_depth for f in factors) or (rule.trainable is not None and rule.trainable.downwards)
+    downwards = rule.trainable is not None and rule.trainable.downwards
+    return downwards or any(factor.uses_depth for factor in factors_of(rule))
+
+
+def factors_of(rule: Rule) -> list[Factor]:
+    """Every single factor that the rule declares, those of a tuple's elements too."""
+    values = (v for value in rule.hyperparameters.values() for v in (value if isinstance(value, tuple) else (value,)))
+    return [part for value in values if isinstance(value, Factor) for part in value.parts]

@@ -7,13 +7,14 @@ parameter until the cascade asks `Factor.multiplier` with what it has found out 
 
 from __future__ import annotations
 
-import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from groupwise.errors import PlanError, ResolutionError, within
 from groupwise.schedules import Schedule
+from groupwise.schedules.numeric import shown
 from groupwise.select import ParameterInfo
 
 ScaleFunction = Callable[[ParameterInfo], float]
@@ -21,9 +22,14 @@ ScaleFunction = Callable[[ParameterInfo], float]
 
 def finite(what: str, x: object) -> float:
     """`x` as a float, or a `PlanError` that says what `x` should have been."""
-    if isinstance(x, bool) or not isinstance(x, int | float) or not math.isfinite(x):
-        raise PlanError(f"{what} must be a finite number, not {x!r}")
+    if isinstance(x, bool) or not isinstance(x, int | float) or not is_finite(x):
+        raise PlanError(f"{what} must be a finite number, not {shown(x)}")
     return float(x)
+
+
+def is_finite(x: float) -> bool:
+    """Whether `x` fits a float that is a number: not nan, no infinity, no integer beyond them."""
+    return -sys.float_info.max <= x <= sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -42,10 +48,16 @@ class Multiplier:
 class Factor(ABC):
     """Multiplies a hyperparameter; `a * b` composes."""
 
-    def __mul__(self, other: Factor) -> Factor:
+    def __mul__(self, other: object) -> Factor:
         if not isinstance(other, Factor):
-            raise PlanError(f"a factor multiplies factors only: write scale({other!r}) instead of {other!r}")
+            return self.__rmul__(other)
         return Product(self.parts + other.parts)
+
+    def __rmul__(self, other: object) -> Factor:
+        raise PlanError(
+            f"a factor multiplies factors only, not {shown(other)}: a value and its factors are declared in rules of "
+            f"their own, as lr=1e-3 in one and lr={self} in another; a number that is a factor is scale(…)"
+        )
 
     @property
     def parts(self) -> tuple[Factor, ...]:
@@ -160,8 +172,9 @@ def layer_decay(d: float) -> Factor:
 
 def exact(x: object) -> Exact:
     """A value (number, schedule, tuple) that no earlier factor touches; later factors still multiply it."""
-    if isinstance(x, Factor | Exact):
-        raise PlanError(f"exact takes a value, not {x}")
+    for part in x if isinstance(x, list | tuple) else (x,):
+        if isinstance(part, Factor | Exact):
+            raise PlanError(f"exact takes a value, not {part}")
     return Exact(x)
 
 

@@ -12,6 +12,7 @@ from groupwise.plan.freezing import Timeline, after, timeline, unfreeze_down, un
 from groupwise.schedules import Schedule, is_table
 from groupwise.schedules import decode as decode_schedule
 from groupwise.schedules import encode as encode_schedule
+from groupwise.schedules.numeric import shown
 
 FACTORS = ("scale", "layer_decay")
 _CLIPS: dict[str, Callable[..., Clip]] = {"norm": clip_norm, "value": clip_value, "adaptive": clip_adaptive}
@@ -33,7 +34,7 @@ def _value(data: object) -> object:
         return _number_or_text(data)
     if data is None or isinstance(data, bool | int | float):
         return data
-    raise PlanError(f"a value is a number, text, true or false, a list or a table, not {data!r}")
+    raise PlanError(f"a value is a number, text, true or false, a list or a table, not {shown(data)}")
 
 
 def _from_table(data: Mapping[str, Any]) -> object:
@@ -77,6 +78,8 @@ def _plain(value: object) -> object:
         return [_plain(item) for item in value]
     if value is None:
         raise PlanError("None has no form in a plan file: leave the hyperparameter out")
+    if isinstance(value, str) and _number_or_text(value) != value:
+        raise PlanError(f"the text {value!r} has no form in a plan file, which reads it as a number")
     return value
 
 
@@ -105,10 +108,10 @@ def decode_clip(data: object) -> Clip | Literal[False] | None:
         return False
     with within("clip"):
         if not isinstance(data, Mapping):
-            raise PlanError(f"clip must be a table, such as {{ norm = 1.0 }}, or false, not {data!r}")
+            raise PlanError(f"it is a table such as {{ norm = 1.0 }}, or false, not {shown(data)}")
         kinds = [key for key in data if key in _CLIPS]
         if len(kinds) != 1:
-            raise PlanError(f"clip names one of {listed(_CLIPS)}, not {listed(data) or 'nothing'}")
+            raise PlanError(f"it names one of {listed(_CLIPS)}, not {listed(data) or 'nothing'}")
         options = {key: item for key, item in data.items() if key not in kinds}
         allowed = {"norm": ("per",), "value": (), "adaptive": ("eps",)}[kinds[0]]
         for key in options:
@@ -136,9 +139,11 @@ def decode_trainable(data: object) -> Timeline | None:
         return None
     with within("trainable"):
         if not isinstance(data, Mapping):
-            return timeline(data)  # type: ignore[arg-type]  # it refuses what is not a bool
+            if not isinstance(data, bool):
+                raise PlanError(f'it is true, false or a table such as {{ after = "2 epochs" }}, not {shown(data)}')
+            return timeline(data)
         if len(data) != 1:
-            raise PlanError(f"trainable names one of {listed(_TIMELINES)}, not {listed(data) or 'nothing'}")
+            raise PlanError(f"it names one of {listed(_TIMELINES)}, not {listed(data) or 'nothing'}")
         ((kind, moment),) = data.items()
         if kind not in _TIMELINES:
             raise PlanError(unknown("timeline", str(kind), _TIMELINES))

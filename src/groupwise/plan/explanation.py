@@ -52,10 +52,7 @@ def explain(
     properties = []
     for name in names:
         words = tuple((_name_of(rules, word), word) for word in treatment.words.get(name, ()))
-        heard = any(word.heard for _, word in words)
-        properties.append(
-            Explained(name, standing.get(name, "as the model has it" if not heard else "satisfied"), words)
-        )
+        properties.append(Explained(name, standing.get(name, f"none ({group.algorithm or 'no optimizer'})"), words))
     return Explanation(info, group.name, tuple(properties))
 
 

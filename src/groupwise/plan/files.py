@@ -8,13 +8,14 @@ the same way back.
 from __future__ import annotations
 
 import os
-import tempfile
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from groupwise.errors import PlanError, unknown, within
 from groupwise.plan import formats
+from groupwise.plan.declarations import finite
 from groupwise.plan.encoding import (
     decode_clip,
     decode_trainable,
@@ -26,6 +27,7 @@ from groupwise.plan.encoding import (
 from groupwise.plan.rule import Rule
 from groupwise.schedules import decode as decode_schedule
 from groupwise.schedules import encode as encode_schedule
+from groupwise.schedules.numeric import shown
 from groupwise.select import decode as decode_selector
 from groupwise.select import encode as encode_selector
 
@@ -37,8 +39,14 @@ TABLES = ("rule", "clip", "values", "balance")
 
 def load(plan: type[Plan], path: str | os.PathLike[str], allow: Sequence[str]) -> Plan:
     """Read the plan file at `path`."""
+    try:
+        place = Path(path)
+    except TypeError as error:
+        given = type(path).__name__
+        raise PlanError(f"a plan is Plan([Rule(…), …]) or the path of a plan file, not a {given}") from error
     with within(str(path)):
-        return build(plan, formats.parse(formats.read(Path(path)), formats.format_of(Path(path))), allow)
+        format = formats.format_of(place)
+        return build(plan, formats.parse(formats.read(place), format), allow)
 
 
 def loads(plan: type[Plan], text: str, allow: Sequence[str], format: str) -> Plan:
@@ -65,10 +73,14 @@ def dump(plan: Plan, path: str | os.PathLike[str]) -> None:
     if formats.format_of(target) != "toml":
         raise PlanError(f"{target}: plans are written as TOML; give the file the suffix .toml")
     text = dumps(plan)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, text=True)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(temporary, target)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(target)
+    except OSError as error:
+        raise PlanError(f"{target}: cannot write the file: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def build(plan: type[Plan], data: Mapping[str, Any], allow: Sequence[str]) -> Plan:
@@ -93,7 +105,7 @@ def build(plan: type[Plan], data: Mapping[str, Any], allow: Sequence[str]) -> Pl
 def decode_rule(i: int, data: object, allow: Sequence[str]) -> Rule:
     """The i-th rule from its table. Unknown keys are hyperparameters; the cascade knows which exist."""
     if not isinstance(data, dict):
-        raise PlanError(f"rule {i + 1} must be a table, not {data!r}")
+        raise PlanError(f"rule {i + 1} must be a table, not {shown(data)}")
     fields = dict(data)
     label = fields.pop("label", None)
     with within(f"rule {i + 1}" + (f" {label!r}" if isinstance(label, str) else "")):
@@ -110,7 +122,7 @@ def decode_rule(i: int, data: object, allow: Sequence[str]) -> Rule:
         }
         for name in fields:
             if not name.isidentifier():
-                raise PlanError(f"{name!r} is not the name of a hyperparameter")
+                raise PlanError(f"{shown(name)} is not the name of a hyperparameter: write it as one word")
         values: dict[str, Any] = {name: decode_value(name, value) for name, value in fields.items()}
         return Rule(match, **own, **values)
 
@@ -138,9 +150,9 @@ def _importable(rule: Rule) -> str:
 
 def _allowed(optimizer: object, allow: Sequence[str]) -> str:
     if not isinstance(optimizer, str):
-        raise PlanError(f"optimizer must be text, not {optimizer!r}")
+        raise PlanError(f"optimizer must be text, not {shown(optimizer)}")
     package = optimizer.partition(":")[0]
-    if ":" in optimizer and not any(package == name or package.startswith(f"{name}.") for name in allow):
+    if ":" in optimizer and package and not any(package == name or package.startswith(f"{name}.") for name in allow):
         top = package.partition(".")[0]
         raise PlanError(
             f"optimizer {optimizer!r} would import {top!r}, which this call does not allow: "
@@ -157,7 +169,7 @@ def _plan_clip(data: object) -> Any:
 def _value(name: str, data: object) -> Any:
     with within(f"values.{name}"):
         if not isinstance(data, dict):
-            raise PlanError(f"a value is a schedule, such as {{ cosine = 0.996, end = 1.0 }}, not {data!r}")
+            raise PlanError(f"a value is a schedule, such as {{ cosine = 0.996, end = 1.0 }}, not {shown(data)}")
         return decode_schedule(data)
 
 
@@ -166,23 +178,23 @@ def _balance(data: Mapping[str, Any]) -> Mapping[str, Any]:
     with within("balance"):
         method = data.get("method")
         if method is not None and not isinstance(method, str):
-            raise PlanError(f"method must be the name of a balancing method, not {method!r}")
+            raise PlanError(f"method must be the name of a balancing method, not {shown(method)}")
         for task, weight in _table("weights", data.get("weights", {})).items():
             with within(f"weights.{task}"):
                 if isinstance(weight, dict):
                     decode_schedule(weight)
-                elif isinstance(weight, bool) or not isinstance(weight, int | float):
-                    raise PlanError(f"a task weight is a number or a schedule, not {weight!r}")
+                else:
+                    finite("a task weight that is no schedule", weight)
     return data
 
 
 def _table(what: str, data: object) -> dict[str, Any]:
     if not isinstance(data, dict):
-        raise PlanError(f"{what} must be a table, not {data!r}")
+        raise PlanError(f"{what} must be a table, not {shown(data)}")
     return data
 
 
 def _bool(what: str, data: object) -> bool:
     if not isinstance(data, bool):
-        raise PlanError(f"{what} must be true or false, not {data!r}")
+        raise PlanError(f"{what} must be true or false, not {shown(data)}")
     return data

@@ -10,17 +10,20 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from groupwise.errors import PlanError, unknown
+from groupwise.schedules.numeric import shown
 
-LARGEST = 4_000_000
+LARGEST = 1_000_000
 DEEPEST = 40
 MOST = 200_000
 _SUFFIXES = {".toml": "toml", ".yaml": "yaml", ".yml": "yaml", ".json": "json"}
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+_CHAIN = re.compile(rf"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')\s*\.\s*){{{DEEPEST}}}""")  # a.b.c…: slow to parse
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 def format_of(path: Path) -> str:
@@ -33,26 +36,33 @@ def format_of(path: Path) -> str:
 def read(path: Path) -> str:
     """The text of a file. `PlanError` if there is none, or if it is no text."""
     try:
-        if path.stat().st_size > LARGEST:
-            raise PlanError(f"the file is larger than {LARGEST:,} bytes: that is no plan")
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise PlanError(f"the file is not UTF-8 text (byte {error.start})") from error
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
     except OSError as error:
         raise PlanError(f"cannot read the file: {error.strerror}") from error
+    except ValueError as error:
+        raise PlanError(f"cannot read the file: {error}") from error
+    if len(data) > LARGEST:
+        raise PlanError(f"the file is larger than {LARGEST:,} bytes: that is no plan")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PlanError(f"the file is not UTF-8 text (byte {error.start})") from error
 
 
 def parse(text: str, format: str) -> dict[str, Any]:
     """Text as a table of plain data. `PlanError` with the parser's own line and column."""
-    readers: dict[str, Callable[[str], Any]] = {"toml": tomllib.loads, "json": json.loads, "yaml": _yaml}
+    readers: dict[str, Callable[[str], Any]] = {"toml": _toml, "json": _json, "yaml": _yaml}
     if format not in readers:
         raise PlanError(unknown("format", format, readers))
     if len(text) > LARGEST:
         raise PlanError(f"the text is longer than {LARGEST:,} characters: that is no plan")
     try:
         data = readers[format](text)
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
-        raise PlanError(f"not valid {format.upper()}: {error}") from error
+    except PlanError:
+        raise
+    except ValueError as error:  # the parsers' own errors, and integers that Python refuses to read
+        raise PlanError(f"not valid {format.upper()}: {' '.join(str(error).split())}") from error
     except RecursionError as error:
         raise PlanError(f"nested deeper than {DEEPEST} levels") from error
     if not data:
@@ -63,28 +73,56 @@ def parse(text: str, format: str) -> dict[str, Any]:
     return data
 
 
+def _toml(text: str) -> Any:
+    if _CHAIN.search(text):
+        raise PlanError(f"nested deeper than {DEEPEST} levels")
+    return tomllib.loads(text)
+
+
+def _json(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_once)
+
+
 def _yaml(text: str) -> Any:
     try:
         import yaml
     except ImportError as error:
         raise PlanError('YAML plans need PyYAML: pip install "groupwise[yaml]", or write the plan as TOML') from error
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML is untyped
+        def compose_mapping_node(self, anchor: Any) -> Any:
+            node = super().compose_mapping_node(anchor)
+            _once([(key.value, key) for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
+            return node
+
     try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise PlanError(f"not valid YAML: {' '.join(str(error).split())}") from error
+        return yaml.load(text, Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A table, no key of which is given twice."""
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise PlanError(f"{shown(next(key for key in keys if keys.count(key) > 1))} is given twice in one table")
+    return table
 
 
 def _bounded(data: object) -> None:
-    """Refuse what is too deep or, through YAML's aliases, too large to walk."""
-    seen, level = 0, [data]
+    """Refuse what is too deep or, through YAML's aliases, too large to walk; and what no plan holds."""
+    entries, letters, level = 0, 0, [data]
     for _ in range(DEEPEST):
-        children = [child for node in level for child in _children(node)]
-        seen += len(children)
-        if seen > MOST:
+        entries += sum(len(node) for node in level if isinstance(node, dict | list))
+        if entries > MOST:
             raise PlanError(f"more than {MOST:,} entries: that is no plan")
-        if not children:
+        level = [child for node in level for child in _children(node)]
+        letters += sum(_letters(node) for node in level)
+        if letters > LARGEST:
+            raise PlanError(f"its text is longer than {LARGEST:,} characters: that is no plan")
+        if not level:
             return
-        level = children
     raise PlanError(f"nested deeper than {DEEPEST} levels")
 
 
@@ -92,13 +130,29 @@ def _children(node: object) -> list[object]:
     if isinstance(node, dict):
         for key in node:
             if not isinstance(key, str):
-                raise PlanError(f"every key must be text, not {key!r}")
+                raise PlanError(f"every key must be text, not {shown(key)}")
+            _letters(key)
         return list(node.values())
     return list(node) if isinstance(node, list) else []
 
 
+def _letters(leaf: object) -> int:
+    """The length of a text. `PlanError` for a leaf that cannot be printed, written or computed with."""
+    if isinstance(leaf, int) and not -(2**63) <= leaf < 2**63:
+        raise PlanError(f"{shown(leaf)} is an integer of more than 64 bits: write a float such as 1e20")
+    if not isinstance(leaf, str):
+        return 0
+    if _HALF_CHARACTER.search(leaf):
+        raise PlanError(f"{shown(leaf)} is not Unicode text: it holds half of a surrogate pair")
+    return len(leaf)
+
+
 def write_toml(data: Mapping[str, Any]) -> str:
-    """A table of plain data as TOML: top-level tables and arrays of tables as sections, all below them inline."""
+    """A table of plain data as TOML: top-level tables and arrays of tables as sections, all below them inline.
+
+    Raises `PlanError` for what `parse` would refuse to read back.
+    """
+    _bounded(data)
     plain = [f"{_key(key)} = {_inline(value)}\n" for key, value in data.items() if not _is_section(key, value)]
     sections = []
     for key, value in data.items():
@@ -125,9 +179,9 @@ def _inline(value: object) -> str:
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{_key(k)} = {_inline(v)}" for k, v in value.items()) + " }" if value else "{}"
-    if isinstance(value, Sequence):
+    if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_inline, value)) + "]"
-    raise PlanError(f"{value!r} has no form in a plan file")
+    raise PlanError(f"{shown(value)} has no form in a plan file")
 
 
 def _key(key: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 
 from groupwise.plan.cascade import Treatment
 from groupwise.plan.clip import ClipScope
@@ -117,17 +118,16 @@ def _name(rules: Sequence[Rule], group: Group, own: Iterable[int]) -> str:
 def _unique(groups: Sequence[Group], names: list[str]) -> list[str]:
     """Names made unique: by network, by freezing, at last by number."""
     for tell_apart in (lambda group: group.network, lambda group: "" if group.freezing == "trainable" else "frozen"):
+        times = Counter(names)
         names = [
-            f"{name}/{tell_apart(group)}" if _again(names, name) and tell_apart(group) else name
+            f"{name}/{tell_apart(group)}" if times[name] > 1 and tell_apart(group) else name
             for group, name in zip(groups, names, strict=True)
         ]
-    count: Counter[str] = Counter()
+    times = Counter(names)
+    taken = {name for name in names if times[name] == 1}
     numbered = []
     for name in names:
-        count[name] += 1
-        numbered.append(f"{name}/{count[name]}" if _again(names, name) else name)
+        free = (own for i in count(1) if (own := f"{name}/{i}") not in taken)
+        numbered.append(name if times[name] == 1 else next(free))
+        taken.add(numbered[-1])
     return numbered
-
-
-def _again(names: Sequence[str], name: str) -> bool:
-    return names.count(name) > 1

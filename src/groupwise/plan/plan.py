@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from groupwise.errors import PlanError, ResolutionError
+from groupwise.errors import PlanError, ResolutionError, within
 from groupwise.plan import files
 from groupwise.plan.algorithm import Algorithm
 from groupwise.plan.clip import Clip
@@ -19,6 +19,7 @@ from groupwise.plan.group import groups_of
 from groupwise.plan.resolution import Resolution
 from groupwise.plan.resolve import check_alive, check_coverage, matches_of, treatments_of
 from groupwise.plan.rule import Rule
+from groupwise.plan.words import title
 from groupwise.schedules import Schedule
 from groupwise.select import ParameterInfo
 
@@ -57,6 +58,8 @@ class Plan:
         }
         if not (clip is None or isinstance(clip, Clip)):
             raise PlanError(f"clip must be clip_norm(…), clip_value(…) or clip_adaptive(…), not {clip!r}")
+        if not fields["rules"]:
+            raise PlanError('a plan needs at least one rule, such as Rule("*", optimizer="AdamW", lr=1e-3)')
         for name, value in (values or {}).items():
             if not isinstance(value, Schedule):
                 raise PlanError(f"values[{name!r}] must be a schedule, such as cosine(0.996, end=1.0), not {value!r}")
@@ -67,7 +70,7 @@ class Plan:
         return Plan([*self.rules, *_rules(more)], self.clip, self.values, self.balance)
 
     def __hash__(self) -> int:
-        return hash((self.rules, self.clip, tuple(self.values)))
+        return hash((self.rules, self.clip, frozenset(self.values)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Plan, (self.rules, self.clip, dict(self.values), None if self.balance is None else dict(self.balance))
@@ -102,13 +105,21 @@ class Plan:
         """
         if not parameters:
             raise ResolutionError("the model has no parameters")
-        known = {rule.optimizer: algorithms[rule.optimizer] for rule in self.rules if rule.optimizer is not None}
+        known = self._known(algorithms)
         matches = matches_of(self.rules, parameters)
         treatments = treatments_of(self.rules, parameters, matches, known)
         check_alive(self.rules, parameters, matches, treatments)
         check_coverage(parameters, treatments)
         by_name = {info.name: treatment for info, treatment in zip(parameters, treatments, strict=True)}
         return Resolution(self, groups_of(self.rules, parameters, treatments), known, by_name)
+
+    def _known(self, algorithms: Mapping[str, Algorithm]) -> dict[str, Algorithm]:
+        known = {}
+        for i, rule in enumerate(self.rules):
+            if rule.optimizer is not None:
+                with within(title(self.rules, i)):
+                    known[rule.optimizer] = algorithms[rule.optimizer]
+        return known
 
 
 def _rules(rules: Iterable[Rule]) -> tuple[Rule, ...]:
@@ -117,6 +128,4 @@ def _rules(rules: Iterable[Rule]) -> tuple[Rule, ...]:
     for rule in rules:
         if not isinstance(rule, Rule):
             raise PlanError(f"a plan is made of rules: write Rule(match, …) instead of {rule!r}")
-    if not rules:
-        raise PlanError('a plan needs at least one rule, such as Rule("*", optimizer="AdamW", lr=1e-3)')
     return tuple(rules)

@@ -14,12 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from groupwise.errors import ScheduleError
+from groupwise.errors import ScheduleError, listed
 from groupwise.plan.algorithm import is_number
+from groupwise.plan.declarations import Exact, Factor, Scale
 from groupwise.plan.freezing import Timeline
 from groupwise.plan.group import Group
 from groupwise.plan.resolution import Resolution
 from groupwise.plan.setting import Setting, Several, Single
+from groupwise.plan.words import title
 from groupwise.schedules import Schedule, plateaus
 
 Trains = Callable[[int], bool]
@@ -100,12 +102,31 @@ def _timed(resolution: Resolution) -> Iterator[tuple[str, str, str, frozenset[st
     for group in resolution.groups:
         for name, setting in group.settings.items():
             for schedule in setting.schedules:
-                yield resolution.speakers(group, name), name, str(schedule), schedule.needs
+                yield _sayer(resolution, group, name, schedule), name, str(schedule), schedule.needs
         if group.timeline is not None:
             needs = _lengths_of(group.timeline)
             yield resolution.speakers(group, "trainable"), "trainable", str(group.timeline), needs
     for name, schedule in resolution.plan.values.items():
         yield "values", name, str(schedule), schedule.needs
+
+
+def _sayer(resolution: Resolution, group: Group, name: str, schedule: Schedule) -> str:
+    """The rules that declare `schedule` for a group."""
+    rules = resolution.plan.rules
+    said = [i for i in group.rules if any(_holds(value, schedule) for value in rules[i].hyperparameters.values())]
+    return listed(title(rules, i) for i in said) or resolution.speakers(group, name)
+
+
+def _holds(value: object, schedule: Schedule) -> bool:
+    match value:
+        case Exact(inner):
+            return _holds(inner, schedule)
+        case tuple():
+            return any(_holds(element, schedule) for element in value)
+        case Factor():
+            return any(isinstance(part, Scale) and part.by == schedule for part in value.parts)
+        case _:
+            return value == schedule
 
 
 def _lengths_of(timeline: Timeline) -> frozenset[str]:
@@ -114,33 +135,37 @@ def _lengths_of(timeline: Timeline) -> frozenset[str]:
 
 
 class _Run:
-    """The lengths of a run, the steps to look at, and where schedules that many groups share are highest."""
+    """The lengths of a run and the steps to look at. What groups share up to constant factors is evaluated once."""
 
     def __init__(self, total_steps: int, steps_per_epoch: int | None, steps: tuple[int, ...]) -> None:
         self.lengths = (total_steps, steps_per_epoch)
         self.steps = steps
-        self._highest: dict[Single, int] = {}
+        self._courses: dict[Single, tuple[float, ...]] = {}
 
     def row(self, name: str, setting: Single, trains: Trains) -> Row:
-        """The course of one setting."""
-        values = tuple(self._at(setting, step) for step in self.steps)
+        """The course of one setting; equal to `setting.at` at every sample."""
+        factor = setting.constant_factor if setting.factors else 1
+        *values, peak = (value * factor for value in self._course(setting.unscaled))
         last = self.lengths[0] - 1  # the last update; the last step is the state after it
         trained = tuple(trains(min(step, last)) for step in self.steps)
-        peak = self._at(setting, self._highest_of(setting)) if setting.schedules else values[0]
-        return Row((name,), values, trained, values[0], peak, values[-1])
+        return Row((name,), tuple(values), trained, values[0], peak, values[-1])
+
+    def _course(self, setting: Single) -> tuple[float, ...]:
+        """The value at every sample, and the largest; constant factors are never negative, so they do not move it."""
+        if setting not in self._courses:
+            values = [self._at(setting, step) for step in self.steps]
+            if setting.schedules:
+                highest = _highest(lambda step: self._at(setting, step), self.lengths[0])
+                self._courses[setting] = (*values, self._at(setting, highest))
+            else:
+                self._courses[setting] = (*values, values[0])
+        return self._courses[setting]
 
     def _at(self, setting: Single, step: int) -> float:
         value = setting.at(step, *self.lengths)
         if isinstance(value, int | float):
             return value
         raise ScheduleError(f"{setting} is not a number")
-
-    def _highest_of(self, setting: Single) -> int:
-        """The step of the largest value. Constant factors are never negative, so they do not move it."""
-        scheduled = setting.unscaled
-        if scheduled not in self._highest:
-            self._highest[scheduled] = _highest(lambda step: self._at(scheduled, step), self.lengths[0])
-        return self._highest[scheduled]
 
 
 def _highest(value: Callable[[int], float], total_steps: int, samples: int = 241) -> int:

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 
 from groupwise.errors import ResolutionError, listed
 from groupwise.plan.algorithm import Algorithm
-from groupwise.plan.cascade import Case, Treatment, depth_dependent, treat
-from groupwise.plan.declarations import Factor, Scale
+from groupwise.plan.cascade import Case, Treatment, depth_dependent, factors_of, treat
+from groupwise.plan.declarations import Scale
 from groupwise.plan.rule import Rule
 from groupwise.plan.words import title
 from groupwise.schedules import Schedule
@@ -113,5 +113,5 @@ def _tops(
 
 
 def _asks_the_parameter(rule: Rule) -> bool:
-    parts = [part for value in rule.hyperparameters.values() if isinstance(value, Factor) for part in value.parts]
-    return any(isinstance(part, Scale) and callable(part.by) and not isinstance(part.by, Schedule) for part in parts)
+    scales = [factor.by for factor in factors_of(rule) if isinstance(factor, Scale)]
+    return any(callable(by) and not isinstance(by, Schedule) for by in scales)

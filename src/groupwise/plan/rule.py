@@ -6,7 +6,6 @@ being sayable at all, so that a typing mistake is reported at the line that make
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -14,9 +13,10 @@ from typing import Any, Literal, TypeAlias
 
 from groupwise.errors import PlanError, within
 from groupwise.plan.clip import Clip
-from groupwise.plan.declarations import Exact, Factor
+from groupwise.plan.declarations import Exact, Factor, is_finite
 from groupwise.plan.freezing import Timeline, timeline
 from groupwise.schedules import Length, Schedule
+from groupwise.schedules.numeric import shown
 from groupwise.select import Selector, selector
 
 Match: TypeAlias = str | Selector | list[str | Selector] | tuple[str | Selector, ...]
@@ -85,7 +85,7 @@ class Rule:
         return {name: value for name, value in own.items() if value is not None} | dict(self.hyperparameters)
 
     def __hash__(self) -> int:
-        return hash((self.match, self.label, self.optimizer, tuple(self.hyperparameters)))
+        return hash((self.match, self.label, self.optimizer, frozenset(self.hyperparameters)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         own = {"label": self.label, "trainable": self.trainable, "clip": self.clip, "optional": self.optional}
@@ -96,8 +96,8 @@ def declared(name: str, value: object) -> object:
     """`value` as a hyperparameter may hold it: lists become tuples; what is not plain is a `PlanError`."""
     if isinstance(value, list | tuple):
         return tuple(declared(name, item) for item in value)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise PlanError(f"{name} must be finite, got {value}")
+    if isinstance(value, int | float) and not is_finite(value):
+        raise PlanError(f"{name} must be finite, got {shown(value)}")
     if isinstance(value, Exact):
         return Exact(declared(name, value.value))
     if isinstance(value, Length):

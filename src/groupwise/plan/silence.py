@@ -29,12 +29,16 @@ def check_defaults(
     rule that named `standing`.
     """
     spoken = {slot for slot, said in speeches.items() if any(not isinstance(s.value, Factor) for s in said)}
+    judged = set(spoken)
     for name, speech in reversed(dropped):
-        if name in PERFORMANCE or isinstance(speech.value, Factor) or not standing.knows(name):
+        if name in PERFORMANCE or not standing.knows(name):
             continue
         for slot, value in _meant(standing, name, speech.value):
-            if slot not in spoken and not _same(value, standing.default(slot)):
+            if slot in judged or isinstance(value, Factor):
+                continue
+            if not _same(value, standing.default(slot)):
                 raise ResolutionError(_dropped(rules, speech.rule, namer, standing, slot, value, parameter))
+            judged.add(slot)
     rate = standing.learning_rate
     if rate is not None and rate not in spoken:
         raise ResolutionError(
@@ -49,10 +53,11 @@ def check_defaults(
 
 def _meant(standing: Algorithm, name: str, value: object) -> list[tuple[str, object]]:
     """The slots of `standing` that a declaration made for another algorithm would have set."""
-    slots = standing.slots(name) if name in standing.defaults else [name]
-    if isinstance(value, tuple) and slots != [name] and len(value) != len(slots):
-        return [(slot, value) for slot in slots]
-    return list(standing.speak(name, value))
+    slots = standing.slots_of(name)
+    inner = value.value if isinstance(value, Exact) else value
+    if isinstance(inner, tuple) and slots != [name] and len(inner) == len(slots):
+        return list(zip(slots, inner, strict=True))
+    return [(slot, value) for slot in slots]
 
 
 def _dropped(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from groupwise.plan.declarations import Exact, Factor
 from groupwise.plan.rule import Rule
 
 
@@ -28,14 +29,19 @@ class Word:
 
 
 def last_word(said: Sequence[Speech]) -> tuple[Word, ...]:
-    """The words of a property that no factor can touch: all but the last are overridden by it."""
-    last = len(said) - 1
-    return tuple(
-        Word(speech.rule, text_of(speech.value), "last word", True)
-        if i == last
-        else Word(speech.rule, text_of(speech.value), "overridden", False, said[last].rule)
-        for i, speech in enumerate(said)
-    )
+    """The words of one property: the last value stands, with every factor that it hears; the rest is overridden."""
+    last = max((i for i, speech in enumerate(said) if not isinstance(speech.value, Factor)), default=-1)
+    deaf_until = last if last >= 0 and isinstance(said[last].value, Exact) else -1
+    words = []
+    for i, speech in enumerate(said):
+        text = text_of(speech.value)
+        if isinstance(speech.value, Factor) and i > deaf_until:
+            words.append(Word(speech.rule, text, "factor", True))
+        elif i == last:
+            words.append(Word(speech.rule, text, "last word", True))
+        else:
+            words.append(Word(speech.rule, text, "overridden", False, said[last].rule))
+    return tuple(words)
 
 
 def text_of(value: object) -> str:

@@ -271,4 +271,4 @@ def _range(word: str, value: int | None, low: int | None, high: int | None) -> t
 
 
 def _is_whole(number: object) -> bool:
-    return isinstance(number, int) and not isinstance(number, bool) and number >= 0
+    return isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 2**63

@@ -238,4 +238,4 @@ def _word(key: object) -> str:
 
 def _described(data: object) -> str:
     """Data in an error message: text in full if short, anything else by its type (its repr may be without end)."""
-    return repr(data[:80]) if isinstance(data, str) else f"a {type(data).__name__}"
+    return repr(data[:80]) if isinstance(data, str) else type(data).__name__

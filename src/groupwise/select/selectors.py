@@ -221,7 +221,7 @@ def selector(given: Match) -> Selector:
     if isinstance(given, type):
         raise SelectorError(f"a class is not a selector; for the parameters of its layers write kind({given.__name__})")
     way_out = "write where(predicate)" if callable(given) else "give a glob, a selector, or a list of them"
-    raise SelectorError(f"a {type(given).__name__} is not a selector; {way_out}")
+    raise SelectorError(f"{type(given).__name__} is not a selector; {way_out}")
 
 
 def select(chosen: Match, infos: Iterable[ParameterInfo]) -> tuple[ParameterInfo, ...]:

@@ -152,7 +152,7 @@ def _is_tensor(part: Any) -> bool:
 
 
 def _called(model: Any) -> str:
-    return f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
+    return f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
 
 
 def _way_out(model: Any) -> str:

@@ -1,0 +1,103 @@
+"""Measuring side by side: contestants take turns in one process, so that a noisy machine is noisy for all of them.
+
+A round calls every contestant once, in an order that rotates. What is told is the median time of a contestant and the
+median over the rounds of its ratio to the reference, which a slow minute does not move.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+Work = Callable[[], object]
+FLOAT = 4  # bytes
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A contestant's median time in seconds, and the median of its ratio to the reference."""
+
+    seconds: float
+    ratio: float
+
+
+def race(contestants: Mapping[str, Work], reference: str, seconds: float = 3.0) -> dict[str, Timing]:
+    """Let contestants take turns for about `seconds`; three rounds at least, after one that does not count."""
+    for work in contestants.values():
+        work()
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    names, deadline, rounds = list(contestants), time.perf_counter() + seconds, 0
+    while rounds < 3 or time.perf_counter() < deadline:
+        turn = rounds % len(names)
+        for name in names[turn:] + names[:turn]:
+            times[name].append(_timed(contestants[name]))
+        rounds += 1
+    return {
+        name: Timing(statistics.median(own), _ratio(own, times[reference]) if reference in times else 1.0)
+        for name, own in times.items()
+    }
+
+
+def repeated(work: Work, times: int) -> Work:
+    """`work`, several times: for work that is too short for a clock."""
+
+    def loop() -> None:
+        for _ in range(times):
+            work()
+
+    return loop
+
+
+def speed(model: nn.Module) -> float:
+    """Bytes a second that this machine moves at best in `p += g` on the tensors of `model`: what floors are told at."""
+    values = [parameter.data for parameter in model.parameters()]
+    gradients = [torch.ones_like(value) for value in values]
+    times = [_timed(lambda: torch._foreach_add_(values, gradients)) for _ in range(30)]
+    return 3 * FLOAT * sum(value.numel() for value in values) / min(times)
+
+
+def say(text: str) -> None:
+    """Print one line."""
+    Console(width=120, highlight=False).print(text)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print one table: names to the left, numbers to the right."""
+    drawn = Table(title=title, title_justify="left", title_style="bold")
+    for i, column in enumerate(columns):
+        drawn.add_column(column, justify="left" if i == 0 else "right")
+    for row in rows:
+        drawn.add_row(*row)
+    Console(width=120).print(drawn)
+
+
+def milliseconds(seconds: float) -> str:
+    """`12.3 ms`, or `45 µs` below a millisecond."""
+    return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.3g} µs"
+
+
+def threads_from_arguments(about: str | None) -> int:
+    """Read `--threads` (default 1, which is steadier on a shared machine), set it, return it."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=1, help="torch threads (default: 1)")
+    threads: int = parser.parse_args().threads
+    torch.set_num_threads(threads)
+    return threads
+
+
+def _timed(work: Work) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def _ratio(own: Sequence[float], reference: Sequence[float]) -> float:
+    return statistics.median(a / b for a, b in zip(own, reference, strict=True))

@@ -1,0 +1,83 @@
+"""Resolving a plan:  python benchmarks/resolve.py
+
+10,000 tensors on the `meta` device, 20 rules. The parts are those of `resolve`: the walk over the model, the matching
+of every rule against every parameter, the cascade, and the trial of each distinct group on a tiny tensor. The floor of
+the walk is `list(model.named_parameters())`.
+"""
+
+from __future__ import annotations
+
+import torch
+from measure import Work, milliseconds, race, say, table, threads_from_arguments
+from torch import nn
+
+from groupwise import Plan, Rule, clip_norm, layer_decay, scale
+from groupwise.optim import parameters_of, resolve
+from groupwise.optim.algorithms import TorchAlgorithms
+from groupwise.optim.trial import try_out
+from groupwise.plan.resolve import matches_of
+from groupwise.schedules import cosine
+from groupwise.select import depth, inside, kind, ndim, role, shape, size
+
+BLOCKS = 833
+
+
+def model() -> nn.Module:
+    """833 transformer layers of 12 tensors, an embedding, a norm and a head."""
+    with torch.device("meta"):
+        blocks = nn.ModuleList(nn.TransformerEncoderLayer(64, 4, 128) for _ in range(BLOCKS))
+        parts = {"embed": nn.Embedding(1000, 64), "blocks": blocks, "norm": nn.LayerNorm(64)}
+        return nn.ModuleDict({**parts, "head": nn.Linear(64, 1000)})
+
+
+def plan(decay: bool) -> Plan:
+    """20 rules. With layer decay every level is a group of its own (some 3,000 of them), without there are ten."""
+    rules = [
+        Rule("*", optimizer="AdamW", lr=cosine(3e-4, warmup="5%"), weight_decay=0.05, clip=clip_norm(1.0)),
+        Rule("*", lr=layer_decay(0.999) if decay else scale(0.5)),
+        Rule(role("norm", "bias"), weight_decay=0.0),
+        Rule(role("matrix") & "blocks", optimizer="Muon", lr=cosine(0.02), weight_decay=0.1),
+        Rule("embed", lr=scale(2.0)),
+        Rule("head", clip=clip_norm(0.1)),
+        Rule(inside("MultiheadAttention"), lr=scale(0.5)),
+        Rule(kind("LayerNorm"), lr=scale(0.9)),
+        Rule(depth(max=10), lr=scale(0.8)),
+        Rule(ndim(1) & "blocks.7*", lr=scale(0.7)),
+    ]
+    shapes = [Rule(shape((None, 64 + i)), optional=True, lr=scale(0.99)) for i in range(4)]
+    names = [Rule(f"blocks.{i}*.linear1.*", lr=scale(0.98)) for i in range(1, 5)]
+    sizes = [Rule(size(min=i), optional=True, eps=1e-7) for i in (10, 10**5)]
+    return Plan([*rules, *shapes, *names, *sizes[:1], Rule("norm", weight_decay=0.0, optional=True)])
+
+
+def race_parts(network: nn.Module, decay: bool) -> None:
+    """The parts of one resolution, beside the whole."""
+    chosen = plan(decay)
+    infos = parameters_of(network)
+    algorithms = TorchAlgorithms(chosen)
+    resolution = chosen.resolve(infos, algorithms)
+    works: dict[str, Work] = {
+        "floor of the walk: named_parameters": lambda: list(network.named_parameters()),
+        "walk: parameters_of": lambda: parameters_of(network),
+        "match: every rule, every parameter": lambda: matches_of(chosen.rules, infos),
+        "match and cascade: plan.resolve": lambda: chosen.resolve(infos, algorithms),
+        "trial: try_out": lambda: try_out(resolution, algorithms),
+        "the whole: resolve": lambda: resolve(network, chosen),
+    }
+    results = race(works, "the whole: resolve", 5.0)
+    rows = [[name, milliseconds(own.seconds), f"{own.ratio:.2f}"] for name, own in results.items()]
+    title = f"{len(infos):,} tensors, {len(chosen.rules)} rules, {len(resolution.groups):,} groups"
+    table(title, ["part", "time", "of the whole"], rows)
+
+
+def main() -> None:
+    """A plan with few groups, and one with a group per level."""
+    threads_from_arguments(__doc__)
+    say(f"torch {torch.__version__}")
+    network = model()
+    race_parts(network, decay=False)
+    race_parts(network, decay=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""`save` and `load`: a whole run, or nothing.
+
+`load` reads and checks everything before it changes anything, and takes back what it has changed if a part refuses
+after all. The scheduler comes last, since it writes into the optimizer's groups; the random state just before it, since
+nothing after that may draw.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.serialization import MAP_LOCATION
+
+from groupwise.checkpoint import archive
+from groupwise.checkpoint.loaded import Loaded
+from groupwise.checkpoint.models import Model, ModelPart
+from groupwise.checkpoint.optimizers import OptimizerPart
+from groupwise.checkpoint.part import Part, Undo
+from groupwise.checkpoint.plain import plain
+from groupwise.checkpoint.randomness import GeneratorPart, Generators, GlobalPart
+from groupwise.checkpoint.refusing import Refusing
+from groupwise.checkpoint.stateful import Stateful, StatefulPart
+from groupwise.errors import StateError, within
+from groupwise.optim.state import Values
+
+_RNG = "rng"
+
+
+def save(
+    path: str | os.PathLike[str],
+    *,
+    model: Model | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    scheduler: Stateful | None = None,
+    balancer: Stateful | None = None,
+    scaler: Stateful | None = None,
+    generator: Generators | None = None,
+    extra: Any = None,
+) -> None:
+    """Write a run to one file, atomically: whoever is killed meanwhile leaves the file that was there.
+
+    Torch's global random state goes along. In a run of several processes, call it on one rank.
+
+    Args:
+        path: the file; its directory exists.
+        model: a module, or the mapping of networks that the optimizer was built from.
+        optimizer: a `GroupedOptimizer`, or any torch optimizer.
+        scheduler, balancer, scaler: anything with `state_dict` and `load_state_dict`.
+        generator: your own `torch.Generator`, or several by name.
+        extra: plain data of your own: tensors, numbers, text, dicts, lists, tuples.
+
+    Raises:
+        StateError: nothing was given, the directory does not exist, or something is not plain data; no file has
+            changed then.
+        OSError: the file cannot be written; the old one is whole.
+    """
+    with within(str(path)):
+        parts = _parts(model, optimizer, scheduler, balancer, scaler, generator)
+        if len(parts) == 1 and extra is None:
+            raise StateError("nothing to save: give model=, optimizer=, scheduler= or another part of the run")
+        captured = {name: plain(part.capture(), name) for name, part in parts.items()}
+        archive.write(Path(path), archive.Content(captured, plain(extra, "extra")))
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    model: Model | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    scheduler: Stateful | None = None,
+    balancer: Stateful | None = None,
+    scaler: Stateful | None = None,
+    generator: Generators | None = None,
+    map_location: MAP_LOCATION = "cpu",
+    values: Values = "edited",
+) -> Loaded:
+    """Restore a run, or those parts of it that are given, from a file that `save` wrote. No code in the file runs.
+
+    Args:
+        path, model, optimizer, scheduler, balancer, scaler, generator: as for `save`.
+        map_location: where tensors are put while reading, as for `torch.load`; each part moves them to its own device.
+        values: whose values stand in a `GroupedOptimizer`, as for its `resume`.
+
+    Returns:
+        What was restored, what nobody asked for, the optimizer's report, and `extra`.
+
+    Raises:
+        StateError: there is no such file, it is not a whole checkpoint of this library or one of a newer version, it
+            lacks a part, or a part does not fit. Nothing has changed then.
+    """
+    with within(str(path)):
+        parts = _parts(model, optimizer, scheduler, balancer, scaler, generator, values)
+        content = archive.read(Path(path), map_location)
+        _check(parts, content.parts)
+        restored = _apply(parts, content.parts)
+    own = parts.get("optimizer")
+    report = own.report if isinstance(own, OptimizerPart) else None
+    unused = tuple(name for name in content.parts if name not in parts)
+    return Loaded(restored, unused, report, content.extra)
+
+
+def _parts(
+    model: Model | None,
+    optimizer: torch.optim.Optimizer | None,
+    scheduler: Stateful | None,
+    balancer: Stateful | None,
+    scaler: Stateful | None,
+    generator: Generators | None,
+    values: Values = "edited",
+) -> dict[str, Part]:
+    """The given parts by name, in the order in which they are restored."""
+    found: dict[str, Part | None] = {
+        "model": None if model is None else ModelPart(model),
+        "optimizer": None if optimizer is None else OptimizerPart(optimizer, values),
+        "balancer": None if balancer is None else StatefulPart(balancer),
+        "scaler": None if scaler is None else StatefulPart(scaler),
+        "generator": None if generator is None else GeneratorPart(generator),
+        _RNG: GlobalPart(),
+        "scheduler": None if scheduler is None else StatefulPart(scheduler),
+    }
+    return {name: part for name, part in found.items() if part is not None}
+
+
+def _check(parts: Mapping[str, Part], saved: Mapping[str, Any]) -> None:
+    lacking = [name for name in parts if name not in saved]
+    if lacking:
+        held = ", ".join(name for name in saved if name != _RNG) or "none"
+        raise StateError(f"it has no {' and no '.join(lacking)} (the parts in it: {held})")
+    for name, part in parts.items():
+        with Refusing(name):
+            part.check(saved[name])
+
+
+def _apply(parts: Mapping[str, Part], saved: Mapping[str, Any]) -> tuple[str, ...]:
+    """Restore every part, or none; the names of those that were."""
+    restored = []
+    with _undoing() as undo:
+        for name, part in parts.items():
+            undo.append(part.snapshot())
+            with Refusing(name):
+                if part.apply(saved[name]):
+                    restored.append(name)
+    return tuple(restored)
+
+
+@contextlib.contextmanager
+def _undoing() -> Iterator[list[Undo]]:
+    """A list of what is to be undone, the last first, if anything is raised inside."""
+    undo: list[Undo] = []
+    with contextlib.ExitStack() as stack:
+        stack.callback(lambda: [back() for back in reversed(undo)])
+        yield undo
+        stack.pop_all()

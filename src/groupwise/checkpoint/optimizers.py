@@ -1,0 +1,51 @@
+"""The optimizer: a `GroupedOptimizer` by name, any other torch optimizer as torch loads it."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import torch
+
+from groupwise.checkpoint.part import Part, Undo
+from groupwise.errors import StateError
+from groupwise.optim import GroupedOptimizer, LoadReport
+from groupwise.optim.loading import lay_out
+from groupwise.optim.state import Values
+
+
+@final
+class OptimizerPart(Part):
+    """A torch optimizer. `report` is what loading a `GroupedOptimizer` did."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, values: Values = "edited") -> None:
+        self._optimizer = optimizer
+        self._values = values
+        self.report: LoadReport | None = None
+
+    def capture(self) -> Any:
+        return self._optimizer.state_dict()
+
+    def check(self, saved: Any) -> None:
+        if not isinstance(saved, dict):
+            raise StateError(f"its state is {type(saved).__name__}, not a dict")
+        hooked = bool(self._optimizer._optimizer_load_state_dict_pre_hooks)  # they may make it fit
+        if isinstance(self._optimizer, GroupedOptimizer) and not hooked:
+            lay_out(self._optimizer, saved, self._values)
+
+    def snapshot(self) -> Undo:
+        before = self._optimizer.state, self._optimizer.param_groups
+        report = self._optimizer.load_report if isinstance(self._optimizer, GroupedOptimizer) else None
+
+        def undo() -> None:
+            self._optimizer.state, self._optimizer.param_groups = before
+            if isinstance(self._optimizer, GroupedOptimizer):
+                self._optimizer.load_report = report
+
+        return undo
+
+    def apply(self, saved: Any) -> bool:
+        if isinstance(self._optimizer, GroupedOptimizer):
+            self.report = self._optimizer.resume(saved, self._values)
+        else:
+            self._optimizer.load_state_dict(saved)
+        return True

@@ -1,0 +1,95 @@
+"""Loading a checkpoint into a `GroupedOptimizer`: all of it, or nothing.
+
+Torch's own `load_state_dict` does the work, so that every hook fires as ever; what it is given is the checkpoint laid
+out by name for the groups that are live. Torch replaces `state` and `param_groups` and never edits them, so putting
+the old ones back undoes a load that failed half-way, whoever failed.
+"""
+
+from __future__ import annotations
+
+import warnings
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import torch
+
+from groupwise.errors import GroupwiseWarning
+from groupwise.optim.saved import read
+from groupwise.optim.state import LoadReport, Values, transfer
+
+if TYPE_CHECKING:
+    from groupwise.optim.grouped_optimizer import GroupedOptimizer
+
+Layout: TypeAlias = dict[str, Any]
+
+
+def lay_out(optimizer: GroupedOptimizer, state_dict: dict[str, Any], values: Values) -> tuple[Layout, LoadReport]:
+    """A checkpoint as this optimizer would take it, in torch's layout, and what that would move; nothing is changed.
+
+    Raises:
+        StateError: no optimizer's checkpoint, none of this model's, or an ambiguous one.
+    """
+    resolution = optimizer.resolution
+    aliases = {name: info.name for info in resolution.parameters for name in info.names}
+    aliases |= {name: name for group in optimizer.param_groups for name in group["param_names"]}
+    saved = read(state_dict, list(resolution.treatments), aliases)
+    return transfer(saved, optimizer.param_groups, optimizer._runtime.claims(values))
+
+
+def load(optimizer: GroupedOptimizer, state_dict: dict[str, Any], values: Values) -> LoadReport:
+    """Load a checkpoint and say what became of it; a warning says so too if anything starts afresh or is lost.
+
+    Raises:
+        StateError: as `lay_out`. Whatever is raised, nothing has changed.
+    """
+    loading = _Loading(optimizer, values)
+    before = optimizer.register_load_state_dict_pre_hook(loading.lay_out)
+    after = optimizer.register_load_state_dict_post_hook(loading.finish, prepend=True)
+    try:
+        with AllOrNothing(optimizer):
+            torch.optim.Optimizer.load_state_dict(optimizer, state_dict)
+    finally:
+        before.remove()
+        after.remove()
+    report = optimizer.load_report = loading.report
+    if report.new or report.lost or report.restarted:
+        warnings.warn(f"load_state_dict: {report}", GroupwiseWarning, stacklevel=3)
+    return report
+
+
+class AllOrNothing:
+    """Puts an optimizer's `state` and `param_groups` back as they were if what happens inside raises."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self._optimizer = optimizer
+        self._before = optimizer.state, optimizer.param_groups
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._optimizer.state, self._optimizer.param_groups = self._before
+
+
+class _Loading:
+    """The two hooks of one load: the last before torch's own, and the first after it."""
+
+    report = LoadReport()
+
+    def __init__(self, optimizer: GroupedOptimizer, values: Values) -> None:
+        self._owner = optimizer
+        self._values = values
+        self._layout: Layout = {}
+
+    def lay_out(self, optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
+        """What torch's loading is given instead of the checkpoint."""
+        self._layout, self.report = lay_out(self._owner, state_dict, self._values)
+        return self._layout
+
+    def finish(self, optimizer: torch.optim.Optimizer) -> None:
+        """What the algorithms' own classes do at the end of a load."""
+        owner, runtime = self._owner, self._owner._runtime
+        runtime.engines.loaded(owner.param_groups, owner.state, runtime.route, self._layout)

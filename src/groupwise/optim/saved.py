@@ -1,0 +1,123 @@
+"""A checkpoint in normal form: values and state per parameter *name*, whatever layout it was written in.
+
+Torch's layout numbers parameters by position; DCP's names them; a plain `torch.optim` checkpoint may have neither
+names nor this optimizer's groups. All become one `Saved`, or an error: a checkpoint in which it is not certain whose
+state is whose is never guessed at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+from groupwise.errors import StateError, listed
+
+_WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+
+
+@dataclass(frozen=True)
+class SavedParameter:
+    """What a checkpoint holds for one parameter: its state, and the values of the group that it was in."""
+
+    state: Mapping[str, Any] | None
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint by parameter name, and the entries of `state` that belong to no parameter."""
+
+    parameters: Mapping[str, SavedParameter]
+    loose: Mapping[Any, Any] = field(default_factory=dict)
+
+
+def read(state_dict: Mapping[str, Any], names: Sequence[str], aliases: Mapping[str, str]) -> Saved:
+    """A checkpoint in normal form.
+
+    Args:
+        state_dict: torch's layout: `state` and `param_groups`; parameters by position, or by name (DCP).
+        names: the parameters as the model orders them, for a checkpoint that has no names.
+        aliases: every name that a parameter goes by, to the first.
+
+    Raises:
+        StateError: not an optimizer's checkpoint, one without names that cannot be matched by position, or an ambiguous
+            one: an entry for no parameter, or two for the same.
+    """
+    groups, state = _parts(state_dict)
+    parameters: dict[str, SavedParameter] = {}
+    origin: dict[str, str] = {}
+    for group, own in zip(groups, _names(groups, names), strict=True):
+        values = {key: value for key, value in group.items() if key not in ("params", "param_names")}
+        for identity, name in zip(group["params"], own, strict=True):
+            known = _known(name, aliases)
+            if known in parameters:
+                raise StateError(_twice(origin[known], name, known))
+            origin[known] = name
+            parameters[known] = SavedParameter(_held(name, state.pop(identity, None)), values)
+    astray = [key for key in state if isinstance(key, int)]
+    if astray:
+        raise StateError(
+            f"ambiguous: the checkpoint has state under {listed(map(str, astray), 3)}, which is in none of its groups"
+        )
+    return Saved(parameters, state)
+
+
+def seen_through(name: str) -> str:
+    """A dotted name without the parts that wrappers add (`module.`, `_orig_mod.`, FSDP's, checkpointing's)."""
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+
+
+def _known(name: str, aliases: Mapping[str, str]) -> str:
+    """A saved name as this model says it: seen through wrappers, and by the first of a tied parameter's names."""
+    return aliases[name] if name in aliases else aliases.get(seen_through(name), name)
+
+
+def _twice(first: str, second: str, known: str) -> str:
+    if first == second:
+        return f"ambiguous: the checkpoint names {first!r} twice"
+    return f"ambiguous: {first!r} and {second!r} of the checkpoint are both {known!r} here; remove one of them"
+
+
+def _held(name: str, state: Any) -> Mapping[str, Any] | None:
+    """One parameter's saved state; None if all of it is {}, which is how DCP's flattened form reads what is not there."""
+    if state is not None and not isinstance(state, Mapping):
+        raise StateError(f"the state of {name!r} in the checkpoint is {type(state).__name__}, not a mapping")
+    missing = all(isinstance(value, Mapping) and not value for value in (state or {}).values())
+    return None if missing else state
+
+
+def _parts(state_dict: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], dict[Any, Any]]:
+    """The groups and the state, once they are certain to be such."""
+    shaped = isinstance(state_dict, Mapping) and "state" in state_dict and "param_groups" in state_dict
+    groups, state = (state_dict["param_groups"], state_dict["state"]) if shaped else (None, None)
+    if not isinstance(groups, list) or not isinstance(state, Mapping) or not all(map(_is_group, groups)):
+        given = listed(map(str, state_dict)) if isinstance(state_dict, Mapping) else type(state_dict).__name__
+        raise StateError(f"not an optimizer's state_dict: it needs 'state' and 'param_groups', this has {given}")
+    for group in groups:
+        count, named = len(group["params"]), len(group.get("param_names", group["params"]))
+        if named != count:
+            raise StateError(f"a group of the checkpoint has {count} parameters and {named} names")
+    return groups, dict(state)
+
+
+def _is_group(group: object) -> bool:
+    lists = (group.get("params"), group.get("param_names", [])) if isinstance(group, Mapping) else ("",)
+    return all(isinstance(entries, list) and all(isinstance(e, int | str) for e in entries) for entries in lists)
+
+
+def _names(groups: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Sequence[str]]:
+    """The parameters' names, group by group: stored, or the ids themselves, or by position where that is sure."""
+    if all("param_names" in group for group in groups):
+        return [list(map(str, group["param_names"])) for group in groups]
+    identities = list(chain.from_iterable(group["params"] for group in groups))
+    if all(isinstance(identity, str) for identity in identities):
+        return [group["params"] for group in groups]
+    if len(groups) != 1 or len(identities) != len(names):
+        raise StateError(
+            f"the checkpoint has no parameter names, {len(groups)} groups and {len(identities)} parameters; by "
+            f"position only one group with this model's {len(names)} parameters can be matched. Save it again from an "
+            "optimizer built with named_parameters()"
+        )
+    return [names]

@@ -1,0 +1,147 @@
+"""The door: help without torch, one message for what went wrong, a quiet end when interrupted, warnings on a line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from groupwise.cli.door import Door, printable, raised
+from groupwise.errors import GroupwiseError
+from tests.cli.commands import CONSTANT, MODELS, command, run, written
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["show", "--help"], ["explain", "-h"], ["demo", "-h"], ["--version"]]
+)
+def test_help_and_version_load_neither_torch_nor_a_drawing_library(arguments: list[str]) -> None:
+    code = """
+import sys
+from groupwise.cli.app import app
+try:
+    app(sys.argv[1:])
+except SystemExit as leaving:
+    heavy = [name for name in ("torch", "numpy", "matplotlib", "plotly", "sklearn") if name in sys.modules]
+    sys.exit(leaving.code or ", ".join(heavy) or 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    from importlib import metadata
+
+    assert run("--version").stdout == f"groupwise {metadata.version('groupwise')}\n"
+
+
+def test_help_names_the_commands_and_where_to_start() -> None:
+    text = run("--help").stdout
+    for word in ("demo", "show", "explain", "groupwise demo"):
+        assert word in text
+
+
+@pytest.mark.parametrize("name", ["demo", "show", "explain"])
+def test_every_command_has_an_example_in_its_help(name: str) -> None:
+    text = run(name, "--help", width=140).stdout
+    assert f"Example:  groupwise {name} " in text
+
+
+def test_no_flag_repeats_a_field_of_a_plan() -> None:
+    text = run("show", "--help", width=140).stdout + run("explain", "--help", width=140).stdout
+    for field in ("--lr", "--optimizer", "--match", "--clip", "--trainable", "--weight", "--rule"):
+        assert field not in text
+
+
+@pytest.mark.parametrize("arguments", [[], ["show"], ["explain", "plan.toml"], ["shwo"], ["show", "--lr", "1"]])
+def test_a_wrong_call_has_status_2_and_says_how_to_call(arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "Usage" in result.output
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("flag", ["--steps", "--epoch-steps"])
+@pytest.mark.parametrize("number", ["0", "-3", "9" * 30])
+def test_a_length_that_is_none_is_refused(tmp_path: Path, flag: str, number: str) -> None:
+    result = run("show", written(tmp_path), "--model", f"{MODELS}:build", flag, number)
+    assert result.exit_code == 2
+    assert f"{flag} {number}: a number of steps lies between" in result.stderr
+
+
+@pytest.mark.parametrize(("flag", "number"), [("--seeds", "0"), ("--steps", "0")])
+def test_a_demo_of_nothing_is_refused(flag: str, number: str) -> None:
+    result = run("demo", flag, number)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+
+
+@pytest.mark.slow
+def test_the_demo_runs(tmp_path: Path) -> None:
+    done = command("demo", "--steps", "2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "the plan" in done.stdout
+
+
+def test_an_interruption_is_quiet_and_has_its_own_status(tmp_path: Path) -> None:
+    result = run("show", written(tmp_path, CONSTANT), "--model", f"{MODELS}:interrupted")
+    assert result.exit_code == 130
+    assert not result.output
+
+
+def test_a_warning_is_one_line_on_stderr(tmp_path: Path) -> None:
+    plan, arguments = written(tmp_path, CONSTANT), ("--model", f"{MODELS}:warns")
+    code = "from groupwise.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "show", str(plan), *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert done.stderr.startswith("warning: this factory is old (UserWarning, models.py:")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_mistake_of_ours_is_told_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit, match="2"), Door():
+        _ = {}["no such key"]
+    message = capsys.readouterr().err
+    assert message.startswith("error: raised KeyError: 'no such key' (test_door.py:")
+    assert "please report it" in message
+
+
+def test_code_that_leaves_behind_our_back_does_not_look_like_success() -> None:
+    with pytest.raises(typer.Exit, match="2"), Door():
+        sys.exit(0)
+
+
+def test_an_error_of_ours_is_its_message(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit, match="2"), Door():
+        raise GroupwiseError("rule 1: [bold] is no :smile:\nat all")
+    assert capsys.readouterr().err == "error: rule 1: [bold] is no :smile: at all\n"
+
+
+def test_leaving_through_the_door_is_no_error() -> None:
+    with pytest.raises(typer.Exit, match="0"), Door():
+        raise typer.Exit(0)
+
+
+def test_a_reader_that_stops_reading_is_no_error(tmp_path: Path) -> None:
+    code = f"from groupwise.cli import main; import sys; sys.argv[1:] = ['show', {str(written(tmp_path))!r}, "
+    code += f"'--model', '{MODELS}:many', '--steps', '1000']; main()"
+    shell = f'"{sys.executable}" -c "$CODE" | head -n 1'
+    done = subprocess.run(
+        ["bash", "-c", shell], capture_output=True, text=True, check=False, env={"CODE": code, "PATH": "/usr/bin:/bin"}
+    )
+    assert done.stdout.count("\n") == 1
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [("plain", "plain"), ("a\nb\tc", "a b c"), ("\x1b[2J", "�[2J"), ("\u202eabc", "�abc"), ("日本 ×", "日本 ×")],
+)
+def test_only_what_can_be_printed_is_printed(given: str, shown: str) -> None:
+    assert printable(given) == shown
+
+
+def test_an_error_without_text_is_its_class() -> None:
+    assert raised(ValueError()) == "raised ValueError"

@@ -1,0 +1,214 @@
+"""Roles: guessed from names and classes, each with its reason."""
+
+import pytest
+import torch
+from hypothesis import given
+from torch import nn
+
+from groupwise.select import ROLES, ParameterInfo, parameters_of
+from tests.select.models import (
+    Conv1D,
+    FrozenBatchNorm2d,
+    LlamaRMSNorm,
+    NormedLinear,
+    ResNet,
+    T5LayerNorm,
+    ViT,
+    WeightNormConv,
+    language_model,
+    lora,
+    named,
+)
+from tests.select.samplers import infos
+
+NORMS = (
+    "LlamaRMSNorm BatchNormAct2d LayerNorm2d GlobalResponseNorm EvoNorm2dB0 LayerNormFp32 SimpleNorm "
+    "ConvNextLayerNorm GroupNormAct BatchNormalization RMSNormGated Batchnorm FusedRMSNorm"
+)
+NO_NORMS = (
+    "NormedLinear WeightNormConv WeightNorm SpectralNorm Normalize NormalNoise ConvNormAct Mlp "
+    "NormMlpClassifierHead Enormous LinearNorm"
+)
+TABLES = (
+    "pos_embed position_embeddings positional_embedding class_embedding cls_token dist_token "
+    "mask_token register_tokens reg_token relative_position_bias_table rel_pos_h absolute_pos_embed "
+    "pos_embed_window time_pos_embed query_embed pos_emb"
+)
+CONVS = "DeformConv2d SubMConv3d StdConv2dSame Conv2DTranspose"
+NO_CONVS = "Conv1D ConvBlock GraphConv"
+
+
+def roles(model: nn.Module) -> dict[str, set[str]]:
+    """Roles by name, with a layer behind the model so that nothing in it is a head."""
+    model = named(model=model, last=nn.LayerNorm(1))
+    return {i.name.removeprefix("model."): set(i.roles) for i in parameters_of(model) if i.name.startswith("model.")}
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        *(nn.LayerNorm(4), nn.BatchNorm2d(4), nn.GroupNorm(2, 4), nn.InstanceNorm1d(4, affine=True), nn.RMSNorm(4)),
+        *(nn.SyncBatchNorm(4), LlamaRMSNorm(4), T5LayerNorm(4), FrozenBatchNorm2d(4)),
+    ],
+    ids=lambda norm: type(norm).__name__,
+)
+def test_every_norm_is_one(norm: nn.Module) -> None:
+    found = roles(norm)
+    assert found["weight"] == {"norm", "weight"}
+    assert found.get("bias", {"norm", "bias"}) == {"norm", "bias"}
+
+
+def class_named(word: str, base: type = nn.Module) -> nn.Module:
+    made = type(word, (base,), {})()
+    made.weight = nn.Parameter(torch.zeros(4))
+    return made
+
+
+@pytest.mark.parametrize(
+    "word",
+    NORMS.split(),
+)
+def test_a_norm_is_known_by_its_name(word: str) -> None:
+    assert "norm" in roles(class_named(word))["weight"]
+
+
+@pytest.mark.parametrize(
+    "word",
+    NO_NORMS.split(),
+)
+def test_what_only_sounds_like_a_norm_is_none(word: str) -> None:
+    assert "norm" not in roles(class_named(word))["weight"]
+
+
+def test_a_linear_or_convolution_with_norm_in_its_name_is_none() -> None:
+    assert roles(NormedLinear(3, 4))["weight"] == {"weight", "matrix"}
+    assert roles(WeightNormConv())["weight"] == {"weight"}
+
+
+def test_embeddings_are_tables_their_subclasses_and_bags() -> None:
+    class WordTable(nn.Embedding):
+        pass
+
+    for table in (nn.Embedding(5, 3), nn.EmbeddingBag(5, 3), WordTable(5, 3)):
+        assert roles(table)["weight"] == {"weight", "embedding"}
+    assert "embedding" in roles(class_named("VocabParallelEmbedding"))["weight"]
+    assert "embedding" not in roles(class_named("PatchEmbedding"))["weight"]
+
+
+@pytest.mark.parametrize(
+    "leaf",
+    TABLES.split(),
+)
+def test_position_tables_and_tokens_held_as_bare_parameters_are_embeddings(leaf: str) -> None:
+    assert roles(named(**{leaf: nn.Parameter(torch.zeros(1, 4, 8))}))[leaf] == {"embedding"}
+    assert roles(named(**{leaf: nn.Parameter(torch.zeros(4, 1))}))[leaf] == {"embedding"}
+
+
+@pytest.mark.parametrize("leaf", ["temperature", "logit_scale", "alpha", "token_mixer", "embed_scale", "proj"])
+def test_other_bare_parameters_are_nothing_but_matrices_if_they_have_two_dimensions(leaf: str) -> None:
+    assert roles(named(**{leaf: nn.Parameter(torch.zeros(4))}))[leaf] == set()
+    assert roles(named(**{leaf: nn.Parameter(torch.zeros(4, 3))}))[leaf] == {"matrix"}
+
+
+def test_patch_embedding_is_a_convolution() -> None:
+    assert roles(ViT())["patch_embed.proj.weight"] == {"weight", "conv"}
+
+
+@pytest.mark.parametrize(
+    ("leaf", "shape", "expected"),
+    [
+        ("bias", (8,), {"bias"}),
+        ("in_proj_bias", (24,), {"bias"}),
+        ("bias_ih_l0", (8,), {"bias"}),
+        ("q_bias", (8,), {"bias"}),
+        ("bias_k", (1, 1, 8), {"bias"}),
+        ("logit_bias", (), {"bias"}),
+        ("bias", (1, 8, 7, 7), set()),
+        ("pos_bias_u", (2, 4), {"matrix"}),
+        ("in_proj_weight", (24, 8), {"weight", "matrix"}),
+        ("weight_hh_l0", (8, 8), {"weight", "matrix"}),
+        ("weight_g", (8, 1, 1), {"weight"}),
+        ("recurrent_kernel", (8, 8), {"weight", "matrix"}),
+        ("gamma_1", (8,), {"weight"}),
+        ("beta", (), set()),
+    ],
+)
+def test_weight_and_bias_are_read_from_the_parameters_own_name(leaf: str, shape: tuple[int, ...], expected: set[str]):
+    assert roles(named(**{leaf: nn.Parameter(torch.zeros(shape))}))[leaf] == expected
+
+
+def test_attention_and_recurrent_layers_are_read_too() -> None:
+    attention = roles(nn.MultiheadAttention(8, 2, add_bias_kv=True))
+    assert attention["in_proj_weight"] == {"weight", "matrix"}
+    assert attention["in_proj_bias"] == attention["bias_k"] == attention["out_proj.bias"] == {"bias"}
+    lstm = roles(nn.LSTM(4, 8))
+    assert lstm == {
+        "weight_ih_l0": {"weight", "matrix"}, "weight_hh_l0": {"weight", "matrix"},
+        "bias_ih_l0": {"bias"}, "bias_hh_l0": {"bias"},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "conv", [nn.Conv1d(2, 3, 1), nn.Conv2d(2, 3, 1), nn.Conv3d(2, 3, 1), nn.ConvTranspose2d(2, 3, 1)]
+)
+def test_convolutions_are_conv_their_biases_too(conv: nn.Module) -> None:
+    assert roles(conv) == {"weight": {"weight", "conv"}, "bias": {"bias", "conv"}}
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [*dict.fromkeys(CONVS.split(), True).items(), *dict.fromkeys(NO_CONVS.split(), False).items()],
+)
+def test_a_convolution_is_known_by_its_name(word: str, expected: bool) -> None:
+    assert ("conv" in roles(class_named(word))["weight"]) is expected
+
+
+def test_gpt2s_conv1d_is_linear() -> None:
+    assert roles(Conv1D(3, 4)) == {"weight": {"weight", "matrix"}, "bias": {"bias"}}
+
+
+def test_lora_names_are_matrices() -> None:
+    found = {i.name: i.roles for i in parameters_of(lora())}
+    for part in ("base_layer", "lora_A.default", "lora_B.default"):
+        assert found[f"layers.0.q_proj.{part}.weight"] == {"weight", "matrix"}
+    assert found["layers.0.q_proj.lora_embedding_A.default"] == {"embedding"}
+    assert found["layers.0.norm.weight"] == {"weight", "norm"}
+    assert found["score.weight"] == {"weight", "head"}
+
+
+def test_a_tied_decoder_is_embedding_and_head_and_no_matrix() -> None:
+    info = next(i for i in parameters_of(language_model()) if len(i.names) == 2)
+    assert info.roles == {"weight", "embedding", "head"}
+    assert [place.roles for place in info.places] == [{"weight", "embedding"}, {"weight", "head"}]
+
+
+def test_a_linear_tied_to_a_table_is_no_matrix_in_either_place() -> None:
+    model = named(table=nn.Embedding(5, 4), mix=nn.Linear(4, 5, bias=False), norm=nn.LayerNorm(5))
+    model.mix.weight = model.table.weight
+    info = parameters_of(model)[0]
+    assert info.roles == {"weight", "embedding"}
+
+
+@pytest.mark.parametrize(
+    "build", [ViT, ResNet, language_model, lora, lambda: nn.Transformer(8, 2, 1, 1, 16, batch_first=True)]
+)
+def test_what_holds_of_roles_in_any_model(build) -> None:
+    for info in parameters_of(build()):
+        assert info.roles == frozenset().union(*(place.roles for place in info.places)) == set(info.reasons)
+        assert info.roles <= set(ROLES)
+        assert ("matrix" in info.roles) is (info.ndim == 2 and not info.roles & {"embedding", "head"})
+        assert not {"weight", "bias"} <= info.roles
+        assert not {"norm", "conv"} <= info.roles
+        assert all(len(place.reasons) == len(place.roles) for place in info.places)
+
+
+@given(infos)
+def test_roles_are_the_union_over_the_places(info: ParameterInfo) -> None:
+    assert info.roles == {role for place in info.places for role in place.roles} == set(info.reasons)
+
+
+def test_every_role_has_a_reason_in_one_line() -> None:
+    info = next(i for i in parameters_of(ViT()) if i.name == "head.weight")
+    assert info.reasons == {"weight": "its own name is 'weight'", "head": "a linear layer that nothing follows"}
+    norm = next(i for i in parameters_of(LlamaRMSNorm(3)))
+    assert norm.reasons["norm"] == "its layer is a LlamaRMSNorm"

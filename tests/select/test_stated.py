@@ -1,0 +1,111 @@
+"""What the caller states about parameters: roles and tags."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from groupwise.errors import SelectorError
+from groupwise.select import kind, parameters_of, role
+from tests.select.models import ViT, language_model, named
+
+
+def tasks() -> nn.Module:
+    """Two heads that end in norms, so that none is guessed, and one that is."""
+    return named(
+        trunk=nn.Linear(4, 8), norm=nn.LayerNorm(8),
+        task_a=nn.Sequential(nn.Linear(8, 3), nn.LayerNorm(3)), task_b=nn.Linear(8, 5),
+    )  # fmt: skip
+
+
+def having(what: str, infos: Any) -> list[str]:
+    return [info.name for info in infos if what in info.roles | info.tags]
+
+
+def test_a_stated_role_is_added() -> None:
+    plain, stated = parameters_of(ViT()), parameters_of(ViT(), roles={"embedding": "patch_embed"})
+    assert having("embedding", plain) == ["cls_token", "pos_embed"]
+    assert having("embedding", stated) == ["cls_token", "pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias"]
+    assert {i.name: i.roles - {"embedding"} for i in stated} == {i.name: i.roles - {"embedding"} for i in plain}
+    assert next(i for i in stated if i.name == "patch_embed.proj.weight").reasons["embedding"] == "the caller said so"
+
+
+def test_stated_heads_replace_the_guessed_ones() -> None:
+    assert having("head", parameters_of(tasks())) == ["task_b.weight", "task_b.bias"]
+    infos = parameters_of(tasks(), roles={"head": "task_a.*"})
+    assert having("head", infos) == ["task_a.0.weight", "task_a.0.bias", "task_a.1.weight", "task_a.1.bias"]
+
+
+def test_they_replace_them_in_their_own_network_alone() -> None:
+    infos = parameters_of({"a": tasks(), "b": tasks()}, roles={"head": "a.task_a.0.*"})
+    assert having("head", infos) == ["a.task_a.0.weight", "a.task_a.0.bias", "b.task_b.weight", "b.task_b.bias"]
+
+
+def test_matrix_follows_from_what_is_stated() -> None:
+    infos = {i.name: i for i in parameters_of(tasks(), roles={"head": "task_a.*", "embedding": "trunk.weight"})}
+    assert infos["task_b.weight"].roles == {"weight", "matrix"}  # no head any more
+    assert infos["task_a.0.weight"].roles == {"weight", "head"}
+    assert infos["trunk.weight"].roles == {"weight", "embedding"}
+
+
+def test_a_matrix_can_be_stated_too() -> None:
+    infos = {i.name: i for i in parameters_of(tasks(), roles={"matrix": "task_b.weight"})}
+    assert infos["task_b.weight"].roles == {"weight", "head", "matrix"}
+
+
+def test_a_role_stated_of_a_tied_parameter_is_one_of_all_its_places() -> None:
+    info = parameters_of(language_model(), roles={"norm": "lm_head.weight"})[0]
+    assert info.names == ("wte.weight", "lm_head.weight")
+    assert all("norm" in place.roles for place in info.places)
+
+
+@pytest.mark.parametrize(
+    "stated", ["task_*", ["task_a.*", "task_b"], kind("Linear") & "task*" | "task_a.1", {"task_a", "task_b", "task_c"}]
+)
+def test_a_value_is_a_glob_a_selector_a_list_or_a_set(stated: Any) -> None:
+    infos = parameters_of(tasks(), tags={"late": stated})
+    assert having("late", infos) == [i.name for i in infos if i.name.startswith("task_")]
+
+
+def test_tags_see_the_stated_roles_and_do_not_disturb_each_other() -> None:
+    infos = parameters_of(tasks(), roles={"head": "task_a.*"}, tags={"top": role("head"), "all": "*"})
+    assert having("top", infos) == having("head", infos)
+    assert having("all", infos) == [i.name for i in infos]
+
+
+def test_a_set_is_a_vocabulary_of_which_one_word_is_enough() -> None:
+    infos = parameters_of(ViT(), tags={"no_decay": {"pos_embed", "cls_token", "dist_token"}})
+    assert having("no_decay", infos) == ["cls_token", "pos_embed"]
+
+
+def test_an_empty_collection_states_nothing() -> None:
+    assert parameters_of(ViT(), roles={}, tags={"no_decay": set(), "other": []}) == parameters_of(ViT())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"roles": {"heads": "*"}},
+            "unknown role 'heads'; did you mean 'head'.*; for words of your own there is tags=",
+        ),
+        ({"roles": {"head": "task_c"}}, r"roles\['head'\]: task_c matches no parameter \(nearest: task_b, task_a"),
+        ({"roles": {"head": ["task_a.*", "taskb.*"]}}, r"roles\['head'\]: taskb.\* matches no .*nearest: task_b.\*"),
+        ({"tags": {"x": {"dist_token", "pos_embed"}}}, r"tags\['x'\]: dist_token matches no parameter"),
+        ({"tags": {"x": 3}}, r"tags\['x'\]: give a glob, a selector, or a list or set of them, not a int"),
+        ({"tags": {"x": {"a": 1}}}, r"tags\['x'\]: give a glob, .* not a dict"),
+        ({"tags": {"x": [3]}}, r"tags\['x'\]: int is not a selector"),
+        ({"tags": ["x"]}, "tags= takes a mapping from a tag to what has it"),
+        ({"roles": {3: "*"}}, "roles= takes a mapping from a role to what has it"),
+    ],
+)
+def test_what_matches_nothing_or_means_nothing_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SelectorError, match=message):
+        parameters_of(tasks(), **options)
+
+
+def test_it_works_on_meta() -> None:
+    with torch.device("meta"):
+        model = tasks()
+    assert having("head", parameters_of(model, roles={"head": "task*"}))

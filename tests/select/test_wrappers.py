@@ -1,0 +1,103 @@
+"""What merely surrounds a model does not show in names, roles or depth."""
+
+import warnings
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from groupwise.select import parameters_of
+from tests.select.models import EVERY, ViT
+
+every_model = pytest.mark.parametrize("build", EVERY.values(), ids=EVERY.keys())
+
+
+class DistributedDataParallel(nn.Module):
+    """Holds the model at `module`, as torch's does."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+
+class DeepSpeedEngine(DistributedDataParallel):
+    """DeepSpeed's."""
+
+
+class FullyShardedDataParallel(nn.Module):
+    """Holds the model where FSDP does."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self._fsdp_wrapped_module = module
+
+
+class CheckpointWrapper(nn.Module):
+    """Holds the layer where activation checkpointing does."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self._checkpoint_wrapped_module = module
+
+
+def compiled(model: nn.Module) -> nn.Module:
+    """What `torch.compile` returns; its first call imports parts of torch that torch itself has deprecated."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        return torch.compile(model)
+
+
+WRAPPERS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "DistributedDataParallel": DistributedDataParallel,
+    "DeepSpeedEngine": DeepSpeedEngine,
+    "FullyShardedDataParallel": FullyShardedDataParallel,
+    "CheckpointWrapper": CheckpointWrapper,
+    "torch.compile": compiled,
+    "torch DataParallel": nn.DataParallel,
+    "torch AveragedModel": torch.optim.swa_utils.AveragedModel,
+    "two at once": lambda model: DistributedDataParallel(compiled(model)),
+}
+every_wrapper = pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS.keys())
+
+
+@every_wrapper
+@every_model
+def test_a_wrapper_does_not_show(build: Callable[[], nn.Module], wrap: Callable[[nn.Module], nn.Module]) -> None:
+    model = build()
+    bare, wrapped = parameters_of(model), parameters_of(wrap(model))
+    assert wrapped == bare
+
+
+@every_wrapper
+def test_a_wrapper_inside_the_model_does_not_show_either(wrap: Callable[[nn.Module], nn.Module]) -> None:
+    model = ViT()
+    bare = parameters_of(model)
+    model.blocks = nn.ModuleList(wrap(block) for block in model.blocks)
+    model.head = wrap(model.head)
+    assert parameters_of(model) == bare
+
+
+def test_a_submodule_of_the_users_called_module_keeps_its_name() -> None:
+    class PreNorm(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = nn.Linear(2, 2)
+
+    infos = parameters_of(nn.Sequential(PreNorm(), nn.Linear(2, 2)))
+    assert [info.name for info in infos][:2] == ["0.module.weight", "0.module.bias"]
+
+
+def test_what_a_wrapper_carries_itself_is_not_lost() -> None:
+    wrapper = DistributedDataParallel(nn.Linear(2, 2))
+    wrapper.scale = nn.Parameter(torch.ones(1))
+    assert [info.name for info in parameters_of(wrapper)] == ["scale", "module.weight", "module.bias"]
+    wrapper = DistributedDataParallel(nn.Linear(2, 2))
+    wrapper.loss = nn.Linear(2, 1)
+    assert len(parameters_of(wrapper)) == 4
+
+
+def test_wrappers_in_a_mapping_do_not_show() -> None:
+    model = ViT(1)
+    wrapped = {"student": DistributedDataParallel(model)}
+    assert [i.names for i in parameters_of(wrapped)] == [i.names for i in parameters_of({"student": model})]
