@@ -1,7 +1,8 @@
 """Measuring side by side: contestants take turns in one process, so that a noisy machine is noisy for all of them.
 
 A round calls every contestant once, in an order that rotates. What is told is the median time of a contestant and the
-median over the rounds of its ratio to the reference, which a slow minute does not move.
+median over the rounds of its ratio to the reference, which a slow minute does not move. With one thread, times are
+the thread's own seconds on a core, so waiting for a neighbour does not count.
 """
 
 from __future__ import annotations
@@ -80,8 +81,9 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 
 def milliseconds(seconds: float) -> str:
-    """`12.3 ms`, or `45 µs` below a millisecond."""
-    return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.3g} µs"
+    """`12.3 ms`, `1200 ms`, or `45 µs` below a millisecond."""
+    number, unit = (seconds * 1e3, "ms") if seconds >= 1e-3 else (seconds * 1e6, "µs")
+    return f"{number:.0f} {unit}" if number >= 100 else f"{number:.3g} {unit}"
 
 
 def threads_from_arguments(about: str | None) -> int:
@@ -94,9 +96,10 @@ def threads_from_arguments(about: str | None) -> int:
 
 
 def _timed(work: Work) -> float:
-    began = time.perf_counter()
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+    began = clock()
     work()
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def _ratio(own: Sequence[float], reference: Sequence[float]) -> float:

@@ -15,7 +15,8 @@ from groupwise import Plan, Rule, clip_norm, layer_decay, scale
 from groupwise.optim import parameters_of, resolve
 from groupwise.optim.algorithms import TorchAlgorithms
 from groupwise.optim.trial import try_out
-from groupwise.plan.resolve import matches_of
+from groupwise.plan.group import groups_of
+from groupwise.plan.resolve import matches_of, treatments_of
 from groupwise.schedules import cosine
 from groupwise.select import depth, inside, kind, ndim, role, shape, size
 
@@ -31,7 +32,7 @@ def model() -> nn.Module:
 
 
 def plan(decay: bool) -> Plan:
-    """20 rules. With layer decay every level is a group of its own (some 3,000 of them), without there are ten."""
+    """20 rules. With layer decay every level has groups of its own, five thousand together; without, a few dozen."""
     rules = [
         Rule("*", optimizer="AdamW", lr=cosine(3e-4, warmup="5%"), weight_decay=0.05, clip=clip_norm(1.0)),
         Rule("*", lr=layer_decay(0.999) if decay else scale(0.5)),
@@ -56,11 +57,14 @@ def race_parts(network: nn.Module, decay: bool) -> None:
     infos = parameters_of(network)
     algorithms = TorchAlgorithms(chosen)
     resolution = chosen.resolve(infos, algorithms)
+    matches = matches_of(chosen.rules, infos)
+    treatments = treatments_of(chosen.rules, infos, matches, resolution.algorithms)
     works: dict[str, Work] = {
         "floor of the walk: named_parameters": lambda: list(network.named_parameters()),
         "walk: parameters_of": lambda: parameters_of(network),
-        "match: every rule, every parameter": lambda: matches_of(chosen.rules, infos),
-        "match and cascade: plan.resolve": lambda: chosen.resolve(infos, algorithms),
+        "match: every rule on every parameter": lambda: matches_of(chosen.rules, infos),
+        "cascade: each class of parameters": lambda: treatments_of(chosen.rules, infos, matches, resolution.algorithms),
+        "groups and their names": lambda: groups_of(chosen.rules, infos, treatments),
         "trial: try_out": lambda: try_out(resolution, algorithms),
         "the whole: resolve": lambda: resolve(network, chosen),
     }

@@ -14,8 +14,7 @@ _OPERATORS = ("nms", "qnms")
 _SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 _kept: list[Any] = []  # a library's definitions live as long as it does
 
-IMPORTERS = ("timm", "transformers", "lightning")
-"""What imports torchvision where it is installed."""
+_IMPORTERS = ("timm", "transformers", "lightning")
 
 
 @functools.cache
@@ -39,3 +38,8 @@ def import_timm() -> ModuleType:
     """timm, with torchvision imported first."""
     import_torchvision()
     return importlib.import_module("timm")
+
+
+def needs_torchvision(code: str) -> bool:
+    """Whether some code imports a library that imports torchvision."""
+    return any(f"import {name}" in code or f"from {name}" in code for name in _IMPORTERS)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from groupwise._spelling import counted, number
 from groupwise.cli.labels import heat, label, palette
 from groupwise.cli.scale import Scale, scale_of
-from groupwise.cli.spelling import counted, number
 from groupwise.plan.preview import Panel, Row
 
 numbers = st.floats(-1e6, 1e6, allow_nan=False)

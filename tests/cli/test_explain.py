@@ -24,7 +24,7 @@ def test_the_parameter_is_told_with_shape_depth_group_and_roles(tmp_path: Path) 
 
 def test_a_property_tells_what_stands_and_every_rule_that_spoke(tmp_path: Path) -> None:
     lr = block(explained(tmp_path, "blocks.0.weight").stdout, "lr")
-    assert "lr = cosine(0.001, warmup=10%) × 0.1 × 0.75" in lr
+    assert "lr = cosine(1e-3, warmup=10%) × 0.1 × 0.75" in lr
     assert lr.index("last word") < lr.index("factor")
     assert "rule 1 'base'" in lr
     assert "rule 3 'body'" in lr

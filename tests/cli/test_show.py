@@ -70,7 +70,7 @@ def test_without_lengths_it_says_which_rule_needs_which_flag(tmp_path: Path) -> 
     text = shown(tmp_path)
     assert "peak 1e-4 → ?" in text
     assert "give --steps N" in text
-    assert "rule 1 'base': lr = cosine(0.001, warmup=10%) needs --steps" in text
+    assert "rule 1 'base': lr = cosine(1e-3, warmup=10%) needs --steps" in text
     assert "values: teacher = cosine(0.996, end=1) needs --steps" in text
     assert "rule 4" not in text, "steps need no length"
 

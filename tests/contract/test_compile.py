@@ -4,17 +4,21 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from torch import nn
 from torch._dynamo.testing import CompileCounter
 
 from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, clip_norm
 from groupwise.schedules import cosine
-from tests.contract.mixes import MIX, MIXES, Mix, assert_same, steps, train
+from tests.contract.mixes import MIX, MIXES, Mix, Net, assert_same, assert_unmoved, backward, steps, train, weights
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated"),
     pytest.mark.filterwarnings("ignore:Profiler record function"),
+    pytest.mark.slow,
 ]
-mixes = pytest.mark.parametrize("mix", MIXES.values(), ids=MIXES)
+STARTS = [*((mix, 0) for mix in MIXES.values()), (MIX, 2)]
+NAMES = [*(f"{name} from the first step" for name in MIXES), "sgd+adamw from the third step"]
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +39,7 @@ def compiled(optimizer: torch.optim.Optimizer, counter: CompileCounter) -> Calla
     return run
 
 
-@mixes
-@pytest.mark.parametrize("before", [0, 2], ids=["from the first step", "from the third step"])
+@pytest.mark.parametrize(("mix", "before"), STARTS, ids=NAMES)
 def test_a_compiled_step_equals_separate_optimizers_while_lr_is_edited(mix: Mix, before: int) -> None:
     ours, theirs = mix.net(), mix.net()
     optimizer, separate = mix.optimizer(ours), mix.separate(theirs)
@@ -44,7 +47,7 @@ def test_a_compiled_step_equals_separate_optimizers_while_lr_is_edited(mix: Mix,
     train(ours, range(before), optimizer.step)
     train(theirs, range(before), steps(separate))
     step = compiled(optimizer, counter)
-    for seed in range(before, before + 6):
+    for seed in range(before, before + 5):
         train(ours, [seed], step)
         train(theirs, [seed], steps(separate))
         for group in [*optimizer.param_groups, *(g for one in separate for g in one.param_groups)]:
@@ -65,7 +68,7 @@ def test_a_scheduled_rate_is_compiled_for_a_few_steps_and_then_no_more() -> None
         train(ours, [seed], step, scheduler.step)
         train(theirs, [seed], plain.step, other.step)
         counts.append(counter.frame_count)
-    assert_same(ours, theirs)
+    torch.testing.assert_close(weights(ours), weights(theirs), rtol=1e-5, atol=1e-5)  # Adam's corrections are traced
     assert counts[5] == counts[-1]
 
 
@@ -79,14 +82,32 @@ def test_a_compiled_step_clips() -> None:
     torch.testing.assert_close(optimizer.measured["plan"].norm, plain.measured["plan"].norm)
 
 
+def test_a_compiled_step_of_one_network_moves_that_one_alone() -> None:
+    plan = Plan([Rule("*", optimizer="AdamW", lr=1e-2), Rule("*.hidden.*", optimizer="SGD", lr=0.1, momentum=0.9)])
+    ours, theirs = (nn.ModuleDict({"left": Net(), "right": Net()}) for _ in range(2))
+    before = weights(ours["right"])
+    optimizer, plain = GroupedOptimizer(dict(ours.items()), plan), GroupedOptimizer(dict(theirs.items()), plan)
+    step = torch.compile(lambda: optimizer.only("left").step(), backend=CompileCounter())
+    for nets, run in ((ours, step), (theirs, plain.only("left").step)):
+        for seed in range(2):
+            for net in nets.values():
+                backward(net, seed)
+            run()
+    assert_same(ours, theirs)
+    assert_unmoved(ours["right"], before)
+    assert len(optimizer.param_groups) == 4
+
+
 def test_a_compiled_step_leaves_the_groups_flags_as_they_are() -> None:
     net = MIX.net()
     optimizer = MIX.optimizer(net)
-    flags = [{key: group.get(key) for key in ("capturable", "fused", "foreach")} for group in optimizer.param_groups]
+
+    def flags() -> list[list[object]]:
+        return [[group.get(key) for key in ("capturable", "fused", "foreach")] for group in optimizer.param_groups]
+
+    before = flags()
     train(net, range(2), compiled(optimizer, CompileCounter()))
-    assert [
-        {key: group.get(key) for key in flag} for group, flag in zip(optimizer.param_groups, flags, strict=True)
-    ] == flags
+    assert flags() == before
 
 
 def test_an_optimizer_that_was_compiled_is_saved_and_goes_on_uncompiled() -> None:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from tests.docs.pages import blocks_of
 from tests.docs.running import ANY_LINES, agrees, comparisons
-from tests.vision import import_timm
+from tests.vision import import_torchvision, needs_torchvision
 
 
 def refresh(page: Path) -> int:
     """Rewrite one page; return how many blocks changed."""
     blocks = blocks_of(page)
-    if any("import timm" in block.text for block in blocks):
-        import_timm()
+    if any(needs_torchvision(block.text) for block in blocks):
+        import_torchvision()
     with tempfile.TemporaryDirectory() as directory, contextlib.chdir(directory):
         compared = list(comparisons(blocks))
     stale = [(block, new) for block, new in compared if not agrees(new, block.text)]

@@ -35,7 +35,7 @@ def comparisons(blocks: Sequence[Block]) -> Iterator[tuple[Block, str]]:
 def results(blocks: Iterable[Block]) -> Iterator[tuple[Block, str]]:
     """Run the blocks of one page; yield each that can be run with what it printed."""
     namespace: dict[str, Any] = {"__name__": "__main__"}
-    with _importable(Path.cwd()):
+    with importable(Path.cwd()):
         yield from ((block, _result(block, namespace)) for block in blocks if _runs(block))
 
 
@@ -82,7 +82,7 @@ def _executed(block: Block, namespace: dict[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def _importable(directory: Path) -> Iterator[None]:
+def importable(directory: Path) -> Iterator[None]:
     """Modules in `directory` can be imported, and are forgotten afterwards."""
     sys.path.insert(0, str(directory))
     try:

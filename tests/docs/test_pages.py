@@ -1,12 +1,13 @@
 """What the documentation says is true: its code runs, its outputs are real, its plans load, its links lead on."""
 
-import importlib.util
+import runpy
 from pathlib import Path
 
 import pytest
 
 from tests.docs.pages import DOCS, PAGES, ROOT, anchors_of, blocks_of, links_of
-from tests.docs.running import agrees, comparisons
+from tests.docs.running import agrees, comparisons, importable
+from tests.vision import import_torchvision, needs_torchvision
 
 KNOWN = {"python", "output", "console", "toml", "yaml", "json", "sh", "text"}
 
@@ -20,11 +21,11 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=page_name)
 
 @every_page
 def test_a_pages_code_runs_and_prints_what_the_page_shows(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blocks = blocks_of(page)
-    if any("import timm" in block.text for block in blocks):
-        request.getfixturevalue("timm")
+    if any(needs_torchvision(block.text) for block in blocks):
+        import_torchvision()
     monkeypatch.chdir(tmp_path)
     for block, printed in comparisons(blocks):
         assert agrees(printed, block.text), f"{block.place}: it printed\n{printed}"
@@ -58,14 +59,15 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 def test_the_pictures_are_what_the_script_draws() -> None:
-    path = DOCS / "make_pictures.py"
-    spec = importlib.util.spec_from_file_location("make_pictures", path)
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    committed = {picture.name: picture.read_text(encoding="utf-8") for picture in script.PICTURES.iterdir()}
-    assert committed == script.draw()
+    script = runpy.run_path(str(DOCS / "make_pictures.py"))
+    committed = {picture.name: picture.read_text(encoding="utf-8") for picture in script["PICTURES"].iterdir()}
+    assert committed == script["draw"]()
+
+
+@pytest.mark.parametrize("benchmark", sorted((ROOT / "benchmarks").glob("*.py")), ids=page_name)
+def test_every_benchmark_still_finds_what_it_measures(benchmark: Path) -> None:
+    with importable(benchmark.parent):
+        runpy.run_path(str(benchmark), run_name="benchmark")
 
 
 def test_the_map_names_every_page() -> None:

@@ -8,11 +8,11 @@ from tests.vision import import_torchvision
 
 import_torchvision()
 
-from accelerate.state import AcceleratorState, GradientState, PartialState
-
 
 @pytest.fixture(autouse=True)
 def _fresh_globals() -> Iterator[None]:
     yield
+    from accelerate.state import AcceleratorState, GradientState, PartialState
+
     for state in (AcceleratorState, GradientState, PartialState):
         state._reset_state()

@@ -11,6 +11,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import PartialState
 from accelerate.utils import DataLoaderConfiguration
+
+from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule
+from groupwise.errors import OptimizerError
 from tests.integrations.models import (
     CONSTANT,
     PLAN,
@@ -22,9 +25,6 @@ from tests.integrations.models import (
     loader,
     plain,
 )
-
-from groupwise import GroupedOptimizer, PlanScheduler
-from groupwise.errors import OptimizerError
 
 BATCHES = 24
 ROOT = Path(__file__).resolve().parents[2]
@@ -136,10 +136,19 @@ def test_a_scheduler_built_after_prepare_takes_the_optimizer_inside() -> None:
     assert PlanScheduler(optimizer.optimizer, total_steps=10).last_epoch == 0
 
 
-def test_training_and_evaluation_modes_are_forwarded() -> None:
-    optimizer = cpu().prepare(GroupedOptimizer(Net(), PLAN))
-    optimizer.eval()
+def test_training_and_evaluation_modes_reach_a_schedule_free_engine() -> None:
+    net = Net()
+    plan = Plan([Rule("*", optimizer="pytorch_optimizer:ScheduleFreeSGD", lr=0.5)])
+    optimizer = cpu().prepare(GroupedOptimizer(net, plan))
     optimizer.train()
+    for batch in loader(16):
+        net(**batch)["loss"].backward()
+        optimizer.step()
+    trained = net.head.weight.detach().clone()
+    optimizer.eval()
+    assert not torch.allclose(net.head.weight, trained)
+    optimizer.train()
+    torch.testing.assert_close(net.head.weight.detach(), trained)
 
 
 SCRIPT = """

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.integrations.models import CONSTANT, PLAN, Net, Recorder, Words, assert_equal, assert_same_state, difference, plain
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import Trainer, TrainingArguments, get_scheduler
 
@@ -13,6 +12,17 @@ from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule
 from groupwise.errors import GroupwiseWarning, OptimizerError
 from groupwise.integrations import OptimizerFactory, PlanMixin
 from groupwise.schedules import cosine
+from tests.integrations.models import (
+    CONSTANT,
+    PLAN,
+    Net,
+    Recorder,
+    Words,
+    assert_equal,
+    assert_same_state,
+    difference,
+    plain,
+)
 
 SAMPLES, SIZE, EPOCHS = 48, 4, 2
 UPDATES = SAMPLES // SIZE * EPOCHS
@@ -32,7 +42,9 @@ def arguments(folder: Path, **options: Any) -> TrainingArguments:
 
 def trainer(folder: Path, kind: type[Trainer] = Trainer, options: dict[str, Any] | None = None, **given: Any) -> Any:
     recorder = Recorder()
-    return kind(Net(), arguments(folder, **(options or {})), data_collator=recorder, train_dataset=Words(SAMPLES), **given)
+    return kind(
+        Net(), arguments(folder, **(options or {})), data_collator=recorder, train_dataset=Words(SAMPLES), **given
+    )
 
 
 def ours(net: Net, plan: Plan = PLAN, total_steps: int = UPDATES) -> tuple[GroupedOptimizer, PlanScheduler]:
@@ -222,9 +234,13 @@ def test_it_logs_the_rate_of_the_headline_group(tmp_path: Path) -> None:
 
 def test_model_init_builds_model_and_optimizer_anew_for_each_training(tmp_path: Path) -> None:
     made = Recorder()
+
+    def built() -> Net:
+        return Net()
+
     run = PlanTrainer(
         args=arguments(tmp_path),
-        model_init=lambda: Net(),
+        model_init=built,
         data_collator=made,
         train_dataset=Words(SAMPLES),
         optimizer_cls_and_kwargs=(OptimizerFactory, {"plan": PLAN}),

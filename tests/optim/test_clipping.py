@@ -5,12 +5,12 @@ import math
 
 import pytest
 import torch
-from tests.optim.models import Net, backward, batches, gradients
 from torch import nn
 
 from groupwise import GroupedOptimizer, Plan, Rule, clip_adaptive, clip_norm, clip_value
 from groupwise.errors import GroupwiseWarning
 from groupwise.plan import Clip
+from tests.optim.models import Net, backward, batches, gradients
 
 BASE = Rule("*", optimizer="SGD", lr=0.0)
 

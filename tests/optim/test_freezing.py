@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from tests.optim.models import Net, backward, batches, train, weights
 
 from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, after, unfreeze_down, until
 from groupwise.plan import Timeline
+from tests.optim.models import Net, backward, batches, train, weights
 
 ADAMW = Rule("*", optimizer="AdamW", lr=0.01, weight_decay=0.1)
 

@@ -4,11 +4,11 @@ import copy
 
 import pytest
 import torch
-from tests.optim.models import Net, backward, batches, train, weights
 from torch import nn
 
 from groupwise import GroupedOptimizer, Plan, Rule, clip_norm
 from groupwise.errors import OptimizerError
+from tests.optim.models import Net, backward, batches, train, weights
 
 PLAN = Plan(
     [

@@ -5,13 +5,13 @@ import warnings
 
 import pytest
 import torch
-from tests.optim.models import Net, backward, batches, train
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau
 
 from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, layer_decay, scale
 from groupwise.errors import GroupwiseWarning, LengthError, OptimizerError, StateError
 from groupwise.schedules import cosine, linear, plateau
+from tests.optim.models import Net, backward, batches, train
 
 MIX = Plan(
     [

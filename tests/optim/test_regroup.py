@@ -4,12 +4,12 @@ import copy
 
 import pytest
 import torch
-from tests.optim.models import Net, batches, train, weights
 
 from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, scale
 from groupwise.errors import GroupwiseWarning, OptimizerError
 from groupwise.schedules import linear
 from groupwise.select import magnitude
+from tests.optim.models import Net, batches, train, weights
 
 ADAMW = Rule("*", optimizer="AdamW", lr=1e-2)
 SPLIT = Plan([ADAMW, Rule("backbone.*", lr=scale(0.5)), Rule("head.*", weight_decay=0.01, betas=(0.9, 0.999))])

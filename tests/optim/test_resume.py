@@ -5,11 +5,12 @@ import io
 
 import pytest
 import torch
-from tests.optim.models import Net, batches, train, weights
 
 from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, clip_norm, scale
 from groupwise.errors import GroupwiseWarning, StateError
+from groupwise.optim.state import Values
 from groupwise.schedules import cosine, linear
+from tests.optim.models import Net, batches, train, weights
 
 ADAMW = Rule("*", optimizer="AdamW", lr=1e-2)
 MIX = Plan(
@@ -204,3 +205,186 @@ def test_the_users_own_hooks_see_the_checkpoint_as_it_was_saved() -> None:
     resumed.register_load_state_dict_pre_hook(lambda _, state: seen.append(len(state["param_groups"])))
     resumed.load_state_dict(optimizer.state_dict())
     assert seen == [1]
+
+
+def plan_with(*, lr: object = 1e-2, **more: object) -> Plan:
+    return Plan([Rule("*", optimizer="AdamW", lr=lr, **more)])
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ("edited", {"lr": 0.3, "weight_decay": 0.2, "eps": 1e-5}),
+        ("checkpoint", {"lr": 5e-3, "weight_decay": 0.7, "eps": 1e-5}),
+        ("plan", {"lr": 0.3, "weight_decay": 0.2, "eps": 1e-8}),
+    ],
+)
+def test_either_side_can_be_forced(values: Values, told: dict[str, float]) -> None:
+    net, optimizer = trained(plan_with())
+    optimizer.param_groups[0] |= {"lr": 5e-3, "eps": 1e-5, "weight_decay": 0.7}
+    resumed = GroupedOptimizer(net, plan_with(lr=cosine(0.3), weight_decay=0.2))
+    report = resumed.resume(through_a_file(optimizer.state_dict()), values=values)
+    assert {key: resumed.param_groups[0][key] for key in told} == told
+    assert resumed.load_report is report
+    assert all(torch.equal(momenta(net, resumed)[name], moment) for name, moment in momenta(net, optimizer).items())
+
+
+def test_a_forced_plan_keeps_what_its_foreign_scheduler_counts_from() -> None:
+    net, optimizer = trained(plan_with())
+    torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    resumed = GroupedOptimizer(net, plan_with(lr=0.5))
+    torch.optim.lr_scheduler.StepLR(resumed, 1)
+    resumed.resume(optimizer.state_dict(), values="plan")
+    assert (resumed.param_groups[0]["lr"], resumed.param_groups[0]["initial_lr"]) == (0.5, 0.5)
+
+
+def test_a_forced_plan_keeps_the_progress_that_an_algorithm_holds_in_its_groups() -> None:
+    schedule_free = "pytorch_optimizer:ScheduleFreeAdamW"
+    plan = Plan([Rule("*", optimizer=schedule_free, lr=1e-2)])
+    net = Net()
+    optimizer = GroupedOptimizer(net, plan)
+    optimizer.train()
+    train(net, batches(3), optimizer.step)
+    resumed = GroupedOptimizer(net, Plan([Rule("*", optimizer=schedule_free, lr=1e-3)]))
+    resumed.resume(optimizer.state_dict(), values="plan")
+    progress = {key: optimizer.param_groups[0][key] for key in ("weight_sum", "lr_max")}
+    assert {key: resumed.param_groups[0][key] for key in progress} == progress
+    assert resumed.param_groups[0]["lr"] == 1e-3
+
+
+def test_a_checkpoints_values_cannot_be_forced_on_a_group_that_merges_them() -> None:
+    net, optimizer = trained(Plan([ADAMW, Rule("head.*", lr=scale(0.5))]))
+    resumed = GroupedOptimizer(net, Plan([ADAMW]))
+    with pytest.raises(
+        StateError,
+        match=r"cannot stand in group 'base': lr was 0\.01 for 'embed\.weight', 0\.005 for 'head\.weight'\. Keep",
+    ):
+        resumed.resume(optimizer.state_dict(), values="checkpoint")
+    resumed.resume(optimizer.state_dict())
+    assert resumed.param_groups[0]["lr"] == 1e-2
+
+
+def test_an_unknown_choice_of_values_is_an_error() -> None:
+    _, optimizer = trained(Plan([ADAMW]))
+    with pytest.raises(StateError, match="unknown choice of values 'plans'; did you mean 'plan'"):
+        optimizer.resume(optimizer.state_dict(), values="plans")  # type: ignore[arg-type]
+
+
+def renamed(state: dict, names: dict[str, str]) -> dict:
+    for group in state["param_groups"]:
+        group["param_names"] = [names.get(name, name) for name in group["param_names"]]
+    return state
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"head.bias": "head.weight"}, "ambiguous: the checkpoint names 'head.weight' twice"),
+        (
+            {"head.bias": "module.head.weight"},
+            r"ambiguous: 'head\.weight' and 'module\.head\.weight' of the checkpoint are both 'head\.weight' here",
+        ),
+        (
+            {"head.bias": "gone", "head.weight": "gone"},
+            "ambiguous: the checkpoint names 'gone' twice",
+        ),
+    ],
+)
+def test_an_ambiguous_load_is_an_error_that_changes_nothing(names: dict[str, str], message: str) -> None:
+    net, optimizer = trained(Plan([ADAMW]))
+    before = momenta(net, optimizer)
+    with pytest.raises(StateError, match=message):
+        optimizer.load_state_dict(renamed(optimizer.state_dict(), names))
+    assert all(torch.equal(momenta(net, optimizer)[name], moment) for name, moment in before.items())
+
+
+def test_two_saved_parameters_that_are_tied_now_are_ambiguous() -> None:
+    def made(tied: bool) -> torch.nn.ModuleDict:
+        model = torch.nn.ModuleDict({"embed": torch.nn.Embedding(4, 3), "head": torch.nn.Linear(3, 4, bias=False)})
+        if tied:
+            model["head"].weight = model["embed"].weight
+        return model
+
+    optimizer = GroupedOptimizer(made(tied=False), Plan([ADAMW]))
+    with pytest.raises(
+        StateError, match=r"'embed\.weight' and 'head\.weight' of the checkpoint are both 'embed\.weight'"
+    ):
+        GroupedOptimizer(made(tied=True), Plan([ADAMW])).load_state_dict(optimizer.state_dict())
+
+
+def test_a_module_that_is_truly_called_module_is_no_wrapper() -> None:
+    model = torch.nn.ModuleDict({"a": torch.nn.ModuleDict({"module": torch.nn.Linear(2, 2)})})
+    model["a"].register_parameter("weight", torch.nn.Parameter(torch.ones(3)))
+    optimizer = GroupedOptimizer(model, Plan([ADAMW]))
+    GroupedOptimizer(model, Plan([ADAMW])).load_state_dict(optimizer.state_dict())
+
+
+def test_state_of_no_parameter_in_any_group_is_an_error() -> None:
+    _, optimizer = trained(Plan([ADAMW]))
+    state = optimizer.state_dict()
+    state["state"][99] = state["state"][0]
+    with pytest.raises(StateError, match="ambiguous: the state under 99 is of no parameter in any group"):
+        optimizer.load_state_dict(state)
+
+
+def test_a_plain_checkpoint_by_position_of_the_same_count_in_another_order_is_refused() -> None:
+    net, other = Net(), torch.nn.Sequential(*reversed(list(Net().children())))
+    plain = torch.optim.AdamW(other.parameters(), lr=0.5)
+    for p in other.parameters():
+        p.grad = torch.ones_like(p)
+    plain.step()
+    with pytest.raises(StateError, match=r"'embed\.weight' has shape \(20, 8\), but 'exp_avg' .* has \(4, 8\)"):
+        GroupedOptimizer(net, Plan([ADAMW])).load_state_dict(plain.state_dict())
+
+
+@pytest.mark.parametrize("rows", [15, 25])
+def test_a_table_that_grew_or_shrank_is_named_at_the_load_and_not_by_the_next_step(rows: int) -> None:
+    net, optimizer = trained(Plan([ADAMW]))
+    net.embed = torch.nn.Embedding(rows, 8)
+    with pytest.raises(StateError, match=rf"'embed\.weight' has shape \({rows}, 8\).* before its shape changed"):
+        GroupedOptimizer(net, Plan([ADAMW])).load_state_dict(optimizer.state_dict())
+
+
+@pytest.mark.parametrize("optimizer", ["Adafactor", "pytorch_optimizer:Shampoo", "pytorch_optimizer:SM3"])
+def test_factored_state_is_not_taken_for_another_parameters(optimizer: str) -> None:
+    net, ours = trained(Plan([Rule("*", optimizer=optimizer, lr=1e-2)]), steps=2)
+    resumed = GroupedOptimizer(net, Plan([Rule("*", optimizer=optimizer, lr=1e-2)]))
+    resumed.load_state_dict(ours.state_dict())
+    for group in ours.param_groups:
+        for p in group["params"]:
+            assert resumed.state[p].keys() == ours.state[p].keys()
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_plain_checkpoint_of_another_class_restarts_the_state(named: bool) -> None:
+    net = Net()
+    plain = torch.optim.SGD(net.named_parameters() if named else net.parameters(), lr=0.5, momentum=0.9)
+    train(net, batches(2), plain.step)
+    optimizer = GroupedOptimizer(net, Plan([ADAMW]))
+    with pytest.warns(GroupwiseWarning, match="15 restarted"):
+        optimizer.load_state_dict(plain.state_dict())
+    assert optimizer.param_groups[0]["lr"] == 1e-2
+    train(net, batches(1), optimizer.step)
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [("Adam", "AdamW"), ("AdamW", "Adam")])
+def test_a_plain_checkpoint_hands_on_its_moments_and_not_its_class(theirs: str, ours: str) -> None:
+    net = Net()
+    plain = getattr(torch.optim, theirs)(net.parameters(), lr=0.5)
+    train(net, batches(2), plain.step)
+    optimizer = GroupedOptimizer(net, Plan([Rule("*", optimizer=ours, lr=1e-2)]))
+    optimizer.load_state_dict(plain.state_dict())
+    assert optimizer.param_groups[0]["decoupled_weight_decay"] is (ours == "AdamW")
+    assert torch.equal(optimizer.state[net.head.weight]["exp_avg"], plain.state[net.head.weight]["exp_avg"])
+
+
+def test_a_load_that_fails_in_a_users_hook_changes_nothing() -> None:
+    net, optimizer = trained(Plan([ADAMW]))
+    resumed = GroupedOptimizer(net, Plan([ADAMW]))
+    resumed.register_load_state_dict_post_hook(lambda _: {}["missing"])
+    state, groups = resumed.state, resumed.param_groups
+    with pytest.raises(KeyError, match="missing"):
+        resumed.load_state_dict(optimizer.state_dict())
+    assert resumed.state is state
+    assert resumed.param_groups is groups
+    assert resumed.load_report is None

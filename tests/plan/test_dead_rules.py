@@ -105,8 +105,8 @@ def test_a_rule_on_a_statistic_that_matches_is_obeyed() -> None:
     model = Net()
     nn.init.constant_(model.head.weight, 100.0)
     resolution = resolved(model, base(), Rule(magnitude(above=50.0), lr=scale(0.1)))
-    assert text(resolution, "head.weight") == "0.001 × 0.1"
-    assert text(resolution, "head.bias") == "0.001"
+    assert text(resolution, "head.weight") == "1e-3 × 0.1"
+    assert text(resolution, "head.bias") == "1e-3"
 
 
 def test_a_rule_whose_network_is_absent_in_part_lives_by_the_other_part() -> None:
@@ -125,4 +125,4 @@ def test_a_tag_that_is_given_is_found() -> None:
 
 def test_layer_decay_that_reaches_one_level_only_is_heard_there() -> None:
     resolution = resolved(Net(), base(), Rule("head.*", lr=layer_decay(0.5)))
-    assert text(resolution, "head.weight") == "0.001"
+    assert text(resolution, "head.weight") == "1e-3"

@@ -175,7 +175,7 @@ data = st.recursive(
 )
 rules = st.fixed_dictionaries(
     {"match": st.just("*") | data},
-    optional={key: data for key in ("label", "optimizer", "trainable", "clip", "optional", "lr", "betas", "momentum")},
+    optional=dict.fromkeys(("label", "optimizer", "trainable", "clip", "optional", "lr", "betas", "momentum"), data),
 )
 files = st.fixed_dictionaries(
     {"rule": data | st.lists(rules, min_size=1, max_size=3)},

@@ -176,7 +176,7 @@ def test_the_class_itself_refuses_values_at_start_peak_and_end(declared: dict[st
     [
         (Rule("head.*", beta1=scale(2.0)), "Invalid beta parameter at index 0: 1.8"),
         (Rule("head.*", lr=scale(linear(1.0, end=-1.0))), "Invalid learning rate: -0.001"),
-        (Rule("head.*", lr=scale(1e200) * scale(1e200)), r"lr = 0.001 × 1e\+200 × 1e\+200 is too large for a float"),
+        (Rule("head.*", lr=scale(1e200) * scale(1e200)), r"lr = 1e-3 × 1e200 × 1e200 is too large for a float"),
     ],
 )
 def test_what_factors_make_of_a_value_is_tried_too(rule: Rule, message: str) -> None:

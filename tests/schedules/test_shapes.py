@@ -246,7 +246,7 @@ def test_a_function_has_one_landmark_its_first_value() -> None:
 @pytest.mark.parametrize(
     ("s", "text"),
     [
-        (cosine(3e-4, warmup="5%"), "cosine(0.0003, warmup=5%)"),
+        (cosine(3e-4, warmup="5%"), "cosine(3e-4, warmup=5%)"),
         (linear(1 / 3, 0.1, over=steps(500)), "linear(0.333333, end=0.1, over=500 steps)"),
         (multi_step(0.1, 0.5, at=["50%", "75%"]), "multi_step(0.1, gamma=0.5, at=[50%, 75%])"),
         (piecewise([("0%", 1), ("1 epoch", 2)]), "piecewise([[0%, 1], [1 epoch, 2]])"),

@@ -75,12 +75,12 @@ def _check_archive(path: Path) -> None:
     if head != b"PK\x03\x04":
         raise StateError(f"not a checkpoint: it begins with {head!r}" if head else "not a checkpoint: it is empty")
     with Refusing("truncated or damaged"), zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        if not any(name.endswith("/data.pkl") for name in names):
-            raise StateError(f"a zip archive, but no torch file: it holds {listed(names, 5)}")
-        bad = archive.testzip()
-        if bad is not None:
-            raise StateError(f"the bytes of {bad} are not those that were written")
+        names, bad = archive.namelist(), archive.testzip()
+    if not any(name.endswith("/data.pkl") for name in names):
+        raise StateError(f"a zip archive, but no torch file: it holds {listed(names, 5)}")
+    if bad is not None:
+        raise StateError(f"damaged: the bytes of {bad} are not those that were written")
+    with Refusing("refused"):
         _refuse_code(path)
 
 

@@ -24,6 +24,7 @@ from groupwise.checkpoint.part import Part, Undo
 from groupwise.checkpoint.plain import plain
 from groupwise.checkpoint.randomness import GeneratorPart, Generators, GlobalPart
 from groupwise.checkpoint.refusing import Refusing
+from groupwise.checkpoint.schedulers import SchedulerPart
 from groupwise.checkpoint.stateful import Stateful, StatefulPart
 from groupwise.errors import StateError, within
 from groupwise.optim.state import Values
@@ -121,7 +122,7 @@ def _parts(
         "scaler": None if scaler is None else StatefulPart(scaler),
         "generator": None if generator is None else GeneratorPart(generator),
         _RNG: GlobalPart(),
-        "scheduler": None if scheduler is None else StatefulPart(scheduler),
+        "scheduler": None if scheduler is None else SchedulerPart(scheduler),
     }
     return {name: part for name, part in found.items() if part is not None}
 

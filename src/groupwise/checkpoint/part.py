@@ -22,7 +22,7 @@ class Part(ABC):
 
     @abstractmethod
     def snapshot(self) -> Undo:
-        """What brings it back to where it is now, after an `apply` that failed half-way or was followed by a failure."""
+        """What brings it back to where it is now, after an `apply` that failed, or was followed by a failure."""
 
     @abstractmethod
     def apply(self, saved: Any) -> bool:

@@ -41,8 +41,8 @@ def _scalar(value: Any, where: str) -> Any:
     if isinstance(value, numbers.Real):
         return float(value)
     raise StateError(
-        f"{where} is {type(value).__name__}, which is not plain data: a checkpoint holds tensors, numbers, text, dicts, "
-        "lists and tuples"
+        f"{where} is {type(value).__name__}, which is not plain data: a checkpoint holds tensors, numbers, text, "
+        "dicts, lists and tuples"
     )
 
 

@@ -53,7 +53,7 @@ class GlobalPart(Part):
     """Torch's global random state: the CPU's, and that of each CUDA device once CUDA is in use."""
 
     def capture(self) -> Any:
-        used = torch.cuda.is_available() and torch.cuda.is_initialized()
+        used = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         return {"rank": _rank(), "cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if used else []}
 
     def check(self, saved: Any) -> None:

@@ -14,10 +14,10 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from groupwise._spelling import number
 from groupwise.cli.door import printable
 from groupwise.cli.labels import label, palette
 from groupwise.cli.scale import Scale, scale_of
-from groupwise.cli.spelling import number
 from groupwise.plan.preview import Panel, Preview, Row
 
 _OFFLINE = {"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": ""}

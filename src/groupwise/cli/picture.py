@@ -12,10 +12,10 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
+from groupwise._spelling import counted, number
 from groupwise.cli.door import printable
 from groupwise.cli.labels import heat, label
 from groupwise.cli.scale import Scale, scale_of
-from groupwise.cli.spelling import counted, number
 from groupwise.plan.preview import Panel, Preview, Row
 
 BLOCKS = "▁▂▃▄▅▆▇█"

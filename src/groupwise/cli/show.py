@@ -9,12 +9,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from groupwise._spelling import counted
 from groupwise.cli import plot
 from groupwise.cli.door import printable
 from groupwise.cli.lengths import FLAGS, Lengths
 from groupwise.cli.picture import picture
 from groupwise.cli.resolving import resolved
-from groupwise.cli.spelling import counted
 from groupwise.cli.table import table
 from groupwise.errors import GroupwiseError
 from groupwise.plan import Resolution

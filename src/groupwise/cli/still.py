@@ -19,10 +19,10 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
+from groupwise._spelling import number
 from groupwise.cli.door import printable
 from groupwise.cli.labels import label, palette
 from groupwise.cli.scale import Scale, scale_of
-from groupwise.cli.spelling import number
 from groupwise.plan.preview import Panel, Preview, Row
 
 if TYPE_CHECKING:

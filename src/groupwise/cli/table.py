@@ -18,9 +18,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from groupwise._spelling import counted, number
 from groupwise.cli.door import printable
 from groupwise.cli.lengths import Lengths
-from groupwise.cli.spelling import counted, number
 from groupwise.plan import Group, Resolution, Setting, Several, Single
 from groupwise.plan.table import totals
 

@@ -7,8 +7,8 @@ class keeps on itself instead of in its groups set engines apart, too.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, MutableMapping
-from typing import Any
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any, TypeAlias
 
 import torch
 
@@ -16,10 +16,13 @@ from groupwise.errors import OptimizerError, unknown
 from groupwise.optim import kernels
 from groupwise.optim.algorithms import TorchAlgorithms
 from groupwise.optim.engine import Groups, build, lend, unhooked_step
+from groupwise.optim.separable import separable
+from groupwise.optim.shards import any_sharded, is_sharded, lend_plain, one_by_one
 from groupwise.optim.trial import Trial
 from groupwise.plan import Resolution
 
-State = MutableMapping[torch.Tensor, Any]
+State: TypeAlias = MutableMapping[torch.Tensor, Any]
+Call: TypeAlias = Callable[[Groups, State], None]
 
 
 class Engines:
@@ -28,6 +31,7 @@ class Engines:
     def __init__(self, algorithms: TorchAlgorithms, trials: Mapping[str, Trial], resolution: Resolution) -> None:
         self._algorithms = algorithms
         self._engines: dict[object, torch.optim.Optimizer] = {}
+        self._apart: dict[object, bool] = {}
         self._habits: dict[str, Trial] = {}
         self._unheld: dict[str, set[str]] = {}
         for group in resolution.groups:
@@ -38,21 +42,15 @@ class Engines:
     def step(self, groups: Groups, state: State, route: str) -> None:
         """One update of `groups` (frozen ones already left out); those that name no algorithm take `route`."""
         for (algorithm, own), members in self._buckets(groups, route).items():
-            cls, habits = self._algorithms.class_of(algorithm), self._habits[algorithm]
-            if habits.eager:
-                _make_state(cls, self._algorithms[algorithm].defaults, members, state)
-            if not habits.takes_dense:
-                _thin_out_zeros(members)
-            engine = self._engine(algorithm, own, members[0])
-            for call in kernels.calls_of(cls, members, state):
-                lend(engine, call, state, unhooked_step)
+            self._plainly(algorithm, own, members, state, functools.partial(self._step, algorithm, own))
 
     def switch(self, mode: str, groups: Groups, state: State) -> None:
         """Call `train` or `eval` of every engine that has it, on the live groups and state."""
         for (algorithm, own), members in self._buckets(groups, next(iter(self._habits))).items():
             engine = self._engine(algorithm, own, members[0])
             if callable(getattr(engine, mode, None)):
-                lend(engine, members, state, lambda borrowed: getattr(borrowed, mode)())
+                call = functools.partial(_switch, engine, mode)
+                self._plainly(algorithm, own, members, state, call)
 
     def loaded(self, groups: Groups, state: State, route: str, saved: Mapping[str, Any]) -> None:
         """Let every class finish the loading of its part of `saved`, the checkpoint laid out for `groups`.
@@ -69,6 +67,38 @@ class Engines:
             }
             lend(self._engine(algorithm, own, members[0]), members, state, functools.partial(_load, part))
 
+    def _step(self, algorithm: str, own: object, members: Groups, state: State) -> None:
+        cls, habits = self._algorithms.class_of(algorithm), self._habits[algorithm]
+        if habits.eager:
+            _make_state(cls, self._algorithms[algorithm].defaults, members, state)
+        if not habits.takes_dense:
+            _thin_out_zeros(members)
+        engine = self._engine(algorithm, own, members[0])
+        lend(engine, kernels.marked(cls, members, state), state, unhooked_step)
+
+    def _plainly(self, algorithm: str, own: object, members: Groups, state: State, call: Call) -> None:
+        """`call(members, state)` on plain tensors: sharded parameters as this rank's parts, or whole."""
+        if not any_sharded(members):
+            call(members, state)
+            return
+        whole = not self._separable(algorithm, own, members)
+        apart = whole and ":" not in algorithm  # torch's classes keep nothing that ties parameters together
+        for part in one_by_one(members) if apart else [members]:
+            lend_plain(part, state, whole, call)
+
+    def _separable(self, algorithm: str, own: object, members: Groups) -> bool:
+        """Whether the algorithm may step the shards of these groups where they are; tried out once per rank."""
+        for rank in {p.ndim for group in members for p in group["params"] if is_sharded(p)}:
+            if (algorithm, own, rank) not in self._apart:
+                cls, arguments = self._algorithms.class_of(algorithm), self._algorithms[algorithm].defaults
+                values = {
+                    name: value for name, value in self._values(algorithm, members[0]).items() if name in arguments
+                }
+                self._apart[algorithm, own, rank] = separable(cls, values, rank)
+            if not self._apart[algorithm, own, rank]:
+                return False
+        return True
+
     def _buckets(self, groups: Groups, route: str) -> dict[tuple[str, object], Groups]:
         buckets: dict[tuple[str, object], Groups] = {}
         for group in groups:
@@ -82,13 +112,21 @@ class Engines:
     def _engine(self, algorithm: str, own: object, group: Mapping[str, Any]) -> torch.optim.Optimizer:
         if (algorithm, own) not in self._engines:
             cls, arguments = self._algorithms.class_of(algorithm), self._algorithms[algorithm].defaults
-            kept = {name: group[name] for name in self._unheld[algorithm] if name in group}
-            tried = self._habits[algorithm].hyperparameters  # what the group holds now may be an lr of 0
-            self._engines[algorithm, own] = build(cls, {**tried, **kept}, arguments)
+            self._engines[algorithm, own] = build(cls, self._values(algorithm, group), arguments)
         return self._engines[algorithm, own]
+
+    def _values(self, algorithm: str, group: Mapping[str, Any]) -> dict[str, Any]:
+        """What to build the class with: the trial's values, since what the group holds now may be an lr of 0."""
+        kept = {name: group[name] for name in self._unheld[algorithm] if name in group}
+        return {**self._habits[algorithm].hyperparameters, **kept}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_engines": {}}
+
+
+def _switch(engine: torch.optim.Optimizer, mode: str, groups: Groups, state: State) -> None:
+    """Call `train` or `eval` of an engine that is lent these."""
+    lend(engine, groups, state, lambda borrowed: getattr(borrowed, mode)())
 
 
 def _load(part: dict[str, Any], engine: torch.optim.Optimizer) -> None:

@@ -12,12 +12,14 @@ from collections.abc import Sequence
 import torch
 
 from groupwise.optim.gradients import values_of
+from groupwise.optim.shards import is_sharded, of_ranks, own_part
 
 
 def clip_values(tensors: Sequence[torch.Tensor], bound: float) -> torch.Tensor:
     """Clamp every entry to [-bound, bound] in place; return the largest magnitude found, shape []."""
-    real = [torch.view_as_real(t) if t.is_complex() else t for t in tensors]
-    largest = torch.stack([t.abs().amax().to(real[0].device, torch.float32) for t in real]).amax()
+    parts = [own_part(t) for t in tensors]
+    real = [torch.view_as_real(part) if part.is_complex() else part for part in parts]
+    largest = _largest([part.abs() for part in real], tensors)
     torch._foreach_clamp_min_(real, -bound)
     torch._foreach_clamp_max_(real, bound)
     return largest
@@ -28,12 +30,19 @@ def clip_unitwise(params: Sequence[torch.Tensor], ratio: float, eps: float) -> t
     found = []
     for p in params:
         gradient = values_of(p)
-        weight = _touched(p)
-        allowed = _unit_norm(weight).clamp(min=eps)
+        allowed = _unit_norm(_touched(p)).clamp(min=eps)
         relative = _unit_norm(gradient) / allowed
-        gradient.mul_((ratio / relative).clamp(max=1.0).nan_to_num(nan=1.0))
-        found.append(relative.amax().to(params[0].device, torch.float32))
-    return torch.stack(found).amax()
+        own_part(gradient).mul_((ratio / relative).clamp(max=1.0).nan_to_num(nan=1.0))
+        found.append(relative)
+    return _largest(found, params)
+
+
+def _largest(parts: Sequence[torch.Tensor], tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The largest number in what belongs to `tensors`, of which this rank has `parts`; shape []."""
+    device = tensors[0].device
+    own = [part.amax() if part.numel() else part.new_zeros(()) for part in parts]
+    spread = [of_ranks(most[None], t).amax() for most, t in zip(own, tensors, strict=True)]
+    return torch.stack([most.to(device, torch.float32) for most in spread]).amax()
 
 
 def _touched(p: torch.Tensor) -> torch.Tensor:
@@ -45,6 +54,12 @@ def _touched(p: torch.Tensor) -> torch.Tensor:
 
 
 def _unit_norm(t: torch.Tensor) -> torch.Tensor:
+    """The norm of every unit of `t` that this rank has a part of, to be broadcast over that part."""
+    part = own_part(t)
     rows = tuple(range(1, t.ndim)) or None
-    norm: torch.Tensor = torch.linalg.vector_norm(t, dim=rows, keepdim=rows is not None)
-    return norm
+    norm: torch.Tensor = torch.linalg.vector_norm(part, dim=rows, keepdim=rows is not None)
+    return (
+        torch.linalg.vector_norm(of_ranks(norm.flatten(), t, units=True), dim=0).view_as(norm)
+        if is_sharded(t)
+        else norm
+    )

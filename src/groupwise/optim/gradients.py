@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
+from groupwise.optim.shards import is_sharded, like, of_ranks, own_part
+
 _HALF = (torch.float16, torch.bfloat16)  # their norms would round, or overflow
 
 
@@ -18,6 +20,8 @@ def values_of(p: torch.Tensor) -> torch.Tensor:
     gradient = p.grad
     if gradient is None:
         raise ValueError("the parameter has no gradient")
+    if is_sharded(p):
+        gradient = p.grad = like(gradient, p)
     if gradient.layout == torch.strided:
         return gradient
     if not gradient.is_coalesced():
@@ -31,10 +35,10 @@ def norms_of(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     dtype = torch.float64 if double else torch.float32
     norms: list[torch.Tensor | None] = [None] * len(tensors)
     for indices in _alike(tensors):
-        part = [tensors[i] for i in indices]
-        found = torch._foreach_norm(part, 2, dtype=torch.float32 if part[0].dtype in _HALF else None)
-        for i, norm in zip(indices, found, strict=True):
-            norms[i] = _whole(norm)
+        parts = [own_part(tensors[i]) for i in indices]
+        found = torch._foreach_norm(parts, 2, dtype=torch.float32 if parts[0].dtype in _HALF else None)
+        for i, norm in zip(indices, _joined(found, tensors[indices[0]]), strict=True):
+            norms[i] = norm
     device = tensors[0].device
     return torch.stack([norm.to(device=device, dtype=dtype) for norm in norms if norm is not None])
 
@@ -42,18 +46,21 @@ def norms_of(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
 def multiply(tensors: Sequence[torch.Tensor], factor: torch.Tensor) -> None:
     """Multiply every tensor, in place, by one number on a device, shape []."""
     for indices in _alike(tensors):
-        part = [tensors[i] for i in indices]
-        torch._foreach_mul_(part, factor.to(part[0].device))
+        parts = [own_part(tensors[i]) for i in indices]
+        torch._foreach_mul_(parts, factor.to(parts[0].device))
+
+
+def _joined(norms: Sequence[torch.Tensor], t: torch.Tensor) -> Sequence[torch.Tensor]:
+    """The norms of whole tensors, all split as `t` is, from those of this rank's parts: one exchange for all."""
+    if not is_sharded(t):
+        return norms
+    return torch.linalg.vector_norm(of_ranks(torch.stack(norms), t), dim=0).unbind()
 
 
 def _alike(tensors: Sequence[torch.Tensor]) -> Iterable[list[int]]:
-    """Indices of tensors that one foreach call may hold: same device, type and mesh."""
+    """Indices of tensors that one foreach call may hold: same device and type, split in one way over the same ranks."""
     alike: dict[object, list[int]] = {}
     for i, t in enumerate(tensors):
-        alike.setdefault((t.device, t.dtype, getattr(t, "device_mesh", None)), []).append(i)
+        spread = getattr(t, "device_mesh", None), getattr(t, "placements", None)
+        alike.setdefault((t.device, t.dtype, *spread), []).append(i)
     return alike.values()
-
-
-def _whole(norm: torch.Tensor) -> torch.Tensor:
-    full = getattr(norm, "full_tensor", None)
-    return norm if full is None else full()

@@ -83,7 +83,9 @@ class GroupedOptimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         self._watch.stepped(self.param_groups)
-        self.measured = self._runtime.clipper.clip(self.param_groups)
+        measured = self._runtime.clipper.clip(self.param_groups)
+        self.measured.clear()  # in place: what a compiled step assigns to an optimizer is lost (torch 2.13)
+        self.measured.update(measured)
         self._runtime.engines.step(drop_gradients(self.param_groups), self.state, self._runtime.route)
         return loss
 
@@ -173,7 +175,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
 
     @property
     def _owner(self) -> GroupedOptimizer:
-        """Itself, also when asked through a wrapper of a trainer that imitates the class and hands on its attributes."""
+        """Itself, also when asked through a trainer's wrapper that imitates the class and hands on its attributes."""
         return self._itself() or self
 
     def _freeze(self) -> None:

@@ -1,9 +1,8 @@
-"""Which groups one engine call may hold, and which of them a fused kernel serves.
+"""Which groups a fused kernel serves.
 
 Decided at step time from the tensors as they are, and never written into the live groups. A fused kernel raises on
-sparse, complex and differentiable cases, for SGD on DTensors too; on a CPU it is silently wrong where strides differ
-or have gaps. One call must not mix parameters of several device meshes. The rest it does faster: one pass over weights,
-gradient and moments instead of several.
+sparse, complex and differentiable cases; on a CPU it is silently wrong where strides differ or have gaps. The rest it
+does faster: one pass over weights, gradient and moments instead of several. Shards come as plain tensors (`shards`).
 """
 
 from __future__ import annotations
@@ -19,16 +18,8 @@ from groupwise.optim.engine import Groups
 _FUSABLE = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 
 
-def calls_of(cls: type, groups: Groups, state: Mapping[torch.Tensor, Any]) -> list[Groups]:
-    """The group lists to hand to the engine, one call each: split by device mesh, marked fused where that serves."""
-    meshes = {_mesh(p) for group in groups for p in group["params"]}
-    if len(meshes) > 1:
-        parts = [[_part(group, mesh) for group in groups] for mesh in meshes]
-        return [_marked(cls, [group for group in part if group["params"]], state) for part in parts]
-    return [_marked(cls, groups, state)]
-
-
-def _marked(cls: type, groups: Groups, state: Mapping[torch.Tensor, Any]) -> Groups:
+def marked(cls: type, groups: Groups, state: Mapping[torch.Tensor, Any]) -> Groups:
+    """The groups as the engine is to get them: those that a fused kernel serves are copies that say so."""
     return [group | {"fused": True} if _serves(cls, group, state) else group for group in groups]
 
 
@@ -55,7 +46,7 @@ def _sgd_is_sound(momentum: float, stepped: list[torch.Tensor], state: Mapping[t
 
 def _fits(p: torch.Tensor, devices: list[str], own: Mapping[str, Any] | None) -> bool:
     gradient = p.grad
-    if gradient is None or gradient.layout != torch.strided or _mesh(p) is not None:
+    if gradient is None or gradient.layout != torch.strided:
         return False
     held = (value for value in own.values() if isinstance(value, torch.Tensor)) if own else ()
     dense = p.is_contiguous() or (p.ndim == 4 and p.is_contiguous(memory_format=torch.channels_last))
@@ -70,11 +61,3 @@ def _alike(p: torch.Tensor, others: list[torch.Tensor]) -> bool:
         other.device == device and (other.shape != shape or (other.stride() == stride and other.dtype == dtype))
         for other in others
     )
-
-
-def _part(group: dict[str, Any], mesh: object) -> dict[str, Any]:
-    return group | {"params": [p for p in group["params"] if _mesh(p) == mesh]}
-
-
-def _mesh(p: torch.Tensor) -> object:
-    return getattr(p, "device_mesh", None)

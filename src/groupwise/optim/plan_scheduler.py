@@ -52,13 +52,11 @@ class PlanScheduler(LRScheduler):
         scaler: Scaler | None = None,
     ) -> None:
         if not isinstance(optimizer, GroupedOptimizer):
-            inside = isinstance(getattr(optimizer, "optimizer", None), GroupedOptimizer)
-            way_out = ": give it the one inside, at .optimizer" if inside else ""
-            raise OptimizerError(f"PlanScheduler schedules a GroupedOptimizer, not {type(optimizer).__name__}{way_out}")
+            raise OptimizerError(_misfit(optimizer))
         for name, length in (("total_steps", total_steps), ("steps_per_epoch", steps_per_epoch)):
             if length is not None and (isinstance(length, bool) or not isinstance(length, int) or length < 1):
                 raise OptimizerError(f"{name} must be a positive whole number, not {length!r}")
-        # private: Accelerate stops ticking whatever has a `total_steps`, by a count that it raises per micro-batch
+        # not as `total_steps`: Accelerate compares an attribute of that name with its count of ticks, and None raises
         self._lengths = (total_steps, steps_per_epoch)
         self.values: Mapping[str, float] = {}
         self._scaler = scaler
@@ -132,13 +130,15 @@ class PlanScheduler(LRScheduler):
         """
         if "last_epoch" not in state_dict:
             raise StateError(f"not a PlanScheduler's state: it needs 'last_epoch', this has {listed(state_dict)}")
+        epoch, saved = state_dict["last_epoch"], state_dict.get("plateaus", {})
+        if not isinstance(epoch, int) or epoch < 0 or not isinstance(saved, Mapping):
+            raise StateError(f"a PlanScheduler counts whole updates from 0; this state has last_epoch = {epoch!r}")
         known = {str(p): p for p in self._program.states}
-        saved = state_dict.get("plateaus", {})
         for text in saved:
             if text not in known:
                 raise StateError(unknown("plateau", text, known))
         self._program.restate({known[text]: PlateauState.from_dict(state) for text, state in saved.items()})
-        self.last_epoch = int(state_dict["last_epoch"])
+        self.last_epoch = epoch
         self._step_count = self.last_epoch + 1
         self._seen_updates = self._watch.updates
         self.write()
@@ -152,3 +152,10 @@ class PlanScheduler(LRScheduler):
         self.__dict__.update(state)
         self._watch = self.optimizer.attach(self)
         self._seen_updates += self._watch.updates
+
+
+def _misfit(optimizer: object) -> str:
+    """What is wrong with an optimizer that is none of ours; Accelerate's wrapper has one inside."""
+    inside = isinstance(getattr(optimizer, "optimizer", None), GroupedOptimizer)
+    way_out = ": give it the one inside, at .optimizer" if inside else ""
+    return f"PlanScheduler schedules a GroupedOptimizer, not {type(optimizer).__name__}{way_out}"

@@ -58,9 +58,7 @@ def read(state_dict: Mapping[str, Any], names: Sequence[str], aliases: Mapping[s
             parameters[known] = SavedParameter(_held(name, state.pop(identity, None)), values)
     astray = [key for key in state if isinstance(key, int)]
     if astray:
-        raise StateError(
-            f"ambiguous: the checkpoint has state under {listed(map(str, astray), 3)}, which is in none of its groups"
-        )
+        raise StateError(f"ambiguous: the state under {listed(map(str, astray), 3)} is of no parameter in any group")
     return Saved(parameters, state)
 
 
@@ -81,7 +79,7 @@ def _twice(first: str, second: str, known: str) -> str:
 
 
 def _held(name: str, state: Any) -> Mapping[str, Any] | None:
-    """One parameter's saved state; None if all of it is {}, which is how DCP's flattened form reads what is not there."""
+    """One parameter's saved state; None if all of it is {}, as DCP's flattened form reads what is not there."""
     if state is not None and not isinstance(state, Mapping):
         raise StateError(f"the state of {name!r} in the checkpoint is {type(state).__name__}, not a mapping")
     missing = all(isinstance(value, Mapping) and not value for value in (state or {}).values())

@@ -115,7 +115,8 @@ def _values(group: Mapping[str, Any], saved: Saved, claims: Claims) -> dict[str,
     kept = {key: value for key, value in first.items() if key not in OURS and key not in own}
     split = [key for key, value in kept.items() if not all(_equal(other.get(key), value) for other in others)]
     if split and claims.values == "checkpoint":
-        told = listed({f"{values.get(split[0])!r} for {name!r}" for name, values in known.items()}, 3)
+        who = {repr(values.get(split[0])): name for name, values in reversed(known.items())}
+        told = listed((f"{value} for {name!r}" for value, name in reversed(who.items())), 3)
         raise StateError(
             f"the checkpoint's values cannot stand in group {group['name']!r}: {split[0]} was {told}. Keep these apart "
             "in the plan, or load with values='edited'"

@@ -137,7 +137,7 @@ def _refuses_dense(cls: type[torch.optim.Optimizer], values: Mapping[str, Any], 
     parameter = _tiny(rank)
     engine = cls([parameter], **values)
     parameter.grad = torch.ones_like(parameter)
-    with _Refusal() as dense:
+    with Refusal() as dense:
         unhooked_step(engine)
     return dense.refused
 
@@ -146,12 +146,12 @@ def _tiny(rank: int) -> torch.nn.Parameter:
     return torch.nn.Parameter(torch.ones((2,) * rank, device="cpu"))
 
 
-class _Refusal:
+class Refusal:
     """Notes whether the code inside raised, whatever it raised: the classes tried are anyone's."""
 
     refused = False
 
-    def __enter__(self) -> _Refusal:
+    def __enter__(self) -> Refusal:
         return self
 
     def __exit__(

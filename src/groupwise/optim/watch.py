@@ -62,8 +62,8 @@ class Watch:
         self._overwrites += bool(names)
         if names and self._overwrites == 2:
             self._say(
-                f"something besides PlanScheduler keeps writing the lr of {listed(names, 3)}, which the plan schedules: "
-                "a second scheduler? Whichever writes last wins; let one of the two go"
+                f"something besides PlanScheduler keeps writing the lr of {listed(names, 3)}, which the plan schedules "
+                "(a second scheduler?): whichever writes last wins, so let one of the two go"
             )
 
     def regrouped(self, scheduled: bool) -> None:

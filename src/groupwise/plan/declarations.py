@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from groupwise._spelling import number
 from groupwise.errors import PlanError, ResolutionError, within
 from groupwise.schedules import Schedule
 from groupwise.schedules.numeric import shown
@@ -85,10 +86,10 @@ class Scale(Factor):
         if isinstance(self.by, Schedule):
             return Multiplier(self.by, str(self.by))
         if not callable(self.by):
-            return Multiplier(self.by, f"{self.by:g}")
+            return Multiplier(self.by, number(self.by, 6))
         with within(f"scale(function) for {info.name!r}"):
             by = _at_least_zero("the function's result", self.by(info))
-        return Multiplier(by, f"{by:.4g}")
+        return Multiplier(by, number(by))
 
     def __str__(self) -> str:
         by = self.by if isinstance(self.by, Schedule) or not callable(self.by) else self.by.__name__

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from groupwise.plan.algorithm import Algorithm
@@ -47,7 +47,8 @@ def explain(
     rules: Sequence[Rule], group: Group, info: ParameterInfo, treatment: Treatment, algorithms: Mapping[str, Algorithm]
 ) -> Explanation:
     """The explanation of one parameter of `group`."""
-    standing = _standing(group, algorithms)
+    heard = {slot for slot, said in treatment.words.items() if any(word.heard for word in said)}
+    standing = _standing(group, algorithms, heard)
     names = [*treatment.words, *(name for name in standing if name not in treatment.words)]
     properties = []
     for name in names:
@@ -61,8 +62,8 @@ def _name_of(rules: Sequence[Rule], word: Word) -> str:
     return f"{title(rules, word.rule)}{by}"
 
 
-def _standing(group: Group, algorithms: Mapping[str, Algorithm]) -> dict[str, str]:
-    """What stands, by property, class defaults included."""
+def _standing(group: Group, algorithms: Mapping[str, Algorithm], declared: Collection[str]) -> dict[str, str]:
+    """What stands, by property; what is not `declared` stands at its class default."""
     values = {
         "optimizer": group.algorithm or "none",
         "trainable": group.freezing,
@@ -76,5 +77,5 @@ def _standing(group: Group, algorithms: Mapping[str, Algorithm]) -> dict[str, st
         for i, slot in enumerate(algorithm.slots(name)):
             one = setting.elements[i] if isinstance(setting, Several) else setting
             default = f"{algorithm.default(slot)!r} (default of {algorithm.name})"
-            values[slot] = default if one is None else str(one)
+            values[slot] = default if one is None or slot not in declared else str(one)
     return values

@@ -62,8 +62,12 @@ def groups_of(
 ) -> tuple[Group, ...]:
     """The groups, headline group (the one that the fewest special rules touch) first."""
     members: dict[object, list[tuple[ParameterInfo, Treatment]]] = {}
+    alike: dict[object, list[tuple[ParameterInfo, Treatment]]] = {}  # the same lists, by what is cheaper to hash
     for info, treatment in zip(parameters, treatments, strict=True):
-        members.setdefault(_class_of(info, treatment), []).append((info, treatment))
+        key = id(treatment), info.requires_grad, info.network
+        if key not in alike:
+            alike[key] = members.setdefault(_class_of(info, treatment), [])
+        alike[key].append((info, treatment))
     groups = [_group(pairs) for pairs in members.values()]
     own = _own_rules([[treatment for _, treatment in pairs] for pairs in members.values()])
     order = sorted(range(len(groups)), key=lambda i: _place(groups[i], own[i]))

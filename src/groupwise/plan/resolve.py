@@ -7,6 +7,7 @@ per such class and not once per parameter: ten thousand tensors cost little more
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from groupwise.errors import ResolutionError, listed
 from groupwise.plan.algorithm import Algorithm
@@ -31,8 +32,8 @@ def treatments_of(
     algorithms: Mapping[str, Algorithm],
 ) -> list[Treatment]:
     """What the rules come to, parameter by parameter; equal cases share one `Treatment`."""
-    tops = _tops(rules, parameters, matches)
     deep = {i for i, rule in enumerate(rules) if depth_dependent(rule)}
+    tops = _tops(deep, parameters, matches)
     personal = {i for i, rule in enumerate(rules) if _asks_the_parameter(rule)}
     seen: dict[object, Treatment] = {}
     treatments = []
@@ -41,7 +42,7 @@ def treatments_of(
         own = info.name if personal.intersection(matching) else None
         key = (matching, info.network, by_depth, own)
         if key not in seen:
-            below = {i: tops[i, info.network] - info.depth for i in matching}
+            below = {i: tops[i, info.network] - info.depth for i in deep.intersection(matching)}
             seen[key] = treat(rules, Case(info, matching, below), algorithms)
         treatments.append(seen[key])
     return treatments
@@ -102,12 +103,12 @@ def _trains(info: ParameterInfo, treatment: Treatment) -> bool:
 
 
 def _tops(
-    rules: Sequence[Rule], parameters: Sequence[ParameterInfo], matches: Sequence[tuple[int, ...]]
+    deep: AbstractSet[int], parameters: Sequence[ParameterInfo], matches: Sequence[tuple[int, ...]]
 ) -> dict[tuple[int, str], int]:
-    """The deepest level that each rule matches in each network."""
+    """The deepest level that each of the rules `deep` matches in each network."""
     tops: dict[tuple[int, str], int] = {}
     for info, matching in zip(parameters, matches, strict=True):
-        for i in matching:
+        for i in deep.intersection(matching):
             tops[i, info.network] = max(tops.get((i, info.network), 0), info.depth)
     return tops
 

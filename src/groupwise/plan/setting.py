@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 
+from groupwise._spelling import number
 from groupwise.plan.declarations import Multiplier
 from groupwise.schedules import Schedule
 
@@ -90,7 +91,7 @@ class Single(Setting):
         return value
 
     def __str__(self) -> str:
-        base = f"{self.base:.6g}" if isinstance(self.base, float) else str(self.base)
+        base = number(self.base, 6) if isinstance(self.base, float) else str(self.base)
         return " × ".join([base, *(f.text for f in self.factors)])
 
 

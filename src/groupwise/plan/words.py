@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from groupwise._spelling import number
 from groupwise.plan.declarations import Exact, Factor
 from groupwise.plan.rule import Rule
 
@@ -46,7 +47,7 @@ def last_word(said: Sequence[Speech]) -> tuple[Word, ...]:
 
 def text_of(value: object) -> str:
     """A declared value as tables and errors print it."""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return number(value, 6) if isinstance(value, float | tuple) else str(value)
 
 
 def title(rules: Sequence[Rule], i: int) -> str:

@@ -1,6 +1,6 @@
 """A schedule written as the expression that builds it, in two hands.
 
-`str` is compact, for tables: `cosine(0.0003, warmup=5%)`. `repr` is exact, and Python reads it back:
+`str` is compact, for tables: `cosine(3e-4, warmup=5%)`. `repr` is exact, and Python reads it back:
 `cosine(0.0003, warmup='5%')`.
 """
 
@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import final
 
+from groupwise._spelling import number
 from groupwise.schedules.lengths import Length
 
 
@@ -30,8 +31,8 @@ class Spelled(ABC):
 
 
 def compact(value: object) -> str:
-    """An argument as a table shows it: `0.0003`, `5%`."""
-    return f"{value:.6g}" if isinstance(value, float) else _nested(value, compact, str)
+    """An argument as a table shows it: `3e-4`, `5%`."""
+    return number(value, 6) if isinstance(value, float) else _nested(value, compact, str)
 
 
 def exact(value: object) -> str:

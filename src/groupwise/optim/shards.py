@@ -1,0 +1,144 @@
+"""Shards: what an engine is lent where a parameter is a DTensor (FSDP2, tensor parallelism).
+
+An engine never sees a DTensor. An algorithm whose step on a tensor is its steps on the tensor's parts (SGD, Adam) is
+lent each rank's own part, and the step communicates nothing. Any other (Muon iterates on the whole matrix, Adafactor
+keeps its rows and columns) is lent the whole: weight, gradient and state are gathered, every rank makes the same step
+and keeps its part. So either way a sharded step is the step of one process. The owner's state stays sharded as the
+parameter is, in DTensors, which is what checkpoints read; what has another shape is the same on every rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import Any
+
+import torch
+
+from groupwise.optim.engine import Groups
+
+State = MutableMapping[Any, Any]
+
+
+def is_sharded(t: object) -> bool:
+    """Whether a tensor is a DTensor."""
+    return getattr(t, "device_mesh", None) is not None
+
+
+def any_sharded(groups: Groups) -> bool:
+    """Whether any parameter of the groups is a DTensor."""
+    return any(is_sharded(p) for group in groups for p in group["params"])
+
+
+def own_part(t: Any) -> torch.Tensor:
+    """What this rank holds of a tensor: all of a plain one. It shares memory with it."""
+    part: torch.Tensor = t.detach().to_local() if is_sharded(t) else t
+    return part
+
+
+def like(t: Any, p: Any) -> Any:
+    """A gradient or a state of `p`, laid out over the ranks as `p` is; sums that are still pending are made."""
+    if t.device_mesh == p.device_mesh and t.placements == p.placements:
+        return t
+    return t.redistribute(p.device_mesh, p.placements)
+
+
+def of_ranks(values: torch.Tensor, t: Any, units: bool = False) -> torch.Tensor:
+    """What every rank over which `t` is split has in place of `values` of shape [n]: shape [ranks, n], in one order.
+
+    With `units`, only of the ranks that share the units of `t` (its rows; all of a vector) with this one.
+    """
+    from torch.distributed.tensor import DTensor, Replicate, Shard
+
+    if not is_sharded(t):
+        return values[None]
+    joined = [_splits(placement, units and t.ndim > 1) for placement in t.placements]
+    spread = [Shard(i) if join else Replicate() for i, join in enumerate(joined)]
+    mine = values.reshape(*[1] * len(joined), -1)
+    return DTensor.from_local(mine, t.device_mesh, spread, run_check=False).full_tensor().flatten(end_dim=-2)
+
+
+def _splits(placement: Any, rows_stay: bool) -> bool:
+    """Whether a placement splits a tensor; with `rows_stay`, whether it does so elsewhere than between rows."""
+    dim = getattr(placement, "dim", None)
+    return dim is not None and not (rows_stay and dim == 0)
+
+
+def lend_plain(groups: Groups, state: State, whole: bool, call: Callable[[Groups, State], None]) -> None:
+    """Run `call(groups, state)` on plain tensors in place of the parameters, and give back what it made of them.
+
+    Args:
+        groups, state: the owner's; written as if `call` had worked on them.
+        whole: lend whole tensors; else this rank's parts.
+        call: what an engine does.
+    """
+    loans = {p: _whole_loan(p) if whole and is_sharded(p) else _loan(p) for group in groups for p in group["params"]}
+    lent: Groups = [group | {"params": [loans[p] for p in group["params"]]} for group in groups]
+    plain = {key: value for key, value in state.items() if not isinstance(key, torch.Tensor)}
+    plain |= {loans[p]: _lent_state(state[p], p, whole) for p in loans if state.get(p)}
+    call(lent, plain)
+    for group, used in zip(groups, lent, strict=True):
+        group.update({key: value for key, value in used.items() if key != "params"})
+    for p, loan in loans.items():
+        held = plain.pop(loan, None)
+        if held:
+            state[p] = {key: _returned(value, state.get(p, {}).get(key), p, whole) for key, value in held.items()}
+        if whole and is_sharded(p):
+            own_part(p).copy_(_cut(loan, p).to_local())
+    state.update(plain)
+
+
+def one_by_one(groups: Groups) -> Iterator[Groups]:
+    """The plain parameters, then group after group with one sharded parameter: one whole tensor exists at a time."""
+    plain = [group | {"params": [p for p in group["params"] if not is_sharded(p)]} for group in groups]
+    if any(group["params"] for group in plain):
+        yield [group for group in plain if group["params"]]
+    for group in groups:
+        yield from ([group | {"params": [p]}] for p in group["params"] if is_sharded(p) and p.grad is not None)
+
+
+def _loan(p: torch.Tensor) -> torch.Tensor:
+    if not is_sharded(p):
+        return p
+    loan = own_part(p)
+    loan.grad = None if p.grad is None else own_part(like(p.grad, p))
+    return loan
+
+
+def _whole_loan(p: Any) -> torch.Tensor:
+    loan: torch.Tensor = p.detach().full_tensor()
+    loan.grad = None if p.grad is None else p.grad.full_tensor()
+    return loan
+
+
+def _lent_state(held: MutableMapping[str, Any], p: Any, whole: bool) -> MutableMapping[str, Any]:
+    return {key: _plain(value, p, whole) for key, value in held.items()} if is_sharded(p) else held
+
+
+def _plain(value: Any, p: Any, whole: bool) -> Any:
+    """A value of the state as the engine is to see it. A whole tensor, from a plain checkpoint, is cut if need be."""
+    if is_sharded(value):
+        return value.full_tensor() if whole else own_part(like(value, p))
+    cut = isinstance(value, torch.Tensor) and value.ndim > 0 and value.shape == p.shape and not whole
+    return _cut(value, p).to_local() if cut else value
+
+
+def _returned(value: Any, before: Any, p: Any, whole: bool) -> Any:
+    """A value that the engine left, as the owner keeps it: in a DTensor if it is shaped as what was lent."""
+    from torch.distributed.tensor import DTensor
+
+    lent_shape = p.shape if whole or not is_sharded(p) else own_part(p).shape
+    if not is_sharded(p) or not isinstance(value, torch.Tensor) or value.ndim == 0 or value.shape != lent_shape:
+        return value
+    if whole:
+        return _cut(value, p)
+    if is_sharded(before) and own_part(before).data_ptr() == value.data_ptr():
+        return before
+    return DTensor.from_local(value, p.device_mesh, p.placements, run_check=False, shape=p.shape, stride=p.stride())
+
+
+def _cut(whole: torch.Tensor, p: Any) -> Any:
+    """A tensor that every rank has whole, laid out over the ranks as `p` is; nothing is communicated."""
+    from torch.distributed.tensor import DTensor, Replicate
+
+    everywhere = [Replicate()] * p.device_mesh.ndim
+    return DTensor.from_local(whole, p.device_mesh, everywhere, run_check=False).redistribute(placements=p.placements)
