@@ -32,7 +32,7 @@ def test_a_view_steps_and_clears_its_networks_alone_as_its_own_optimizer_would()
     nets, twins = networks(), networks()
     optimizer = GroupedOptimizer(nets, PLAN)
     twin = GroupedOptimizer(
-        {"critic": twins["critic"]}, Plan(PLAN.rules[1:] + (Rule("*", clip=clip_norm(0.1), label="base"),))
+        {"critic": twins["critic"]}, Plan([PLAN.rules[1], Rule("*", clip=clip_norm(0.1), label="base")])
     )
     for batch in batches(3):
         for net in (*nets.values(), twins["critic"]):

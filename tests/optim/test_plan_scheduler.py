@@ -95,7 +95,7 @@ def test_its_state_is_one_counter_and_loading_writes_the_values() -> None:
 def test_a_jump_gives_what_ticking_there_gives() -> None:
     net, optimizer, scheduler = prepared()
     train(net, batches(9), optimizer.step, scheduler.step)
-    _, other, jumped = prepared()
+    _, _, jumped = prepared()
     jumped.step(9)
     assert jumped.get_last_lr() == scheduler.get_last_lr()
 

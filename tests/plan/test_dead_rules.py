@@ -34,13 +34,13 @@ NOTHING: dict[str, tuple[Any, str]] = {
     "a negation": (~kind("Module") & ~role("weight") & ~role("bias"), "matches no parameter"),
 }
 OVERRIDDEN: dict[str, tuple[list[Rule], str]] = {
-    "a value": ([Rule("head.*", lr=0.1), Rule("head.*", lr=0.2)], "by rule 3 'head'; move it below, drop it, or say optional=True"),
+    "a value": ([Rule("head.*", lr=0.1), Rule("head.*", lr=0.2)], "by rule 3 'head'; move it below, drop it, or say"),
     "by two rules": (
         [Rule("head.*", lr=0.1), Rule("head.weight", lr=0.2), Rule("head.bias", lr=0.3)],
         "by rule 3 'head.weight', rule 4 'head.bias'",
     ),
     "two elements by one tuple": ([Rule("head.*", beta1=0.8), Rule("*", betas=(0.9, 0.99))], "by rule 3 'base'"),
-    "a tuple by its elements": ([Rule("*", betas=(0.9, 0.99)), Rule("*", beta1=0.8), Rule("*", beta2=0.7)], "rule 3 .*, rule 4"),
+    "a tuple by its elements": ([Rule("*", betas=(0.9, 0.99)), Rule("*", beta1=0.8), Rule("*", beta2=0.7)], "rule 3"),
     "a factor by an exact": ([Rule("head.*", lr=scale(0.1)), Rule("*", lr=exact(0.1))], "by rule 3 'base'"),
     "an optimizer": ([Rule("head.*", optimizer="SGD", lr=0.1), Rule("head.*", optimizer="AdamW")], "by rule 3 'head'"),
     "freezing": ([Rule("head.*", trainable=False), Rule("head.*", trainable=after("5%"))], "by rule 3 'head'"),

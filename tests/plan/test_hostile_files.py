@@ -136,7 +136,8 @@ def test_merged_tables_of_yaml_may_override_what_they_merge() -> None:
 
 KEYS = [
     "rule", "clip", "values", "balance", "match", "label", "optimizer", "trainable", "optional", "lr", "betas", "beta1",
-    "scale", "layer_decay", "exact", "norm", "value", "adaptive", "per", "eps", "after", "until", "unfreeze_down", "method",
+    "scale", "layer_decay", "exact", "norm", "value", "adaptive", "per", "eps", "after", "until", "unfreeze_down",
+    "method",
     "weights", "min", "max", "above", "below", "of", "over", "warmup", "at", "end", "by", *KINDS, *SELECTOR_KEYS,
 ]  # fmt: skip
 WORDS = [
@@ -215,7 +216,8 @@ def test_no_text_makes_loads_raise_anything_but_our_own_errors(file: Any) -> Non
 
 GOOD = HEAD + (
     'lr = { cosine = 3e-4, warmup = "5%" }\nbetas = [0.9, 0.95]\nclip = { norm = 1.0, per = "module" }\n'
-    '[[rule]]\nmatch = [{ role = ["norm", "bias"], depth = { min = 1 } }, "head.*"]\nlr = { scale = 0.1, layer_decay = 0.75 }\n'
+    '[[rule]]\nmatch = [{ role = ["norm", "bias"], depth = { min = 1 } }, "head.*"]\n'
+    "lr = { scale = 0.1, layer_decay = 0.75 }\n"
     'trainable = { after = "2 epochs" }\n[values]\nx = { linear = 0.1 }\n[balance]\nweights = { a = 1.0 }\n'
 )
 

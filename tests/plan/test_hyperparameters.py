@@ -58,7 +58,7 @@ KINDS: dict[str, tuple[dict[str, Any], str]] = {
 MULTIPLIED: dict[str, tuple[Rule, str]] = {
     "a tuple": (
         Rule("head.*", betas=scale(0.1)),
-        "rule 2 'head', for 'head.weight': betas is a tuple of 2: a factor cannot multiply it; scale an element, as in beta1=",
+        "rule 2 'head', for 'head.weight': betas is a tuple of 2: a factor cannot multiply it; scale an element, as",
     ),
     "a flag": (
         Rule("head.*", amsgrad=scale(0.1)),
@@ -121,7 +121,7 @@ def test_a_function_that_is_a_factor_is_checked_for_every_parameter() -> None:
     message = r"for 'head.bias': scale\(function\) for 'head.bias': the function's result must not be negative, got -1"
     with pytest.raises(PlanError, match=message):
         resolved(Net(), base(), Rule("head.*", lr=scale(lambda info: info.ndim - 2)))
-    with pytest.raises(PlanError, match="the function's result must be a finite number, not 'fast'"):
+    with pytest.raises(PlanError, match=r"the function's result must be a finite number, not 'fast'"):
         resolved(Net(), base(), Rule("head.*", lr=scale(lambda info: "fast")))  # type: ignore[arg-type, return-value]
 
 
@@ -147,7 +147,7 @@ def test_an_optimizer_that_is_none_is_refused_with_the_nearest_or_the_reason(nam
 
 
 def test_a_class_that_is_no_optimizer_is_refused() -> None:
-    with pytest.raises(OptimizerError, match="Linear is not a subclass of torch.optim.Optimizer"):
+    with pytest.raises(OptimizerError, match=r"Linear is not a subclass of torch.optim.Optimizer"):
         resolved(Net(), base(optimizer=nn.Linear))
 
 
@@ -194,9 +194,9 @@ def test_muon_refuses_a_bias_and_takes_the_matrices() -> None:
 
 
 def test_a_sparse_gradient_under_adamw_and_a_dense_one_under_sparse_adam_are_refused() -> None:
-    with pytest.raises(ResolutionError, match="parameter 'embed.weight': AdamW refuses: .*consider SparseAdam"):
+    with pytest.raises(ResolutionError, match=r"parameter 'embed.weight': AdamW refuses: .*consider SparseAdam"):
         resolved(Net(sparse=True), base())
-    with pytest.raises(ResolutionError, match="parameter 'backbone.0.weight': SparseAdam refuses: .*dense gradients"):
+    with pytest.raises(ResolutionError, match=r"parameter 'backbone.0.weight': SparseAdam refuses: .*dense gradients"):
         resolved(Net(sparse=True), base(optimizer="SparseAdam"))
     sparse = resolved(Net(sparse=True), base(), Rule("embed", optimizer="SparseAdam", lr=0.01))
     assert group_of(sparse, "embed.weight").algorithm == "SparseAdam"
@@ -204,7 +204,7 @@ def test_a_sparse_gradient_under_adamw_and_a_dense_one_under_sparse_adam_are_ref
 
 @pytest.mark.parametrize("model", [nn.ReLU(), nn.Sequential(), {"act": nn.ReLU()}])
 def test_a_model_without_parameters_is_refused(model: Any) -> None:
-    with pytest.raises(ResolutionError, match="the model has no parameters"):
+    with pytest.raises(ResolutionError, match=r"the model has no parameters"):
         resolved(model, base())
 
 
@@ -216,7 +216,7 @@ def test_a_model_that_is_frozen_resolves_and_trains_nothing() -> None:
     assert [(group.algorithm, group.freezing) for group in without.groups] == [(None, "frozen")]
     assert without.torch_groups() == []
     with pytest.raises(
-        OptimizerError, match="nothing to optimise: every parameter is frozen and no rule gives any an opt"
+        OptimizerError, match=r"nothing to optimise: every parameter is frozen and no rule gives any an opt"
     ):
         GroupedOptimizer(Net(), Plan([Rule("*", trainable=False)]))
 
@@ -228,7 +228,7 @@ def test_every_trainable_parameter_without_an_optimizer_is_named() -> None:
     way_out = r"; add a first rule Rule\(\"\*\", optimizer=…, lr=…\), or freeze them with trainable=False"
     with pytest.raises(ResolutionError, match=f"7 trainable parameters have no optimizer: {rest}{way_out}"):
         resolved(Net(), Rule("head.*", optimizer="SGD", lr=0.1))
-    with pytest.raises(ResolutionError, match="1 trainable parameter has no optimizer: head.bias;"):
+    with pytest.raises(ResolutionError, match=r"1 trainable parameter has no optimizer: head.bias;"):
         resolved(Net(), Rule(~role("bias") | "norm.*" | "backbone.*", optimizer="SGD", lr=0.1))
 
 

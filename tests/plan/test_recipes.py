@@ -50,7 +50,7 @@ def test_the_names_that_people_list_for_no_decay_say_the_same() -> None:
 
 
 def hugging_face_layer(n: str) -> int:
-    """The layer of a parameter as fine-tuning scripts count: embeddings 0, blocks 1 to n, whatever is above them n + 1."""
+    """The layer of a parameter as fine-tuning scripts count: embeddings 0, blocks 1 to n, all above n + 1."""
     if "embeddings" in n:
         return 0
     return int(n.split("layer.")[1].split(".", maxsplit=1)[0]) + 1 if "encoder.layer." in n else LAYERS + 1

@@ -1,4 +1,4 @@
-"""Where timm and BEiT define groups, a plan gives every parameter the same learning rate and weight decay, to the digit."""
+"""Where timm and BEiT define groups, a plan gives the same rate and weight decay, to the digit."""
 
 import importlib
 from types import ModuleType

@@ -110,12 +110,12 @@ def test_toml_yaml_and_json_are_the_same_plan(plan: Plan) -> None:
 
 PYTHON_ONLY: dict[str, tuple[Rule, str]] = {
     "a predicate": (Rule(where(lambda info: True), lr=0.1), "rule 'where\\(lambda\\)': .* is Python only"),
-    "a function of the parameter": (Rule("*", lr=scale(lambda info: 1.0)), r"rule 'base': lr: scale\(function\) is Python only"),
-    "a function of the step": (Rule("*", lr=function(float)), r"function\(float\) is Python only and cannot be written"),
-    "a factor twice": (Rule("*", lr=scale(0.1) * scale(0.2)), r"holds one scale per table: write scale\(0.1\) \* scale\(0.2\) as sev"),
+    "a function of the parameter": (Rule("*", lr=scale(lambda info: 1.0)), r"rule 'base': lr: scale\(function\) is"),
+    "a function of the step": (Rule("*", lr=function(float)), r"function\(float\) is Python only and cannot be"),
+    "a factor twice": (Rule("*", lr=scale(0.1) * scale(0.2)), r"holds one scale per table: write scale\(0.1\) \*"),
     "None": (Rule("*", foreach=None), "None has no form in a plan file: leave the hyperparameter out"),
-    "text that reads as a number": (Rule("*", mode="1e-3"), "the text '1e-3' has no form in a plan file, which reads it"),
-    "a class inside a function": (Rule("*", optimizer=type("f.<locals>.Own", (), {})), "is not a name|lives inside a function"),
+    "text that reads as a number": (Rule("*", mode="1e-3"), "the text '1e-3' has no form in a plan file, which reads"),
+    "a class inside a function": (Rule("*", optimizer=type("f.<locals>.Own", (), {})), "is not a name|lives inside a"),
     "half a character": (Rule("*", lr=0.1, label="\ud800"), r"'\\ud800' is not Unicode text"),
 }  # fmt: skip
 
@@ -128,7 +128,7 @@ def test_what_only_python_can_say_is_not_written(rule: Rule, message: str) -> No
 
 @pytest.mark.parametrize("value", [b"bytes", {1, 2}, object(), None])
 def test_what_has_no_form_in_a_file_is_not_written(value: Any) -> None:
-    with pytest.raises(PlanError, match="has no form in a plan file"):
+    with pytest.raises(PlanError, match=r"has no form in a plan file"):
         Plan([BASE], balance={"method": value}).dumps()
 
 
@@ -205,7 +205,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, failing, fail)
-    with pytest.raises(PlanError, match="plan.toml: cannot write the file: No space left on device"):
+    with pytest.raises(PlanError, match=r"plan.toml: cannot write the file: No space left on device"):
         Plan([BASE, Rule("head.*", lr=constant(0.1))]).dump(path)
     monkeypatch.undo()
     assert Plan.load(path) == Plan([BASE])
@@ -213,11 +213,11 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
 
 
 def test_a_plan_that_cannot_be_written_touches_no_file(tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match="is Python only"):
+    with pytest.raises(PlanError, match=r"is Python only"):
         Plan([BASE, Rule(where(lambda info: True), lr=0.1)]).dump(tmp_path / "plan.toml")
-    with pytest.raises(PlanError, match="no/plan.toml: cannot write the file: No such file or directory"):
+    with pytest.raises(PlanError, match=r"no/plan.toml: cannot write the file: No such file or directory"):
         Plan([BASE]).dump(tmp_path / "no" / "plan.toml")
-    with pytest.raises(PlanError, match="plan.json: plans are written as TOML; give the file the suffix .toml"):
+    with pytest.raises(PlanError, match=r"plan.json: plans are written as TOML; give the file the suffix .toml"):
         Plan([BASE]).dump(tmp_path / "plan.json")
     assert list(tmp_path.iterdir()) == []
 

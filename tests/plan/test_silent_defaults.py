@@ -132,7 +132,7 @@ def test_only_the_last_of_several_dropped_values_would_have_stood() -> None:
     resolution = resolved(Net(), base(weight_decay=0.3), zero, head(optimizer="SGD", lr=0.1))
     assert value(resolution, HEAD, "weight_decay") == 0
     with pytest.raises(
-        ResolutionError, match="would silently lose weight_decay=0.3: rule 2 'head' declares it for AdamW"
+        ResolutionError, match=r"would silently lose weight_decay=0.3: rule 2 'head' declares it for AdamW"
     ):
         resolved(
             Net(),
@@ -174,14 +174,14 @@ def test_a_zero_is_satisfied_if_any_algorithm_of_the_plan_knows_it_by_that_name(
 
 
 def test_what_is_not_zero_is_not_satisfied() -> None:
-    with pytest.raises(ValueError, match="unknown hyperparameter of SparseAdam 'weight_decay'"):
+    with pytest.raises(ValueError, match=r"unknown hyperparameter of SparseAdam 'weight_decay'"):
         resolved(
             Net(sparse=True), base(), Rule("embed", optimizer="SparseAdam", lr=0.01), Rule("embed", weight_decay=0.1)
         )
 
 
 def test_a_required_argument_that_no_rule_declares_is_named() -> None:
-    with pytest.raises(ResolutionError, match="'head.weight': .*Demanding requires strength, which no rule declares"):
+    with pytest.raises(ResolutionError, match=r"'head.weight': .*Demanding requires strength, which no rule declares"):
         resolved(Net(), base(), head(optimizer=Demanding, lr=0.1))
     assert value(resolved(Net(), base(), head(optimizer=Demanding, lr=0.1, strength=0.5)), HEAD, "strength") == 0.5
 
@@ -190,7 +190,7 @@ def test_a_factor_on_an_undeclared_hyperparameter_multiplies_the_class_default()
     resolution = resolved(Net(), base(), head(weight_decay=scale(0.5), beta1=scale(0.5)))
     assert text(resolution, HEAD, "weight_decay") == "0.01 × 0.5"
     assert value(resolution, HEAD, "betas") == (0.45, 0.999)
-    with pytest.raises(ResolutionError, match="Demanding requires strength, which no rule declares"):
+    with pytest.raises(ResolutionError, match=r"Demanding requires strength, which no rule declares"):
         resolved(Net(), base(), head(optimizer=Demanding, lr=0.1, strength=scale(0.5)))
 
 

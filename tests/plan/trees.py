@@ -69,7 +69,7 @@ def _held(network: str, part: nn.Module | nn.Parameter) -> list[tuple[str, set[s
 
 
 def depths_of(root: nn.Module) -> dict[str, int]:
-    """Depth by module path, as the design words it: blocks are numbered, what lies between goes with the last passed."""
+    """Depth by module path, as the design words it: what lies between blocks goes with the last one passed."""
     modules = list(root.named_modules(remove_duplicate=False))
     stacks = [path for path, module in modules if _numbered(module)]
     outermost = [path for path in stacks if not any(_below(path, other) for other in stacks if other != path)]

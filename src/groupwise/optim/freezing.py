@@ -3,28 +3,48 @@
 A frozen group is passed over by the step and its gradients are dropped, so nothing moves it. In one process (and under
 FSDP2) its parameters stop requiring gradients as well, which saves their backward. Under DistributedDataParallel the
 set of parameters that require gradients must not change after wrapping (ranks drift silently, or raise), so there
-`requires_grad` stays as it is and the gradient is computed, reduced and then dropped.
+`requires_grad` stays as it is and the gradient is computed, reduced and then dropped. A part frozen for good is no part
+of that set if it is frozen before the model is wrapped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
+from groupwise.errors import OptimizerError
 from groupwise.optim.engine import Groups
+from groupwise.optim.shards import is_sharded
 
 
 def freeze(group: dict[str, Any], frozen: bool, for_good: bool = False) -> None:
-    """Freeze or thaw a live group. One frozen `for_good` never needs its gradients, whatever the process count."""
+    """Freeze or thaw a live group. One frozen `for_good` never needs its gradients, whatever the process count.
+
+    Raises `OptimizerError` if it cannot be thawed, as `check_thaw` does.
+    """
     group["frozen"] = frozen
+    if not frozen and not for_good:
+        check_thaw(group)
     for p in group["params"]:
-        if for_good or _may_flip(p):
+        if for_good or may_flip(p):
             p.requires_grad_(not frozen)
         if frozen:
             p.grad = None
+
+
+def check_thaw(group: Mapping[str, Any]) -> None:
+    """Raise `OptimizerError` if a parameter of the group does not require gradients and never may again."""
+    for name, p in zip(group["param_names"], group["params"], strict=True):
+        if not p.requires_grad and not may_flip(p):
+            raise OptimizerError(
+                f"{name!r} is to be trained, but it requires no gradient, and among several processes that cannot be "
+                "changed any more: it was frozen before the process group existed, or before the model was wrapped. "
+                "Call init_process_group first, then build the optimizer, then wrap the model"
+            )
 
 
 def drop_gradients(groups: Iterable[dict[str, Any]]) -> Groups:
@@ -39,6 +59,14 @@ def drop_gradients(groups: Iterable[dict[str, Any]]) -> Groups:
     return awake
 
 
-def _may_flip(p: torch.Tensor) -> bool:
+def may_flip(p: torch.Tensor) -> bool:
+    """Whether `requires_grad` may change in mid-run: alone, and for shards."""
     alone = not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1)
-    return alone or getattr(p, "device_mesh", None) is not None
+    return alone or is_sharded(p)
+
+
+def is_wrapped(model: object) -> bool:
+    """Whether there is a DistributedDataParallel in what an optimizer is built from."""
+    parts = list(model.values()) if isinstance(model, Mapping) else [model]
+    modules = (module for part in parts if isinstance(part, torch.nn.Module) for module in part.modules())
+    return any(isinstance(module, DistributedDataParallel) for module in modules)

@@ -50,11 +50,12 @@ def multiply(tensors: Sequence[torch.Tensor], factor: torch.Tensor) -> None:
         torch._foreach_mul_(parts, factor.to(parts[0].device))
 
 
-def _joined(norms: Sequence[torch.Tensor], t: torch.Tensor) -> Sequence[torch.Tensor]:
+def _joined(norms: tuple[torch.Tensor, ...], t: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """The norms of whole tensors, all split as `t` is, from those of this rank's parts: one exchange for all."""
     if not is_sharded(t):
         return norms
-    return torch.linalg.vector_norm(of_ranks(torch.stack(norms), t), dim=0).unbind()
+    joined: torch.Tensor = torch.linalg.vector_norm(of_ranks(torch.stack(norms), t), dim=0)
+    return joined.unbind()
 
 
 def _alike(tensors: Sequence[torch.Tensor]) -> Iterable[list[int]]:

@@ -20,7 +20,7 @@ import torch
 from groupwise.errors import GroupwiseWarning, OptimizerError, unknown
 from groupwise.optim.added import completed
 from groupwise.optim.clipping import Measured
-from groupwise.optim.freezing import drop_gradients, freeze
+from groupwise.optim.freezing import drop_gradients, freeze, is_wrapped, may_flip
 from groupwise.optim.live import START
 from groupwise.optim.loading import load
 from groupwise.optim.only import NetworkView
@@ -59,6 +59,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         self._views: dict[tuple[int, tuple[str, ...]], NetworkView] = {}
         self._itself = weakref.ref(self)
         self._watch = Watch(self.resolution.scheduled)
+        self._wrapped = is_wrapped(model)
         super().__init__(self._runtime.live_groups(), self._runtime.shared_defaults())
         self._freeze()
 
@@ -138,6 +139,17 @@ class GroupedOptimizer(torch.optim.Optimizer):
         """Add a group, as on any torch optimizer. Without an "algorithm" it takes the one that `"*"` gets last."""
         super().add_param_group(completed(param_group, self._runtime, self.param_groups))
 
+    def state_dict(self) -> dict[str, Any]:
+        """In torch's layout, with names. A parameter without state has an empty entry as soon as others have any:
+        DCP loads no checkpoint in which one that requires gradients is missing.
+        """
+        saved = super().state_dict()
+        ids = (i for group in saved["param_groups"] for i in group["params"])
+        for i, p in zip(ids, (p for group in self.param_groups for p in group["params"]), strict=True):
+            if saved["state"] and p.requires_grad:
+                saved["state"].setdefault(i, {})
+        return saved
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resume by name, as `resume` does by default; what was moved, new, lost or restarted is in `load_report`."""
         load(self._owner, state_dict, "edited")
@@ -184,9 +196,11 @@ class GroupedOptimizer(torch.optim.Optimizer):
         for live in self.param_groups:
             if live.get("name") in planned:
                 timeline = planned[live["name"]].timeline
-                freeze(live, live["frozen"], for_good=timeline is not None and not timeline.moves)
+                for_good = timeline is not None and not timeline.moves and not self._wrapped
+                freeze(live, live["frozen"], for_good)
         for info in (info for group in planned.values() if group.algorithm is None for info in group.parameters):
-            info.parameter.requires_grad_(False)
+            if not self._wrapped or may_flip(info.parameter):
+                info.parameter.requires_grad_(False)
 
     def __getstate__(self) -> dict[str, Any]:
         public = {name: value for name, value in self.__dict__.items() if not name.startswith("_") and name != "step"}
@@ -197,3 +211,4 @@ class GroupedOptimizer(torch.optim.Optimizer):
         self.__dict__.setdefault("_views", {})
         self.__dict__.setdefault("_itself", weakref.ref(self))
         self.__dict__.setdefault("_watch", Watch(self.resolution.scheduled))
+        self.__dict__.setdefault("_wrapped", False)

@@ -20,7 +20,16 @@ _FUSABLE = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 
 def marked(cls: type, groups: Groups, state: Mapping[torch.Tensor, Any]) -> Groups:
     """The groups as the engine is to get them: those that a fused kernel serves are copies that say so."""
-    return [group | {"fused": True} if _serves(cls, group, state) else group for group in groups]
+    return [_with_fused_steps(group, state) if _serves(cls, group, state) else group for group in groups]
+
+
+def _with_fused_steps(group: dict[str, Any], state: Mapping[torch.Tensor, Any]) -> dict[str, Any]:
+    """A copy of the group that says so, each step count where a fused kernel wants it: a load leaves it on the CPU."""
+    for p in group["params"]:
+        count = state[p].get("step") if p in state else None
+        if isinstance(count, torch.Tensor) and count.device != p.device:
+            state[p]["step"] = count.to(p.device, torch.float32)
+    return group | {"fused": True}
 
 
 def _serves(cls: type, group: Mapping[str, Any], state: Mapping[torch.Tensor, Any]) -> bool:
@@ -48,7 +57,7 @@ def _fits(p: torch.Tensor, devices: list[str], own: Mapping[str, Any] | None) ->
     gradient = p.grad
     if gradient is None or gradient.layout != torch.strided:
         return False
-    held = (value for value in own.values() if isinstance(value, torch.Tensor)) if own else ()
+    held = (value for key, value in own.items() if isinstance(value, torch.Tensor) and key != "step") if own else ()
     dense = p.is_contiguous() or (p.ndim == 4 and p.is_contiguous(memory_format=torch.channels_last))
     flat = dense and _alike(p, [gradient, *held])
     return flat and p.is_floating_point() and p.device.type in devices

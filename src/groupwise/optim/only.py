@@ -3,7 +3,8 @@
 A view owns nothing. Its step is the owner's step with `param_groups` cut to its networks for that time, so hooks,
 clipping and the scheduler's bookkeeping see one optimizer. Trainers wrap an optimizer in a class that imitates its own
 and hands on what it reads, but not what is assigned to it: so the cut is made on the owner, and the step goes through
-the `door` that the view was asked at, where Lightning counts steps and scales gradients.
+the `door` that the view was asked at, where Lightning counts steps and scales gradients. Under
+DistributedDataParallel gradients cannot be switched off: there the others' are put aside, and what is added is dropped.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from groupwise.optim.freezing import may_flip
 
 if TYPE_CHECKING:
     from groupwise.optim.grouped_optimizer import GroupedOptimizer
@@ -28,6 +31,7 @@ class NetworkView:
         self._door = door or owner
         self.networks = networks
         self._switched_off: list[list[torch.Tensor]] = []
+        self._put_aside: list[list[tuple[torch.Tensor, torch.Tensor | None]]] = []
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -59,10 +63,13 @@ class NetworkView:
 
     def __enter__(self) -> NetworkView:
         others = [group for group in self.owner.param_groups if group.get("network") not in self.networks]
-        switched_off = [p for group in others for p in group["params"] if p.requires_grad]
-        for p in switched_off:
+        trained = [p for group in others for p in group["params"] if p.requires_grad]
+        self._switched_off.append([p for p in trained if may_flip(p)])
+        self._put_aside.append([(p, p.grad) for p in trained if not may_flip(p)])
+        for p in self._switched_off[-1]:
             p.requires_grad_(False)
-        self._switched_off.append(switched_off)
+        for p, _ in self._put_aside[-1]:
+            p.grad = None
         return self
 
     def __exit__(
@@ -70,6 +77,8 @@ class NetworkView:
     ) -> None:
         for p in self._switched_off.pop():
             p.requires_grad_(True)
+        for p, gradient in self._put_aside.pop():
+            p.grad = gradient
 
     def __repr__(self) -> str:
         return f"only({', '.join(map(repr, self.networks))}) of {type(self.owner).__name__}"

@@ -119,8 +119,8 @@ class PlanScheduler(LRScheduler):
         return [group["lr"] for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        """The counter, and each plateau's memory by the plateau's text."""
-        plateaus = {str(p): state.to_dict() for p, state in self._program.states.items()}
+        """The counter, and each plateau's memory by the plateau's exact text."""
+        plateaus = {repr(p): state.to_dict() for p, state in self._program.states.items()}
         return {"last_epoch": self.last_epoch, "plateaus": plateaus}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -133,7 +133,7 @@ class PlanScheduler(LRScheduler):
         epoch, saved = state_dict["last_epoch"], state_dict.get("plateaus", {})
         if not isinstance(epoch, int) or epoch < 0 or not isinstance(saved, Mapping):
             raise StateError(f"a PlanScheduler counts whole updates from 0; this state has last_epoch = {epoch!r}")
-        known = {str(p): p for p in self._program.states}
+        known = {repr(p): p for p in self._program.states}
         for text in saved:
             if text not in known:
                 raise StateError(unknown("plateau", text, known))

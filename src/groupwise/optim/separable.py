@@ -42,7 +42,7 @@ def _parts(t: torch.Tensor) -> list[torch.Tensor]:
 def _run(cls: type[torch.optim.Optimizer], values: Mapping[str, Any], tensor: torch.nn.Parameter) -> None:
     engine = cls([tensor], **values)
     for group in engine.param_groups:
-        group |= {"capturable": False} if "capturable" in group else {}
+        group.update({"capturable": False} if "capturable" in group else {})
     if callable(getattr(engine, "train", None)):
         engine.train()  # type: ignore[attr-defined]  # schedule-free classes refuse to step before it
     for step in range(_STEPS):

@@ -104,7 +104,7 @@ def _step(engine: torch.optim.Optimizer, parameter: torch.nn.Parameter, sparse: 
     The step is taken on the CPU, where `capturable` kernels do not exist, so it is taken with the others.
     """
     for group in engine.param_groups:
-        group |= {"capturable": False} if "capturable" in group else {}
+        group.update({"capturable": False} if "capturable" in group else {})
     gradient = torch.ones_like(parameter)
     parameter.grad = gradient.to_sparse(1) if sparse else gradient
     if callable(getattr(engine, "train", None)):

@@ -7,7 +7,6 @@ per such class and not once per parameter: ten thousand tensors cost little more
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 
 from groupwise.errors import ResolutionError, listed
 from groupwise.plan.algorithm import Algorithm
@@ -103,7 +102,7 @@ def _trains(info: ParameterInfo, treatment: Treatment) -> bool:
 
 
 def _tops(
-    deep: AbstractSet[int], parameters: Sequence[ParameterInfo], matches: Sequence[tuple[int, ...]]
+    deep: set[int], parameters: Sequence[ParameterInfo], matches: Sequence[tuple[int, ...]]
 ) -> dict[tuple[int, str], int]:
     """The deepest level that each of the rules `deep` matches in each network."""
     tops: dict[tuple[int, str], int] = {}
