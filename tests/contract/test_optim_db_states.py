@@ -262,3 +262,18 @@ def test_it_can_be_printed(info: OptimizerInfo) -> None:
 
 def test_the_shims_stand_in_the_database_without_changing_it() -> None:
     assert not {info.name for info in MIXED} & set(DB)
+
+
+@infos
+def test_a_fused_step_on_meta_is_refused_in_torchs_words(info: OptimizerInfo) -> None:
+    """PyTorch's `test_fused_error_on_params_on_meta`."""
+    with torch.device("meta"):
+        net = nn.Sequential(nn.Linear(2, 3), nn.Sigmoid(), nn.Linear(3, 1))
+    optimizer = info.optim_cls(net.parameters(), fused=True)
+    for p in net.parameters():
+        p.grad = torch.empty_like(p)
+    with pytest.raises(RuntimeError, match="`fused=True` requires all the params to be floating point Tensors"):
+        optimizer.step()
+    optimizer.zero_grad()
+    net.to_empty(device="cpu")
+    optimizer.step()

@@ -50,14 +50,10 @@ def whole(t: torch.Tensor) -> torch.Tensor:
     return t.full_tensor() if isinstance(t, DTensor) else t
 
 
-def assert_same_wholes(ours: nn.Module, theirs: nn.Module, tolerance: float = 1e-6) -> None:
+def assert_same_wholes(ours: nn.Module, theirs: nn.Module) -> None:
     expected = dict(theirs.named_parameters())
     for name, p in ours.named_parameters():
-        torch.testing.assert_close(whole(p).detach(), expected[name].detach(), rtol=0, atol=tolerance)
-
-
-def tolerance(mix: Mix) -> float:
-    return 5e-3 if mix is MUON else 1e-6  # torch's Muon iterates in bfloat16
+        torch.testing.assert_close(whole(p).detach(), expected[name].detach(), rtol=0, atol=1e-6)
 
 
 @mixes
@@ -67,7 +63,7 @@ def test_built_after_fully_shard_it_steps_as_unsharded(mix: Mix) -> None:
     train(ours, range(4), optimizer.step)
     train(theirs, range(4), steps(mix.separate(theirs)))
     assert isinstance(ours.hidden.weight, DTensor)
-    assert_same_wholes(ours, theirs, tolerance(mix))
+    assert_same_wholes(ours, theirs)
 
 
 @mixes
@@ -81,7 +77,7 @@ def test_parameters_replaced_by_shards_after_it_was_built_are_stepped(mix: Mix) 
         group["params"] = [named[name] for name in group["param_names"]]
     train(ours, range(4), optimizer.step)
     train(theirs, range(4), steps(mix.separate(theirs)))
-    assert_same_wholes(ours, theirs, tolerance(mix))
+    assert_same_wholes(ours, theirs)
 
 
 def gradients_of(seed: int) -> dict[str, torch.Tensor]:

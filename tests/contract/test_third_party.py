@@ -138,8 +138,8 @@ REFUSED: dict[str, tuple[str, type[GroupwiseError], str]] = {
     "the model wanted": ("AdamMini", ResolutionError, "AdamMini requires model"),
     "a length wanted": ("Ranger21", ResolutionError, "Ranger21 requires num_iterations"),
     "second derivatives": ("SophiaH", ResolutionError, "SophiaH refuses"),
-    "around another": ("SAM", PlanError, "base_optimizer"),
-    "around an instance": ("Lookahead", PlanError, "Lookahead 'lr'"),
+    "around another": ("SAM", OptimizerError, r"SAM goes around another optimizer \(its argument 'base_optimizer'\)"),
+    "around an instance": ("Lookahead", OptimizerError, "put it around the GroupedOptimizer if it takes one"),
     "no class": ("load_optimizer", OptimizerError, "has no class 'load_optimizer'"),
 }
 

@@ -22,6 +22,7 @@ from torch.optim.lr_scheduler import (
     SequentialLR,
     StepLR,
 )
+from torch.optim.swa_utils import SWALR
 
 from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule
 from groupwise.schedules import cosine
@@ -36,6 +37,7 @@ SCHEDULERS: dict[str, Callable[[Optimizer], LRScheduler]] = {
     "LambdaLR": lambda o: LambdaLR(o, lambda step: 1 / (1 + step)),
     "OneCycleLR": lambda o: OneCycleLR(o, 0.05, total_steps=12, cycle_momentum=False),
     "CyclicLR": lambda o: CyclicLR(o, 1e-3, 1e-2, step_size_up=3, cycle_momentum=False),
+    "SWALR": lambda o: SWALR(o, 1e-3, anneal_epochs=5),
     "SequentialLR": lambda o: SequentialLR(o, [LinearLR(o, 0.1, 1.0, 3), CosineAnnealingLR(o, 9)], [3]),
     "ChainedScheduler": lambda o: ChainedScheduler([ConstantLR(o, 0.5, 4), ExponentialLR(o, 0.95)], optimizer=o),
 }
@@ -93,6 +95,16 @@ def test_a_scheduler_resumes_from_its_state(make: Callable[[Optimizer], LRSchedu
     follower.load_state_dict(scheduler.state_dict())
     train(again, range(4, 8), resumed.step, follower.step)
     assert_same(again, whole)
+
+
+def test_a_scheduler_may_be_made_anew_in_the_middle_of_a_run() -> None:
+    net = MIX.net()
+    optimizer = MIX.optimizer(net)
+    scheduler = StepLR(optimizer, 2, gamma=0.1)
+    train(net, range(3), optimizer.step, scheduler.step)
+    again = StepLR(optimizer, 2, gamma=0.1, last_epoch=scheduler.last_epoch - 1)
+    assert again.get_last_lr() == pytest.approx(scheduler.get_last_lr())
+    assert again.base_lrs == scheduler.base_lrs
 
 
 def test_the_momentum_of_one_algorithm_is_cycled() -> None:

@@ -115,4 +115,11 @@ def _refusal(cls: type) -> str:
             f"{cls.__name__} evaluates the loss itself and treats all parameters as one vector, so it cannot share a "
             "step with other algorithms; use it on its own, through plain torch"
         )
+    required = [name for name, default in hyperparameters_of(cls).items() if default is REQUIRED]
+    inner = [name for name in required if name in ("optimizer", "base_optimizer")]
+    if inner:
+        return (
+            f"{cls.__name__} goes around another optimizer (its argument {inner[0]!r}) and steps that one, so it is no "
+            "algorithm for a group; put it around the GroupedOptimizer if it takes one, or use it through plain torch"
+        )
     return ""

@@ -12,7 +12,7 @@ from typing import Any, Protocol, SupportsFloat
 from torch.optim.lr_scheduler import LRScheduler
 
 from groupwise.errors import OptimizerError, StateError, listed, unknown
-from groupwise.optim.freezing import freeze
+from groupwise.optim.freezing import check_thaw, freeze
 from groupwise.optim.grouped_optimizer import GroupedOptimizer
 from groupwise.optim.live import Moment
 from groupwise.optim.program import Program
@@ -97,6 +97,7 @@ class PlanScheduler(LRScheduler):
                 frozen = not planned.trainable_at(*self.moment)
                 if frozen != group.get("frozen", False):
                     freeze(group, frozen)
+                check_thaw(group)
         self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
     def _overwritten(self) -> list[str]:
@@ -141,7 +142,14 @@ class PlanScheduler(LRScheduler):
         self.last_epoch = epoch
         self._step_count = self.last_epoch + 1
         self._seen_updates = self._watch.updates
+        asleep = {group["name"] for group in self.optimizer.param_groups if group.get("frozen", False)}
         self.write()
+        self._watch.thawed([name for name in asleep if self._trained_before(name)], self.optimizer)
+
+    def _trained_before(self, name: str) -> bool:
+        """Whether a group was trainable at an earlier update than the current one."""
+        planned, step = self._program.moving.get(name), self.last_epoch
+        return planned is not None and any(planned.trainable_at(t, *self._lengths) for t in (0, step - 1) if t < step)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the watch, which belongs to the optimizer: what happened since the last tick is kept as a count."""

@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from groupwise.errors import GroupwiseWarning, listed
 
 if TYPE_CHECKING:
@@ -64,6 +66,21 @@ class Watch:
             self._say(
                 f"something besides PlanScheduler keeps writing the lr of {listed(names, 3)}, which the plan schedules "
                 "(a second scheduler?): whichever writes last wins, so let one of the two go"
+            )
+
+    def thawed(self, names: Sequence[str], optimizer: torch.optim.Optimizer) -> None:
+        """Note groups that a resume has thawed and that had been trained: they should have a state, if any has.
+
+        DCP passes over what requires no gradient, so a part that is thawed only after the load gets nothing.
+        """
+        held = {g["name"]: any(optimizer.state.get(p) for p in g["params"]) for g in optimizer.param_groups}
+        kinds = {g["name"]: g.get("algorithm") for g in optimizer.param_groups}
+        stateful = {kinds[name] for name in held if held[name]}
+        lost = sorted(name for name in names if not held[name] and kinds[name] in stateful)
+        if lost:
+            self._say(
+                f"{listed(lost, 3)} had been trained before this resume, but the optimizer has no state for it: it was "
+                "still frozen when the optimizer was loaded. Load the scheduler first, then the optimizer"
             )
 
     def regrouped(self, scheduled: bool) -> None:
