@@ -166,6 +166,19 @@ def test_a_scheduled_plan_holds_its_peak_until_its_own_scheduler_comes_so_that_a
     assert scheduler.get_last_lr() == [5e-3]
 
 
+def test_a_schedule_may_end_at_zero_under_a_class_whose_constructor_refuses_zero() -> None:
+    mix = MIXES["sparse adam"]
+    net = mix.net()
+    plan = Plan([*mix.plan.rules, Rule("embed.*", lr=cosine(0.05))])
+    optimizer = GroupedOptimizer(net, plan)
+    scheduler = PlanScheduler(optimizer, total_steps=3)
+    train(net, range(3), optimizer.step, scheduler.step)
+    before = net.embed.weight.detach().clone()
+    train(net, range(3, 5), optimizer.step, scheduler.step)
+    assert 0.0 in scheduler.get_last_lr()
+    assert torch.equal(net.embed.weight, before)
+
+
 def test_the_plans_own_scheduler_combines_with_torchs_containers() -> None:
     net = MIX.net()
     optimizer = GroupedOptimizer(net, Plan([Rule("*", optimizer="SGD", lr=cosine(0.1))]))

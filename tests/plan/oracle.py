@@ -74,9 +74,11 @@ def judge(place: Place, plan: list[Sentence], tops: Mapping[tuple[int, str], int
     for slot in dict.fromkeys(slot for i in mine for slot in plan[i].values):
         if slot in known:
             _settle(it, slot, [(i, plan[i].values[slot]) for i in mine if slot in plan[i].values], known[slot], below)
-        elif zeros := {i for i in mine if plan[i].values.get(slot) in (("value", 0.0), ("exact", 0.0))}:
-            it.spoke |= zeros
-        if slot not in known and any(plan[i].values.get(slot, ("value", 0.0))[1] != 0.0 for i in mine):
+            continue
+        last = [i for i in mine if slot in plan[i].values][-1]
+        if plan[last].values[slot] in (("value", 0.0), ("exact", 0.0)):
+            it.spoke.add(last)
+        else:
             it.problems.add("unknown")
     if it.algorithm is None:
         trains = place.tensor.requires_grad if it.trainable is None else it.trainable is not False

@@ -173,6 +173,16 @@ def test_a_zero_is_satisfied_if_any_algorithm_of_the_plan_knows_it_by_that_name(
     assert optimizer_of(resolved(Net(), *plan), HEAD) == "SGD"
 
 
+def test_a_zero_that_has_the_last_word_overrides_what_the_algorithm_does_not_have() -> None:
+    rules = base(), Rule("*", weight_decay=0.3, label="decay"), Rule("embed", optimizer="SparseAdam", lr=0.01)
+    told = next(
+        told
+        for told in resolved(Net(sparse=True), *rules, Rule("embed", weight_decay=0.0)).explain("embed.weight").properties
+        if told.property == "weight_decay"
+    )
+    assert [word.verdict for _, word in told.words] == ["overridden", "SparseAdam has none: satisfied"]
+
+
 def test_what_is_not_zero_is_not_satisfied() -> None:
     with pytest.raises(ValueError, match=r"unknown hyperparameter of SparseAdam 'weight_decay'"):
         resolved(

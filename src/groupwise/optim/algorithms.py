@@ -26,6 +26,7 @@ class TorchAlgorithms(Mapping[str, Algorithm]):
     def __init__(self, plan: Plan) -> None:
         given = {rule.optimizer: rule.algorithm_class for rule in plan.rules if rule.algorithm_class is not None}
         self._given: dict[str, type] = {str(name): cls for name, cls in given.items()}
+        self._classes: dict[str, type[torch.optim.Optimizer]] = {}
         self._known: dict[str, Algorithm] = {}
 
     def __getitem__(self, name: str) -> Algorithm:
@@ -41,12 +42,13 @@ class TorchAlgorithms(Mapping[str, Algorithm]):
 
     def class_of(self, name: str) -> type[torch.optim.Optimizer]:
         """The class called `name`. Raises `OptimizerError` if there is none or if it cannot be an engine."""
-        cls = self._given[name] if name in self._given else _find(name)
-        refusal = _refusal(cls)
-        if refusal:
-            raise OptimizerError(f"optimizer {name!r} cannot be used in a plan: {refusal}")
-        self._given[name] = cls
-        return cls
+        if name not in self._classes:
+            cls = self._given[name] if name in self._given else _find(name)
+            refusal = _refusal(cls)
+            if refusal:
+                raise OptimizerError(f"optimizer {name!r} cannot be used in a plan: {refusal}")
+            self._classes[name] = cls
+        return self._classes[name]
 
 
 def hyperparameters_of(cls: type) -> dict[str, object]:

@@ -43,8 +43,8 @@ class Terms:
         return tuple(term.value(values) for term in self.elements)
 
 
-Line: TypeAlias = tuple[str, int, float, Term | Terms | None]
-"""(key, schedule, factor, None) for the common case of one schedule; else (key, 0, 1.0, what computes it)."""
+Line: TypeAlias = tuple[str, int, float | None]
+"""(key, schedule, factor) for the common case of one schedule; else (key, composed value, None)."""
 
 
 class Program:
@@ -54,6 +54,7 @@ class Program:
         self.resolution = resolution
         self.lengths = (total_steps, steps_per_epoch)
         self._indices: dict[Schedule, int] = {}
+        self._terms: dict[Term | Terms, int] = {}
         self._check_lengths()
         self.lines = {g.name: self._lines(g) for g in resolution.groups if g.algorithm is not None}
         self.rates = {name for name, lines in self.lines.items() if any(key == "lr" for key, *_ in lines)}
@@ -61,11 +62,8 @@ class Program:
         self.moving = {g.name: g for g in resolution.groups if g.timeline is not None and g.timeline.moves}
         self._schedules = list(self._indices)
         self.states = {p: p.initial for schedule in self._schedules for p in plateaus(schedule)}
-
-    @property
-    def counts_steps(self) -> bool:
+        self.counts_steps = resolution.scheduled and steps_per_epoch != 1
         """Whether its ticks are meant as updates: it has schedules, and an epoch is not said to be one step long."""
-        return self.resolution.scheduled and self.lengths[1] != 1
 
     def restate(self, states: Mapping[Any, PlateauState]) -> None:
         """Take over the plateaus' states."""
@@ -82,9 +80,10 @@ class Program:
 
     def write(self, groups: Sequence[dict[str, Any]], values: Sequence[float]) -> None:
         """Write every scheduled hyperparameter into the live groups, by name; tensors are filled, not replaced."""
+        composed = [term.value(values) for term in self._terms]
         for group in groups:
-            for key, index, factor, term in self.lines.get(group.get("name", ""), ()):
-                value = values[index] * factor if term is None else term.value(values)
+            for key, index, factor in self.lines.get(group.get("name", ""), ()):
+                value = composed[index] if factor is None else values[index] * factor
                 if type(group[key]) in _NUMBERS:
                     group[key] = value
                 else:
@@ -97,9 +96,9 @@ class Program:
                 continue
             simple = isinstance(setting, Single) and isinstance(setting.base, Schedule) and len(setting.schedules) == 1
             if simple and isinstance(setting, Single):
-                lines.append((key, self._index(setting.schedules[0]), setting.constant_factor, None))
+                lines.append((key, self._index(setting.schedules[0]), setting.constant_factor))
             else:
-                lines.append((key, 0, 1.0, self._compose(setting)))
+                lines.append((key, self._terms.setdefault(self._compose(setting), len(self._terms)), None))
         return lines
 
     def _compose(self, setting: Setting) -> Term | Terms:

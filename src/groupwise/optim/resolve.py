@@ -7,7 +7,9 @@ from typing import TypeAlias
 
 import torch
 
+from groupwise.errors import ResolutionError
 from groupwise.optim.algorithms import TorchAlgorithms
+from groupwise.optim.shards import is_sharded
 from groupwise.optim.trial import Trial, try_out
 from groupwise.plan import Plan, Resolution
 from groupwise.select import ParameterInfo, parameters_of
@@ -23,7 +25,8 @@ def resolve(model: Model, plan: Plan) -> Resolution:
         plan: the plan.
 
     Raises:
-        PlanError, ResolutionError, OptimizerError: a law of the cascade is broken, or a class refuses its values.
+        PlanError, ResolutionError, OptimizerError: a law of the cascade is broken, or a class refuses its values, or a
+            sharded parameter is to have sparse gradients.
     """
     return resolve_with(model, plan, TorchAlgorithms(plan))[0]
 
@@ -32,4 +35,11 @@ def resolve_with(model: Model, plan: Plan, algorithms: TorchAlgorithms) -> tuple
     """`resolve`, with the trial of each group that has an algorithm."""
     infos = model if isinstance(model, tuple) else parameters_of(model)
     resolution = plan.resolve(infos, algorithms)
+    for info in infos:
+        if info.sparse and is_sharded(info.parameter):
+            raise ResolutionError(
+                f"{info.name!r} is in parts over several ranks, and its gradient is to be sparse: no part of a tensor has "
+                "sparse gradients. Make it with sparse=False and a dense algorithm, or keep it whole with "
+                "fully_shard(…, ignored_params={…}) and reduce its gradient yourself"
+            )
     return resolution, try_out(resolution, algorithms)

@@ -97,14 +97,15 @@ def _hyperparameters(
     words: list[tuple[str, Word]] = []
     dropped: list[tuple[str, Speech]] = []
     namer = max(i for i in case.matching if rules[i].optimizer is not None)
+    satisfied = _satisfied(rules, case.matching, standing, algorithms)
     for i in case.matching:
         for name, value in rules[i].hyperparameters.items():
             if rules[i].optimizer not in (None, standing.name):
                 dropped.append((name, Speech(i, value)))
                 word = Word(i, text_of(value), f"speaks for {rules[i].optimizer} only", False, namer)
                 words += [(slot, word) for slot in standing.slots_of(name)]
-            elif standing.satisfied_by(name, value, algorithms):
-                words.append((name, Word(i, text_of(value), f"{standing.name} has none: satisfied", True)))
+            elif i in satisfied.get(name, ()):
+                words.append((name, _satisfied_word(i, value, standing, satisfied[name])))
             else:
                 with within(f"{title(rules, i)}, for {case.info.name!r}"):
                     for slot, spoken in standing.speak(name, value):
@@ -116,6 +117,25 @@ def _hyperparameters(
             singles[slot], settled = _settle(slot, said, standing, case)
         words += [(slot, word) for word in settled]
     return _assemble(standing, singles), _by_slot(words)
+
+
+def _satisfied(
+    rules: Sequence[Rule], matching: Iterable[int], standing: Algorithm, algorithms: Mapping[str, Algorithm]
+) -> dict[str, list[int]]:
+    """The hyperparameters that `standing` has not and whose last word asks for none of it; by name, who speaks."""
+    said: dict[str, list[int]] = {}
+    for i in matching:
+        if rules[i].optimizer in (None, standing.name):
+            for name in rules[i].hyperparameters:
+                said.setdefault(name, []).append(i)
+    last = {name: rules[speakers[-1]].hyperparameters[name] for name, speakers in said.items()}
+    return {name: said[name] for name, value in last.items() if standing.satisfied_by(name, value, algorithms)}
+
+
+def _satisfied_word(i: int, value: object, standing: Algorithm, speakers: Sequence[int]) -> Word:
+    if i == speakers[-1]:
+        return Word(i, text_of(value), f"{standing.name} has none: satisfied", True)
+    return Word(i, text_of(value), "overridden", False, speakers[-1])
 
 
 def _hear(said: list[Speech], slot: str, speech: Speech) -> None:

@@ -69,18 +69,19 @@ def groups_of(
             alike[key] = members.setdefault(_class_of(info, treatment), [])
         alike[key].append((info, treatment))
     groups = [_group(pairs) for pairs in members.values()]
-    own = _own_rules([[treatment for _, treatment in pairs] for pairs in members.values()])
-    order = sorted(range(len(groups)), key=lambda i: _place(groups[i], own[i]))
-    names = _unique([groups[i] for i in order], [_name(rules, groups[i], own[i]) for i in order])
+    spoken = frozenset.intersection(*(treatment.spoken for treatment in treatments))
+    heard = _own(spoken, [[treatment.heard for _, treatment in pairs] for pairs in members.values()])
+    telling = _own(spoken, [[treatment.telling for _, treatment in pairs] for pairs in members.values()])
+    order = sorted(range(len(groups)), key=lambda i: _place(groups[i], heard[i]))
+    names = _unique([groups[i] for i in order], [_name(rules, groups[i], telling[i]) for i in order])
     return tuple(replace(groups[i], name=name) for i, name in zip(order, names, strict=True))
 
 
-def _own_rules(groups: Sequence[Sequence[Treatment]]) -> list[tuple[int, ...]]:
-    """For each group the rules that set it apart: those that tell in it, less those that are at work everywhere."""
-    everywhere = frozenset.intersection(*(treatment.spoken for group in groups for treatment in group))
-    telling = [frozenset(i for treatment in group for i in treatment.telling) for group in groups]
-    common = everywhere | frozenset.intersection(*telling)
-    return [tuple(sorted(rules - common)) for rules in telling]
+def _own(spoken: frozenset[int], groups: Sequence[Sequence[frozenset[int]]]) -> list[tuple[int, ...]]:
+    """For each group the rules that set it apart: those at work in it, less those that speak or work everywhere."""
+    at_work = [frozenset(i for rules in group for i in rules) for group in groups]
+    common = spoken | frozenset.intersection(*at_work)
+    return [tuple(sorted(rules - common)) for rules in at_work]
 
 
 def _place(group: Group, own: tuple[int, ...]) -> tuple[object, ...]:
@@ -105,7 +106,7 @@ def _group(pairs: Sequence[tuple[ParameterInfo, Treatment]]) -> Group:
         clip=first.clip,
         network=pairs[0][0].network,
         parameters=tuple(info for info, _ in pairs),
-        rules=tuple(sorted({i for _, treatment in pairs for i in treatment.heard})),
+        rules=tuple(sorted({i for _, treatment in pairs for i in treatment.telling})),
         depth=depths.pop() if len(depths) == 1 else None,
     )
 

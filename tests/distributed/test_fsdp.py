@@ -1,0 +1,274 @@
+"""FSDP2: each step is that of one process; what an algorithm cannot do on a part of a tensor it does on the whole."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor.debug import CommDebugMode
+
+from groupwise import (
+    GroupedOptimizer,
+    GroupwiseError,
+    Plan,
+    Rule,
+    clip_adaptive,
+    clip_norm,
+    clip_value,
+    layer_decay,
+    scale,
+)
+from groupwise.optim import resolve
+from groupwise.select import magnitude, role
+from tests.distributed.jobs import (
+    BASE,
+    EMBED,
+    MUON,
+    PLANS,
+    ROUNDING,
+    STEPS,
+    Net,
+    alone,
+    apart,
+    backward,
+    fsdp,
+    part,
+    same,
+    sharded,
+    whole,
+)
+from tests.distributed.ranks import Ranks
+
+CLASSES = ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam", "ASGD", "Rprop"]
+WHOLE = ["Muon", "Adafactor"]
+OTHERS = ["Lion", "Lamb", "Prodigy", "ScheduleFreeAdamW", "SOAP"]
+SPREADS: list[tuple[tuple[int, ...], Any]] = [((7, 5), Shard(0)), ((7, 5), Shard(1)), ((1, 5), Shard(0))]
+
+
+def compared(plan: Plan) -> tuple[float, float, bool]:
+    ours, theirs = fsdp(plan).steps(range(STEPS)), alone(plan).steps(range(STEPS))
+    plain = not any(isinstance(x, DTensor) for found in ours.optimizer.measured.values() for x in found)
+    return apart(ours.weights, theirs.weights), apart(ours.measured, theirs.measured), plain and same(ours.weights)
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_two_ranks_equal_one_process_on_the_joint_batch(two: Ranks, name: str) -> None:
+    for weights, measured, equal in two(compared, PLANS[name]):
+        assert weights < ROUNDING
+        assert measured < 1e-6
+        assert equal
+
+
+def gradients(shape: tuple[int, ...], count: int = 3) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(shape, generator=generator) for _ in range(count)]
+
+
+def stepped(p: torch.Tensor, given: Sequence[torch.Tensor], optimizer: Any) -> Any:
+    """`p` after one step for each of the gradients, and how many collectives the last of them took."""
+    parameter = nn.Parameter(p)
+    one = GroupedOptimizer({"p": parameter}, Plan([Rule("*", optimizer=optimizer, lr=0.1)]))
+    one.train()
+    watch = CommDebugMode()
+    for g in given:
+        parameter.grad = distribute_tensor(g, p.device_mesh, p.placements) if isinstance(p, DTensor) else g.clone()
+        with watch:
+            one.step()
+    return whole(parameter), sum(watch.get_comm_counts().values())
+
+
+def each_class(names: Sequence[Any], mesh_shape: tuple[int, ...], spreads: Sequence[Any]) -> dict[str, Any]:
+    mesh = init_device_mesh("cpu", mesh_shape)
+    found = {}
+    for name in names:
+        for shape, placements in spreads:
+            first, *rest = gradients(shape, 4)
+            ours, count = stepped(distribute_tensor(first.clone(), mesh, placements), rest, name)
+            theirs, _ = stepped(first.clone(), rest, name)
+            found[f"{name} {shape} {placements}"] = (float((ours - theirs).abs().max()), count)
+    return found
+
+
+SPREAD = [(shape, [placement]) for shape, placement in SPREADS]
+
+
+def test_each_algorithm_of_torch_that_goes_entry_by_entry_is_exact_on_parts_and_says_nothing(two: Ranks) -> None:
+    for found in two(each_class, CLASSES, (2,), [*SPREAD, ((5,), [Shard(0)]), ((1,), [Shard(0)])]):
+        assert all(result == (0.0, 0) for result in found.values()), found
+
+
+def test_an_algorithm_that_needs_the_whole_gathers_it_and_is_exact(two: Ranks) -> None:
+    for found in two(each_class, WHOLE, (2,), SPREAD):
+        assert all(difference == 0.0 for difference, _ in found.values()), found
+        assert all(count > 0 for _, count in found.values()), found
+
+
+def of_others() -> dict[str, Any]:
+    import pytorch_optimizer
+
+    return each_class([getattr(pytorch_optimizer, name) for name in OTHERS], (2,), SPREAD[:2])
+
+
+def test_algorithms_of_another_library_are_exact_on_parts(two: Ranks) -> None:
+    for found in two(of_others):
+        assert all(difference == 0.0 for difference, _ in found.values()), found
+
+
+def test_two_dimensions_of_ranks_are_one_whole(four: Ranks) -> None:
+    spreads = [((6, 5), [a, b]) for a in (Replicate(), Shard(0)) for b in (Shard(0), Shard(1))]
+    for found in four(each_class, ["AdamW", *WHOLE], (2, 2), spreads):
+        assert all(difference == 0.0 for difference, _ in found.values()), found
+
+
+def clipped(mesh_shape: tuple[int, ...], spreads: Sequence[Any], bounds: Sequence[Any]) -> dict[str, Any]:
+    """Gradients after clipping, and the measures, against the same on one process."""
+    mesh = init_device_mesh("cpu", mesh_shape)
+    found = {}
+    for clip in bounds:
+        plan = Plan([Rule("*", optimizer="SGD", lr=0.0, clip=clip)])
+        wholes = nn.ParameterDict({str(i): gradients(shape, 1)[0] for i, (shape, _) in enumerate(spreads)})
+        parts = nn.ParameterDict(
+            {
+                str(i): nn.Parameter(distribute_tensor(p.detach().clone(), mesh, spread) if spread else p.detach())
+                for i, ((_, spread), p) in enumerate(zip(spreads, wholes.values(), strict=True))
+            }
+        )
+        for name, p in wholes.items():
+            g = torch.sin(p.detach() * 9)
+            spread = parts[name]
+            p.grad = g.clone()
+            spread.grad = distribute_tensor(g, mesh, spread.placements) if isinstance(spread, DTensor) else g.clone()
+        ours, theirs = GroupedOptimizer(parts, plan), GroupedOptimizer(wholes, plan)
+        ours.step()
+        theirs.step()
+        given = {name: whole(p.grad) for name, p in parts.items() if p.grad is not None}
+        expected = {name: p.grad for name, p in wholes.items() if p.grad is not None}
+        measures = [abs(float(a) - float(b)) for a, b in zip(ours.measured["*"], theirs.measured["*"], strict=True)]
+        found[str(clip)] = max(apart(given, expected), *measures)
+    return found
+
+
+BOUNDS = [clip_norm(0.5), clip_value(0.1), clip_adaptive(0.05)]
+
+
+def test_every_kind_of_clipping_sees_wholes_however_they_are_split(two: Ranks) -> None:
+    spreads = [*SPREAD, ((5,), [Shard(0)]), ((1,), [Shard(0)]), ((4, 3, 2), [Shard(2)]), ((3, 3), None)]
+    for found in two(clipped, (2,), spreads, BOUNDS):
+        assert all(difference < 1e-6 for difference in found.values()), found
+
+
+def test_every_kind_of_clipping_sees_wholes_over_two_dimensions_of_ranks(four: Ranks) -> None:
+    spreads = [((6, 5), [a, b]) for a in (Replicate(), Shard(0), Shard(1)) for b in (Shard(0), Shard(1))]
+    for found in four(clipped, (2, 2), [*spreads, ((3,), [Replicate(), Shard(0)])], BOUNDS):
+        assert all(difference < 1e-6 for difference in found.values()), found
+
+
+def exchanges() -> dict[str, int]:
+    counts = {}
+    for name, clip in (("none", None), ("norm", clip_norm(1.0))):
+        plan = Plan([BASE, EMBED, *([Rule("*", clip=clip)] if clip else [])], clip=clip)
+        run = fsdp(plan).steps([0])
+        backward(run.net, part(1))
+        with CommDebugMode() as watch:
+            run.optimizer.step()
+        counts[name] = sum(watch.get_comm_counts().values())
+    return counts
+
+
+def test_all_the_norms_of_a_step_take_one_exchange_however_many_scopes_there_are(two: Ranks) -> None:
+    assert two(exchanges) == [{"none": 0, "norm": 1}] * 2
+
+
+def on_several_meshes(plan: Plan) -> tuple[float, float]:
+    """The head on one mesh, a block on another over the same ranks, the rest plain; gradients the same everywhere."""
+    ours, theirs = Net(), Net()
+    for path, name in (("head", "a"), ("blocks.1.linear", "b")):
+        module = ours.get_submodule(path)
+        mesh = init_device_mesh("cpu", (dist.get_world_size(),), mesh_dim_names=(name,))
+        for leaf, p in list(module.named_parameters()):
+            setattr(module, leaf, nn.Parameter(distribute_tensor(p.detach(), mesh, [Shard(0)])))
+    one, other = GroupedOptimizer(ours, plan), GroupedOptimizer(theirs, plan)
+    for step in range(STEPS):
+        net = Net()
+        backward(net, part(0))
+        for p, q, g in zip(ours.parameters(), theirs.parameters(), net.parameters(), strict=True):
+            value = torch.full_like(g, 0.1) * (step + 1) if g.grad is None else g.grad.detach() * (step + 1)
+            dist.all_reduce(value)
+            p.grad = distribute_tensor(value, p.device_mesh, p.placements) if isinstance(p, DTensor) else value.clone()
+            q.grad = value.clone()
+        one.step()
+        other.step()
+    weights = apart(*({name: whole(p) for name, p in n.named_parameters()} for n in (ours, theirs)))
+    return weights, max(abs(float(one.measured[key].norm) - float(other.measured[key].norm)) for key in other.measured)
+
+
+def test_plain_parameters_and_those_of_several_meshes_share_a_plan_its_groups_and_its_scopes(two: Ranks) -> None:
+    rules = [Rule("*", optimizer="AdamW", lr=1e-2, weight_decay=0.1, clip=clip_norm(0.1))]
+    muon = Rule("blocks.*.linear.weight", optimizer="Muon", lr=0.02, momentum=0.9, weight_decay=0.01)
+    for weights, norms in two(on_several_meshes, Plan([*rules, muon], clip=clip_norm(0.05))):
+        assert weights < ROUNDING
+        assert norms < 1e-6
+
+
+RESOLVED = Plan(
+    [
+        BASE,
+        EMBED,
+        MUON,
+        Rule("blocks.*", lr=layer_decay(0.5)),
+        Rule(role("norm") | role("bias"), weight_decay=0.0),
+        Rule(magnitude(above=0.5), label="large", weight_decay=0.3),
+        Rule("head", clip=clip_norm(1.0)),
+    ]
+)
+
+
+def resolved() -> tuple[bool, bool]:
+    net = Net()
+    before = resolve(net, RESOLVED)
+    after = resolve(sharded(net), RESOLVED)
+    facts = [[(i.names, i.shape, i.roles, i.depth) for i in found.parameters] for found in (before, after)]
+    return str(before) == str(after), facts[0] == facts[1]
+
+
+def test_a_plan_means_the_same_before_and_after_sharding(two: Ranks) -> None:
+    assert two(resolved) == [(True, True)] * 2
+
+
+def regrouped() -> tuple[float, str]:
+    plan, new = (
+        PLANS["with muon, clipped by module"],
+        Rule("head", lr=scale(0.5), label="slow"),
+    )
+    ours, theirs = fsdp(plan).steps(range(3)), alone(plan).steps(range(3))
+    for run in (ours, theirs):
+        run.optimizer.regroup(run.optimizer.plan + [new])
+        run.steps(range(3, 6))
+    return apart(ours.weights, theirs.weights), str(ours.optimizer.load_report)
+
+
+def test_a_regroup_in_mid_run_equals_one_process(two: Ranks) -> None:
+    for difference, report in two(regrouped):
+        assert difference < ROUNDING
+        assert "moved" in report
+
+
+def sparse_on_parts() -> str:
+    net = sharded(Net(sparse=True))
+    table = Rule("embed.*", optimizer="SparseAdam", lr=0.05, weight_decay=0.0)
+    try:
+        GroupedOptimizer(net, Plan([BASE, table]))
+    except GroupwiseError as error:
+        return str(error)
+    return "accepted"
+
+
+def test_an_algorithm_for_sparse_gradients_is_refused_on_parts_with_the_way_out(two: Ranks) -> None:
+    for message in two(sparse_on_parts):
+        assert "'embed.weight'" in message
+        assert "SparseAdam" in message
+        assert "ignored_params" in message
