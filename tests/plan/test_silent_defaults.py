@@ -177,7 +177,9 @@ def test_a_zero_that_has_the_last_word_overrides_what_the_algorithm_does_not_hav
     rules = base(), Rule("*", weight_decay=0.3, label="decay"), Rule("embed", optimizer="SparseAdam", lr=0.01)
     told = next(
         told
-        for told in resolved(Net(sparse=True), *rules, Rule("embed", weight_decay=0.0)).explain("embed.weight").properties
+        for told in resolved(Net(sparse=True), *rules, Rule("embed", weight_decay=0.0))
+        .explain("embed.weight")
+        .properties
         if told.property == "weight_decay"
     )
     assert [word.verdict for _, word in told.words] == ["overridden", "SparseAdam has none: satisfied"]

@@ -32,6 +32,7 @@ class Engines:
         self._algorithms = algorithms
         self._engines: dict[object, torch.optim.Optimizer] = {}
         self._apart: dict[object, bool] = {}
+        self._sound: kernels.Sound = {}
         self._habits: dict[str, Trial] = {}
         self._unheld: dict[str, set[str]] = {}
         for group in resolution.groups:
@@ -42,7 +43,9 @@ class Engines:
     def step(self, groups: Groups, state: State, route: str) -> None:
         """One update of `groups` (frozen ones already left out); those that name no algorithm take `route`."""
         for (algorithm, own), members in self._buckets(groups, route).items():
-            self._plainly(algorithm, own, members, state, functools.partial(self._step, algorithm, own))
+            sound: kernels.Sound = {} if any_sharded(members) else self._sound  # what is lent lives for one step
+            call = functools.partial(self._step, algorithm, own, sound)
+            self._plainly(algorithm, own, members, state, call)
 
     def switch(self, mode: str, groups: Groups, state: State) -> None:
         """Call `train` or `eval` of every engine that has it, on the live groups and state."""
@@ -67,14 +70,14 @@ class Engines:
             }
             lend(self._engine(algorithm, own, members[0]), members, state, functools.partial(_load, part))
 
-    def _step(self, algorithm: str, own: object, members: Groups, state: State) -> None:
+    def _step(self, algorithm: str, own: object, sound: kernels.Sound, members: Groups, state: State) -> None:
         cls, habits = self._algorithms.class_of(algorithm), self._habits[algorithm]
         if habits.eager:
             _make_state(cls, self._algorithms[algorithm].defaults, members, state)
         if not habits.takes_dense:
             _thin_out_zeros(members)
         engine = self._engine(algorithm, own, members[0])
-        lend(engine, kernels.marked(cls, members, state), state, unhooked_step)
+        lend(engine, kernels.marked(cls, members, state, sound), state, unhooked_step)
 
     def _plainly(self, algorithm: str, own: object, members: Groups, state: State, call: Call) -> None:
         """`call(members, state)` on plain tensors: sharded parameters as this rank's parts, or whole."""
@@ -121,7 +124,7 @@ class Engines:
         return {**self._habits[algorithm].hyperparameters, **kept}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_engines": {}}
+        return {**self.__dict__, "_engines": {}, "_sound": {}}
 
 
 def _switch(engine: torch.optim.Optimizer, mode: str, groups: Groups, state: State) -> None:

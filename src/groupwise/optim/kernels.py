@@ -8,7 +8,7 @@ does faster: one pass over weights, gradient and moments instead of several. Sha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
@@ -17,30 +17,33 @@ from groupwise.optim.engine import Groups
 
 _FUSABLE = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 
+Sound: TypeAlias = dict[torch.Tensor, tuple[Mapping[str, Any], tuple[int, ...]]]
+"""Parameters found fit, each with the state and the strides that it had then: checked again when either changes."""
 
-def marked(cls: type, groups: Groups, state: Mapping[torch.Tensor, Any]) -> Groups:
+
+def marked(cls: type, groups: Groups, state: Mapping[torch.Tensor, Any], sound: Sound) -> Groups:
     """The groups as the engine is to get them: those that a fused kernel serves are copies that say so."""
-    return [_with_fused_steps(group, state) if _serves(cls, group, state) else group for group in groups]
+    return [_with_fused_steps(group, state) if _serves(cls, group, state, sound) else group for group in groups]
 
 
 def _with_fused_steps(group: dict[str, Any], state: Mapping[torch.Tensor, Any]) -> dict[str, Any]:
     """A copy of the group that says so, each step count where a fused kernel wants it: a load leaves it on the CPU."""
-    for p in group["params"]:
-        count = state[p].get("step") if p in state else None
-        if isinstance(count, torch.Tensor) and count.device != p.device:
-            state[p]["step"] = count.to(p.device, torch.float32)
+    if group["params"] and group["params"][0].device.type != "cpu":
+        for p in group["params"]:
+            count = state[p].get("step") if p in state else None
+            if isinstance(count, torch.Tensor) and count.device != p.device:
+                state[p]["step"] = count.to(p.device, torch.float32)
     return group | {"fused": True}
 
 
-def _serves(cls: type, group: Mapping[str, Any], state: Mapping[torch.Tensor, Any]) -> bool:
+def _serves(cls: type, group: Mapping[str, Any], state: Mapping[torch.Tensor, Any], sound: Sound) -> bool:
     if cls not in _FUSABLE or torch.compiler.is_compiling():
         return False
     chosen = group.get("fused") is not None or group.get("foreach") is not None or group.get("differentiable")
     if chosen or any(isinstance(value, torch.Tensor) for key, value in group.items() if key != "params"):
         return False
-    devices = _get_fused_kernels_supported_devices()
     stepped = [p for p in group["params"] if p.grad is not None]
-    fit = all(_fits(p, devices, state.get(p)) for p in stepped)
+    fit = all(_fits(p, state.get(p), sound) for p in stepped)
     return fit and (cls is not torch.optim.SGD or _sgd_is_sound(group["momentum"], stepped, state))
 
 
@@ -53,20 +56,27 @@ def _sgd_is_sound(momentum: float, stepped: list[torch.Tensor], state: Mapping[t
     return not half and len(begun) <= 1
 
 
-def _fits(p: torch.Tensor, devices: list[str], own: Mapping[str, Any] | None) -> bool:
-    gradient = p.grad
-    if gradient is None or gradient.layout != torch.strided:
+def _fits(p: torch.Tensor, own: Mapping[str, Any] | None, sound: Sound) -> bool:
+    """Whether one index means one place in weight, gradient and state: fused kernels read plain memory."""
+    gradient, stride = p.grad, p.stride()
+    if gradient is None or gradient.layout != torch.strided or gradient.stride() != stride:
         return False
-    held = (value for key, value in own.items() if isinstance(value, torch.Tensor) and key != "step") if own else ()
+    known = sound.get(p)
+    if known is not None and known[0] is own and known[1] == stride:
+        return True
+    if not _is_sound(p, own):
+        return False
+    if own:
+        sound[p] = own, stride
+    return True
+
+
+def _is_sound(p: torch.Tensor, own: Mapping[str, Any] | None) -> bool:
     dense = p.is_contiguous() or (p.ndim == 4 and p.is_contiguous(memory_format=torch.channels_last))
-    flat = dense and _alike(p, [gradient, *held])
-    return flat and p.is_floating_point() and p.device.type in devices
+    usual = p.is_floating_point() and p.device.type in _get_fused_kernels_supported_devices()
+    held = [value for key, value in (own or {}).items() if isinstance(value, torch.Tensor) and key != "step"]
+    return dense and usual and all(value.device == p.device and _alike(p, value) for value in held)
 
 
-def _alike(p: torch.Tensor, others: list[torch.Tensor]) -> bool:
-    """Whether one index means one place in all of them: fused kernels read plain memory, whatever the strides."""
-    device, dtype, shape, stride = p.device, p.dtype, p.shape, p.stride()
-    return all(
-        other.device == device and (other.shape != shape or (other.stride() == stride and other.dtype == dtype))
-        for other in others
-    )
+def _alike(p: torch.Tensor, other: torch.Tensor) -> bool:
+    return other.shape != p.shape or (other.stride() == p.stride() and other.dtype == p.dtype)

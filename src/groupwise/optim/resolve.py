@@ -38,8 +38,8 @@ def resolve_with(model: Model, plan: Plan, algorithms: TorchAlgorithms) -> tuple
     for info in infos:
         if info.sparse and is_sharded(info.parameter):
             raise ResolutionError(
-                f"{info.name!r} is in parts over several ranks, and its gradient is to be sparse: no part of a tensor has "
-                "sparse gradients. Make it with sparse=False and a dense algorithm, or keep it whole with "
+                f"{info.name!r} is in parts over several ranks, and its gradient is to be sparse: no part of a tensor "
+                "has sparse gradients. Make it with sparse=False and a dense algorithm, or keep it whole with "
                 "fully_shard(…, ignored_params={…}) and reduce its gradient yourself"
             )
     return resolution, try_out(resolution, algorithms)

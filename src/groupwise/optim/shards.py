@@ -10,18 +10,19 @@ parameter is, in DTensors, which is what checkpoints read; what has another shap
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, MutableMapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
 from groupwise.optim.engine import Groups
 
-State = MutableMapping[Any, Any]
+State: TypeAlias = MutableMapping[Any, Any]
+_PLAIN = frozenset({torch.Tensor, torch.nn.Parameter})
 
 
 def is_sharded(t: object) -> bool:
     """Whether a tensor is a DTensor."""
-    return getattr(t, "device_mesh", None) is not None
+    return type(t) not in _PLAIN and getattr(t, "device_mesh", None) is not None
 
 
 def any_sharded(groups: Groups) -> bool:
