@@ -92,7 +92,7 @@ class Run:
 
     def __init__(self, net: nn.Module, plan: Plan, model: nn.Module | None = None, alone: bool = False) -> None:
         self.net = net
-        self.model = model or net
+        self.model = net if model is None else model
         self.alone = alone
         self.optimizer = GroupedOptimizer(net, plan)
         self.scheduler = PlanScheduler(self.optimizer, total_steps=20)

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import multiprocessing
 
-PATIENCE = 60.0  # seconds for one function, and for the start
+PATIENCE = 120.0  # seconds for one function, and for the start
 
 
 class RankFailed(AssertionError):

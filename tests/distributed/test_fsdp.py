@@ -1,5 +1,7 @@
 """FSDP2: each step is that of one process; what an algorithm cannot do on a part of a tensor it does on the whole."""
 
+import gc
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,8 +10,10 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.debug import CommDebugMode
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 from groupwise import (
     GroupedOptimizer,
@@ -165,6 +169,87 @@ def test_every_kind_of_clipping_sees_wholes_over_two_dimensions_of_ranks(four: R
     spreads = [((6, 5), [a, b]) for a in (Replicate(), Shard(0), Shard(1)) for b in (Shard(0), Shard(1))]
     for found in four(clipped, (2, 2), [*spreads, ((3,), [Replicate(), Shard(0)])], BOUNDS):
         assert all(difference < 1e-6 for difference in found.values()), found
+
+
+def with_pending_sums() -> tuple[float, float]:
+    """Gradients that are still to be summed over the ranks, as tensor parallelism leaves them."""
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    plan = Plan([Rule("*", label="all", optimizer="SGD", lr=0.1, momentum=0.9, clip=clip_norm(0.5))])
+    start, mine = gradients((3, 2), 2)
+    ours, theirs = nn.Parameter(distribute_tensor(start.clone(), mesh, [Replicate()])), nn.Parameter(start.clone())
+    ours.grad = DTensor.from_local(mine * (dist.get_rank() + 1), mesh, [Partial()])
+    theirs.grad = mine * sum(range(1, dist.get_world_size() + 1))
+    one, other = GroupedOptimizer({"p": ours}, plan), GroupedOptimizer({"p": theirs}, plan)
+    one.step()
+    other.step()
+    return float((whole(ours) - theirs.detach()).abs().max()), float(
+        one.measured["all"].norm - other.measured["all"].norm
+    )
+
+
+def test_sums_that_are_pending_are_made_before_clipping_and_stepping(two: Ranks) -> None:
+    for weights, norm in two(with_pending_sums):
+        assert weights < 1e-6
+        assert abs(norm) < 1e-5
+
+
+def kept_alive() -> bool:
+    """Whether the gradients of a step outlive it."""
+    run = fsdp(PLANS["with muon, clipped by module"]).steps(range(2))
+    references = [weakref.ref(p.grad.to_local()) for p in run.net.parameters() if isinstance(p.grad, DTensor)]
+    run.optimizer.zero_grad()
+    gc.collect()
+    return any(reference() is not None for reference in references)
+
+
+def test_nothing_that_was_lent_to_an_engine_outlives_the_step(two: Ranks) -> None:
+    assert two(kept_alive) == [False] * 2
+
+
+def sizes() -> bool:
+    """Whether every part of the state takes the memory of a part."""
+    run = fsdp(PLANS["with muon, clipped by module"]).steps(range(2))
+    parts = [t.to_local() for own in run.optimizer.state.values() for t in own.values() if isinstance(t, DTensor)]
+    return bool(parts) and all(t.untyped_storage().nbytes() == t.numel() * t.element_size() for t in parts)
+
+
+def test_the_state_of_what_was_gathered_takes_no_more_memory_than_its_part(two: Ranks) -> None:
+    assert all(two(sizes))
+
+
+class Feed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.up, self.down = nn.Linear(6, 8), nn.Linear(8, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.down(torch.tanh(self.up(x)))
+        return out
+
+
+def in_two_ways(plan: Plan) -> float:
+    """FSDP2 over tensor parallelism: every tensor is split twice, one dimension in strides."""
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("data", "tensor"))
+    net, twin = Feed().double(), Feed().double()
+    parallelize_module(net, mesh["tensor"], {"up": ColwiseParallel(), "down": RowwiseParallel()})
+    fully_shard(net, mesh=mesh["data"])
+    ours, theirs = GroupedOptimizer(net, plan), GroupedOptimizer(twin, plan)
+    for step in range(4):
+        x = torch.randn(8, 6, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
+        for model, optimizer, batch in ((net, ours, x.chunk(2)[mesh.get_local_rank("data")]), (twin, theirs, x)):
+            optimizer.zero_grad()
+            model(batch).square().mean().backward()
+            optimizer.step()
+    return apart(*({name: whole(p) for name, p in model.named_parameters()} for model in (net, twin)))
+
+
+def test_fully_shard_over_tensor_parallelism_equals_one_process(four: Ranks) -> None:
+    rules = [Rule("*", optimizer="AdamW", lr=1e-2, weight_decay=0.1, clip=clip_norm(0.05))]
+    muon = Rule("*.weight", optimizer="Muon", lr=0.02, momentum=0.9, weight_decay=0.01)
+    unitwise = Rule("up", clip=clip_adaptive(0.01))
+    for difference in four(in_two_ways, Plan([*rules, muon, unitwise])):
+        assert difference < ROUNDING
 
 
 def exchanges() -> dict[str, int]:

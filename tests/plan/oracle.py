@@ -20,7 +20,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "Sparse": {"lr": 1e-3, "betas[0]": 0.9, "betas[1]": 0.95},
 }
 PROBLEMS = {
-    "coverage": "have? ?no optimizer|has no optimizer",
+    "coverage": "ha(s|ve) no optimizer",
     "rate": "has no declared lr",
     "dropped": "would silently lose",
     "unknown": "has no hyperparameter|unknown hyperparameter",

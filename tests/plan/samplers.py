@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from groupwise import Plan, Rule, after, clip_norm, clip_value, exact, layer_decay, scale, unfreeze_down, until
-from groupwise.plan import Algorithm, Factor
+from groupwise.plan import Algorithm
 from groupwise.schedules import linear, steps
 from groupwise.select import Selector, depth, kind, name, ndim, network, selector
 from tests.plan.oracle import DEFAULTS, Sentence, Value
@@ -146,7 +146,3 @@ def cases(draw: st.DrawFn, tame: bool = False) -> Case:
     places = places_of(model)
     pairs = [draw(_rule(places, i == 0, tame)) for i in range(draw(st.integers(3 if tame else 1, 6)))]
     return Case(model, Plan([rule for rule, _ in pairs]), [sentence for _, sentence in pairs], places)
-
-
-def is_factor(value: object) -> bool:
-    return isinstance(value, Factor)

@@ -17,7 +17,7 @@ from tests.plan.samplers import ALGORITHMS, Case, cases
 
 STEPS = (0, 1, 2, 3, 5, 8, 20)
 
-thorough = settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+thorough = settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 
 
 def resolve(case: Case) -> Resolution:
@@ -43,7 +43,7 @@ def slots_of(group: Group) -> dict[str, Single]:
     return slots
 
 
-@thorough
+@settings(thorough, max_examples=250)
 @given(cases())
 def test_a_plan_is_refused_exactly_where_it_breaks_a_law_and_for_that_reason(case: Case) -> None:
     _, problems = judge_all(case.places, case.sentences)

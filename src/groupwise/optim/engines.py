@@ -86,8 +86,9 @@ class Engines:
             return
         whole = not self._separable(algorithm, own, members)
         apart = whole and ":" not in algorithm  # torch's classes keep nothing that ties parameters together
+        loose = {key: value for key, value in state.items() if not isinstance(key, torch.Tensor)}
         for part in one_by_one(members) if apart else [members]:
-            lend_plain(part, state, whole, call)
+            lend_plain(part, state, loose, whole, call)
 
     def _separable(self, algorithm: str, own: object, members: Groups) -> bool:
         """Whether the algorithm may step the shards of these groups where they are; tried out once per rank."""

@@ -48,7 +48,7 @@ def read(state_dict: Mapping[str, Any], names: Sequence[str], aliases: Mapping[s
     groups, state = _parts(state_dict)
     parameters: dict[str, SavedParameter] = {}
     origin: dict[str, str] = {}
-    for group, own in zip(groups, _names(groups, names), strict=True):
+    for group, own in zip(groups, _names(groups, names, aliases), strict=True):
         values = {key: value for key, value in group.items() if key not in ("params", "param_names")}
         for identity, name in zip(group["params"], own, strict=True):
             known = _known(name, aliases)
@@ -95,7 +95,7 @@ def _parts(state_dict: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], dict
         raise StateError(f"not an optimizer's state_dict: it needs 'state' and 'param_groups', this has {given}")
     for group in groups:
         count, named = len(group["params"]), len(group.get("param_names", group["params"]))
-        if named != count:
+        if named != count and not _is_named(group):
             raise StateError(f"a group of the checkpoint has {count} parameters and {named} names")
     return groups, dict(state)
 
@@ -105,12 +105,26 @@ def _is_group(group: object) -> bool:
     return all(isinstance(entries, list) and all(isinstance(e, int | str) for e in entries) for entries in lists)
 
 
-def _names(groups: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Sequence[str]]:
-    """The parameters' names, group by group: stored, or the ids themselves, or by position where that is sure."""
+def _is_named(group: Mapping[str, Any]) -> bool:
+    """Whether the ids themselves are names, as DCP writes them."""
+    return bool(group["params"]) and all(isinstance(identity, str) for identity in group["params"])
+
+
+def _names(
+    groups: Sequence[Mapping[str, Any]], names: Sequence[str], aliases: Mapping[str, str]
+) -> list[Sequence[str]]:
+    """The parameters' names, group by group: the ids themselves, or stored, or by position where that is sure.
+
+    Where DCP has laid a checkpoint out for other groups, stored names are those of a group that it came from; so ids
+    that are known here go first.
+    """
+    identities = list(chain.from_iterable(group["params"] for group in groups))
+    named = all(isinstance(identity, str) for identity in identities)
+    if named and any(_known(identity, aliases) in aliases for identity in identities):
+        return [group["params"] for group in groups]
     if all("param_names" in group for group in groups):
         return [list(map(str, group["param_names"])) for group in groups]
-    identities = list(chain.from_iterable(group["params"] for group in groups))
-    if all(isinstance(identity, str) for identity in identities):
+    if named:
         return [group["params"] for group in groups]
     if len(groups) != 1 or len(identities) != len(names):
         raise StateError(

@@ -1,8 +1,8 @@
 """Whether an algorithm's step on a tensor is its steps on the tensor's parts.
 
 It is for SGD, Adam and all that treat entry by entry; it is not for Muon, Adafactor, LAMB, Prodigy, which look at rows,
-norms or everything at once. Nobody declares it, so it is tried out: a small tensor is stepped twice, whole and in
-parts, each part by an engine of its own, as ranks would. A class that refuses the parts is taken for inseparable.
+norms or everything at once. Nobody declares it, so it is tried out: a small tensor is stepped a few times, whole and
+in parts, each part by an engine of its own, as ranks would. A class that refuses the parts is taken for inseparable.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from groupwise.optim.engine import unhooked_step
 from groupwise.optim.trial import Refusal
 
-_STEPS = 2
+_STEPS = 4
 
 
 def separable(cls: type[torch.optim.Optimizer], values: Mapping[str, Any], rank: int) -> bool:
@@ -24,11 +24,11 @@ def separable(cls: type[torch.optim.Optimizer], values: Mapping[str, Any], rank:
     weight = torch.sin(torch.arange(4.0**rank, dtype=torch.float64) + 1).reshape((4,) * rank)
     whole, parts = torch.nn.Parameter(weight.clone()), [torch.nn.Parameter(part.clone()) for part in _parts(weight)]
     with torch.no_grad(), Refusal() as trial:
-        for tensor in (whole, *parts):
-            _run(cls, values, tensor)
+        kept, *others = [_run(cls, values, tensor) for tensor in (whole, *parts)]
+    if trial.refused or any(other != kept for other in others):
+        return False
     moved = (whole - weight).abs().max()
-    apart = [(a - b).abs().max() for a, b in zip(_parts(whole), parts, strict=True)]
-    return not trial.refused and bool(max(apart) <= 1e-6 * moved)
+    return bool(max((a - b).abs().max() for a, b in zip(_parts(whole), parts, strict=True)) <= 1e-9 * moved)
 
 
 def _parts(t: torch.Tensor) -> list[torch.Tensor]:
@@ -39,12 +39,14 @@ def _parts(t: torch.Tensor) -> list[torch.Tensor]:
     return parts
 
 
-def _run(cls: type[torch.optim.Optimizer], values: Mapping[str, Any], tensor: torch.nn.Parameter) -> None:
+def _run(cls: type[torch.optim.Optimizer], values: Mapping[str, Any], tensor: torch.nn.Parameter) -> dict[str, Any]:
+    """Take some steps; return what the class keeps in its group (Prodigy a rate that it finds for all parameters)."""
     engine = cls([tensor], **values)
     for group in engine.param_groups:
         group.update({"capturable": False} if "capturable" in group else {})
     if callable(getattr(engine, "train", None)):
         engine.train()  # type: ignore[attr-defined]  # schedule-free classes refuse to step before it
     for step in range(_STEPS):
-        tensor.grad = torch.cos(tensor * (step + 2))
+        tensor.grad = torch.cos(tensor) + step
         unhooked_step(engine)
+    return {key: value for key, value in engine.param_groups[0].items() if isinstance(value, int | float)}

@@ -64,18 +64,18 @@ def _splits(placement: Any, rows_stay: bool) -> bool:
     return dim is not None and not (rows_stay and dim == 0)
 
 
-def lend_plain(groups: Groups, state: State, whole: bool, call: Callable[[Groups, State], None]) -> None:
+def lend_plain(groups: Groups, state: State, loose: State, whole: bool, call: Callable[[Groups, State], None]) -> None:
     """Run `call(groups, state)` on plain tensors in place of the parameters, and give back what it made of them.
 
     Args:
         groups, state: the owner's; written as if `call` had worked on them.
+        loose: the entries of the state that are of no parameter.
         whole: lend whole tensors; else this rank's parts.
         call: what an engine does.
     """
     loans = {p: _whole_loan(p) if whole and is_sharded(p) else _loan(p) for group in groups for p in group["params"]}
     lent: Groups = [group | {"params": [loans[p] for p in group["params"]]} for group in groups]
-    plain = {key: value for key, value in state.items() if not isinstance(key, torch.Tensor)}
-    plain |= {loans[p]: _lent_state(state[p], p, whole) for p in loans if state.get(p)}
+    plain = {**loose, **{loans[p]: _lent_state(state[p], p, whole) for p in loans if state.get(p)}}
     call(lent, plain)
     for group, used in zip(groups, lent, strict=True):
         group.update({key: value for key, value in used.items() if key != "params"})
