@@ -1,4 +1,4 @@
-"""Tensors split over ranks in every way: what an algorithm and a clipping make of the parts is what they make of wholes."""
+"""Tensors split over ranks in every way: algorithms and clipping make of the parts what they make of wholes."""
 
 from collections.abc import Sequence
 from typing import Any

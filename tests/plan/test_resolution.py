@@ -187,6 +187,13 @@ def test_explain_keeps_the_plans_order_when_a_rule_in_between_speaks_for_another
     assert told["momentum"].value == "none (AdamW)"
 
 
+def test_explain_calls_a_default_one_even_where_a_rule_spoke_of_it_for_another_algorithm() -> None:
+    elsewhere = Rule("head", optimizer="Adam", lr=0.1, beta2=scale(0.5), optional=True)
+    resolution = resolved(Net(), base(beta1=0.8), elsewhere, Rule("head", optimizer="AdamW"))
+    told = {one.property: one.value for one in resolution.explain("head.bias").properties}
+    assert (told["betas[0]"], told["betas[1]"]) == ("0.8", "0.999 (default of AdamW)")
+
+
 def test_explain_knows_a_tied_parameter_by_all_its_names_and_no_other() -> None:
     model = Net()
     model.head.weight = nn.Parameter(torch.zeros(5, 4))
