@@ -84,6 +84,7 @@ def _serve(rank: int, count: int, store: str, pipe: Any) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("error")
     warnings.filterwarnings("ignore", message=".*barrier.*|.*No device id is provided.*")
+    warnings.filterwarnings("ignore", message=".*returned a view tensor")  # of torch, under tensor parallelism
     patience = timedelta(seconds=PATIENCE)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=count, timeout=patience)
     with contextlib.suppress(EOFError):
