@@ -7,7 +7,10 @@
     │       └── LengthError         a length whose unit needs a number that was not given
     ├── ResolutionError             a plan that does not fit the model
     ├── OptimizerError              an algorithm, a gradient or a call that the optimizer refuses
-    └── StateError                  a checkpoint that does not fit the optimizer
+    ├── StateError                  a checkpoint that does not fit the optimizer
+    ├── BalanceError                tasks, losses or a balancing method that cannot be combined
+    ├── RecordError                 a run that cannot be written or read
+    └── AuditError                  a program that cannot be audited
 
 Code inside raises short; the public door adds, once, where it happened (`within`). A message says what was given,
 what exists, the nearest match and the way out; the recurring parts of that sentence are worded here.
@@ -50,6 +53,18 @@ class OptimizerError(GroupwiseError, ValueError):
 
 class StateError(GroupwiseError, ValueError):
     """A checkpoint does not fit the optimizer that loads it."""
+
+
+class BalanceError(GroupwiseError, ValueError):
+    """Tasks, losses or a balancing method that cannot be combined."""
+
+
+class RecordError(GroupwiseError, ValueError):
+    """A run that cannot be written or read."""
+
+
+class AuditError(GroupwiseError, ValueError):
+    """A program that cannot be audited."""
 
 
 @contextlib.contextmanager

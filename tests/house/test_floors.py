@@ -38,6 +38,7 @@ THIRD_PARTY: Mapping[str, set[str]] = {  # besides the standard library; a packa
     "balance": {"torch"},
     "observe": {"torch"},
     "audit": {"torch"},
+    "report": {"plotly", "rich"},
     "checkpoint": {"torch"},
     "testing": {"torch", "pytest", "hypothesis"},
     "keras": {"keras"},

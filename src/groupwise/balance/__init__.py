@@ -1,0 +1,1 @@
+"""Several task losses, one update: `Balancer(method).backward({"seg": loss, "depth": loss})`."""

@@ -1,0 +1,118 @@
+"""A method is a value, and its state is somebody else's.
+
+Three shapes, by what a method looks at (t tasks, n shared parameters):
+
+    losses    [t]    -> [t] weights     `LossMethod`
+    Gramian   [t, t] -> [t] weights     `GramianMethod`; the update is J' times the weights
+    Jacobian  [t, n] -> [n] update      `JacobianMethod`
+
+A method is a frozen dataclass of its constants. What it learns on the way lives in a `Memory`, by task name, and what
+it may look at besides its matrix is a `Seen`; so a method can be compared, written to a file and shared between
+balancers, and every method is saved, resumed, and left by a task, in one and the same way.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal, TypeAlias, final
+
+import torch
+from torch import Tensor
+
+from groupwise.balance.memory import Memory
+
+Heads: TypeAlias = Literal["weighted", "raw"]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a method may look at besides its matrix; rows are tasks, in the order of `tasks`.
+
+    Attributes:
+        tasks: the names of the tasks that are present.
+        losses: [t] float64 on the CPU, detached, unscaled.
+        step: how many balanced updates came before this one.
+        splits: the number of entries of each shared parameter in a row of the Jacobian; empty for the other shapes.
+    """
+
+    tasks: tuple[str, ...]
+    losses: Tensor
+    step: int = 0
+    splits: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Method(ABC):
+    """What every method has in common; its three shapes are below."""
+
+    heads: ClassVar[Heads]
+    """Whether task-only parameters see the task's weight, unless the balancer is told otherwise."""
+
+    @property
+    def name(self) -> str:
+        """The public name, also the one in a plan file."""
+        return type(self).__name__
+
+    def due(self, seen: Seen, memory: Memory) -> bool:
+        """Whether this update needs the matrix; where it does not, the weights of the last one stand."""
+        return True
+
+    def after_step(self, seen: Seen, memory: Memory) -> None:
+        """Told the losses on the same batch after the optimizer's step (FAMO)."""
+
+    def end_epoch(self, memory: Memory) -> None:
+        """Told that an epoch has ended (DWA)."""
+
+
+class LossMethod(Method):
+    """Weights from the losses alone."""
+
+    heads = "weighted"
+
+    @abstractmethod
+    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+        """[t] weights from [t] losses, both float64 on the CPU."""
+
+    @final
+    def __call__(self, losses: Tensor) -> Tensor:
+        """One call that remembers nothing, on tasks named "0", "1", …"""
+        return self.weights(losses.double(), anonymous(losses.double()), Memory())
+
+
+class GramianMethod(Method):
+    """Weights from the Gramian of the tasks' gradients."""
+
+    heads = "raw"
+
+    @abstractmethod
+    def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+        """[t] weights from the [t, t] Gramian, both float64 on the CPU."""
+
+    @final
+    def __call__(self, gramian: Tensor) -> Tensor:
+        """One call that remembers nothing, on tasks named "0", "1", … with losses of 1."""
+        return self.weights(gramian.double(), anonymous(torch.ones(len(gramian), dtype=torch.float64)), Memory())
+
+
+class JacobianMethod(Method):
+    """An update from the tasks' gradients themselves."""
+
+    heads = "raw"
+
+    @abstractmethod
+    def update(self, jacobian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+        """[n] update from the [t, n] Jacobian, in its dtype and on its device."""
+
+    @final
+    def __call__(self, jacobian: Tensor) -> Tensor:
+        """One call that remembers nothing, on tasks named "0", "1", … with losses of 1 and a single parameter."""
+        rows, entries = jacobian.shape
+        seen = anonymous(torch.ones(rows, dtype=torch.float64), (entries,))
+        return self.update(jacobian, seen, Memory())
+
+
+def anonymous(losses: Tensor, splits: tuple[int, ...] = ()) -> Seen:
+    """A first step on tasks that have no names but their numbers."""
+    return Seen(tuple(str(i) for i in range(len(losses))), losses, 0, splits)
