@@ -7,7 +7,7 @@ INPUTS := pyproject.toml constraints.txt requirements-nodeps.txt
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean
+.PHONY: help demo test versions lint format clean
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 16
@@ -17,6 +17,9 @@ demo: $(VENV)/.demo  ## train three contestants on two digits, about half a minu
 
 test: $(VENV)/.dev  ## run the tests (ARGS="tests/plan -x" for some of them)
 	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+versions: $(VENV)/.dev  ## run the Keras checks with other versions of Keras (ARGS="3.6.0 3.14.0"; some minutes)
+	$(BIN)/python -m tests.keras.versions $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff and mypy, as the continuous integration runs them
 	$(BIN)/ruff check .

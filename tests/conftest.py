@@ -4,6 +4,7 @@ import os
 from types import ModuleType
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is first imported, which is after this line
+os.environ.setdefault("KERAS_BACKEND", "torch")  # read when keras is; tests/keras has a process for each backend
 
 import pytest
 from hypothesis import settings

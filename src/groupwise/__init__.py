@@ -26,15 +26,21 @@ from groupwise.plan import (
 from groupwise.schedules import epochs, percent, steps
 
 if TYPE_CHECKING:
+    from groupwise import audit
+    from groupwise.balance import Balancer
+    from groupwise.observe import Observer
     from groupwise.optim import GroupedOptimizer, PlanScheduler
 
 __all__ = [
+    "Balancer",
     "GroupedOptimizer",
     "GroupwiseError",
+    "Observer",
     "Plan",
     "PlanScheduler",
     "Rule",
     "after",
+    "audit",
     "clip_adaptive",
     "clip_norm",
     "clip_value",
@@ -48,12 +54,20 @@ __all__ = [
     "until",
 ]
 
-_LAZY = {"GroupedOptimizer": "groupwise.optim", "PlanScheduler": "groupwise.optim"}
+_PACKAGES = {"audit"}
+_LAZY = {
+    "Balancer": "groupwise.balance",
+    "GroupedOptimizer": "groupwise.optim",
+    "Observer": "groupwise.observe",
+    "PlanScheduler": "groupwise.optim",
+}
 
 
 def __getattr__(name: str) -> object:
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in _PACKAGES:
+        return importlib.import_module(f"groupwise.{name}")
     raise AttributeError(f"module 'groupwise' has no attribute {name!r}")
 
 

@@ -1,6 +1,20 @@
-"""Numbers as people write them: `1e-3`, `0.05`, `7.5e-5`, `0`."""
+"""Values as people write them: `1e-3`, `0.05`, `7.5e-5`, `0`; and whatever they gave, as an error shows it."""
 
 from __future__ import annotations
+
+import reprlib
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 60
+_short.maxlevel = 3
+
+
+def shown(value: object) -> str:
+    """`value` as an error message shows it: bounded in width and depth, whatever it is."""
+    try:
+        return _short.repr(value)
+    except ValueError:  # an int with more digits than Python agrees to print
+        return f"an {type(value).__name__} too long to print"
 
 
 def number(x: object, digits: int = 4) -> str:
@@ -19,3 +33,8 @@ def number(x: object, digits: int = 4) -> str:
 def counted(n: int, what: str) -> str:
     """`1 group`, `2,000 groups`."""
     return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+
+
+def printable(text: str) -> str:
+    """`text` on one line, without anything that a terminal would obey."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(text.split()))

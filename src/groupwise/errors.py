@@ -10,7 +10,8 @@
     ├── StateError                  a checkpoint that does not fit the optimizer
     ├── BalanceError                tasks, losses or a balancing method that cannot be combined
     ├── RecordError                 a run that cannot be written or read
-    └── AuditError                  a program that cannot be audited
+    ├── AuditError                  a program that cannot be audited
+    └── LawBroken                   a part that is not what it has to be (`groupwise.testing`)
 
 Code inside raises short; the public door adds, once, where it happened (`within`). A message says what was given,
 what exists, the nearest match and the way out; the recurring parts of that sentence are worded here.
@@ -65,6 +66,10 @@ class RecordError(GroupwiseError, ValueError):
 
 class AuditError(GroupwiseError, ValueError):
     """A program that cannot be audited."""
+
+
+class LawBroken(GroupwiseError, AssertionError):
+    """A method, a schedule or an optimizer class breaks a law that its kind has to obey (`groupwise.testing`)."""
 
 
 @contextlib.contextmanager

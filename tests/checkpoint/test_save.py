@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
+from groupwise._atomic import replacing
 from groupwise.checkpoint import load, save
-from groupwise.checkpoint.atomic import replacing
 from groupwise.errors import StateError
 from tests.checkpoint.parts import Balancer, net, same
 

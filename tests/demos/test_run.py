@@ -2,19 +2,20 @@
 
 import io
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from rich.console import Console
 
 from groupwise.demos import demo
-from groupwise.demos.contestants import load_plan, naive, planned, tuned
+from groupwise.demos.contestants import naive, planned, shipped, tuned
 from groupwise.demos.model import TwoDigitNet
 from groupwise.demos.run import Comparison, fresh_model, loudness
-from groupwise.demos.train import losses, train, weighted
+from groupwise.demos.train import losses, train
 from groupwise.demos.two_digits import load_scans, split
-from groupwise.errors import GroupwiseError, PlanError
-from groupwise.plan import Plan
+from groupwise.errors import BalanceError, GroupwiseError
+from groupwise.records import read
 
 STEPS = 60
 
@@ -88,15 +89,45 @@ def test_the_sums_loss_is_the_loud_one() -> None:
     assert loudness(load_scans()) > 10
 
 
-def test_the_shipped_plan_names_the_tasks_weights() -> None:
-    assert planned(load_plan()).weights == {"left": 1.0, "right": 1.0, "sum": 0.05}
+def test_the_plans_contestant_minimises_the_weighted_sum_that_the_file_states() -> None:
+    by_task = {"left": torch.tensor(2.0), "right": torch.tensor(3.0), "sum": torch.tensor(40.0)}
+    weight = torch.ones((), requires_grad=True)
+    planned(shipped()).backward()({task: loss * weight for task, loss in by_task.items()})
+    assert weight.grad == pytest.approx(2.0 + 3.0 + 0.05 * 40.0)
 
 
-@pytest.mark.parametrize("balance", [None, {"method": "UW"}, {"method": "Static", "weights": {"left": 1.0}}])
-def test_a_plan_without_plain_task_weights_is_refused(balance: dict[str, object] | None) -> None:
-    plan = load_plan()
-    with pytest.raises(PlanError, match="plain task weights"):
-        planned(Plan(plan.rules, balance=balance))
+def test_a_plan_without_a_balance_table_is_refused(tmp_path: Path) -> None:
+    text = shipped().read_text()
+    (tmp_path / "plan.toml").write_text(text[: text.index("[balance]")])
+    with pytest.raises(BalanceError, match="balance"):
+        planned(tmp_path / "plan.toml").backward()
+
+
+def test_with_a_folder_the_demo_leaves_a_run_of_each_contestant_and_a_report(tmp_path: Path) -> None:
+    console = quiet()
+    for _ in range(2):
+        demo(steps=3, console=console, out=tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out-2"]
+    for contestant in ("plan", "raw-sum", "tuned"):
+        run = read(tmp_path / "out-2" / contestant)
+        assert len(run) == 3
+        assert len(run.series("tasks", "sum", "loss").values) == 3
+    assert "<html" in (tmp_path / "out" / "report.html").read_text()
+    assert isinstance(console.file, io.StringIO)
+    assert str(tmp_path / "out-2" / "report.html") in console.file.getvalue()
+
+
+def test_without_plotly_the_demo_says_how_its_records_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "plotly"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    console = quiet()
+    demo(steps=1, console=console, out=tmp_path / "out")
+    assert isinstance(console.file, io.StringIO)
+    assert "groupwise[report]" in console.file.getvalue()
+    assert f"groupwise report {tmp_path / 'out' / 'plan'}" in console.file.getvalue()
 
 
 def test_training_lowers_the_loss_and_returns_each_step() -> None:
@@ -105,7 +136,7 @@ def test_training_lowers_the_loss_and_returns_each_step() -> None:
     batches = split(scans, generator, train_pairs=256).train.batches(64, 30, generator)
     model, contestant = fresh_model(0), naive()
     optimizer, scheduler = contestant.build(model, 30)
-    history = train(model, optimizer, scheduler, batches, contestant.weights)
+    history = train(model, optimizer, scheduler, batches, contestant.backward())
     assert [step.number for step in history] == list(range(1, 31))
     assert history[-1].loss < history[0].loss / 2
 
@@ -117,7 +148,7 @@ def test_the_tuned_baseline_clips_and_follows_a_cosine() -> None:
     model, contestant = fresh_model(0), tuned()
     optimizer, scheduler = contestant.build(model, 100)
     assert scheduler is not None
-    weighted(losses(model(batch.images), batch.targets), {"left": 9.0, "right": 9.0, "sum": 9.0}).backward()
+    sum(9 * loss for loss in losses(model(batch.images), batch.targets).values()).backward()
     rates = []
     for _ in range(100):
         rates.append(optimizer.param_groups[0]["lr"])

@@ -77,6 +77,7 @@ def _executed(block: Block, namespace: dict[str, Any]) -> str:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)  # Keras' own, with numpy 2
         exec(code, namespace)
     return printed.getvalue()
 

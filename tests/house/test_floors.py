@@ -33,10 +33,10 @@ MAY: Mapping[str, set[str]] = {
 }
 
 THIRD_PARTY: Mapping[str, set[str]] = {  # besides the standard library; a package that is not listed has none
-    "plan": {"yaml"},  # only the file form that the `yaml` extra is for
+    "_formats": {"yaml"},  # only the file form that the `yaml` extra is for
     "optim": {"torch"},
     "balance": {"torch"},
-    "observe": {"torch"},
+    "observe": {"torch", "mlflow"},  # mlflow: one sink, imported when it is made
     "audit": {"torch"},
     "report": {"plotly", "rich"},
     "checkpoint": {"torch"},

@@ -17,6 +17,10 @@ DESIGNED = {
     "triangular one_cycle cosine_restarts warmup_stable_decay piecewise function",
     "groupwise.plan": "Plan Rule",
     "groupwise.optim": "GroupedOptimizer PlanScheduler parameters_of resolve",
+    "groupwise.audit": "audit watch Finding",
+    "groupwise.observe": "Observer",
+    "groupwise.records": "read Run Writer Header Step Event",
+    "groupwise.keras": "GroupedOptimizer BalancedModel",
 }
 FACE = set(DESIGNED["groupwise"].split())
 LATER = {"Balancer", "Observer", "audit"}

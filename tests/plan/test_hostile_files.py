@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from groupwise import Plan
+from groupwise._formats import LARGEST
 from groupwise.errors import GroupwiseError, PlanError
 from groupwise.plan import Algorithm
 from groupwise.plan.files import build
-from groupwise.plan.formats import LARGEST
 from groupwise.schedules.files import KINDS
 from groupwise.select import parameters_of
 from groupwise.select.files import _KEYS as SELECTOR_KEYS

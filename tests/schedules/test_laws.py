@@ -1,16 +1,17 @@
-"""The laws that every schedule obeys, over samples of every shape and of their combinations."""
+"""What holds for every schedule, over samples of every shape and of their combinations.
+
+The laws that are shipped for users' own schedules are run on the same samples in tests/testing.
+"""
 
 import copy
 import math
 import pickle
-from itertools import combinations
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import groupwise.schedules as public
-from groupwise.errors import LengthError
 from groupwise.schedules import Schedule, cosine, linear, steps
 from tests.schedules.samplers import (
     SHAPES,
@@ -31,16 +32,6 @@ def close(a: float, b: float) -> bool:
     return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-9)
 
 
-@given(schedules, some_steps, totals, epoch_sizes)
-def test_at_is_a_pure_function_of_its_arguments(s: Schedule, step: int, total: int, epoch: int) -> None:
-    before, value = repr(s), s.at(step, total, epoch)
-    s.at(0, total + 3, epoch + 1)
-    assert s.at(step, total, epoch) == value
-    assert repr(s) == before
-    assert type(value) is float
-    assert math.isfinite(value)
-
-
 @by_shape
 @given(st.data(), totals, epoch_sizes)
 def test_every_shape_has_a_finite_value_at_every_step(shape: str, data: st.DataObject, total: int, epoch: int) -> None:
@@ -56,24 +47,6 @@ def test_a_schedule_is_an_immutable_value(s: Schedule) -> None:
     assert s != s.scaled(2.0)
     with pytest.raises(AttributeError, match="cannot assign to field"):
         s.warmup = None  # type: ignore[attr-defined]
-
-
-@given(schedules, st.integers(0, 40), totals, epoch_sizes)
-def test_past_the_end_the_last_value_holds(s: Schedule, beyond: int, total: int, epoch: int) -> None:
-    assert s.at(total + beyond, total, epoch) == s.at(total, total, epoch)
-
-
-@given(schedules, some_steps, totals, epoch_sizes)
-def test_at_works_exactly_when_what_it_needs_is_given(s: Schedule, step: int, total: int, epoch: int) -> None:
-    sizes = {"total_steps": total, "steps_per_epoch": epoch}
-    for n in range(3):
-        for names in combinations(sizes, n):
-            known = {name: sizes[name] for name in names}
-            if s.needs <= set(names):
-                assert math.isfinite(s.at(step, **known))
-                continue
-            with pytest.raises(LengthError, match=r"needs (total_steps|steps_per_epoch)"):
-                s.at(step, **known)
 
 
 @by_shape

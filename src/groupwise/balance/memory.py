@@ -13,7 +13,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from groupwise.errors import StateError
+from groupwise.errors import BalanceError, StateError
 
 _SEED = 0
 
@@ -34,9 +34,21 @@ class Memory:
         self._parts: dict[str, Memory] = {}
 
     def of_tasks(self, key: str, tasks: Sequence[str], start: float | Tensor) -> Tensor:
-        """The values of some tasks, stacked: [t] where `start` is a number, [t, …] where it is a tensor."""
+        """The values of some tasks, stacked: [t] where `start` is a number, [t, …] where it is a tensor.
+
+        They come in the dtype and on the device of `start`. Raises `BalanceError` where their shape is another.
+        """
         known, first = self._tasks.get(key, {}), _tensor(start)
-        return torch.stack([known.get(task, first) for task in tasks])
+        rows = [known.get(task, first) for task in tasks]
+        for task, row in zip(tasks, rows, strict=True):
+            if row.shape != first.shape:
+                raise BalanceError(
+                    f"what is known of task {task!r} ({key}) has the shape {list(row.shape)}, and this update asks for "
+                    f"{list(first.shape)}: it is of other shared parameters (name them, Balancer(parameters=…)) or of "
+                    f"another method"
+                )
+        alike = all(row.dtype == first.dtype and row.device == first.device for row in rows)
+        return torch.stack(rows if alike else [row.to(first) for row in rows])
 
     def keep_tasks(self, key: str, tasks: Sequence[str], values: Tensor) -> None:
         """Keep one row of `values` for each task."""

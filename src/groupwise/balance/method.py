@@ -20,6 +20,7 @@ from typing import ClassVar, Literal, TypeAlias, final
 import torch
 from torch import Tensor
 
+from groupwise.balance.claims import Claim
 from groupwise.balance.memory import Memory
 
 Heads: TypeAlias = Literal["weighted", "raw"]
@@ -35,12 +36,15 @@ class Seen:
         losses: [t] float64 on the CPU, detached, unscaled.
         step: how many balanced updates came before this one.
         splits: the number of entries of each shared parameter in a row of the Jacobian; empty for the other shapes.
+        total_steps, steps_per_epoch: the lengths that a scheduled weight may ask for; None where nobody gave them.
     """
 
     tasks: tuple[str, ...]
     losses: Tensor
     step: int = 0
     splits: tuple[int, ...] = ()
+    total_steps: int | None = None
+    steps_per_epoch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -50,14 +54,30 @@ class Method(ABC):
     heads: ClassVar[Heads]
     """Whether task-only parameters see the task's weight, unless the balancer is told otherwise."""
 
+    promises: ClassVar[frozenset[Claim]] = frozenset()
+    """What holds for every instance of the class."""
+
+    @property
+    def claims(self) -> frozenset[Claim]:
+        """What this instance promises: `promises`, unless its variant changes something."""
+        return self.promises
+
     @property
     def name(self) -> str:
         """The public name, also the one in a plan file."""
         return type(self).__name__
 
     def due(self, seen: Seen, memory: Memory) -> bool:
-        """Whether this update needs the matrix; where it does not, the weights of the last one stand."""
+        """Whether this update needs the matrix. Where it does not, `weights` takes any, and earlier weights stand."""
         return True
+
+    def own_weights(self, seen: Seen, memory: Memory) -> Tensor | None:
+        """[t] what "raw" heads are multiplied by all the same; None for nothing. Asked after the weights.
+
+        A method whose second half balances gradients may have a first that scales losses (IMTL, DB-MTL); task-only
+        parameters see that half alone.
+        """
+        return None
 
     def after_step(self, seen: Seen, memory: Memory) -> None:
         """Told the losses on the same batch after the optimizer's step (FAMO)."""

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.serialization import MAP_LOCATION, get_unsafe_globals_in_checkpoint
 
-from groupwise.checkpoint.atomic import replacing
+from groupwise._atomic import replacing
 from groupwise.checkpoint.refusing import Refusing
 from groupwise.errors import StateError, listed, nearest
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated
@@ -59,6 +60,21 @@ Plot = Annotated[
 ]
 
 
+class Form(enum.StrEnum):
+    """How findings are printed."""
+
+    text = "text"
+    json = "json"
+
+
+class Format(enum.StrEnum):
+    """What a report is written as."""
+
+    html = "html"
+    md = "md"
+    json = "json"
+
+
 def main() -> None:
     """The entry point of the command `groupwise`."""
     app(prog_name="groupwise")
@@ -83,12 +99,15 @@ def _groupwise(
 def demo(
     seeds: Annotated[int, typer.Option(metavar="N", help="Repeat with N seeds, show the spread.")] = 1,
     steps: Annotated[int, typer.Option(metavar="N", help="Updates in each training.")] = 400,
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Where the records and the report go; if it exists, FOLDER-2.")
+    ] = Path("groupwise-demo"),
 ) -> None:
     """Train a small network under a plan, beside two single optimizers: real data, less than a minute."""
     with Door():
         from groupwise.demos import demo as run
 
-        run(seeds=seeds, steps=steps, console=console())
+        run(seeds=seeds, steps=steps, console=console(), out=out)
 
 
 @app.command(epilog="Example:  groupwise show plan.toml --model models.vit:build --steps 10000")
@@ -123,3 +142,68 @@ def explain(
         from groupwise.cli.explain import explain as run
 
         run(plan, parameter, model, tuple(allow or ()), console())
+
+
+@app.command(epilog="Example:  groupwise audit training.program:build --steps 10")
+def audit(
+    program: Annotated[
+        str,
+        typer.Argument(
+            metavar="PACKAGE.MODULE:FACTORY",
+            help="A function without arguments that returns (model, optimizers, schedulers, losses, batch), or a "
+            "mapping with these keys, of which the first two are needed, and 'step', one update of the loop.",
+            show_default=False,
+        ),
+    ],
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", metavar="N", min=1, help="How often to run 'step', 5 if not said.", show_default=False),
+    ] = None,
+    form: Annotated[Form, typer.Option("--format", help="For people, or for programs.")] = Form.text,
+) -> None:
+    """Find the silent mistakes of a training program: parameters that nobody trains, schedules that nobody reads.
+
+    The exit status is 0 if no finding is an error, 1 if one is, 2 if there is nothing that could be audited.
+    """
+    with Door():
+        from groupwise.cli.audit import audit as run
+
+        if run(program, steps, form is Form.json, console()):
+            raise typer.Exit(1)
+
+
+@app.command(epilog="Example:  groupwise report runs/first runs/second -o report.html")
+def report(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            help="The folder of a run; several are shown side by side. Or a report that was written before, .html or "
+            ".json.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="Write the report to a file: .html, one page that needs no network; .md or .json.",
+            show_default=False,
+        ),
+    ] = None,
+    format: Annotated[
+        Format | None,
+        typer.Option("--format", help="The format, if the suffix of FILE does not say it.", show_default=False),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Show a run on the terminal while it is being written.")
+    ] = False,
+) -> None:
+    """Tell what a run was: the verdict in words, then the numbers behind it, on the terminal or in a file."""
+    with Door():
+        from groupwise.cli.report import Request
+        from groupwise.cli.report import report as run
+
+        run(Request(tuple(runs), out, format.value if format else None, follow), console())

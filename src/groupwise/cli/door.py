@@ -26,7 +26,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from groupwise._spelling import printable
 from groupwise.errors import GroupwiseError, GroupwiseWarning
+
+__all__ = ["WIDTH", "Door", "console", "printable", "raised"]
 
 WIDTH = 100
 """Columns where no terminal says how many it has."""
@@ -71,11 +74,6 @@ def console() -> Console:
     out = Console(highlight=False, markup=False, emoji=False)
     piped = not out.is_terminal and not os.environ.get("COLUMNS", "").isdigit()
     return Console(highlight=False, markup=False, emoji=False, width=WIDTH) if piped else out
-
-
-def printable(text: str) -> str:
-    """`text` on one line, without anything that a terminal would obey."""
-    return "".join(char if char.isprintable() else "�" for char in " ".join(text.split()))
 
 
 def raised(error: BaseException) -> str:

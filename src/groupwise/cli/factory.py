@@ -1,4 +1,4 @@
-"""From `package.module:factory` to a model: import, call without arguments, look at what came back.
+"""From `package.module:factory` to a model, or to whatever else: import, call without arguments, look what came back.
 
 The code is the caller's, and it is called as it is: a factory that loads weights loads them, one that builds on the
 `meta` device costs nothing. Whatever it raises is told with the place, since it is the caller's to mend.
@@ -31,18 +31,27 @@ def load_model(spec: str) -> Model:
 
     Raises `GroupwiseError` if it cannot be imported, if it raises, or if it makes something else.
     """
-    path, colon, name = spec.partition(":")
-    if path.endswith(".py") or "/" in path or "\\" in path:
-        raise GroupwiseError(f"--model {spec}: name the module, not its file: {_FORM}")
-    if not colon or not all(part.isidentifier() for part in [*path.split("."), *name.split(".")]):
-        raise GroupwiseError(f"--model {spec}: it must have the form {_FORM}")
-    made = _made(spec, _attribute(spec, _imported(spec, path), name))
+    where = f"--model {spec}"
+    made = load(spec, where)
     if isinstance(made, torch.nn.Module) or _is_networks(made):
         return made
     raise GroupwiseError(
-        f"--model {spec}: it gave {_kind(made)}; "
+        f"{where}: it gave {kind_of(made)}; "
         "a model is a torch.nn.Module, or a mapping of names to modules or parameters"
     )
+
+
+def load(spec: str, where: str) -> object:
+    """What `spec` names, called if it is a factory; `where` begins every complaint.
+
+    Raises `GroupwiseError` if it cannot be imported, or if it raises.
+    """
+    path, colon, name = spec.partition(":")
+    if path.endswith(".py") or "/" in path or "\\" in path:
+        raise GroupwiseError(f"{where}: name the module, not its file: {_FORM}")
+    if not colon or not all(part.isidentifier() for part in [*path.split("."), *name.split(".")]):
+        raise GroupwiseError(f"{where}: it must have the form {_FORM}")
+    return _made(where, _attribute(where, _imported(where, path), name))
 
 
 @contextlib.contextmanager
@@ -56,19 +65,19 @@ def current_directory_first() -> Iterator[None]:
         sys.path[:] = before
 
 
-def _imported(spec: str, path: str) -> ModuleType:
+def _imported(where: str, path: str) -> ModuleType:
     importlib.invalidate_caches()
-    with _Complaint(f"--model {spec}: importing {path}", missing=path):
+    with Complaint(f"{where}: importing {path}", missing=path):
         return importlib.import_module(path)
 
 
-def _attribute(spec: str, module: ModuleType, name: str) -> object:
+def _attribute(where: str, module: ModuleType, name: str) -> object:
     found: object = module
-    with _Complaint(f"--model {spec}: looking up {name!r}"):
+    with Complaint(f"{where}: looking up {name!r}"):
         for part in name.split("."):
             owner, found = found, getattr(found, part, _NOTHING)
             if found is _NOTHING:
-                raise GroupwiseError(f"--model {spec}: {unknown('factory', part, _callables(owner))}")
+                raise GroupwiseError(f"{where}: {unknown('factory', part, _callables(owner))}")
     return found
 
 
@@ -76,16 +85,16 @@ def _callables(owner: object) -> list[str]:
     return [name for name in dir(owner) if not name.startswith("_") and callable(getattr(owner, name, None))]
 
 
-def _made(spec: str, found: object) -> object:
+def _made(where: str, found: object) -> object:
     if isinstance(found, torch.nn.Module) or not callable(found):
         return found
     required = _required(found)
     if required:
         raise GroupwiseError(
-            f"--model {spec}: it is called without arguments, but needs {', '.join(required)}; "
+            f"{where}: it is called without arguments, but needs {', '.join(required)}; "
             "name a function without any that builds the model"
         )
-    with _Complaint(f"--model {spec}: the factory"):
+    with Complaint(f"{where}: the factory"):
         return found()
 
 
@@ -103,13 +112,14 @@ def _is_networks(made: object) -> TypeGuard[Mapping[str, torch.nn.Module | torch
     return isinstance(made, Mapping) and all(isinstance(key, str) for key in made)
 
 
-def _kind(made: object) -> str:
+def kind_of(made: object) -> str:
+    """What a factory made, in words."""
     if isinstance(made, ModuleType):
         return "a Python module"
     return "None" if made is None else f"a {type(made).__name__}"
 
 
-class _Complaint:
+class Complaint:
     """Tells whatever the caller's code raises, and where, as a `GroupwiseError`; `missing` is a module looked for."""
 
     def __init__(self, doing: str, missing: str = "") -> None:

@@ -3,6 +3,9 @@
 The first baseline is what people write: one AdamW at the usual rate, the losses added up. The second is what a careful
 person reaches with the same single AdamW: rate searched for, cosine with warmup, the loud task turned down, clipping.
 Both are torch alone. Every contestant gets the same data, the same initial weights and the same number of updates.
+
+Where a plain program calls `backward` on a weighted sum, the plan's contestant calls its balancer, which reads the
+`[balance]` table of the same file.
 """
 
 from __future__ import annotations
@@ -11,13 +14,16 @@ import importlib.resources
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from groupwise.errors import PlanError
+from groupwise.balance import Balancer
+from groupwise.demos.train import Backward
 from groupwise.optim import GroupedOptimizer, PlanScheduler
 from groupwise.plan import Plan
 
@@ -31,32 +37,43 @@ Builder = Callable[[nn.Module, int], tuple[Optimizer, LRScheduler | None]]
 
 @dataclass(frozen=True)
 class Contestant:
-    """A way to train: `build(model, steps)` makes the optimizer and the scheduler, `weights` the tasks' sum."""
+    """A way to train.
+
+    `build(model, steps)` makes the optimizer and the scheduler, `backward()` what turns the tasks' losses into
+    gradients; `key` is the name of its folder.
+    """
 
     name: str
+    key: str
     build: Builder
-    weights: Mapping[str, float]
+    backward: Callable[[], Backward]
 
 
-def load_plan() -> Plan:
-    """The plan file that ships with the demo."""
-    with importlib.resources.as_file(importlib.resources.files(__package__) / PLAN_FILE) as path:
-        return Plan.load(path)
-
-
-def planned(plan: Plan) -> Contestant:
-    """The plan, run by `GroupedOptimizer` and `PlanScheduler`, with the task weights of its `[balance]` table."""
+def planned(path: Path) -> Contestant:
+    """A plan file: its rules run by `GroupedOptimizer` and `PlanScheduler`, its `[balance]` table by `Balancer`."""
+    plan = Plan.load(path)
 
     def build(model: nn.Module, steps: int) -> tuple[Optimizer, LRScheduler]:
         optimizer = GroupedOptimizer(model, plan)
         return optimizer, PlanScheduler(optimizer, total_steps=steps)
 
-    return Contestant("the plan", build, _weights(plan))
+    return Contestant("the plan", "plan", build, lambda: Balancer.load(path).backward)
+
+
+def shipped() -> Path:
+    """The plan file that ships with the demo."""
+    with importlib.resources.as_file(importlib.resources.files(__package__) / PLAN_FILE) as path:
+        return path
 
 
 def naive() -> Contestant:
     """One AdamW at 1e-3, the losses added up."""
-    return Contestant("one AdamW, raw sum", lambda model, steps: (AdamW(model.parameters(), lr=1e-3), None), _RAW_SUM)
+    return Contestant(
+        "one AdamW, raw sum",
+        "raw-sum",
+        lambda model, steps: (AdamW(model.parameters(), lr=1e-3), None),
+        lambda: _summed(_RAW_SUM),
+    )
 
 
 def tuned() -> Contestant:
@@ -67,7 +84,7 @@ def tuned() -> Contestant:
         optimizer.register_step_pre_hook(_clipper(model, 1.0))
         return optimizer, LambdaLR(optimizer, _cosine(steps))
 
-    return Contestant("one AdamW, tuned", build, _BALANCED)
+    return Contestant("one AdamW, tuned", "tuned", build, lambda: _summed(_BALANCED))
 
 
 def _clipper(model: nn.Module, limit: float) -> Callable[..., None]:
@@ -88,12 +105,10 @@ def _cosine(steps: int) -> Callable[[int], float]:
     return factor
 
 
-def _weights(plan: Plan) -> Mapping[str, float]:
-    match plan.balance:
-        case {"method": "Static", "weights": Mapping() as weights} if weights.keys() == _BALANCED.keys():
-            return {task: float(weight) for task, weight in weights.items()}
-        case _:
-            raise PlanError(
-                'the demo reads plain task weights: a [balance] table with method = "Static" and '
-                f"weights for {', '.join(_BALANCED)}; the plan has {dict(plan.balance or {})!r}"
-            )
+def _summed(weights: Mapping[str, float]) -> Backward:
+    def backward(losses: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        loss = torch.stack([weights[task] * loss for task, loss in losses.items()]).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    return backward

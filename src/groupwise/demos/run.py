@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean, stdev
 
 import torch
@@ -18,14 +19,17 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from groupwise.demos.contestants import PLAN_FILE, Contestant, load_plan, naive, planned, tuned
+from groupwise.demos import written
+from groupwise.demos.contestants import PLAN_FILE, Contestant, naive, planned, shipped, tuned
 from groupwise.demos.model import TwoDigitNet
 from groupwise.demos.progress import Line, Live
 from groupwise.demos.train import Score, evaluate, losses, train
 from groupwise.demos.two_digits import Pairs, Scans, load_scans, split
 from groupwise.demos.verdict import words
 from groupwise.errors import GroupwiseError
+from groupwise.observe import Observer
 from groupwise.optim import resolve
+from groupwise.plan import Plan
 
 BATCH = 64
 """Pairs a batch."""
@@ -52,24 +56,28 @@ class Comparison:
     loudness: float
 
 
-def demo(seeds: int = 1, steps: int = 400, console: Console | None = None) -> Comparison:
+def demo(seeds: int = 1, steps: int = 400, console: Console | None = None, out: Path | None = None) -> Comparison:
     """Train the plan and the two baselines, show it all on `console`, and return the numbers.
 
+    With `out` the first seed's trainings are recorded there (or in `out-2`, …, if it exists), and a report is written.
     Raises `GroupwiseError` when scikit-learn, which brings the scans, is not installed.
     """
     if seeds < 1 or steps < 1:
         raise GroupwiseError(f"the demo needs at least one seed and one step, not {seeds} and {steps}")
     console = console or Console()
-    plan, scans = load_plan(), load_scans()
+    path, scans = shipped(), load_scans()
+    folder = None if out is None else written.fresh(out)
     console.print("Two scanned digits side by side: which is left, which is right, and their sum?")
     console.print(f"The plan, groupwise/demos/{PLAN_FILE}, comes to this:\n")
-    console.print(Text(str(resolve(TwoDigitNet(), plan)), no_wrap=True, overflow="ignore"), soft_wrap=True)
+    console.print(Text(str(resolve(TwoDigitNet(), Plan.load(path))), no_wrap=True, overflow="ignore"), soft_wrap=True)
     console.print()
-    contestants = [planned(plan), naive(), tuned()]
+    contestants = [planned(path), naive(), tuned()]
     with one_thread(), Live(console) as live:
-        runs = {contestant.name: _runs(contestant, scans, seeds, steps, live) for contestant in contestants}
+        runs = {contestant.name: _runs(contestant, scans, seeds, steps, live, folder) for contestant in contestants}
     comparison = Comparison(runs, loudness(scans))
     _show(comparison, console)
+    if folder is not None:
+        written.report((folder / contestant.key for contestant in contestants), folder, console)
     return comparison
 
 
@@ -84,14 +92,17 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def run(contestant: Contestant, scans: Scans, seed: int, steps: int, line: Line) -> Run:
-    """Train one contestant under one seed, and judge it on pairs of unseen scans."""
+def run(contestant: Contestant, scans: Scans, seed: int, steps: int, line: Line, records: Path | None = None) -> Run:
+    """Train one contestant under one seed, recorded in a folder if one is given; judge it on pairs of unseen scans."""
     generator = torch.Generator().manual_seed(seed)
     data = split(scans, generator)
     model = fresh_model(seed)
     optimizer, scheduler = contestant.build(model, steps)
+    batches = data.train.batches(BATCH, steps, generator)
     start = time.perf_counter()
-    train(model, optimizer, scheduler, data.train.batches(BATCH, steps, generator), contestant.weights, line)
+    with contextlib.ExitStack() as stack:
+        observer = None if records is None else stack.enter_context(Observer(optimizer, records))
+        train(model, optimizer, scheduler, batches, contestant.backward(), line, observer)
     return Run(evaluate(model, data.test), time.perf_counter() - start)
 
 
@@ -117,9 +128,10 @@ def _gradient_norms(model: TwoDigitNet, batch: Pairs) -> dict[str, float]:
     return {task: torch.nn.utils.get_total_norm(parts).item() for task, parts in gradients.items()}
 
 
-def _runs(contestant: Contestant, scans: Scans, seeds: int, steps: int, live: Live) -> list[Run]:
+def _runs(contestant: Contestant, scans: Scans, seeds: int, steps: int, live: Live, folder: Path | None) -> list[Run]:
     names = [f"{contestant.name}" + (f" ({seed + 1})" if seeds > 1 else "") for seed in range(seeds)]
-    return [run(contestant, scans, seed, steps, live.line(name, steps)) for seed, name in enumerate(names)]
+    records = [None if folder is None or seed else folder / contestant.key for seed in range(seeds)]
+    return [run(contestant, scans, seed, steps, live.line(names[seed], steps), records[seed]) for seed in range(seeds)]
 
 
 def _show(comparison: Comparison, console: Console) -> None:

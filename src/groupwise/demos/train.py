@@ -7,14 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from groupwise.balance import BalanceResult
 from groupwise.demos.model import TwoDigitNet
 from groupwise.demos.two_digits import Pairs
+from groupwise.observe import Observer
+
+Backward: TypeAlias = Callable[[Mapping[str, torch.Tensor]], BalanceResult | torch.Tensor]
+"""Writes `.grad` from the tasks' losses; returns what was minimised, or a balancer's result."""
 
 
 @dataclass(frozen=True)
@@ -40,22 +46,36 @@ def train(
     optimizer: Optimizer,
     scheduler: LRScheduler | None,
     batches: Iterable[Pairs],
-    weights: Mapping[str, float],
+    backward: Backward,
     watch: Callable[[Step], None] = lambda step: None,
+    observer: Observer | None = None,
 ) -> list[Step]:
-    """Train `model` in place on the weighted sum of its losses; `watch` sees every step of the history returned."""
+    """Train `model` in place on the losses of its tasks; `watch` sees every step of the history returned."""
     history: list[Step] = []
     for number, batch in enumerate(batches, start=1):
         answers = model(batch.images)
-        loss = weighted(losses(answers, batch.targets), weights)
+        by_task = losses(answers, batch.targets)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        if observer is not None:
+            observer.tasks(by_task)
+        told = backward(by_task)
+        if observer is not None:
+            observe(observer, told)
         optimizer.step()
         if scheduler is not None:
             scheduler.step()
-        history.append(Step(number, loss.item(), score(answers, batch.targets)))
+        loss = told.loss if isinstance(told, BalanceResult) else told.item()
+        history.append(Step(number, loss, score(answers, batch.targets)))
         watch(history[-1])
     return history
+
+
+def observe(observer: Observer, told: BalanceResult | torch.Tensor) -> None:
+    """Log what a backward returned."""
+    if isinstance(told, BalanceResult):
+        observer.log(balance=told)
+    else:
+        observer.log(loss=told)
 
 
 def losses(answers: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -65,11 +85,6 @@ def losses(answers: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tens
         "right": functional.cross_entropy(answers["right"], targets["right"]),
         "sum": functional.mse_loss(answers["sum"], targets["sum"]),
     }
-
-
-def weighted(losses: Mapping[str, torch.Tensor], weights: Mapping[str, float]) -> torch.Tensor:
-    """The sum that is minimised."""
-    return torch.stack([weights[task] * loss for task, loss in losses.items()]).sum()
 
 
 @torch.no_grad()

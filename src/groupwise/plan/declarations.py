@@ -12,10 +12,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from groupwise._spelling import number
+from groupwise._spelling import number, shown
 from groupwise.errors import PlanError, ResolutionError, within
 from groupwise.schedules import Schedule
-from groupwise.schedules.numeric import shown
 from groupwise.select import ParameterInfo
 
 ScaleFunction = Callable[[ParameterInfo], float]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+from groupwise._spelling import shown
 from groupwise.errors import PlanError, listed, unknown, within
 from groupwise.plan.clip import Clip, clip_adaptive, clip_norm, clip_value
 from groupwise.plan.declarations import Exact, Factor, LayerDecay, Product, Scale, exact, layer_decay, scale
@@ -12,7 +13,6 @@ from groupwise.plan.freezing import Timeline, after, timeline, unfreeze_down, un
 from groupwise.schedules import Schedule, is_table
 from groupwise.schedules import decode as decode_schedule
 from groupwise.schedules import encode as encode_schedule
-from groupwise.schedules.numeric import shown
 
 FACTORS = ("scale", "layer_decay")
 _CLIPS: dict[str, Callable[..., Clip]] = {"norm": clip_norm, "value": clip_value, "adaptive": clip_adaptive}

@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from groupwise import _formats as formats
+from groupwise._spelling import shown
 from groupwise.errors import PlanError, unknown, within
-from groupwise.plan import formats
 from groupwise.plan.declarations import finite
 from groupwise.plan.encoding import (
     decode_clip,
@@ -27,7 +28,6 @@ from groupwise.plan.encoding import (
 from groupwise.plan.rule import Rule
 from groupwise.schedules import decode as decode_schedule
 from groupwise.schedules import encode as encode_schedule
-from groupwise.schedules.numeric import shown
 from groupwise.select import decode as decode_selector
 from groupwise.select import encode as encode_selector
 
@@ -45,8 +45,7 @@ def load(plan: type[Plan], path: str | os.PathLike[str], allow: Sequence[str]) -
         given = type(path).__name__
         raise PlanError(f"a plan is Plan([Rule(…), …]) or the path of a plan file, not a {given}") from error
     with within(str(path)):
-        format = formats.format_of(place)
-        return build(plan, formats.parse(formats.read(place), format), allow)
+        return build(plan, formats.load(place), allow)
 
 
 def loads(plan: type[Plan], text: str, allow: Sequence[str], format: str) -> Plan:

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
+from groupwise._spelling import shown
 from groupwise.errors import PlanError, within
 from groupwise.plan.clip import Clip
 from groupwise.plan.declarations import Exact, Factor, is_finite
 from groupwise.plan.freezing import Timeline, timeline
 from groupwise.schedules import Length, Schedule
-from groupwise.schedules.numeric import shown
 from groupwise.select import Selector, selector
 
 Match: TypeAlias = str | Selector | list[str | Selector] | tuple[str | Selector, ...]

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Literal, TypeAlias, final
 
+from groupwise._spelling import shown
 from groupwise.errors import ScheduleError
 from groupwise.schedules.arguments import Kind
 from groupwise.schedules.lengths import Length, length
-from groupwise.schedules.numeric import number, number_from_text, shown
+from groupwise.schedules.numeric import number, number_from_text
 from groupwise.schedules.segment import Segment
 from groupwise.schedules.shape import Open, progress
 from groupwise.schedules.stretches import between

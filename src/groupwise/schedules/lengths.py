@@ -12,8 +12,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, final, get_args
 
+from groupwise._spelling import shown
 from groupwise.errors import LengthError, ScheduleError, unknown
-from groupwise.schedules.numeric import number, shown
+from groupwise.schedules.numeric import number
 
 Unit: TypeAlias = Literal["steps", "epochs", "percent"]
 

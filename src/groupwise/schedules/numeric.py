@@ -7,22 +7,10 @@ stored as a plain Python number, so that what is written into a parameter group 
 from __future__ import annotations
 
 import math
-import reprlib
 from numbers import Real
 
+from groupwise._spelling import shown
 from groupwise.errors import ScheduleError
-
-_short = reprlib.Repr()
-_short.maxstring = _short.maxother = 60
-_short.maxlevel = 3
-
-
-def shown(value: object) -> str:
-    """`value` as an error message shows it: bounded in width and depth, whatever it is."""
-    try:
-        return _short.repr(value)
-    except ValueError:  # an int with more digits than Python agrees to print
-        return f"an {type(value).__name__} too long to print"
 
 
 def number(value: object) -> float:

@@ -19,9 +19,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, SupportsFloat, final
 
+from groupwise._spelling import shown
 from groupwise.errors import ScheduleError, StateError, listed, within
 from groupwise.schedules.arguments import Count, NonNegative, Number, numbers
-from groupwise.schedules.numeric import number, shown
+from groupwise.schedules.numeric import number
 from groupwise.schedules.schedule import Schedule
 from groupwise.schedules.segment import Segment
 from groupwise.schedules.shape import Open

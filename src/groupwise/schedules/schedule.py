@@ -22,11 +22,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, ClassVar, TypeAlias, final
 
+from groupwise._spelling import shown
 from groupwise.errors import LengthError, ScheduleError
 from groupwise.schedules import arguments
 from groupwise.schedules.arguments import Kind, Number, Span
 from groupwise.schedules.lengths import Length, length, listed_needs
-from groupwise.schedules.numeric import number, number_from_text, shown
+from groupwise.schedules.numeric import number, number_from_text
 from groupwise.schedules.segment import Segment
 from groupwise.schedules.spelling import Spelled
 

@@ -1,4 +1,4 @@
-"""Text to plain data and back, in three formats.
+"""Plan files as text: to plain data and back, in three formats.
 
 TOML is the documented form, and the only one that is written: inline tables for what a rule declares, so that a plan
 reads as a list of sentences. A plan file comes from anywhere, so size and nesting are bounded before anything looks
@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from groupwise._spelling import shown
 from groupwise.errors import PlanError, unknown
-from groupwise.schedules.numeric import shown
 
 LARGEST = 1_000_000
 DEEPEST = 40
@@ -145,6 +145,12 @@ def _letters(leaf: object) -> int:
     if _HALF_CHARACTER.search(leaf):
         raise PlanError(f"{shown(leaf)} is not Unicode text: it holds half of a surrogate pair")
     return len(leaf)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The table of plain data in a file. `PlanError` with the parser's own line and column."""
+    format = format_of(path)
+    return parse(read(path), format)
 
 
 def write_toml(data: Mapping[str, Any]) -> str:

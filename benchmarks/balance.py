@@ -1,0 +1,196 @@
+"""One balanced step beside the plain sum, its floor, and TorchJD:  python benchmarks/balance.py [--memory]
+
+A trunk, K linear heads, one batch; a step is forward, backward into `.grad`, and nothing else (every contestant's
+optimizer would be the same). Contestants take turns in one process.
+
+The floors, from their parts measured alone, with F the forward, B_h the backward of all heads, B_t that of the trunk:
+
+    losses        F + B_h + B_t         the plain sum's step
+    features      F + B_h + B_t         and what K gradients at the representation take to be multiplied
+    sequential    F + B_h + K B_t       measured as K calls of torch.autograd.grad whose results are dropped
+    gramian       F + B_h + (K + 1) B_t, batched
+
+TorchJD 0.18 computes the same Jacobian (`autojac.backward`, `autojac.mtl_backward`: all rows at once or one by one) or
+the same Gramian (`autogram`), each then with the same aggregation. Its best mode is the fastest of all that apply.
+Memory is the most bytes alive at one time in a step beyond what was there before it, counted over every tensor that an
+operation returns (`groupwise.balance.comparing.cost.peak`); parameters, `.grad` and rows that are kept are made in a
+first step that is not counted, for every contestant alike, and are told apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import torch
+from measure import Work, milliseconds, race, say, table
+from torch import Tensor, nn
+from torchjd import autogram
+from torchjd.aggregation import UPGrad as TheirUPGrad
+from torchjd.aggregation import UPGradWeighting
+from torchjd.autojac import backward, jac_to_grad, mtl_backward
+
+from groupwise.balance import Balancer, Equal, Uncertainty, UPGrad
+from groupwise.balance.comparing.cost import peak
+
+TASKS = (2, 8, 32)
+BATCH, WIDTH = 128, 512
+
+
+class Net(nn.Module):
+    """A trunk and K heads that each end in a loss."""
+
+    def __init__(self, trunk: nn.Module, width: int, tasks: int) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.heads = nn.ModuleList(nn.Linear(width, 1) for _ in range(tasks))
+
+    def losses(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The representation, and the loss of every task."""
+        z = self.trunk(x)
+        return z, [head(z).square().mean() for head in self.heads]
+
+
+def dense() -> tuple[nn.Module, int, Tensor]:
+    """A trunk of matrices: 1.05 million parameters."""
+    layers = [layer for _ in range(4) for layer in (nn.Linear(WIDTH, WIDTH), nn.ReLU())]
+    return nn.Sequential(*layers), WIDTH, torch.randn(BATCH, WIDTH)
+
+
+def convolutions() -> tuple[nn.Module, int, Tensor]:
+    """The trunk of the two digits: 0.35 million parameters."""
+    body = [nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3, padding=1), nn.ReLU()]
+    body += [nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64 * 4 * 8, 144), nn.ReLU()]
+    return nn.Sequential(*body), 144, torch.randn(BATCH, 1, 8, 16)
+
+
+TRUNKS: Mapping[str, Callable[[], tuple[nn.Module, int, Tensor]]] = {"dense": dense, "convolutions": convolutions}
+
+
+def clear(net: Net) -> None:
+    """As `zero_grad` leaves it."""
+    for p in net.parameters():
+        p.grad = None
+
+
+def plain(net: Net, x: Tensor) -> None:
+    """The sum."""
+    clear(net)
+    torch.stack(net.losses(x)[1]).sum().backward()
+
+
+def floor(net: Net, x: Tensor) -> None:
+    """F + B_h + K B_t: K backwards whose gradients nobody keeps."""
+    losses = net.losses(x)[1]
+    for head, loss in zip(net.heads, losses, strict=True):
+        torch.autograd.grad(loss, [*net.trunk.parameters(), *head.parameters()], retain_graph=True)
+
+
+def ours(balancer: Balancer, named: bool, net: Net, x: Tensor) -> None:
+    """`balancer.backward`."""
+    clear(net)
+    z, losses = net.losses(x)
+    tasks = {str(i): loss for i, loss in enumerate(losses)}
+    balancer.backward(tasks, features=z) if named else balancer.backward(tasks)
+
+
+def their_backward(chunk: int | None, net: Net, x: Tensor) -> None:
+    """`autojac.backward` on the trunk, which leaves the heads to a sum."""
+    clear(net)
+    losses = net.losses(x)[1]
+    shared = [*net.trunk.parameters()]
+    backward(losses, inputs=shared, retain_graph=True, parallel_chunk_size=chunk)
+    torch.autograd.backward(losses, inputs=[*net.heads.parameters()])
+    jac_to_grad(shared, TheirUPGrad())
+
+
+def their_mtl(chunk: int | None, net: Net, x: Tensor) -> None:
+    """`autojac.mtl_backward`."""
+    clear(net)
+    z, losses = net.losses(x)
+    mtl_backward(losses, z, parallel_chunk_size=chunk)
+    jac_to_grad([*net.trunk.parameters()], TheirUPGrad())
+
+
+class TheirGramian:
+    """`autogram`: the Gramian of the trunk, then a weighted backward; heads see the weight."""
+
+    def __init__(self, net: Net) -> None:
+        self.engine = autogram.Engine(net.trunk, batch_dim=None)
+        self.weighting = UPGradWeighting()
+
+    def __call__(self, net: Net, x: Tensor) -> None:
+        clear(net)
+        losses = torch.stack(net.losses(x)[1])
+        losses.backward(self.weighting(self.engine.compute_gramian(losses)))
+
+
+Step = Callable[[Net, Tensor], None]
+
+
+def steps(net: Net) -> dict[str, Step]:
+    """Every contestant by name; TorchJD's begin with its name."""
+    return {
+        "plain sum": plain,
+        "floor of sequential": floor,
+        "losses: Equal": partial(ours, Balancer(Equal()), False),
+        "losses: Uncertainty": partial(ours, Balancer(Uncertainty()), False),
+        "features": partial(ours, Balancer(UPGrad()), True),
+        "sequential": partial(ours, Balancer(UPGrad(), cost="sequential"), False),
+        "gramian": partial(ours, Balancer(UPGrad(), cost="gramian"), False),
+        "auto": partial(ours, Balancer(UPGrad()), False),
+        "TorchJD backward, at once": partial(their_backward, None),
+        "TorchJD backward, one by one": partial(their_backward, 1),
+        "TorchJD mtl_backward, at once": partial(their_mtl, None),
+        "TorchJD mtl_backward, one by one": partial(their_mtl, 1),
+        "TorchJD autogram": TheirGramian(net),
+    }
+
+
+def contest(trunk: str, tasks: int, seconds: float, memory: bool) -> None:
+    """Race or weigh every contestant on one model."""
+    works: dict[str, Work] = {}
+    for name in steps(_net(trunk, tasks)[0]):
+        net, x = _net(trunk, tasks)
+        works[name] = partial(steps(net)[name], net, x)
+    title = f"{trunk}, K = {tasks}"
+    if memory:
+        for work in works.values():
+            work()
+        peaks = {name: peak(work) / 2**20 for name, work in works.items()}
+        table(f"{title}: MiB", ["", "most alive in a step"], [[name, f"{size:.2f}"] for name, size in peaks.items()])
+        return
+    times = race(works, "plain sum", seconds)
+    best = min(timing.seconds for name, timing in times.items() if name.startswith("TorchJD"))
+    sequential = times["floor of sequential"].seconds
+    rows = [
+        [name, milliseconds(t.seconds), f"{t.ratio:.3f}", f"{t.seconds / sequential:.2f}", f"{t.seconds / best:.2f}"]
+        for name, t in times.items()
+    ]
+    table(title, ["", "time", "to the plain sum", "to the sequential floor", "to TorchJD's best"], rows)
+
+
+def _net(trunk: str, tasks: int) -> tuple[Net, Tensor]:
+    torch.manual_seed(0)
+    body, width, x = TRUNKS[trunk]()
+    return Net(body, width, tasks), x
+
+
+def main() -> None:
+    """Read the arguments and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--memory", action="store_true", help="bytes in place of seconds")
+    parser.add_argument("--seconds", type=float, default=10.0, help="for each model (default: 10)")
+    parser.add_argument("--trunk", choices=[*TRUNKS], action="append", help="default: all")
+    parser.add_argument("--tasks", type=int, action="append", help=f"default: {TASKS}")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    say(f"torch {torch.__version__}, one thread, {BATCH} rows a batch")
+    for trunk in given.trunk or TRUNKS:
+        for tasks in given.tasks or TASKS:
+            contest(trunk, tasks, given.seconds, given.memory)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""What only a running loop shows: the order of its calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from groupwise._spelling import counted
+from groupwise.audit.checks.check import Check
+from groupwise.audit.finding import Finding
+from groupwise.audit.program import Program, names
+from groupwise.audit.record import Event, Record
+from groupwise.errors import listed
+
+
+def _kept(program: Program) -> Iterator[Finding]:
+    for owner in program.optimizers:
+        used = program.record.kept.get(owner.name, frozenset()) if program.record is not None else frozenset()
+        infos = [info for info in program.parameters if id(info.parameter) in used]
+        if infos:
+            yield Finding(
+                "kept-gradients", "error", names(infos),
+                f"the gradients of {program.brief(infos)} are not cleared between the steps of {owner}: "
+                "each step is made with the sum of all gradients so far",
+                f"{owner.name}.zero_grad() once for each {owner.name}.step()",
+            )  # fmt: skip
+
+
+def _early_scheduler(program: Program) -> Iterator[Finding]:
+    events = program.record.events if program.record is not None else ()
+    for driver in program.schedulers:
+        calls = [e.kind for e in events if e.who == driver.optimizer or (e.kind == "schedule" and e.who == driver.name)]
+        if driver.optimizer and calls and calls[0] == "schedule" and "step" in calls:
+            yield Finding(
+                "early-scheduler", "warning", (),
+                f"{driver} steps before {driver.optimizer}: the first rate of the schedule is never used",
+                f"{driver.optimizer}.step(), then {driver.name}.step()",
+            )  # fmt: skip
+
+
+def _early_clip(program: Program) -> Iterator[Finding]:
+    if program.record is None:
+        return
+    misled = set(_clipped_before_backward(program.record))
+    for owner in program.optimizers:
+        if owner.name in misled:
+            infos = [info for group in owner.groups for info in program.held(group)]
+            yield Finding(
+                "early-clip", "error", names(infos),
+                f"gradients are clipped before backward, so that {owner} steps with unclipped ones",
+                f"loss.backward(); clip_grad_norm_(…); {owner.name}.step()",
+            )  # fmt: skip
+
+
+def _clipped_before_backward(record: Record) -> Iterator[str]:
+    """The optimizers with a step whose clip has a backward behind it; a clip of nothing is the next step's."""
+    fresh: list[Event] = []
+    grown: list[Event] = []  # clips that a backward followed
+    for event in record.events:
+        if event.kind == "clip":
+            fresh, grown = [*fresh, event], [old for old in grown if not _concerns(event, old.touched)]
+        elif event.kind == "backward":
+            fresh, grown = [], [*grown, *fresh]
+        elif event.kind == "step":
+            if any(_concerns(old, event.touched) for old in grown):
+                yield event.who
+            fresh, grown = _left(fresh, event), _left(grown, event)
+
+
+def _left(clips: Iterable[Event], step: Event) -> list[Event]:
+    """What a step leaves for other optimizers' steps: the clipped tensors that it does not hold."""
+    rest = [Event("clip", touched=clip.touched - step.touched) for clip in clips]
+    return [clip for clip in rest if clip.touched]
+
+
+def _concerns(clip: Event, touched: frozenset[int]) -> bool:
+    return not clip.touched or not touched or bool(clip.touched & touched)
+
+
+def _never(program: Program) -> Iterator[Finding]:
+    record = program.record
+    steps = {owner.name: record.steps(owner.name) for owner in program.optimizers} if record is not None else {}
+    idle = [owner for owner in program.optimizers if steps and not steps[owner.name]]
+    if idle:
+        held = {id(tensor) for owner in idle for tensor in owner.tensors}
+        infos = [info for info in program.parameters if id(info.parameter) in held]
+        others = listed(f"{name} stepped {counted(count, 'time')}" for name, count in steps.items() if count)
+        yield Finding(
+            "never-stepped", "error", names(infos),
+            f"{listed(map(str, idle))} did not step in the watched loop" + (f"; {others}" if others else ""),
+            f"{idle[0].name}.step(), or watch for longer",
+        )  # fmt: skip
+
+
+LOOP: Iterable[Check] = (
+    Check(
+        "kept-gradients", "error", ("loop",), "`zero_grad` that misses an optimizer, or is never called",
+        "the sum of all gradients so far still points downhill, and grows",
+        "`zero_grad()` on every optimizer, once for each of its steps", _kept,
+    ),
+    Check(
+        "early-scheduler", "warning", ("loop",), "a scheduler that steps before its optimizer",
+        "the schedule is shifted by one; torch warns once, at the very first step",
+        "`optimizer.step()`, then `scheduler.step()`", _early_scheduler,
+    ),
+    Check(
+        "early-clip", "error", ("loop",), "clipping before `backward`",
+        "there is nothing to clip, or last step's gradients, and no error",
+        "`backward`, clip, `step`", _early_clip,
+    ),
+    Check(
+        "never-stepped", "error", ("loop",), "an optimizer that never steps",
+        "its parameters keep their initial values", "`optimizer.step()`", _never,
+    ),
+)  # fmt: skip

@@ -1,0 +1,95 @@
+"""Which optimizer a scheduler drives, and whether the rates that it writes are the ones that were meant.
+
+LambdaLR, OneCycleLR, CyclicLR and CosineAnnealingWarmRestarts compute each rate anew from what they knew when they were
+built; the others multiply what they find. Whatever else writes the rate of a group beside one of the former is lost at
+its next step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+from groupwise._spelling import number
+from groupwise.audit.checks.check import Check
+from groupwise.audit.checks.layers import levelled
+from groupwise.audit.finding import Finding
+from groupwise.audit.program import Driver, Owner, Program, names
+from groupwise.errors import listed
+
+ABSOLUTE = {"LambdaLR", "OneCycleLR", "CyclicLR", "CosineAnnealingWarmRestarts"}
+"""Schedulers that compute rates anew, whatever the groups hold."""
+
+
+def _foreign(program: Program) -> Iterator[Finding]:
+    for driver in program.schedulers:
+        if not driver.optimizer:
+            ours = {id(t) for t in driver.tensors} & (set(program.by_tensor) | set(program.owners))
+            known = listed((str(owner) for owner in program.optimizers), limit=4)
+            yield Finding(
+                "foreign-scheduler", "error" if ours else "warning", (),
+                f"{driver} drives another optimizer, {'an earlier one over the same parameters' if ours else 'not one'}"
+                f"{'' if ours else ' of those given'}: the rates of {known} never change",
+                f"build it anew whenever the optimizer is: {driver.name} = {driver.kinds[0]}("
+                f"{program.optimizers[0].name}, …)",
+            )  # fmt: skip
+
+
+def _overwritten(program: Program) -> Iterator[Finding]:
+    for owner in program.optimizers:
+        drivers = program.drivers(owner)
+        absolute = next((driver for driver in drivers if ABSOLUTE & set(driver.kinds)), None)
+        if setter := levelled(program, owner):
+            yield _finding(
+                program, owner,
+                f"{setter} brought one rate, {number(owner.groups[0].lr)}, to all {len(owner.groups)} groups of "
+                f"{owner}: whatever rates they had are gone, and nothing tells them apart any more",
+                'give it one rate for each group: max_lr=[g["lr"] for g in optimizer.param_groups]',
+            )  # fmt: skip
+        elif absolute is not None and len(drivers) > 1:
+            others = listed(str(driver) for driver in drivers if driver is not absolute)
+            yield _finding(
+                program, owner,
+                f"{absolute} computes the rates of {owner} anew at each step, so what {others} writes is lost",
+                "chain them: SequentialLR(optimizer, [warmup, rest], milestones=[…])",
+            )  # fmt: skip
+        elif absolute is not None and program.record is not None and absolute.name in program.record.strayed:
+            yield _finding(
+                program, owner,
+                f"{owner} stepped with other rates than {absolute} wrote, which writes its own at its next step",
+                "set rates first, then build the scheduler; or leave the scheduler out",
+            )  # fmt: skip
+        elif absolute is not None and (edited := _edited(absolute, owner)):
+            yield _finding(
+                program, owner,
+                f"{edited} was set after {absolute} was built, which writes its own rate at its next step",
+                "set the rates first, then build the scheduler",
+            )  # fmt: skip
+
+
+def _edited(driver: Driver, owner: Owner) -> str:
+    """The groups whose rate is not what the scheduler last wrote: `lr 0.01 of group 1 of optimizer (SGD)`."""
+    if len(driver.last) != len(owner.groups):
+        return ""
+    differing = [g for g, lr in zip(owner.groups, driver.last, strict=True) if not math.isclose(g.lr, lr)]
+    return listed((f"lr {number(group.lr)} of {group.label} of {owner}" for group in differing), limit=3)
+
+
+def _finding(program: Program, owner: Owner, message: str, remedy: str) -> Finding:
+    infos = [info for group in owner.groups for info in program.held(group)]
+    return Finding("overwritten-lr", "warning", names(infos), message, remedy)
+
+
+SCHEDULERS: Iterable[Check] = (
+    Check(
+        "foreign-scheduler", "error", ("schedulers",), "a scheduler bound to another optimizer than the one that steps",
+        "it steps, logs its own rates, and writes them where nobody reads",
+        "build the scheduler anew whenever the optimizer is", _foreign,
+    ),
+    Check(
+        "overwritten-lr", "warning", ("schedulers",), "a group's lr that a scheduler overwrites: set after it was "
+        "built, levelled by one `max_lr`, or written by a second scheduler",
+        "the group holds the intended rate until the scheduler's next step",
+        "set rates first; one scheduler for each optimizer, `max_lr=[…]` by group", _overwritten,
+    ),
+)  # fmt: skip

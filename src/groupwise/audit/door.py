@@ -1,0 +1,155 @@
+"""The public door: describe the program, run every check that what was given allows, worst findings first."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, final
+
+from groupwise._spelling import counted, shown
+from groupwise.audit.checks import CHECKS
+from groupwise.audit.describing import (
+    Losses,
+    Model,
+    Several,
+    described_optimizers,
+    described_parameters,
+    described_reach,
+    described_schedulers,
+    named,
+)
+from groupwise.audit.finding import SEVERITIES, Finding, Severity
+from groupwise.audit.program import Program
+from groupwise.audit.watching import Recorder
+from groupwise.errors import AuditError
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What an audit found, and what it looked for.
+
+    Args:
+        findings: worst first.
+        ran: the names of the checks that ran.
+        skipped: those that did not, with what they would have needed.
+    """
+
+    findings: list[Finding]
+    ran: tuple[str, ...]
+    skipped: Mapping[str, str]
+
+    def count(self, severity: Severity) -> int:
+        """How many findings are of a severity."""
+        return sum(finding.severity == severity for finding in self.findings)
+
+    def __str__(self) -> str:
+        return "\n".join([*map(str, self.findings), *self.summary()])
+
+    def summary(self) -> Iterator[str]:
+        """The counts, and what was not looked for and why."""
+        told = [counted(self.count(severity), severity) for severity in SEVERITIES if self.count(severity)]
+        yield f"{', '.join(told) or 'nothing found'}; {counted(len(self.ran), 'check')} ran"
+        needs: dict[str, list[str]] = {}
+        for name, need in self.skipped.items():
+            needs.setdefault(need, []).append(name)
+        for need, names in needs.items():
+            yield f"not run without {need}: {', '.join(names)}"
+
+
+def audit(
+    model: Model, optimizers: Several, schedulers: Several = (), losses: Losses | None = None, batch: object = None
+) -> list[Finding]:
+    """Find the silent mistakes of a training program; nothing in it is changed.
+
+    Args:
+        model: a module, or a mapping of names to modules or parameters.
+        optimizers: an optimizer, several, or a mapping of names to them; anything with `param_groups`.
+        schedulers: likewise; anything with an `.optimizer`.
+        losses: a scalar tensor with its graph, or a mapping of task to such tensors; the graph is read, not consumed.
+            Or a function that returns either, called once: buffers, `.grad`, modes and random states are put back.
+        batch: what that function is called with; without it the function is called without arguments.
+
+    Returns:
+        The findings, worst first. `inspect` tells as well which checks ran, and what the others would have needed.
+
+    Raises:
+        AuditError: what was given is no model, no optimizer, no scheduler or no loss.
+    """
+    return inspect(model, optimizers, schedulers, losses, batch).findings
+
+
+def inspect(
+    model: Model, optimizers: Several, schedulers: Several = (), losses: Losses | None = None, batch: object = None
+) -> Inspection:
+    """As `audit`, with the names of the checks that ran and of those that could not; it prints as a whole."""
+    program = _described(model, named(optimizers, "optimizer"), named(schedulers, "scheduler"))
+    reach = described_reach(losses, batch, model, program.parameters)
+    return _checked(dataclasses.replace(program, reach=reach))
+
+
+@final
+class watch:
+    """Watch a few steps of a training loop, then audit with what was seen.
+
+        with watch(model, optimizer, scheduler) as seen:
+            train_for_a_while()
+        print(seen)
+
+    The loop runs as ever. After `steps` steps of every optimizer nothing is noted any more, so the block may hold the
+    whole training. Findings are there at any time; those about the program as such describe it as it is then.
+
+    Args:
+        model, optimizers, schedulers: as for `audit`.
+        steps: how many steps of each optimizer to watch.
+
+    Raises:
+        AuditError: as `audit`, or `steps` is not a positive whole number.
+    """
+
+    def __init__(self, model: Model, optimizers: Several, schedulers: Several = (), steps: int = 5) -> None:
+        if not isinstance(steps, int) or steps < 1:
+            raise AuditError(f"steps = {shown(steps)}: watch at least one step of each optimizer")
+        self._model = model
+        self._optimizers = named(optimizers, "optimizer")
+        self._schedulers = named(schedulers, "scheduler")
+        _described(model, self._optimizers, self._schedulers)
+        self._recorder = Recorder(self._optimizers, self._schedulers, steps)
+
+    def __enter__(self) -> watch:
+        self._recorder.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._recorder.stop()
+
+    @property
+    def inspection(self) -> Inspection:
+        """What `inspect` tells, of the loop as it was seen and of the program as it is now."""
+        program = _described(self._model, self._optimizers, self._schedulers)
+        return _checked(dataclasses.replace(program, record=self._recorder.record))
+
+    @property
+    def findings(self) -> list[Finding]:
+        """The findings, worst first."""
+        return self.inspection.findings
+
+    def __str__(self) -> str:
+        return str(self.inspection)
+
+
+def _described(model: Model, optimizers: Mapping[str, Any], schedulers: Mapping[str, Any]) -> Program:
+    owners = described_optimizers(optimizers)
+    return Program(described_parameters(model), owners, described_schedulers(schedulers, optimizers))
+
+
+def _checked(program: Program) -> Inspection:
+    missing = {check.name: check.missing(program) for check in CHECKS}
+    found = [finding for check in CHECKS if not missing[check.name] for finding in check.find(program)]
+    findings = sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
+    ran = tuple(name for name, need in missing.items() if not need)
+    return Inspection(findings, ran, {name: need for name, need in missing.items() if need})

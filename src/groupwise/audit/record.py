@@ -1,0 +1,47 @@
+"""What was seen of a training loop: its calls in their order, and what became of the gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, final
+
+Kind: TypeAlias = Literal["backward", "clip", "attempt", "step", "schedule"]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One call.
+
+    Args:
+        kind: "attempt" is a step that GradScaler was asked for, and may skip.
+        who: the name of the optimizer or of the scheduler; empty for the rest.
+        touched: the identities of the tensors that were clipped or stepped.
+    """
+
+    kind: Kind
+    who: str = ""
+    touched: frozenset[int] = frozenset()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The loop so far.
+
+    Args:
+        events: the calls, in order.
+        kept: by optimizer, tensors whose gradient went into two of its steps without being cleared in between.
+        fed: tensors that had a gradient at some step.
+        strayed: schedulers whose optimizer stepped with other rates than they last wrote.
+    """
+
+    events: tuple[Event, ...]
+    kept: Mapping[str, frozenset[int]]
+    fed: frozenset[int]
+    strayed: frozenset[str] = frozenset()
+
+    def steps(self, optimizer: str) -> int:
+        """How often an optimizer stepped."""
+        return sum(event.kind == "step" and event.who == optimizer for event in self.events)

@@ -1,0 +1,167 @@
+"""What a comparison found: numbers to read, a table to print, and sentences that the numbers bear out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, fields
+from statistics import fmean, stdev
+from typing import Any, final
+
+from groupwise.balance.comparing.training import Run
+from groupwise.balance.method import Method
+
+_GAP = "  "
+_MOST_ERRORS = 4  # columns of a table; more are told by their mean and the worst
+
+
+def shown(method: Method) -> str:
+    """A method with the arguments that differ from its defaults: `CAGrad(c=0.4)`."""
+    stated = [f"{f.name.rstrip('_')}={getattr(method, f.name)!r}" for f in fields(method) if _differs(method, f)]
+    return f"{method.name}({', '.join(stated)})"
+
+
+def _differs(method: Method, field: Field[Any]) -> bool:
+    return field.default is MISSING or bool(getattr(method, field.name) != field.default)
+
+
+@final
+@dataclass(frozen=True)
+class Entry:
+    """One contestant.
+
+    Attributes:
+        name, method: what was compared.
+        updates: how many it was given.
+        tries: how many runs it took to choose it, those that count included; 0 but for tuned weights.
+        time, memory: of a step, over those of a step with equal weights.
+        runs: one for each seed.
+    """
+
+    name: str
+    method: Method
+    updates: int
+    tries: int
+    time: float
+    memory: float
+    runs: tuple[Run, ...]
+
+    @property
+    def failed(self) -> str:
+        """Why a run did not end, or nothing."""
+        return next((run.failed for run in self.runs if run.failed), "")
+
+    def errors(self, name: str) -> list[float]:
+        """One error, seed by seed."""
+        return [run.errors.get(name, math.nan) for run in self.runs]
+
+
+@final
+@dataclass(frozen=True)
+class Comparison:
+    """Every contestant; `str` is a table with the sentences below it.
+
+    Attributes:
+        entries: with equal weights first, tuned weights second, then the methods.
+        seeds: what the runs were made from.
+        equal, tuned: the names of the two entries that the methods are measured against.
+    """
+
+    entries: tuple[Entry, ...]
+    seeds: tuple[int, ...]
+    equal: str
+    tuned: str
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the errors."""
+        return list(dict.fromkeys(name for entry in self.entries for run in entry.runs for name in run.errors))
+
+    @property
+    def conflicts(self) -> float:
+        """The share of updates with a real conflict, over all runs."""
+        shares = [run.conflicts for entry in self.entries for run in entry.runs if not math.isnan(run.conflicts)]
+        return fmean(shares) if shares else math.nan
+
+    def entry(self, name: str) -> Entry:
+        """A contestant by name. Raises `KeyError` where there is none."""
+        return {entry.name: entry for entry in self.entries}[name]
+
+    def change(self, entry: Entry) -> list[float]:
+        """Per cent by which the errors differ from those with tuned weights, averaged over errors, seed by seed."""
+        tuned = self.entry(self.tuned)
+        return [_change(ours, theirs) for ours, theirs in zip(entry.runs, tuned.runs, strict=True)]
+
+    def verdicts(self) -> list[str]:
+        """What the numbers bear out, one sentence each."""
+        others = [entry for entry in self.entries if entry.name != self.tuned and entry.method != self._chosen]
+        return [*self._about_conflict(), *map(self._about, others)]
+
+    @property
+    def _chosen(self) -> Method:
+        """What tuning chose: it may be equal weights."""
+        return self.entry(self.tuned).method
+
+    def _about_conflict(self) -> list[str]:
+        if self.conflicts > 0:
+            return [f"The tasks were in conflict in {100 * self.conflicts:.0f} % of the updates looked at."]
+        return ["The tasks were never in conflict in the updates looked at: there is nothing for a method to settle."]
+
+    def _about(self, entry: Entry) -> str:
+        if entry.failed:
+            return f"{entry.name}: did not end: {entry.failed}"
+        change = self.change(entry)
+        middle, spread = fmean(change), stdev(change) if len(change) > 1 else math.inf
+        how = "errors" if math.isnan(middle) else f"errors {middle:+.1f} ± {spread:.1f} %"
+        if not abs(middle) > spread:
+            return f"{entry.name}: {how} against tuned weights, which is within the spread over seeds."
+        return f"{entry.name}: {how} against tuned weights, {'better' if middle < 0 else 'worse'} than the spread."
+
+    def __str__(self) -> str:
+        heads = ["", "updates", *self._columns(self.entries[0]), "against tuned", "time", "memory", "conflict"]
+        rows = [self._row(entry) for entry in self.entries]
+        tuned = self.entry(self.tuned)
+        tuning = f"Tuned: {shown(tuned.method)}, the best of {tuned.tries // len(self.seeds)} by {tuned.tries} runs."
+        return "\n".join([*_aligned([heads, *rows]), "", tuning, *self.verdicts()])
+
+    def _row(self, entry: Entry) -> list[str]:
+        return [
+            entry.name,
+            str(entry.updates),
+            *(_spread(values, 3) for values in self._columns(entry).values()),
+            _spread(self.change(entry), 1, signed=True) + " %",
+            f"{entry.time:.2f}",
+            f"{entry.memory:.2f}",
+            f"{100 * fmean(run.conflicts for run in entry.runs):.0f} %",
+        ]
+
+    def _columns(self, entry: Entry) -> Mapping[str, list[float]]:
+        """The errors of a row, seed by seed; where there are many, their mean and the largest."""
+        each = {name: entry.errors(name) for name in self.names}
+        if len(each) <= _MOST_ERRORS:
+            return each
+        by_seed = list(zip(*each.values(), strict=True))
+        return {f"mean of {len(each)}": list(map(fmean, by_seed)), "worst": list(map(max, by_seed))}
+
+
+def _change(ours: Run, theirs: Run) -> float:
+    both = [name for name in ours.errors if theirs.errors.get(name)]
+    return fmean(100 * (ours.errors[name] / theirs.errors[name] - 1) for name in both) if both else math.nan
+
+
+def _spread(values: Sequence[float], places: int, signed: bool = False) -> str:
+    if any(math.isnan(value) for value in values):
+        return "-"
+    sign = "+" if signed else ""
+    spread = f" ± {stdev(values):.{places}f}" if len(values) > 1 else ""
+    return f"{fmean(values):{sign}.{places}f}{spread}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:
+    """Names to the left, numbers to the right, a rule below the headings."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for number, row in enumerate(rows):
+        first, *rest = zip(row, widths, strict=True)
+        yield _GAP.join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]).rstrip()
+        if number == 0:
+            yield _GAP.join("─" * width for width in widths)

@@ -1,0 +1,102 @@
+"""Asking the method: weights or an update, from what the CPU knows and the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from groupwise.balance.engine.rows import HALF, Rows, Update
+from groupwise.balance.memory import Memory
+from groupwise.balance.method import GramianMethod, JacobianMethod, LossMethod, Method, Seen
+from groupwise.errors import BalanceError, within
+
+
+@final
+class Direction(NamedTuple):
+    """What a Jacobian method answered: the update, and its inner products [t] with the gradients, and its length."""
+
+    update: list[Update]
+    along: Tensor
+    length: float
+
+
+def weights_of(method: Method, gramian: Tensor | None, seen: Seen, memory: Memory) -> Tensor:
+    """[t] float64. Raises `BalanceError` for an answer that is no t finite numbers."""
+    with within(method.name):
+        if isinstance(method, GramianMethod):
+            unseen = torch.full((len(seen.tasks), len(seen.tasks)), torch.nan, dtype=torch.float64)
+            answer: object = method.weights(unseen if gramian is None else gramian, seen, memory)
+        elif isinstance(method, LossMethod):
+            answer = method.weights(seen.losses, seen, memory)
+        else:
+            raise BalanceError("it makes an update, not weights")
+        weights = _answer(answer, (len(seen.tasks),))
+        return weights.to(device="cpu", dtype=torch.float64)
+
+
+def own_weights_of(method: Method, seen: Seen, memory: Memory) -> Tensor:
+    """[t] float64: what raw task-only gradients are multiplied by."""
+    own = method.own_weights(seen, memory)
+    if own is None:
+        return torch.ones(len(seen.tasks), dtype=torch.float64)
+    with within(method.name):
+        return _answer(own, (len(seen.tasks),)).to(device="cpu", dtype=torch.float64)
+
+
+def spread(numbers: Tensor, kept: Sequence[int], count: int) -> Tensor:
+    """[count] with the numbers at the places of the tasks that are kept, 0 elsewhere."""
+    found = torch.zeros(count, dtype=torch.float64)
+    found[list(kept)] = numbers
+    return found
+
+
+def direction_of(method: JacobianMethod, rows: Rows, kept: tuple[int, ...], told: Seen, memory: Memory) -> Direction:
+    """The update of the `kept` tasks, times the scale as the rows are; `told` lacks the splits."""
+    if any(block.touched is not None for block in rows.blocks):
+        raise BalanceError(
+            f"{method.name} works on whole rows, and those of a sparse embedding have other columns in every batch: "
+            "use sparse=False, or a Gramian method"
+        )
+    scale, matrix = rows.scale, _unscaled(rows)
+    jacobian = matrix if len(kept) == rows.count else matrix[list(kept)]
+    splits = tuple(slot.stop - slot.start for block in rows.blocks for slot in block.slots)
+    seen = Seen(told.tasks, told.losses, told.step, splits, told.total_steps, told.steps_per_epoch)
+    with within(method.name):
+        update = _answer(method.update(jacobian, seen, memory), (jacobian.shape[1],)).to(jacobian)
+    numbers = torch.cat([jacobian @ update, torch.linalg.vector_norm(update).reshape(1)]).double().cpu()
+    return Direction([*_cut(rows, update * scale)], numbers[:-1], float(numbers[-1]))
+
+
+def _answer(answer: object, shape: tuple[int, ...]) -> Tensor:
+    if not isinstance(answer, Tensor) or tuple(answer.shape) != shape:
+        got = f"shape {list(answer.shape)}" if isinstance(answer, Tensor) else type(answer).__name__
+        raise BalanceError(f"it answered with {got}, not with a tensor of shape {list(shape)}")
+    if not bool(torch.isfinite(answer).all()):
+        raise BalanceError("it answered with numbers that are not finite, though all losses and gradients were")
+    return answer.detach()
+
+
+def _unscaled(rows: Rows) -> Tensor:
+    """[t, n], unscaled, in float32 at least; where the rows have that form already they are unscaled in place."""
+    if len(rows.blocks) == 1 and rows.blocks[0].matrix.dtype not in HALF:
+        matrix = rows.blocks[0].matrix
+        if rows.scale != 1:
+            matrix.div_(rows.scale)
+            rows.scale = 1.0
+        return matrix
+    dtype = torch.float32
+    for block in rows.blocks:
+        dtype = torch.promote_types(dtype, block.matrix.dtype)
+    device = rows.blocks[0].matrix.device
+    return torch.cat([block.matrix.to(device, dtype) for block in rows.blocks], dim=1) / rows.scale
+
+
+def _cut(rows: Rows, update: Tensor) -> Iterator[Update]:
+    start = 0
+    for block in rows.blocks:
+        stop = start + block.matrix.shape[1]
+        yield from block.shaped(update[start:stop].to(block.matrix))
+        start = stop

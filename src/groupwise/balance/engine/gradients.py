@@ -1,0 +1,37 @@
+"""Writing `.grad` as `backward` would: added to what is there, in place, in the parameter's own memory format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from groupwise.balance.engine.rows import Update, strides_of
+
+
+@torch.no_grad()
+def add(updates: Iterable[Update]) -> None:
+    """Add each update to its parameter's `.grad`. The updates may be views of memory that is used again."""
+    held: list[Tensor] = []
+    added: list[Tensor] = []
+    for leaf, update in updates:
+        if leaf.grad is None:
+            leaf.grad = _owned(leaf, update)
+        elif leaf.grad.layout == torch.strided and update.layout == torch.strided:
+            held.append(leaf.grad)
+            added.append(update)
+        elif leaf.grad.layout == torch.strided:
+            leaf.grad += update
+        else:
+            leaf.grad = update + leaf.grad
+    if held:
+        torch._foreach_add_(held, added)
+
+
+def _owned(leaf: Tensor, update: Tensor) -> Tensor:
+    """A gradient that shares no memory with anything."""
+    if update.layout != torch.strided:
+        return update.clone()
+    new = torch.empty_strided(leaf.shape, strides_of(leaf), dtype=leaf.dtype, device=leaf.device)
+    return new.copy_(update)

@@ -1,0 +1,51 @@
+"""The gradient of held-out losses, kept until the next backward has rows to compare it with (Auto-Lambda)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import final
+
+import torch
+from torch import Tensor
+
+from groupwise.balance.engine.problem import Problem, problem, translated
+from groupwise.balance.engine.routes.rowwise import Rowwise
+from groupwise.balance.engine.routes.weighted import starting
+
+
+@final
+class HeldOut:
+    """v, by parameter.
+
+    Args:
+        losses: the held-out losses; their graph is used up.
+        coefficients: [t] what each is multiplied by.
+    """
+
+    def __init__(self, losses: Mapping[str, Tensor], coefficients: Tensor) -> None:
+        stated: Problem = problem(losses, None, None)
+        leaves = [*stated.graph.leaves]
+        scalars = [*losses.values()]
+        with translated():
+            grads = torch.autograd.grad(scalars, leaves, starting(scalars, coefficients, None), allow_unused=True)
+        self._by_leaf = {leaf: gradient for leaf, gradient in zip(leaves, grads, strict=True) if gradient is not None}
+
+    def alignments(self, route: Rowwise) -> Tensor:
+        """[t] float64 on the CPU: the inner product with each task's gradient of all that it reaches."""
+        total = torch.zeros(route.rows.count, dtype=torch.float64)
+        for block in route.rows.blocks:
+            for task in range(route.rows.count):
+                row = block.shaped(block.matrix[task])
+                total[task] += sum(self._product(leaf, gradient) for leaf, gradient in row)
+        for leaf, by_task in route.own.found.items():
+            for task, gradient in by_task.items():
+                total[task] += self._product(leaf, gradient)
+        return total / route.rows.scale
+
+    def _product(self, leaf: Tensor, gradient: Tensor) -> float:
+        if leaf not in self._by_leaf:
+            return 0.0
+        ours = self._by_leaf[leaf]
+        if ours.layout != torch.strided or gradient.layout != torch.strided:
+            ours, gradient = ours.to_dense(), gradient.to_dense()
+        return float((ours * gradient).sum(dtype=torch.float64))

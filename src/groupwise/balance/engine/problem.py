@@ -1,0 +1,100 @@
+"""What one call of `backward` has to balance: losses, and the tensors that they reach, sorted into shared and own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias, final
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge
+
+from groupwise.balance.engine.graph import Graph, walk
+from groupwise.errors import BalanceError
+
+Own: TypeAlias = dict[Tensor, dict[int, Tensor]]
+"""The gradients of task-only tensors, by tensor and task."""
+
+_KNOWN = {
+    "use_reentrant": (
+        "a reentrant checkpoint hides a part of the graph, so the tasks' gradients cannot be taken apart: "
+        "pass use_reentrant=False to torch.utils.checkpoint"
+    ),
+    "donated buffer": (
+        "torch.compile made a backward that can run only once, and there is one for each task: "
+        "set torch._functorch.config.donated_buffer = False before the model is compiled"
+    ),
+    "backward through the graph a second time": (
+        "the graph of these losses is gone: another backward ran through it; call the balancer first, "
+        "or pass retain_graph=True to the other"
+    ),
+}
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Losses and what they reach.
+
+    Attributes:
+        losses: scalars that require grad, by task.
+        graph: who reaches what.
+        shared: the tensors whose gradients the method balances.
+        own: every other tensor that gets a gradient, with the tasks that reach it.
+        scale: 0-dim, what `GradScaler` multiplies losses by; None without one.
+    """
+
+    losses: Mapping[str, Tensor]
+    graph: Graph
+    shared: tuple[Tensor, ...]
+    own: Mapping[Tensor, int]
+    scale: Tensor | None
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Their names, in the order of rows."""
+        return tuple(self.losses)
+
+    def gradient(self, task: int, inputs: Sequence[Tensor | GradientEdge], retain: bool = True) -> list[Tensor | None]:
+        """The gradient of one task's (scaled) loss."""
+        if not inputs:
+            return []
+        loss = [*self.losses.values()][task]
+        start = None if self.scale is None else self.scale.to(loss)
+        places: list[Any] = [*inputs]
+        with translated():
+            return list(torch.autograd.grad(loss, places, start, retain_graph=retain, allow_unused=True))
+
+
+def problem(losses: Mapping[str, Tensor], candidates: frozenset[Tensor] | None, scale: Tensor | None) -> Problem:
+    """Walk the graph and sort. `candidates` are the tensors that may count as shared; None for all.
+
+    Raises `BalanceError` for a graph that hides something, or a task that reaches nothing.
+    """
+    graph = walk(losses)
+    if graph.reentrant:
+        raise BalanceError(_KNOWN["use_reentrant"])
+    for i, task in enumerate(losses):
+        reached = graph.reached(i)
+        if not reached or (candidates is not None and not candidates.intersection(reached)):
+            where = "no parameter" if candidates is None else "none of the tensors that parameters= names"
+            raise BalanceError(f"the loss of task {task!r} reaches {where}")
+    shared = tuple(
+        leaf for leaf, mask in graph.leaves.items() if graph.common(mask) and (candidates is None or leaf in candidates)
+    )
+    kept = set(shared)
+    return Problem(losses, graph, shared, {leaf: m for leaf, m in graph.leaves.items() if leaf not in kept}, scale)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Say what torch means where it refuses to differentiate."""
+    try:
+        yield
+    except RuntimeError as error:
+        for fragment, message in _KNOWN.items():
+            if fragment in str(error):
+                raise BalanceError(message) from error
+        raise

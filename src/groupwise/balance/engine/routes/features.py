@@ -1,0 +1,85 @@
+"""Features: the heads' gradients at the shared representation, and one backward through the trunk.
+
+With z the features that the heads read, D [t, |z|] the rows dL_i/dz and T the Jacobian of the trunk, the gradients of
+the shared parameters are D T. The method sees D instead, and the trunk runs one backward from w' D: F + B_h + B_t
+whatever t is, and t times |z| of memory.
+
+This is the upper bound of Sener and Koltun (2018, NeurIPS): the update is a true combination w of the tasks' gradients,
+but w is chosen by their inner products at z, which differ from those at the parameters by T T'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge
+
+from groupwise.balance.engine.problem import Problem, translated
+from groupwise.balance.engine.routes.route import OwnGradients, Route
+from groupwise.balance.engine.rows import Rows, Update, block_of
+
+
+@final
+class Features(Route):
+    """Rows at the features.
+
+    Args:
+        problem: what to balance; its own tensors lie above the features, or below them under one task alone.
+        features: the places where the tasks part.
+        found: whether the features were found in the graph rather than given.
+    """
+
+    def __init__(self, problem: Problem, features: Sequence[GradientEdge], found: bool) -> None:
+        self._edges: dict[Tensor, GradientEdge] = {}
+        self._inputs = [leaf for leaf in problem.graph.leaves if leaf not in problem.own]
+        self._count = len(problem.tasks)
+        self._found = found
+        self._own = OwnGradients(problem.losses)
+        gathered: dict[int, dict[int, Tensor]] = {}
+        for task in range(self._count):
+            leaves = [leaf for leaf, mask in problem.own.items() if mask >> task & 1]
+            grads = problem.gradient(task, [*features, *leaves])
+            for place, gradient in enumerate(grads[: len(features)]):
+                if gradient is not None:
+                    gathered.setdefault(place, {})[task] = gradient
+            for leaf, gradient in zip(leaves, grads[len(features) :], strict=True):
+                self._own.put(task, leaf, gradient)
+        self._rows = Rows(self._count, [])
+        for place, by_task in gathered.items():
+            like = torch.empty_like(next(iter(by_task.values())))
+            self._edges[like] = features[place]
+            self._rows.blocks.append(block_of(like, by_task, self._count))
+
+    @property
+    def words(self) -> str:
+        what = "the narrowest cut of the graph" if self._found else f"{len(self._edges)} given"
+        entries = sum(block.matrix.shape[1] for block in self._rows.blocks)
+        return (
+            f"features ({what}, {entries:,} entries): {self._count} backwards through the heads, one through the "
+            "trunk; the weights are those of the upper bound, the update is exact for them"
+        )
+
+    @property
+    def rows(self) -> Rows:
+        return self._rows
+
+    def own_sums(self) -> Tensor:
+        return self._own.sums()
+
+    def write(self, weights: Tensor, own: Tensor, kept: Sequence[int]) -> None:
+        self.write_update(self._rows.combined(weights), own, kept)
+
+    def write_update(self, update: Iterable[Update], own: Tensor, kept: Sequence[int]) -> None:
+        if kept and self._inputs:
+            backward(self._edges, update, self._inputs)
+        self._own.write(own, kept)
+
+
+def backward(edges: Mapping[Tensor, GradientEdge], update: Iterable[Update], inputs: Sequence[Tensor]) -> None:
+    """One backward from the features on, into the tensors that are not a task's own."""
+    starts = {edges[like]: piece for like, piece in update}
+    with translated():
+        torch.autograd.backward([*starts], [*starts.values()], inputs=inputs)

@@ -1,0 +1,166 @@
+"""Two ways to look without keeping rows of all parameters; what they find only sets the weights.
+
+*Layer* (`at=`): one backward for each task down to one layer, whose gradients are the rows: F + B_h + B_t and t times
+the part above the layer. Exact where the method is meant to look there (GradNorm), an approximation elsewhere.
+
+*Gramian*: all tasks' backwards at once, batched by `torch.vmap`. As each parameter's gradients [t, …] appear, a hook
+multiplies them into the [t, t] they add to the Gramian and lets them go. F + (t + 1)(B_h + B_t) and the memory of one
+parameter's rows, plus activations' gradients times t; the rows of all parameters are never there together. Exact.
+
+Either is followed by the weighted backward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from groupwise.balance.engine.problem import Problem, translated
+from groupwise.balance.engine.products import outer
+from groupwise.balance.engine.routes.route import Route
+from groupwise.balance.engine.routes.weighted import Weighted
+from groupwise.balance.engine.rows import CHUNK, Rows, block_of
+from groupwise.errors import BalanceError
+
+
+@final
+class Layer(Route):
+    """Rows of one layer's parameters.
+
+    Args:
+        problem: what to balance.
+        layer: the parameters of the layer.
+
+    Raises:
+        BalanceError: a task that does not reach the layer.
+    """
+
+    def __init__(self, problem: Problem, layer: Sequence[Tensor]) -> None:
+        self._problem = problem
+        self._write = Weighted(problem.losses, problem.scale, problem)
+        found: dict[Tensor, dict[int, Tensor]] = {leaf: {} for leaf in layer}
+        for i, task in enumerate(problem.tasks):
+            leaves = [leaf for leaf in layer if problem.graph.leaves.get(leaf, 0) >> i & 1]
+            if not leaves:
+                raise BalanceError(f"task {task!r} does not reach the layer at at=: name one that every task reaches")
+            for leaf, gradient in zip(leaves, problem.gradient(i, leaves), strict=True):
+                if gradient is not None:
+                    found[leaf][i] = gradient
+        count = len(problem.tasks)
+        self._rows = Rows(count, [block_of(leaf, by_task, count) for leaf, by_task in found.items() if by_task])
+
+    @property
+    def words(self) -> str:
+        return (
+            f"layer: {self._rows.count} backwards to the layer at at=, then one weighted backward; "
+            "exact for the gradients of that layer"
+        )
+
+    @property
+    def rows(self) -> Rows:
+        return self._rows
+
+    def write(self, weights: Tensor, own: Tensor, kept: Sequence[int]) -> None:
+        self._write.write(weights, own, kept)
+
+
+@final
+class Batched(Route):
+    """The Gramian alone, from one batched backward.
+
+    Args:
+        problem: what to balance.
+
+    Raises:
+        BalanceError: a backward that cannot be batched.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self._write = Weighted(problem.losses, problem.scale, problem)
+        self._sum = _Sum()
+        handles = [_hook(leaf, self._sum) for leaf in problem.shared]
+        try:
+            self._look()
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @property
+    def words(self) -> str:
+        return (
+            f"gramian: {len(self._problem.tasks)} backwards at once, whose rows are multiplied as they appear and "
+            "never kept, then one weighted backward; exact"
+        )
+
+    def gramian(self) -> Tensor | None:
+        return self._sum.total
+
+    def write(self, weights: Tensor, own: Tensor, kept: Sequence[int]) -> None:
+        self._write.write(weights, own, kept)
+
+    def _look(self) -> None:
+        losses = [*self._problem.losses.values()]
+        scale = 1.0 if self._problem.scale is None else self._problem.scale
+        seeds = (torch.eye(len(losses), device=losses[0].device) * scale).to(losses[0].dtype)
+
+        def backward(seed: Tensor) -> tuple[Tensor, ...]:
+            with translated():
+                starts = [start.to(loss) for start, loss in zip(seed.unbind(), losses, strict=True)]
+                return torch.autograd.grad(
+                    losses, self._problem.shared, starts, retain_graph=True, materialize_grads=True
+                )
+
+        try:
+            torch.vmap(backward)(seeds)
+        except (RuntimeError, NotImplementedError) as error:
+            raise BalanceError(
+                f'this model\'s backward cannot be batched ({str(error).splitlines()[0]}): use cost="sequential"'
+            ) from error
+
+
+@final
+class _Sum:
+    """The Gramian so far."""
+
+    def __init__(self) -> None:
+        self.total: Tensor | None = None
+
+    def add(self, gradient: Tensor) -> Tensor:
+        """The hook: take one parameter's gradients, leave zeros that take no memory."""
+        return _Take.apply(gradient, self)  # type: ignore[no-any-return, no-untyped-call]
+
+    def take(self, rows: Tensor) -> None:
+        """Add the products of [t, …]."""
+        for part in torch.split(rows.reshape(len(rows), -1), CHUNK, dim=1):
+            product = outer(part)
+            self.total = product if self.total is None else self.total + product.to(self.total.device)
+
+
+def _hook(leaf: Tensor, total: _Sum) -> RemovableHandle:
+    return leaf.register_hook(total.add)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _Take(torch.autograd.Function):
+    """Its rule for `vmap` is the one public way to see all tasks' gradients from inside."""
+
+    @staticmethod
+    def forward(gradient: Tensor, total: _Sum) -> Tensor:
+        return torch.zeros((), dtype=gradient.dtype, device=gradient.device).expand(gradient.shape)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, gradient: Tensor, total: _Sum) -> tuple[Tensor, None]:
+        if in_dims[0] is None:
+            gradient = gradient.expand(info.batch_size, *gradient.shape)
+        else:
+            gradient = gradient.movedim(in_dims[0], 0)
+        total.take(gradient)
+        return _Take.forward(gradient[0], total), None

@@ -1,0 +1,91 @@
+"""A route looks first, and writes once the weights are known.
+
+Between the two, one transfer brings the losses and the Gramian to the CPU and the method is asked. All that a route
+finds is times the scaler's scale; so is what it writes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+
+from groupwise.balance.engine import gradients, products
+from groupwise.balance.engine.problem import Own
+from groupwise.balance.engine.rows import Rows, Update
+from groupwise.errors import BalanceError
+
+
+class Route(ABC):
+    """One pass of `backward` along one way; t tasks."""
+
+    @property
+    @abstractmethod
+    def words(self) -> str:
+        """What it does, what it costs and what is exact."""
+
+    @property
+    def rows(self) -> Rows | None:
+        """The Jacobian, where the route has it."""
+        return None
+
+    @property
+    def shared(self) -> tuple[Tensor, ...]:
+        """The tensors that the columns of `rows` belong to, where they are parameters."""
+        return ()
+
+    def gramian(self) -> Tensor | None:
+        """[t, t] float64 on the device, if the route has looked."""
+        return None if self.rows is None else products.gramian(self.rows)
+
+    def own_sums(self) -> Tensor | None:
+        """[t] sums over each task's gradients of task-only tensors, finite where these are; None without a look."""
+        return None
+
+    @abstractmethod
+    def write(self, weights: Tensor, own: Tensor, kept: Sequence[int]) -> None:
+        """Add to `.grad` the shared gradients times [t] `weights` and the task-only ones times [t] `own`.
+
+        Both are 0 for tasks that are not `kept`, and nothing of these is written.
+        """
+
+    def write_update(self, update: Iterable[Update], own: Tensor, kept: Sequence[int]) -> None:
+        """Add to `.grad` an update that a Jacobian method made from `rows`, and the task-only gradients."""
+        raise BalanceError("this route has no Jacobian")
+
+
+@final
+class OwnGradients:
+    """The gradients of task-only tensors, held until the weights are known."""
+
+    def __init__(self, losses: Mapping[str, Tensor]) -> None:
+        self._tasks = len(losses)
+        self._device = next(iter(losses.values())).device
+        self.found: Own = {}
+
+    def put(self, task: int, leaf: Tensor, gradient: Tensor | None) -> None:
+        """One task's gradient of one tensor."""
+        if gradient is not None:
+            self.found.setdefault(leaf, {})[task] = gradient
+
+    def sums(self) -> Tensor:
+        """[t] float64 sums of entries on the device of the losses; not finite where an entry is not."""
+        total = torch.zeros(self._tasks, dtype=torch.float64, device=self._device)
+        for by_task in self.found.values():
+            for task, gradient in by_task.items():
+                entries = gradient.coalesce().values() if gradient.layout == torch.sparse_coo else gradient
+                total[task] += entries.sum(dtype=torch.promote_types(entries.dtype, torch.float32)).to(self._device)
+        return total
+
+    def write(self, own: Tensor, kept: Sequence[int]) -> None:
+        """Add them to `.grad`, times [t] `own`."""
+        factors, allowed = own.tolist(), set(kept)
+        gradients.add(
+            (leaf, gradient if factors[task] == 1 else gradient * factors[task])
+            for leaf, by_task in self.found.items()
+            for task, gradient in by_task.items()
+            if task in allowed
+        )

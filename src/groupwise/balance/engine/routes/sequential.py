@@ -1,0 +1,70 @@
+"""Sequential: one backward for each task, its gradients kept as a row.
+
+With t tasks, F the forward, B_h all heads' and B_t the trunk's backward: F + B_h + t B_t, and t rows of memory, which
+are kept from step to step. The update is then J' w, which is free. Exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from groupwise.balance.engine.problem import Problem
+from groupwise.balance.engine.routes.route import OwnGradients
+from groupwise.balance.engine.routes.rowwise import Rowwise
+from groupwise.balance.engine.rows import Block, Buffers, block_of
+
+
+def sequential(problem: Problem, buffers: Buffers, columns: Sequence[Tensor] | None) -> Rowwise:
+    """Rows of all shared parameters.
+
+    Args:
+        problem: what to balance.
+        buffers: the memory of the rows.
+        columns: the shared tensors and their order; None for those of the problem.
+    """
+    count = len(problem.tasks)
+    own = OwnGradients(problem.losses)
+    shared = problem.shared if columns is None else tuple(columns)
+    loose = problem.graph.sparse.intersection(shared)
+    rows = buffers.rows([leaf for leaf in shared if leaf not in loose], count)
+    reach: dict[Tensor, set[int]] = {leaf: set() for leaf in shared}
+    sparse: dict[Tensor, dict[int, Tensor]] = {leaf: {} for leaf in shared if leaf in loose}
+    for task, (_, found) in enumerate(passes(problem)):
+        for block in rows.blocks:
+            _fill(block, task, found)
+        for leaf, gradient in found.items():
+            if leaf in reach:
+                reach[leaf].add(task)
+            if leaf in sparse:
+                sparse[leaf][task] = gradient
+            elif leaf not in reach:
+                own.put(task, leaf, gradient)
+    rows.blocks.extend(block_of(leaf, by_task, count) for leaf, by_task in sparse.items() if by_task)
+    return Rowwise(rows, reach, own, f"sequential: {count} backwards, one for each task, whose rows are kept; exact")
+
+
+def passes(problem: Problem) -> Iterator[tuple[str, dict[Tensor, Tensor]]]:
+    """One backward after the other: each task with its gradients. The last one lets the graph go."""
+    for i, task in enumerate(problem.tasks):
+        leaves = problem.graph.reached(i)
+        grads = problem.gradient(i, leaves, retain=i + 1 < len(problem.tasks))
+        yield task, {leaf: gradient for leaf, gradient in zip(leaves, grads, strict=True) if gradient is not None}
+
+
+def _fill(block: Block, task: int, found: Mapping[Tensor, Tensor]) -> None:
+    """Copy one task's gradients into its row; what it does not reach is zero there."""
+    views, grads, absent = [], [], []
+    for slot, view in zip(block.slots, block.views(task), strict=True):
+        if slot.leaf in found:
+            gradient = found[slot.leaf]
+            views.append(view)
+            grads.append(gradient if gradient.layout == torch.strided else gradient.to_dense())
+        else:
+            absent.append(view)
+    if views:
+        torch._foreach_copy_(views, grads)
+    if absent:
+        torch._foreach_zero_(absent)

@@ -1,0 +1,125 @@
+"""Weighted: one backward of sum w_i L_i, for weights that are known beforehand.
+
+F + B_h + B_t, the cost of the plain sum: the weights are the gradients that the backward starts from. Task-only tensors
+that shall *not* see the weight need no second pass either. The weight then enters where a task's own part of the graph
+ends and the shared part begins: a hook multiplies what leaves the task's last own node, for any weight, zero included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from groupwise.balance.engine import gradients
+from groupwise.balance.engine.graph import Graph
+from groupwise.balance.engine.problem import Problem, translated
+from groupwise.balance.engine.routes.route import Route
+from groupwise.balance.engine.rows import Update
+
+
+@final
+class Weighted(Route):
+    """No look, one backward.
+
+    Args:
+        losses: scalars that require grad, by task.
+        scale: the scaler's, or None.
+        problem: the sorted graph, where task-only tensors may have a factor of their own; None where none has.
+    """
+
+    def __init__(self, losses: Mapping[str, Tensor], scale: Tensor | None, problem: Problem | None) -> None:
+        self._losses = losses
+        self._scale = scale
+        self._problem = problem
+
+    @property
+    def words(self) -> str:
+        return "weighted: one backward of the weighted sum; exact"
+
+    def write(self, weights: Tensor, own: Tensor, kept: Sequence[int]) -> None:
+        if not kept:
+            return
+        names = [*self._losses]
+        chosen = [self._losses[names[task]] for task in kept]
+        if self._problem is None or torch.equal(weights, own):
+            backward(chosen, weights[list(kept)], self._scale)
+        else:
+            self._write_apart(self._problem, chosen, weights.tolist(), own.tolist(), kept)
+
+    def _write_apart(
+        self,
+        problem: Problem,
+        chosen: Sequence[Tensor],
+        weights: Sequence[float],
+        own: Sequence[float],
+        kept: Sequence[int],
+    ) -> None:
+        """The task's own part starts from 1 or its own factor, and the weight enters at the border."""
+        apart = [leaf for leaf, mask in problem.own.items() if not _follows(problem.graph, mask, own)]
+        gradients.add(_summed(problem, apart, own, kept))
+        inner = [factor or 1.0 for factor in own]
+        starts = [weights[task] if problem.graph.at_root(task) else inner[task] for task in kept]
+        inputs = [leaf for leaf in problem.graph.leaves if leaf not in set(apart)] if apart else None
+        handles = [*_hooked(problem.graph, [weight / factor for weight, factor in zip(weights, inner, strict=True)])]
+        try:
+            backward(chosen, torch.tensor(starts, dtype=torch.float64), self._scale, inputs)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _follows(graph: Graph, mask: int, own: Sequence[float]) -> bool:
+    """Whether a tensor that is not shared gets its factor in the common backward: it is one task's, and not zero."""
+    return not graph.common(mask) and own[mask.bit_length() - 1] != 0
+
+
+def _summed(problem: Problem, leaves: Sequence[Tensor], own: Sequence[float], kept: Sequence[int]) -> Iterator[Update]:
+    """Gradients of tensors that need a backward of their own, times the tasks' own factors."""
+    total: dict[Tensor, Tensor] = {}
+    for task in kept if leaves else ():
+        for leaf, gradient in zip(leaves, problem.gradient(task, leaves), strict=True):
+            if gradient is not None:
+                piece = gradient * own[task]
+                total[leaf] = total[leaf] + piece if leaf in total else piece
+    yield from total.items()
+
+
+def backward(
+    losses: Sequence[Tensor], weights: Tensor, scale: Tensor | None, inputs: list[Tensor] | None = None
+) -> None:
+    """`.grad` += sum w_i times the gradient of loss i."""
+    starts = starting(losses, weights, scale)
+    with translated():
+        torch.autograd.backward(losses, starts, inputs=inputs)
+
+
+def starting(losses: Sequence[Tensor], weights: Tensor, scale: Tensor | None) -> list[Tensor]:
+    """The gradients that a backward of the weighted and scaled sum starts from."""
+    device, dtype = losses[0].device, losses[0].dtype
+    if any(loss.device != device or loss.dtype != dtype for loss in losses):
+        return [start for i, loss in enumerate(losses) for start in starting([loss], weights[i : i + 1], scale)]
+    moved = weights.to(device=device, dtype=torch.promote_types(dtype, torch.float32))
+    return list((moved if scale is None else moved * scale.to(moved)).to(dtype).unbind())
+
+
+def _hooked(graph: Graph, factors: Sequence[float]) -> Iterator[RemovableHandle]:
+    """Multiply by the task's weight on every edge from a node of one task to a node of several."""
+    for node, mask in graph.masks.items():
+        if not graph.common(mask):
+            crossing = [child is not None and graph.common(graph.masks[child]) for child, _ in graph.children[node]]
+            if any(crossing):
+                yield node.register_hook(_multiply(factors[mask.bit_length() - 1], crossing))
+
+
+def _multiply(factor: float, crossing: Sequence[bool]) -> Callable[..., Any]:
+    def hook(inputs: tuple[Tensor | None, ...], outputs: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+        return tuple(
+            gradient * factor if crosses and gradient is not None else gradient
+            for gradient, crosses in zip(inputs, crossing, strict=True)
+        )
+
+    return hook

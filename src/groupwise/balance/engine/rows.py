@@ -1,0 +1,181 @@
+"""The tasks' gradients of the shared parameters: the rows of the Jacobian.
+
+A block is a matrix [t, n] whose columns belong to one or more parameters; usually there is one block for all of them,
+kept from step to step. Within a parameter the entries lie in the order of its memory, so that copying a gradient in
+and an update out never reorders (channels-last weights stay channels-last); inner products do not care. A parameter
+that a sparse embedding reads has a block of its own, whose columns are the rows of the table that some task touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias, final
+
+import torch
+from torch import Tensor
+
+Update: TypeAlias = tuple[Tensor, Tensor]
+"""A parameter and what is to be added to its `.grad`."""
+
+CHUNK = 2**18
+"""Columns taken at a time: few enough for float32 sums to stay exact to 1e-6 and for a copy to be cheap."""
+
+HALF = frozenset({torch.float16, torch.bfloat16})
+
+
+class Slot(NamedTuple):
+    """The columns of one parameter, and the strides of its gradient."""
+
+    leaf: Tensor
+    start: int
+    stop: int
+    strides: tuple[int, ...]
+
+    def view(self, row: Tensor) -> Tensor:
+        """Its part of [n] entries, in the shape and strides of the parameter; no copy."""
+        return row.as_strided(self.leaf.shape, self.strides, row.storage_offset() + self.start)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Block:
+    """[t, n] gradients of some parameters; `touched` are the rows of a sparse table that its columns stand for."""
+
+    matrix: Tensor
+    slots: tuple[Slot, ...]
+    touched: Tensor | None = None
+
+    def views(self, task: int) -> list[Tensor]:
+        """One task's gradients, each in the shape and strides of its parameter; no copies."""
+        row = self.matrix[task]
+        return [slot.view(row) for slot in self.slots]
+
+    def shaped(self, update: Tensor) -> Iterator[Update]:
+        """Cut [n] into what each parameter's `.grad` takes."""
+        for slot in self.slots:
+            if self.touched is None:
+                yield slot.leaf, slot.view(update)
+            else:
+                size = tuple(slot.leaf.shape)
+                values = update.view(len(self.touched), *size[1:])
+                sparse = torch.sparse_coo_tensor(self.touched[None], values, size, check_invariants=False)
+                yield slot.leaf, sparse._coalesced_(True)
+
+
+@final
+@dataclass(eq=False)
+class Rows:
+    """All blocks; rows are tasks, in one order throughout, and times `scale`, once that is known."""
+
+    count: int
+    blocks: list[Block]
+    scale: float = 1.0
+
+    @property
+    def leaves(self) -> tuple[Tensor, ...]:
+        """The shared parameters, in the order of the columns."""
+        return tuple(slot.leaf for block in self.blocks for slot in block.slots)
+
+    def combined(self, weights: Tensor) -> Iterator[Update]:
+        """J' times [t] weights."""
+        for block in self.blocks:
+            yield from block.shaped(_weighted(block.matrix, weights))
+
+    def blank(self, tasks: Sequence[int]) -> None:
+        """Zero the rows of some tasks."""
+        for block in self.blocks:
+            for task in tasks:
+                block.matrix[task].zero_()
+
+    def norms(self) -> Tensor:
+        """[t, p] float32 on the device: the norm of each task's gradient of each shared parameter, unscaled."""
+        per_block = [
+            torch.stack([torch.stack(_norms(block, task)) for task in range(self.count)]) for block in self.blocks
+        ]
+        device = per_block[0].device
+        return torch.cat([norms.to(device) for norms in per_block], dim=1) / self.scale
+
+
+def _norms(block: Block, task: int) -> list[Tensor]:
+    row = block.matrix[task]
+    pieces = [row[slot.start : slot.stop] for slot in block.slots]
+    return [norm.float() for norm in torch._foreach_norm(pieces, 2, torch.promote_types(torch.float32, row.dtype))]
+
+
+def _weighted(matrix: Tensor, weights: Tensor) -> Tensor:
+    """[n] = w' [t, n]; half-precision rows are summed in float32 and rounded once."""
+    if matrix.dtype not in HALF:
+        return weights.to(device=matrix.device, dtype=matrix.dtype) @ matrix
+    w = weights.to(device=matrix.device, dtype=torch.float32)
+    return torch.cat([(w @ part.float()).to(matrix.dtype) for part in torch.split(matrix, CHUNK, dim=1)])
+
+
+@final
+class Buffers:
+    """The memory of the blocks, kept from step to step, and how it was cut the last time."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+        self._rows = Rows(0, [])
+
+    @property
+    def held(self) -> bool:
+        """Whether there were rows before."""
+        return bool(self._held)
+
+    def rows(self, leaves: Sequence[Tensor], count: int) -> Rows:
+        """Rows for dense leaves, one block for each device and dtype. Their content is whatever was left there."""
+        if count != self._rows.count or [*map(id, leaves)] != [*map(id, self._rows.leaves)]:
+            families: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+            for leaf in leaves:
+                families.setdefault((leaf.device, leaf.dtype), []).append(leaf)
+            self._rows = Rows(0, [])
+            for key in set(self._held) - set(families):
+                del self._held[key]
+            blocks = [Block(self._matrix(key, members, count), slots(members)) for key, members in families.items()]
+            self._rows = Rows(count, blocks)
+        return Rows(count, list(self._rows.blocks))
+
+    def _matrix(self, key: tuple[torch.device, torch.dtype], leaves: Sequence[Tensor], count: int) -> Tensor:
+        columns = sum(leaf.numel() for leaf in leaves)
+        if key not in self._held or self._held[key].numel() < count * columns:
+            self._held.pop(key, None)
+            self._held[key] = torch.empty(count * columns, device=key[0], dtype=key[1])
+        return self._held[key][: count * columns].view(count, columns)
+
+
+def slots(leaves: Sequence[Tensor]) -> tuple[Slot, ...]:
+    """The parameters side by side."""
+    found, start = [], 0
+    for leaf in leaves:
+        found.append(Slot(leaf, start, start + leaf.numel(), strides_of(leaf)))
+        start += leaf.numel()
+    return tuple(found)
+
+
+def strides_of(leaf: Tensor) -> tuple[int, ...]:
+    """The strides that `backward` gives to a gradient: the parameter's own where its memory has no holes."""
+    return torch.empty_like(leaf, device="meta").stride()
+
+
+def block_of(leaf: Tensor, gradients: Mapping[int, Tensor], count: int) -> Block:
+    """A block for one parameter, from the gradients of the tasks that reach it, dense or sparse."""
+    if gradients and all(gradient.layout == torch.sparse_coo for gradient in gradients.values()):
+        return _sparse_block(leaf, {task: gradient.coalesce() for task, gradient in gradients.items()}, count)
+    block = Block(torch.zeros(count, leaf.numel(), device=leaf.device, dtype=leaf.dtype), slots([leaf]))
+    for task, gradient in gradients.items():
+        dense = gradient.to_dense() if gradient.layout != torch.strided else gradient
+        block.views(task)[0].copy_(dense)
+    return block
+
+
+def _sparse_block(leaf: Tensor, gradients: Mapping[int, Tensor], count: int) -> Block:
+    """Columns for the union of the touched rows; a gradient sparse in more than its first dimension does not occur."""
+    touched = torch.unique(torch.cat([gradient.indices()[0] for gradient in gradients.values()]))
+    width = leaf.numel() // max(1, leaf.shape[0])
+    matrix = torch.zeros(count, len(touched) * width, device=leaf.device, dtype=leaf.dtype)
+    for task, gradient in gradients.items():
+        places = torch.searchsorted(touched, gradient.indices()[0])
+        matrix[task].view(len(touched), width)[places] = gradient.values().reshape(len(places), width)
+    return Block(matrix, (Slot(leaf, 0, matrix.shape[1], ()),), touched)

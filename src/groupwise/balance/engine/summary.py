@@ -1,0 +1,89 @@
+"""From what an update found to what it says it did."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from groupwise.balance.engine.direction import Direction
+from groupwise.balance.engine.finite import Facts, Verdict
+from groupwise.balance.engine.routes.route import Route
+from groupwise.balance.result import BalanceResult, cosines_of, hurt_by, norms_of
+
+
+def of_nothing(losses: Mapping[str, float], verdict: Verdict, route: Route) -> BalanceResult:
+    """Nothing was balanced: all was skipped, or the scaler is to see an overflow."""
+    what = (
+        "the gradients overflowed under the scaler and were written as they are: it will skip this step"
+        if verdict.overflow
+        else "nothing was written"
+    )
+    return BalanceResult((), dict(losses), {}, {}, {}, (), verdict.skipped, f"{what} ({route.words})", 0.0)
+
+
+def of_weights(
+    tasks: Sequence[str], facts: Facts, verdict: Verdict, route: Route, weights: Tensor | None
+) -> BalanceResult:
+    """A weighted sum; without `weights`, the plain sum of task-only gradients."""
+    kept = list(verdict.kept)
+    names = tuple(tasks[i] for i in kept)
+    by_task = {} if weights is None else dict(zip(names, weights.tolist(), strict=True))
+    loss = float(facts.losses[kept].sum() if weights is None else facts.losses[kept] @ weights)
+    hurt: tuple[str, ...] = ()
+    if facts.gramian is not None and weights is not None:
+        gramian = facts.gramian[kept][:, kept]
+        along = gramian @ weights
+        hurt = hurt_by(names, along, norms_of(gramian), (weights @ along).clamp(min=0).sqrt())
+    return _result(tasks, facts, verdict, route, by_task, hurt, loss)
+
+
+def of_direction(
+    tasks: Sequence[str], facts: Facts, verdict: Verdict, route: Route, direction: Direction
+) -> BalanceResult:
+    """The update of a Jacobian method."""
+    kept = list(verdict.kept)
+    norms = torch.zeros(len(kept), dtype=torch.float64)
+    if facts.gramian is not None:
+        norms = norms_of(facts.gramian[kept][:, kept])
+    hurt = hurt_by(tuple(tasks[i] for i in kept), direction.along, norms, direction.length)
+    return _result(tasks, facts, verdict, route, {}, hurt, float(facts.losses[kept].sum()))
+
+
+def _result(
+    tasks: Sequence[str],
+    facts: Facts,
+    verdict: Verdict,
+    route: Route,
+    weights: Mapping[str, float],
+    hurt: tuple[str, ...],
+    loss: float,
+) -> BalanceResult:
+    kept = list(verdict.kept)
+    names = tuple(tasks[i] for i in kept)
+    norms: dict[str, float] = {}
+    cosines: dict[tuple[str, str], float] = {}
+    if facts.gramian is not None:
+        gramian = facts.gramian[kept][:, kept]
+        norms = dict(zip(names, norms_of(gramian).tolist(), strict=True))
+        cosines = cosines_of(names, gramian)
+    losses = dict(zip(tasks, facts.losses.tolist(), strict=True))
+    shares = _shares(route, kept)
+    return BalanceResult(
+        names, losses, weights, norms, cosines, hurt, verdict.skipped, route.words, loss, route.shared, shares
+    )
+
+
+def _shares(route: Route, kept: list[int]) -> Callable[[], Tensor | None]:
+    """The norms by task and parameter, for as long as the rows are there."""
+    if not route.shared or route.rows is None:
+        return lambda: None
+    alive = weakref.ref(route.rows)
+
+    def shares() -> Tensor | None:
+        rows = alive()
+        return None if rows is None else rows.norms()[kept]
+
+    return shares

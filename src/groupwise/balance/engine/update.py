@@ -1,0 +1,123 @@
+"""One update: take the gradients, bring the facts to the CPU, judge, ask, write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from groupwise.balance.engine import summary
+from groupwise.balance.engine.direction import direction_of, own_weights_of, spread, weights_of
+from groupwise.balance.engine.facts import transfer
+from groupwise.balance.engine.finite import Facts, Verdict
+from groupwise.balance.engine.pending import Pending
+from groupwise.balance.engine.ranks import Ranks, averaged, reduced, require_told
+from groupwise.balance.engine.routes.route import Route
+from groupwise.balance.engine.routes.rowwise import Rowwise
+from groupwise.balance.engine.routes.sequential import passes, sequential
+from groupwise.balance.engine.run import Run
+from groupwise.balance.method import JacobianMethod, Seen
+from groupwise.balance.methods import AutoLambda
+from groupwise.balance.result import BalanceResult
+from groupwise.errors import BalanceError
+
+Losses: TypeAlias = Mapping[str, Tensor]
+
+
+def complete(run: Run, losses: Losses, features: object, scale: Tensor | None) -> BalanceResult:
+    """The update of these losses and of whatever is pending."""
+    run.rows = None
+    require_told(run.setup.ranks, run.setup.alone)
+    ranks = run.setup.ranks
+    route, sums = _route(run, losses, features, scale) if ranks is None else _on(ranks, run, losses, features, scale)
+    run.pending = Pending()
+    facts, s = transfer(sums, route, scale)
+    tasks = tuple(sums)
+    verdict = run.judged(tasks, facts, scale is not None)
+    if verdict.overflow:
+        ones = torch.ones(len(tasks), dtype=torch.float64)
+        route.write(ones, ones, verdict.kept)
+    if verdict.overflow or not verdict.kept:
+        return summary.of_nothing(dict(zip(tasks, facts.losses.tolist(), strict=True)), verdict, route)
+    if route.rows is not None:
+        run.rows, route.rows.scale = route.rows, s
+        route.rows.blank([i for i in range(len(tasks)) if i not in verdict.kept])
+    if isinstance(run.method, JacobianMethod):
+        result = _by_update(run, run.method, route, facts, verdict, tasks)
+    else:
+        result = _by_weights(run, route, facts, verdict, tasks)
+    run.stepped(result.tasks)
+    return result
+
+
+def _route(run: Run, losses: Losses, features: object, scale: Tensor | None) -> tuple[Route, Losses]:
+    """Take the gradients along the way that the method, the arguments and the moment ask for; the losses of all."""
+    setup = run.setup
+    if not run.needs_rows or (not run.pending and not _due(run, tuple(losses))):
+        return setup.weighing(losses, scale), losses
+    stated = setup.problem(losses, scale)
+    if run.pending:
+        run.pending.add(stated)
+        return run.pending.settled(setup.candidates), run.pending.losses
+    if run.held_out is not None:
+        return sequential(stated, run.buffers, None), losses
+    columns = run.columns.of(stated) if isinstance(run.method, JacobianMethod) else None
+    return setup.looking(stated, features, run.buffers, columns), losses
+
+
+def _on(ranks: Ranks, run: Run, losses: Losses, features: object, scale: Tensor | None) -> tuple[Route, Losses]:
+    """The same on several ranks: what comes back is of the joint batch."""
+    setup = run.setup
+    if features is not None or setup.layer is not None or setup.cost not in {"auto", "sequential"}:
+        raise BalanceError('on several ranks there is cost="sequential" alone: without features= and at=')
+    if not run.needs_rows or (not run.pending and not _due(run, tuple(losses))):
+        return averaged(ranks, setup.weighing(losses, scale), losses)
+    stated = setup.problem(losses, scale)
+    if run.pending:
+        run.pending.add(stated)
+        rows = run.pending.rows
+        route, agreed = reduced(ranks, run.pending.losses, rows, rows.items(), run.buffers)
+    else:
+        reach = {task: stated.graph.reached(i) for i, task in enumerate(stated.tasks)}
+        route, agreed = reduced(ranks, losses, reach, passes(stated), run.buffers)
+    return route, agreed.losses
+
+
+def _due(run: Run, tasks: tuple[str, ...]) -> bool:
+    """Whether the method wants to look, or answers from its memory."""
+    unknown = torch.full((len(tasks),), torch.nan, dtype=torch.float64)
+    return run.method.due(run.seen(tasks, unknown), run.memory)
+
+
+def _by_update(
+    run: Run, method: JacobianMethod, route: Route, facts: Facts, verdict: Verdict, tasks: tuple[str, ...]
+) -> BalanceResult:
+    rows = route.rows
+    if rows is None:
+        raise BalanceError(f"{method.name} needs a route that has rows")
+    ones = torch.ones(len(tasks), dtype=torch.float64)
+    if not rows.blocks:  # nothing is known to be shared: what is left is each task's own
+        route.write_update([], ones, verdict.kept)
+        return summary.of_weights(tasks, facts, verdict, route, None)
+    direction = direction_of(method, rows, verdict.kept, _seen(run, facts, verdict, tasks), run.memory)
+    route.write_update(direction.update, ones, verdict.kept)
+    return summary.of_direction(tasks, facts, verdict, route, direction)
+
+
+def _seen(run: Run, facts: Facts, verdict: Verdict, tasks: tuple[str, ...]) -> Seen:
+    kept = list(verdict.kept)
+    return run.seen(tuple(tasks[i] for i in kept), facts.losses[kept])
+
+
+def _by_weights(run: Run, route: Route, facts: Facts, verdict: Verdict, tasks: tuple[str, ...]) -> BalanceResult:
+    kept, seen = list(verdict.kept), _seen(run, facts, verdict, tasks)
+    if run.held_out is not None and isinstance(route, Rowwise) and isinstance(run.method, AutoLambda):
+        run.method.learn(run.held_out.alignments(route)[kept], seen, run.memory)
+        run.held_out = None
+    gramian = None if facts.gramian is None else facts.gramian[kept][:, kept]
+    weights = weights_of(run.method, gramian, seen, run.memory)
+    own = weights if run.setup.weighted else own_weights_of(run.method, seen, run.memory)
+    route.write(spread(weights, kept, len(tasks)), spread(own, kept, len(tasks)), kept)
+    return summary.of_weights(tasks, facts, verdict, route, weights)

@@ -1,0 +1,184 @@
+"""The `[balance]` table of a plan file, and back.
+
+    [balance]
+    method = "CAGrad"                       # a method by its name; its arguments are the other keys
+    c = 0.4
+
+    [balance]
+    weights = { seg = 1.0, depth = { linear = 0.0, end = 0.5 } }        # without a name: Static
+
+    [balance]
+    method = "Smoothed"                     # a method around another: `of` holds that one, as a table or as its name
+    rate = 0.9
+    of = { method = "NashMTL" }
+    heads = "weighted"                      # an argument of the balancer, beside those of the method
+
+There is no parallel configuration: a method is a frozen dataclass of its constants, the keys are its arguments, and its
+constructor checks them. `decode(encode(method)).method == method`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, final, get_args, get_origin, get_type_hints
+
+from groupwise import _formats as formats
+from groupwise._spelling import shown
+from groupwise.balance.method import Heads, Method
+from groupwise.balance.methods import METHODS
+from groupwise.errors import BalanceError, listed, nearest, unknown, within
+from groupwise.schedules import Schedule
+from groupwise.schedules import encode as encode_schedule
+from groupwise.schedules.arguments import Kind, given, signature
+from groupwise.schedules.numeric import number, number_from_text
+
+INNER = "of"
+"""The key of the method inside another."""
+
+
+@final
+@dataclass(frozen=True)
+class Stated:
+    """What a `[balance]` table states: the arguments of the balancer that a file can hold."""
+
+    method: Method
+    heads: Heads | None = None
+
+
+def read_balance(path: str | os.PathLike[str]) -> Stated:
+    """The `[balance]` table of a plan file (TOML, YAML or JSON by its suffix); its other tables are not looked at.
+
+    Raises `PlanError` for a file that is none, `BalanceError` for a table that is missing or wrong, naming the file.
+    """
+    try:
+        place = Path(path)
+    except TypeError:
+        raise BalanceError(f"a balancer is loaded from the path of a plan file, not from {shown(path)}") from None
+    with within(str(path)):
+        data = formats.load(place)
+        if "balance" not in data:
+            hint = f"; did you mean [balance] by {shown(near[0])}?" if (near := nearest("balance", data)) else ""
+            raise BalanceError(f'there is no [balance] table{hint}: add one, such as method = "CAGrad"')
+        with within("balance"):
+            return decode(data["balance"])
+
+
+def decode(table: object) -> Stated:
+    """What a `[balance]` table states. Raises `BalanceError` or `PlanError`, on plain data never anything else."""
+    if not isinstance(table, Mapping):
+        raise BalanceError(f'it is a table, such as method = "CAGrad", not {shown(table)}')
+    own = {key: value for key, value in table.items() if key != "heads"}
+    return Stated(_method(own, beside=("heads",)), _heads(table.get("heads")))
+
+
+def encode(method: Method, heads: Heads | None = None) -> dict[str, Any]:
+    """The table of a method, defaults left out. Raises `BalanceError` for what only Python can hold."""
+    cls = METHODS.get(method.name)
+    if cls is None or not isinstance(method, cls):
+        raise BalanceError(f"{method.name} is Python only: a file names one of the methods that come with groupwise")
+    with within(method.name):
+        keys = {argument: key for key, argument in _keys(cls).items()}
+        table = {keys[argument]: _encoded(value) for argument, value in given(method).items()}
+    return {"method": method.name, **table, **({"heads": heads} if heads else {})}
+
+
+def _method(data: object, beside: tuple[str, ...] = ()) -> Method:
+    table = {"method": data} if isinstance(data, str) else data
+    if not isinstance(table, Mapping):
+        raise BalanceError(f"a method is its name, or a table with its name and its arguments, not {shown(data)}")
+    name = table.get("method", "Static" if "weights" in table else None)
+    if name is None:
+        raise BalanceError('no method is named: write method = "CAGrad", or weights by task')
+    if not isinstance(name, str) or name not in METHODS:
+        raise BalanceError(unknown("method", name, METHODS) if isinstance(name, str) else f"{shown(name)} is no method")
+    cls: Callable[..., Method] = METHODS[name]
+    return cls(**_arguments(METHODS[name], {key: value for key, value in table.items() if key != "method"}, beside))
+
+
+def _arguments(cls: type[Method], table: Mapping[Any, object], beside: tuple[str, ...]) -> dict[str, object]:
+    """The arguments of `cls`, every key known and none that is required missing."""
+    keys, found = _keys(cls), {}
+    for key, value in table.items():
+        if key not in keys:
+            raise BalanceError(unknown(f"argument of {cls.__name__}", str(key)[:40], [*keys, *beside]))
+        with within(f"{cls.__name__}: {key}"):
+            found[keys[key]] = _decoded(_options(cls)[keys[key]], value)
+    missing = [key for key, name in keys.items() if name not in found and _is_required(signature(cls)[name])]
+    if missing:
+        raise BalanceError(f"{cls.__name__}: {listed(missing)} is not given")
+    return found
+
+
+def _is_required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+@cache
+def _options(cls: type[Method]) -> Mapping[str, tuple[Any, ...]]:
+    """What each argument of `cls` may be, None apart: `int | None` is (int,)."""
+    hints = get_type_hints(cls, include_extras=True)
+    found = {}
+    for argument, field in signature(cls).items():
+        hint = hints[field.name]
+        union = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        found[argument] = tuple(option for option in union if option is not NoneType)
+    return found
+
+
+def _keys(cls: type[Method]) -> dict[str, str]:
+    """The arguments of `cls` by their keys in a file: the same, but that `method` is the name's."""
+    return {INNER if argument == "method" else argument: argument for argument in _options(cls)}
+
+
+def _decoded(options: tuple[Any, ...], data: object) -> object:
+    """One argument from plain data, as far as its annotation says what it is; the constructor checks the rest."""
+    bare = [get_args(option)[0] if get_origin(option) is Annotated else option for option in options]
+    if any(isinstance(option, type) and issubclass(option, Method) for option in bare):
+        return _method(data)
+    for kind in (extra for option in options for extra in get_args(option)):
+        if isinstance(kind, Kind):
+            return kind.plain(data)
+    value = number_from_text(data) if {int, float} & set(options) else data
+    for option in options:
+        if _fits(option, value):
+            return number(value) if option is float else value
+    raise BalanceError(f"it is {' or '.join(map(_spelled, options))}, not {shown(data)}")
+
+
+def _fits(option: Any, value: object) -> bool:
+    if get_origin(option) is Literal:
+        return value in get_args(option)
+    if isinstance(value, bool):
+        return option is bool
+    return isinstance(value, int | float) if option is float else option in (int, str) and isinstance(value, option)
+
+
+def _spelled(option: Any) -> str:
+    if get_origin(option) is Literal:
+        return f"one of {listed(map(repr, get_args(option)))}"
+    return {float: "a number", int: "a whole number", str: "text", bool: "true or false"}.get(option, "Python only")
+
+
+def _encoded(value: object) -> object:
+    if isinstance(value, Method):
+        return encode(value)
+    if isinstance(value, Schedule):
+        return encode_schedule(value)
+    if isinstance(value, Mapping):
+        return {key: _encoded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encoded(item) for item in value]
+    if isinstance(value, bool | int | float | str):
+        return value
+    raise BalanceError(f"{shown(value)} is Python only and cannot be written to a file")
+
+
+def _heads(data: object) -> Heads | None:
+    if data is None or data in get_args(Heads):
+        return data  # type: ignore[return-value]  # mypy does not narrow to the literals
+    raise BalanceError(f'heads is "weighted" or "raw", not {shown(data)}')

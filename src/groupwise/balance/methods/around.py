@@ -1,0 +1,57 @@
+"""A method around another.
+
+The inner one has a memory of its own inside this one's, and is told whatever this one is told. A wrapper that fits
+several shapes is built as the one of its inner method.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from groupwise.balance import arguments
+from groupwise.balance.arguments import Inner
+from groupwise.balance.memory import Memory
+from groupwise.balance.method import GramianMethod, JacobianMethod, LossMethod, Method, Seen
+from groupwise.errors import BalanceError
+
+_PART = "inner"
+
+
+@dataclass(frozen=True)
+class Around(Method):
+    """What wrappers have in common.
+
+    Args:
+        method: the inner one.
+    """
+
+    method: Inner
+
+    def __post_init__(self) -> None:
+        arguments.read(self)
+        if self.method.name == "Periodic":
+            raise BalanceError(f"{self.name}: Periodic goes outside: write Periodic({self.name}(…), n)")
+
+    def after_step(self, seen: Seen, memory: Memory) -> None:
+        """Pass it on."""
+        self.method.after_step(seen, inside(memory))
+
+    def end_epoch(self, memory: Memory) -> None:
+        """Pass it on."""
+        self.method.end_epoch(inside(memory))
+
+    def own_weights(self, seen: Seen, memory: Memory) -> Tensor | None:
+        """The inner one's."""
+        return self.method.own_weights(seen, inside(memory))
+
+
+def inside(memory: Memory) -> Memory:
+    """The memory of the inner method."""
+    return memory.part(_PART)
+
+
+def shape_of(method: object) -> type[Method] | None:
+    """Which of the three shapes it has."""
+    return next((shape for shape in (LossMethod, GramianMethod, JacobianMethod) if isinstance(method, shape)), None)

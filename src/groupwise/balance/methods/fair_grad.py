@@ -1,0 +1,55 @@
+"""Fair shares: each task's gain is a power of its weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from groupwise.balance import arguments
+from groupwise.balance.arguments import Positive
+from groupwise.balance.claims import PLAIN, Claim
+from groupwise.balance.directions import among_present
+from groupwise.balance.memory import Memory
+from groupwise.balance.method import GramianMethod, Seen
+from groupwise.balance.solvers.bargaining import bargained
+
+
+@final
+@dataclass(frozen=True)
+class FairGrad(GramianMethod):
+    """G a = a^(-1/alpha) (Ban and Ji 2024, ICML), solved exactly.
+
+    alpha towards 0 is the plain sum, 1 is Nash-MTL without its clip, towards infinity the smallest gain is made
+    largest.
+
+    Scale: that of the gradients to the power (1 - alpha) / (1 + alpha): at 1 the update has length sqrt(t) whatever
+    they are, above 1 it *shrinks* as they grow. A single task gets |g|^(-2 alpha / (1 + alpha)) times its gradient. At
+    a Pareto-stationary point no update gains for all, and it is zero.
+
+    Args:
+        alpha: how much fairness.
+    """
+
+    alpha: Positive = 1.0
+
+    promises = (PLAIN - {Claim.SINGLE}) | {Claim.NON_CONFLICTING}
+
+    def __post_init__(self) -> None:
+        arguments.read(self)
+
+    @property
+    def claims(self) -> frozenset[Claim]:
+        """At alpha = 1 it is Nash-MTL."""
+        return self.promises | ({Claim.SCALE_FREE, Claim.TASK_SCALE_FREE} if self.alpha == 1 else set())
+
+    def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+        """[t] above 0, or all 0 at a Pareto-stationary point."""
+        return among_present(gramian, lambda present, _: self._fair(present))
+
+    def _fair(self, gramian: Tensor) -> Tensor:
+        ones = torch.ones(len(gramian), dtype=torch.float64)
+        a = bargained(gramian, ones, 1 / self.alpha)
+        return torch.zeros_like(ones) if a is None else a

@@ -1,0 +1,43 @@
+"""Impartial gradients: the update has the same projection on every task's direction.
+
+(Ga)_i = |g_i| lambda says that (J'a).g_i / |g_i| is lambda for all. In b_i = |g_i| a_i and the cosines C that is
+C b = lambda 1, and lambda drops out with sum a = 1. Where C is singular the least-squares solution stands in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from groupwise.balance.claims import PLAIN, Claim
+from groupwise.balance.directions import among_present, lengths, unit
+from groupwise.balance.memory import Memory
+from groupwise.balance.method import GramianMethod, Seen
+from groupwise.balance.spectrum import pseudo_solve
+
+_CANCELS = 1e-12
+
+
+@final
+@dataclass(frozen=True)
+class IMTL_G(GramianMethod):
+    """a proportional to G^+ n, n_i = |g_i|, with sum a = 1 (Liu et al. 2021, ICLR).
+
+    Scale: an affine mean. A weight may be negative, and where they nearly cancel the update is long: that is the
+    definition. Where they cancel altogether (two opposite gradients) it is zero.
+    """
+
+    promises = PLAIN | {Claim.HOMOGENEOUS}
+
+    def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+        """[t] adding up to 1, or all 0."""
+        return among_present(gramian, lambda present, _: _weights(present))
+
+
+def _weights(gramian: Tensor) -> Tensor:
+    a = pseudo_solve(unit(gramian), torch.ones(len(gramian), dtype=torch.float64)) / lengths(gramian)
+    total = a.sum()
+    return torch.where(total.abs() > _CANCELS * a.abs().sum(), a / total, torch.zeros_like(a))

@@ -1,0 +1,35 @@
+"""Scale invariance by the logarithm: a task that is measured in other units has the same gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from torch import Tensor
+
+from groupwise.balance.claims import PLAIN, Claim
+from groupwise.balance.domain import require_positive
+from groupwise.balance.memory import Memory
+from groupwise.balance.method import LossMethod, Seen
+
+
+@final
+@dataclass(frozen=True)
+class LogSum(LossMethod):
+    """sum_i log L_i, so that the weight of task i is 1/L_i.
+
+    Known as the scale-invariant baseline (Navon et al. 2022, ICML) and as the loss half of DB-MTL (Lin et al. 2023).
+    log(1 + L), found under the same name elsewhere, is not scale-invariant and is left out.
+
+    Scale: a sum over tasks, each of the size of its *relative* gradient |g_i| / L_i.
+
+    Raises:
+        BalanceError: a loss that is zero or negative, naming the task.
+    """
+
+    promises = PLAIN - {Claim.SINGLE} | {Claim.SCALE_FREE, Claim.TASK_SCALE_FREE}
+
+    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+        """[t] of 1/L_i."""
+        require_positive(self, losses, seen.tasks, "add a constant to that loss, or use Equal, Static or GradNorm")
+        return 1 / losses

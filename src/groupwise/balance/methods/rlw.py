@@ -1,0 +1,43 @@
+"""Random weights: the litmus test that a clever method has to pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+
+from groupwise.balance import arguments
+from groupwise.balance.claims import Claim
+from groupwise.balance.memory import Memory
+from groupwise.balance.method import LossMethod, Seen
+
+
+@final
+@dataclass(frozen=True)
+class RLW(LossMethod):
+    """w = softmax(z), z_i ~ N(0, 1), drawn anew at each update (Lin et al. 2022, TMLR).
+
+    Drawn from the memory's generator, in float64 on the CPU: the draws are the same on every device, are part of the
+    state, and leave torch's global generator alone.
+
+    Scale: a mean; the weights of the present tasks add up to 1, so the expected update is 1/t of the plain sum's.
+
+    Args:
+        variant: "normal", the paper's; or "dirichlet", uniform on the simplex.
+    """
+
+    variant: Literal["normal", "dirichlet"] = "normal"
+
+    promises = frozenset({Claim.HOMOGENEOUS, Claim.SINGLE})
+
+    def __post_init__(self) -> None:
+        arguments.read(self)
+
+    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+        """[t] at least 0, adding up to 1."""
+        if self.variant == "normal":
+            return torch.softmax(torch.randn(len(losses), generator=memory.generator, dtype=torch.float64), 0)
+        draws = torch.empty(len(losses), dtype=torch.float64).exponential_(generator=memory.generator)
+        return draws / draws.sum()

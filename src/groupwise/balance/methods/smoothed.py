@@ -1,0 +1,84 @@
+"""Weights that do not jump: the moving average of another method's.
+
+A method that solves a small problem at every batch returns weights that depend on the batch, and then the expected
+update is not the one for the expected gradients. Averaged over time they hardly do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+from torch import Tensor
+
+from groupwise.balance.arguments import Fraction
+from groupwise.balance.claims import Claim
+from groupwise.balance.memory import Memory
+from groupwise.balance.method import GramianMethod, LossMethod, Method, Seen
+from groupwise.balance.methods.around import Around, inside, shape_of
+from groupwise.errors import BalanceError
+
+_KEPT = frozenset({Claim.EQUIVARIANT, Claim.HOMOGENEOUS, Claim.SINGLE, Claim.DETERMINISTIC})
+
+
+@dataclass(frozen=True, repr=False)
+class Smoothed(Around):
+    """w <- rate w + (1 - rate) w', w' the inner method's weights (CR-MOGM: Zhou et al. 2022, NeurIPS).
+
+    The average is kept by task and starts at the first weight that the task gets. What the inner method promises about
+    conflicts no longer holds of the average. Jacobian methods have no weights to smooth.
+
+    Scale: the inner method's.
+
+    Args:
+        rate: how much of the average stays; 0 smooths nothing.
+    """
+
+    rate: Fraction = 0.9
+
+    name: ClassVar[str] = "Smoothed"  # for either shape
+
+    def __new__(cls, method: Method | None = None, rate: float = 0.9) -> Smoothed:
+        """One of the two shapes; without arguments (a copy is being made) the class itself."""
+        return object.__new__(_SHAPES.get(shape_of(method), cls))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if type(self) is Smoothed:
+            raise BalanceError(f"Smoothed: {self.method.name} makes an update, and there are no weights to smooth")
+
+    @property
+    def claims(self) -> frozenset[Claim]:
+        """What an average does not undo."""
+        return self.method.claims & _KEPT
+
+    def __repr__(self) -> str:
+        return f"Smoothed({self.method!r}, rate={self.rate})"
+
+    def _smoothed(self, now: Tensor, seen: Seen, memory: Memory) -> Tensor:
+        new = ~memory.has_tasks(_AVERAGE, seen.tasks)
+        average = memory.of_tasks(_AVERAGE, seen.tasks, 0.0)
+        average = now.where(new, self.rate * average + (1 - self.rate) * now)
+        memory.keep_tasks(_AVERAGE, seen.tasks, average)
+        return average
+
+
+@final
+class _OfLosses(Smoothed, LossMethod):
+    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+        """[t] the averages."""
+        inner: Callable[..., Tensor] = self.method.weights  # type: ignore[attr-defined]
+        return self._smoothed(inner(losses, seen, inside(memory)), seen, memory)
+
+
+@final
+class _OfGramian(Smoothed, GramianMethod):
+    def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+        """[t] the averages."""
+        inner: Callable[..., Tensor] = self.method.weights  # type: ignore[attr-defined]
+        return self._smoothed(inner(gramian, seen, inside(memory)), seen, memory)
+
+
+_AVERAGE = "average weight"
+_SHAPES: dict[Any, type[Smoothed]] = {LossMethod: _OfLosses, GramianMethod: _OfGramian}

@@ -1,0 +1,73 @@
+"""Two halves that multiply: one scales the losses, the other balances the gradients of the scaled losses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import final
+
+from torch import Tensor
+
+from groupwise.balance import arguments
+from groupwise.balance.arguments import Inner
+from groupwise.balance.claims import Claim
+from groupwise.balance.memory import Memory
+from groupwise.balance.method import GramianMethod, LossMethod, Seen
+from groupwise.errors import BalanceError
+
+_FACTOR = "factor"
+_BOTH = frozenset({Claim.EQUIVARIANT, Claim.MEMORYLESS, Claim.DETERMINISTIC, Claim.SINGLE})
+
+
+@final
+@dataclass(frozen=True)
+class Times(GramianMethod):
+    """s_i a_i: s the weights of `losses`, a those of `gradients` from the gradients of s_i L_i.
+
+    Task-only parameters see s_i alone, as each half says by itself.
+
+    Scale: that of `gradients`, for gradients that `losses` has scaled.
+
+    Args:
+        losses: the half that scales, a loss method.
+        gradients: the half that balances, a Gramian method; it sees the scaled losses.
+    """
+
+    losses: Inner
+    gradients: Inner
+
+    def __post_init__(self) -> None:
+        arguments.read(self)
+        if not isinstance(self.losses, LossMethod):
+            raise BalanceError(f"Times: losses: {self.losses.name} is not a method that looks at losses alone")
+        if not isinstance(self.gradients, GramianMethod):
+            raise BalanceError(f"Times: gradients: {self.gradients.name} is not a method that weights gradients")
+        if self.gradients.name == "Periodic":
+            raise BalanceError("Times: Periodic goes outside: write Periodic(Times(…), n)")
+
+    @property
+    def claims(self) -> frozenset[Claim]:
+        """What both halves promise; no conflict is a matter of the gradients' half."""
+        free = {Claim.NON_CONFLICTING} & self.gradients.claims
+        return (self.losses.claims & self.gradients.claims & _BOTH) | free
+
+    def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+        """[t] s_i a_i."""
+        s: Tensor = self.losses.weights(seen.losses, seen, memory.part("losses"))  # type: ignore[attr-defined]
+        memory.keep_tasks(_FACTOR, seen.tasks, s)
+        scaled = replace(seen, losses=s * seen.losses)
+        a: Tensor = self.gradients.weights(gramian * s.outer(s), scaled, memory.part("gradients"))  # type: ignore[attr-defined]
+        return s * a
+
+    def own_weights(self, seen: Seen, memory: Memory) -> Tensor | None:
+        """[t] s_i."""
+        return memory.of_tasks(_FACTOR, seen.tasks, 1.0)
+
+    def after_step(self, seen: Seen, memory: Memory) -> None:
+        """Pass it on."""
+        self.losses.after_step(seen, memory.part("losses"))
+        self.gradients.after_step(seen, memory.part("gradients"))
+
+    def end_epoch(self, memory: Memory) -> None:
+        """Pass it on."""
+        self.losses.end_epoch(memory.part("losses"))
+        self.gradients.end_epoch(memory.part("gradients"))

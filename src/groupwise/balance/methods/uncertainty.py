@@ -1,0 +1,62 @@
+"""Weights from the noise that each task is assumed to have.
+
+A task whose output has the variance e^s contributes e^-s L / 2 + s / 2, the negative log-likelihood of a Gaussian. The
+log-variance s is learnt with the model. Its gradient is (1 - e^-s L) / 2, so it settles where e^s is the loss itself:
+the weight goes to 1 / (2 L). Learnt by an optimizer of its own, without weight decay: under the model's, decay pulls
+every s to 0 and the learning rate of the network decides how fast tasks are reweighted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from groupwise.balance import arguments
+from groupwise.balance.adam import Learned
+from groupwise.balance.arguments import Positive
+from groupwise.balance.claims import Claim
+from groupwise.balance.domain import require_at_least_zero
+from groupwise.balance.memory import Memory
+from groupwise.balance.method import LossMethod, Seen
+
+_KEY = "log variance"
+
+
+@final
+@dataclass(frozen=True)
+class Uncertainty(LossMethod):
+    """sum_i e^(-s_i) L_i / 2 + s_i / 2 (Kendall, Gal, Cipolla 2018, CVPR), s_i learnt from 0: weights e^(-s_i) / 2.
+
+    Scale: a sum, at the start half the plain one; later each task has about the size |g_i| / (2 L_i).
+
+    Args:
+        lr: of the Adam that learns s, by default that of the published multi-task benchmarks.
+        variant: "paper"; or "softplus", which puts log(1 + e^L) in the place of L and so takes a loss of any sign.
+
+    Raises:
+        BalanceError: a negative loss under "paper" (s would fall, and the weight rise, for ever), naming the task.
+    """
+
+    lr: Positive = 0.025
+    variant: Literal["paper", "softplus"] = "paper"
+
+    promises = frozenset({Claim.EQUIVARIANT, Claim.DETERMINISTIC})
+
+    def __post_init__(self) -> None:
+        arguments.read(self)
+
+    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+        """[t] of e^(-s_i) / 2, times sigmoid(L_i) under "softplus"; then one step on s."""
+        if self.variant == "paper":
+            require_at_least_zero(self, losses, seen.tasks, 'use Uncertainty(variant="softplus"), or add a constant')
+            inner, outer = losses, torch.ones_like(losses)
+        else:
+            inner, outer = softplus(losses), torch.sigmoid(losses)
+        s = Learned(memory, _KEY, seen.tasks)
+        precision = torch.exp(-s.value)
+        s.step(0.5 * (1 - precision * inner), self.lr)
+        return 0.5 * precision * outer

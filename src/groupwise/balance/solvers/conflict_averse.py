@@ -1,0 +1,79 @@
+"""The best worst case near the mean: the problem of CAGrad (Liu et al. 2021, NeurIPS), by its dual.
+
+    maximise  min_i g_i.d  subject to  |d - g0| <= c |g0|,        g0 = J'b, b a preference
+
+With r = c |g0| and g_w = J'w the dual is: minimise w'Gb + r sqrt(w'Gw) over the simplex, and d = g0 + r g_w / |g_w|.
+Optimal is where (Jd)_i >= w'Jd, and equal where w_i > 0. With n_i = |g_i| and d = J'a the residual is the violation
+over (n_i + sum_j w_j n_j) sum_j |a_j| n_j, and stays below `TOLERANCE`.
+
+With s = |g_w| / r the same w minimises |g_w + s g0| over the simplex: for a given s it is the shortest vector in the
+hull of the rows g_i + s g0. What is left is one number, the s at which |g_w(s)|^2 = (r s)^2. While the same tasks have
+a positive weight, the left side is *linear* in s^2, so Newton's method on s^2 jumps from piece to piece and ends on the
+exact root; a bracket keeps it from leaving.
+
+Where the hull contains zero (a Pareto-stationary point) s may shrink to nothing. The limit of d is then the projection
+of g0 on the dual cone of the rows: of all best d, the one nearest to g0.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from groupwise.balance.solvers.dual_cone import projected
+from groupwise.balance.solvers.simplex import shortest
+
+TOLERANCE = 1e-9
+"""Of the residual."""
+
+_STATIONARY = 2.0**-46  # |g_w|^2 over the shortest row's: the hull contains zero, as far as a Gramian can tell
+_SETTLED = 1e-12
+_ROUNDS = 100
+
+
+def averse(gramian: Tensor, preference: Tensor, c: float) -> Tensor:
+    """a [k], the weights of d = J'a; `preference` [k] adds up to 1."""
+    toward = gramian @ preference
+    radius = c * float((preference @ toward).clamp(min=0).sqrt())
+    if radius == 0:
+        return preference
+    w = shortest(gramian)
+    nearest = float((w @ gramian @ w).clamp(min=0))
+    s = nearest**0.5 / radius
+    if nearest <= _STATIONARY * float(gramian.diagonal().min()):
+        d = projected(gramian, preference[None])[0]
+        away = d - preference
+        if float(away @ gramian @ away) <= radius**2 * (1 + _SETTLED):
+            return d
+        s = float(gramian.diagonal().max()) ** 0.5 / radius
+    s, w = _root(gramian, toward, float(preference @ toward), radius, s)
+    return preference + w / s
+
+
+def _root(gramian: Tensor, toward: Tensor, square: float, radius: float, s: float) -> tuple[float, Tensor]:
+    """The s with |g_w(s)| = radius s, and its w."""
+    low, high = 0.0, float("inf")
+    for _ in range(_ROUNDS):
+        w = shortest(gramian + s * (toward[:, None] + toward) + s * s * square)
+        guess = _of_piece(gramian, toward, radius, w > 0)
+        if abs(guess - s) <= _SETTLED * s:
+            break
+        low, high = (s, high) if float(w @ gramian @ w) > (radius * s) ** 2 else (low, s)
+        if not low < guess < high:
+            guess = 16 * s if high == float("inf") else (low * high) ** 0.5 if low > 0 else high / 16
+        s = guess
+    return s, w
+
+
+def _of_piece(gramian: Tensor, toward: Tensor, radius: float, inside: Tensor) -> float:
+    """The root if exactly these weights stay positive: w = p + s q there, and |g_w|^2 = p'Gp + s^2 q'Gq."""
+    block, least = gramian[inside][:, inside], gramian.diagonal().min()
+    lengths = block.diagonal().sqrt()
+    raised = (block + least) / lengths.outer(lengths)
+    raised.diagonal().add_(_STATIONARY)
+    right = torch.stack([1 / lengths, toward[inside] / lengths], 1)
+    ones, along = (torch.linalg.solve_ex(raised, right)[0] / lengths[:, None]).unbind(1)
+    p = ones / ones.sum()
+    q = p * along.sum() - along
+    left, slope = float(p @ block @ p), float(q @ block @ q)
+    return (left / (radius**2 - slope)) ** 0.5 if left > 0 and slope < radius**2 else -1.0

@@ -1,0 +1,40 @@
+"""The nearest vector that has given products with some rows, in terms of their Gramian.
+
+    minimise  |d - J'u|  subject to  J d >= t
+
+The solution is d = J'v with v = u + x, where x >= 0 minimises 1/2 x'Gx - x'(t - Gu); with t = 0 it is the projection of
+J'u on the dual cone of the rows, min v'Gv over v >= u (Lopez-Paz and Ranzato 2017, NeurIPS; Quinton and Rey 2024).
+Optimal is where x >= 0, Gv >= t, and (Gv)_i = t_i where x_i > 0. The residual is the violation of these over
+n_i (sum_j n_j (|u_j| + x_j) + max_j t_j / n_j), n_i = |g_i|, and stays below the `TOLERANCE` of `nonnegative`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from groupwise.balance.solvers.nonnegative import nonnegative
+
+_MET = 2.0**-20
+
+
+def projected(gramian: Tensor, given: Tensor) -> Tensor:
+    """v [r, k] for each u [k] of `given` [r, k]: the weights of the projections on the dual cone."""
+    lengths = gramian.diagonal().clamp(min=0).sqrt()
+    return given + nonnegative(gramian, -given @ gramian, given.abs() @ lengths)
+
+
+def reaching(gramian: Tensor, given: Tensor, products: Tensor) -> Tensor | None:
+    """v [k] for one u `given` and t `products`; None where no vector has all the products.
+
+    Taken for none is also what could be had only by a vector about a million times as long as J'u and the thresholds.
+    """
+    if len(given) == 0:
+        return given
+    lengths = gramian.diagonal().clamp(min=0).sqrt()
+    wanted = torch.where(lengths > 0, products / lengths, 0.0).abs().max()
+    size = given.abs() @ lengths + wanted
+    x = nonnegative(gramian, (products - gramian @ given)[None], size[None])[0]
+    v = given + x
+    missed = products - gramian @ v > _MET * lengths * size
+    return None if bool(missed.any()) or bool(x @ lengths * _MET > size) else v

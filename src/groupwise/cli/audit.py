@@ -1,0 +1,125 @@
+"""`groupwise audit`: the silent mistakes of a training program that a factory builds.
+
+A factory returns what `groupwise.audit.audit` takes, by name or in that order; and, by name, a `step`: one update of
+the program's own loop, which is then run a few times and watched.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import textwrap
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from groupwise.audit import SEVERITIES, Inspection, inspect, watch
+from groupwise.cli.door import printable
+from groupwise.cli.factory import Complaint, current_directory_first, kind_of, load
+from groupwise.errors import GroupwiseError, listed, unknown, within
+
+_ORDER = ("model", "optimizers", "schedulers", "losses", "batch")
+_KEYS = (*_ORDER, "step")
+_STYLES = {"error": "bold red", "warning": "bold yellow", "note": "cyan"}
+_STEPS = 5
+
+
+def audit(spec: str, steps: int | None, as_json: bool, console: Console) -> bool:
+    """Print what an audit finds; whether there is an error among it. Raises `GroupwiseError`."""
+    with current_directory_first():
+        parts = _parts(spec, load(spec, spec))
+        inspection = _inspected(spec, parts, steps)
+    if as_json:
+        console.print(json.dumps(_encoded(inspection), indent=2), soft_wrap=True)
+    else:
+        _show(inspection, spec, console)
+    return bool(inspection.count("error"))
+
+
+def _parts(spec: str, made: object) -> dict[str, Any]:
+    """The program by name."""
+    if isinstance(made, tuple) and 2 <= len(made) <= len(_ORDER):
+        return dict(zip(_ORDER, made, strict=False))
+    if not isinstance(made, Mapping):
+        raise GroupwiseError(
+            f"{spec}: it gave {kind_of(made)}; it must return a tuple (model, optimizers, schedulers, …), "
+            f"or a mapping with some of {listed(_KEYS)}"
+        )
+    for key in made:
+        if key not in _KEYS:
+            raise GroupwiseError(f"{spec}: {unknown('part', str(key), _KEYS)}")
+    for key in _ORDER[:2]:
+        if key not in made:
+            raise GroupwiseError(f"{spec}: what it returned has no {key!r} (there is: {listed(map(str, made))})")
+    return dict(made)
+
+
+def _inspected(spec: str, parts: dict[str, Any], steps: int | None) -> Inspection:
+    step = parts.pop("step", None)
+    if step is None and steps is not None:
+        raise GroupwiseError(
+            f"--steps {steps}: there is nothing to run; return 'step', a function that makes one update of the loop"
+        )
+    if step is not None and not callable(step):
+        raise GroupwiseError(f"{spec}: 'step' is {kind_of(step)}; it must be a function that makes one update")
+    if callable(losses := parts.get("losses")) and not isinstance(losses, Mapping):
+        parts["losses"] = _told(f"{spec}: losses", losses)
+    with within(spec):
+        still = inspect(**parts)
+    if step is None:
+        return still
+    return _watched(parts, still, _told(f"{spec}: step", step), _STEPS if steps is None else steps)
+
+
+def _watched(parts: Mapping[str, Any], still: Inspection, step: Callable[[], object], steps: int) -> Inspection:
+    """What was found before the loop ran, and what it shows beyond that."""
+    with watch(parts["model"], parts["optimizers"], parts.get("schedulers", ()), steps=steps) as seen:
+        for _ in range(steps):
+            step()
+    found = seen.inspection
+    known = {finding.check for finding in still.findings}
+    findings = still.findings + [finding for finding in found.findings if finding.check not in known]
+    skipped = {name: need for name, need in still.skipped.items() if name in found.skipped}
+    ran = tuple(dict.fromkeys((*still.ran, *found.ran)))
+    return Inspection(sorted(findings, key=lambda f: SEVERITIES.index(f.severity)), ran, skipped)
+
+
+def _told(where: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The caller's function, whose errors are told with the place."""
+
+    @functools.wraps(function)
+    def told(*arguments: object) -> object:
+        with Complaint(where):
+            return function(*arguments)
+
+    return told
+
+
+def _show(inspection: Inspection, spec: str, console: Console) -> None:
+    console.print(Text(f"{printable(spec)}\n", style="dim"), soft_wrap=True)
+    for finding in inspection.findings:
+        console.print(Text.assemble((finding.severity, _STYLES[finding.severity]), " ", (finding.check, "bold")))
+        console.print(Text(_paragraph(finding.message, console.width)), soft_wrap=True)
+        console.print(Text(f"{_paragraph(f'fix: {finding.remedy}', console.width)}\n", style="green"), soft_wrap=True)
+    counts, *missing = inspection.summary()
+    console.print(Text(counts, style="bold"), soft_wrap=True)
+    for line in missing:
+        console.print(Text(textwrap.fill(line, console.width), style="dim"), soft_wrap=True)
+
+
+def _paragraph(text: str, width: int) -> str:
+    """Indented, and broken between words alone: code is copied from here."""
+    return textwrap.fill(
+        printable(text), width, initial_indent="  ", subsequent_indent="  ",
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+
+
+def _encoded(inspection: Inspection) -> dict[str, Any]:
+    findings = [
+        {name: getattr(finding, name) for name in ("check", "severity", "parameters", "message", "remedy")}
+        for finding in inspection.findings
+    ]
+    return {"findings": findings, "ran": inspection.ran, "skipped": dict(inspection.skipped)}

@@ -1,0 +1,73 @@
+"""One group's optimizer, as the update rule that it is.
+
+Of an optimizer of Keras only two things are borrowed: how it decays weights and how it updates them. Everything that
+must happen once for all groups (dropping absent gradients, accumulation, clipping, averaging, loss scaling) stays with
+the owner, so the borrowed one is never `apply`'d. Its learning rate is the owner's, which is a factor on every group,
+times the group's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import keras
+
+from groupwise.keras.algorithms import KerasAlgorithms
+from groupwise.keras.bounds import built
+from groupwise.keras.freezing import Span
+from groupwise.keras.hyperparameters import GroupValues
+from groupwise.plan import Group
+
+ops = keras.ops
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Engine:
+    """A group at work: its optimizer, its variables in the order of the build, when it trains, what it can be told."""
+
+    group: Group
+    optimizer: Any
+    span: Span
+    values: GroupValues
+    hyperparameters: Mapping[str, Any]
+
+    def step(self, gradients: Sequence[Any], variables: Sequence[Any], trains: Any) -> None:
+        """Decay and update `variables`; where `trains` (a boolean tensor, or None for always) is false, undo it."""
+        touched = () if trains is None else (*variables, *self.optimizer.variables)
+        kept = [(variable, ops.copy(ops.convert_to_tensor(variable))) for variable in touched]
+        self.optimizer._apply_weight_decay(variables)
+        self.optimizer._backend_update_step(gradients, variables, self.optimizer.learning_rate)
+        self.optimizer._iterations.assign_add(1)
+        for variable, before in kept:
+            variable.assign(ops.where(trains, ops.convert_to_tensor(variable), before))
+
+
+def engine(
+    group: Group,
+    index: int,
+    variables: Sequence[Any],
+    algorithms: KerasAlgorithms,
+    span: Span,
+    hyperparameters: Mapping[str, Any],
+    factor: Callable[[], Any],
+) -> Engine:
+    """A group's optimizer, built for `variables`.
+
+    Args:
+        index: its place among the groups; it names its variables, so that names are unique and stable.
+        hyperparameters: the variables that stand in for the declared numbers.
+        factor: what multiplies its learning rate, read at every step.
+    """
+    cls = algorithms.class_of(str(group.algorithm))
+    optimizer = built(cls, {name: setting.peak for name, setting in group.settings.items()}, f"group_{index}")
+    rate = hyperparameters.get("learning_rate")
+    if rate is not None:
+        optimizer.learning_rate = lambda: ops.multiply(factor(), rate)
+    for name, variable in hyperparameters.items():
+        if name != "learning_rate":
+            object.__setattr__(optimizer, name, variable)  # not through Keras, which would make it the optimizer's own
+    optimizer.build(list(variables))
+    return Engine(group, optimizer, span, GroupValues(group.name, hyperparameters, group.settings), hyperparameters)

@@ -1,0 +1,238 @@
+"""A plan as one Keras optimizer.
+
+Keras' trainers call three things of an optimizer, and all of them come down to `apply`, whose inner hooks are the same
+on every backend: accumulate, `_clip_gradients`, `_apply_weight_decay`, `_backend_update_step`, average. Only these are
+overridden, so accumulation, averages, loss scaling and the treatment of absent gradients stay Keras' own and happen
+once, in the right order, around all groups. (Clipping the accumulated gradient by a norm across groups is what a
+dispatcher over whole optimizers cannot do.)
+
+`learning_rate` is a factor on every group's own rate, 1.0 at first. That is why callbacks that set it work, also where
+Keras wraps this optimizer to scale losses.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from groupwise.errors import OptimizerError, within
+from groupwise.keras import state
+from groupwise.keras.grouping import Grouping
+from groupwise.keras.hyperparameters import GroupValues
+from groupwise.keras.measuring import STATISTICS
+from groupwise.keras.program import Lengths, Program, program, state_of
+from groupwise.keras.saved import Described
+from groupwise.keras.stepping import Update
+from groupwise.plan import Plan, Resolution
+
+
+@keras.saving.register_keras_serializable("groupwise")
+class GroupedOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # keras has no types
+    """The optimizer that a plan describes, for `model.compile` and `model.fit` on any backend of Keras 3.
+
+        optimizer = GroupedOptimizer(plan, total_steps=10_000).bind(model)
+        model.compile(optimizer, loss="mse")
+
+    `bind(model)` matches the rules with the model's structure: layer names, classes, depth. Without it the variables'
+    paths are all there is to match, when Keras builds the optimizer. Groups are made once: a saved model keeps them.
+
+    Args:
+        plan: the plan, or the path of a plan file. Its optimizers are those of `keras.optimizers`.
+        total_steps: how many updates the run has; needed where anything is scheduled. The last value holds after it.
+        steps_per_epoch: how many updates an epoch has; needed where a length is in epochs.
+        learning_rate: a factor on every group's learning rate: a number, a Keras schedule, or a callable.
+        use_ema, ema_momentum, ema_overwrite_frequency, loss_scale_factor, gradient_accumulation_steps, name: as every
+            Keras optimizer has them. Schedules count updates, not the micro-steps of an accumulation.
+
+    Raises:
+        PlanError: not a plan.
+        OptimizerError: a length that is not a positive whole number.
+    """
+
+    def __init__(
+        self,
+        plan: Plan | str | os.PathLike[str],
+        total_steps: int | None = None,
+        steps_per_epoch: int | None = None,
+        *,
+        learning_rate: Any = 1.0,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
+        loss_scale_factor: float | None = None,
+        gradient_accumulation_steps: int | None = None,
+        name: str = "grouped_optimizer",
+    ) -> None:
+        super().__init__(
+            learning_rate=learning_rate,
+            use_ema=use_ema,
+            ema_momentum=ema_momentum,
+            ema_overwrite_frequency=ema_overwrite_frequency,
+            loss_scale_factor=loss_scale_factor,
+            gradient_accumulation_steps=gradient_accumulation_steps,
+            name=name,
+        )
+        lengths = Lengths.checked(total_steps, steps_per_epoch)
+        self._held = Grouping(plan if isinstance(plan, Plan) else Plan.load(plan), lengths)
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that runs."""
+        return self._held.plan
+
+    @property
+    def lengths(self) -> Lengths:
+        """`total_steps` and `steps_per_epoch`, as they were given."""
+        return self._held.lengths
+
+    @property
+    def resolution(self) -> Resolution:
+        """What the plan means for the model: its groups. Raises `OptimizerError` before `bind` or the build."""
+        if self._held.resolution is None:
+            raise OptimizerError("the plan has met no model yet: call bind(model), or let compile and fit build it")
+        return self._held.resolution
+
+    @property
+    def hyperparameters(self) -> Mapping[str, GroupValues]:
+        """By group, the numbers that the plan declares, as the last step used them; what is not scheduled can be set.
+
+        `optimizer.hyperparameters["head"]["weight_decay"] = 0.01` counts from the next step on, compiled or not. A
+        learning rate here is the group's own, before the factor `optimizer.learning_rate`.
+        """
+        return {engine.group.name: engine.values for engine in self._built().engines}
+
+    @property
+    def measuring(self) -> bool:
+        """Whether each step also measures norms; a step that is compiled already goes on as it was compiled."""
+        return self._held.measuring
+
+    @measuring.setter
+    def measuring(self, value: bool) -> None:
+        self._held.measuring = bool(value)
+
+    @property
+    def measured(self) -> dict[str, dict[str, float]]:
+        """By group, what the last step measured: norms of gradient, weights and update, and what clipping left."""
+        running = self._built()
+        columns = keras.ops.convert_to_numpy(running.measured).T.tolist()
+        named = ((engine.group.name, column) for engine, column in zip(running.engines, columns, strict=False))
+        return {name: dict(zip(STATISTICS, own, strict=True)) for name, own in named if not own[0] < 0}
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The plan's named values at the present update."""
+        step = int(keras.ops.convert_to_numpy(self.iterations))
+        return {name: schedule.at(step, *self._held.lengths) for name, schedule in self.plan.values.items()}
+
+    def bind(self, model: Any) -> GroupedOptimizer:
+        """Match the plan's rules with the structure of `model`, and check the plan on it; returns itself.
+
+        `model` is a built model, or a mapping of names to models whose names then prefix their variables'. The model is
+        not changed. Raises `ResolutionError`, `PlanError` or `OptimizerError` where the plan does not fit it.
+        """
+        self._held.bind(model)
+        return self
+
+    def build(self, variables: Sequence[Any]) -> None:
+        """Make the groups' optimizers and their state for `variables`; Keras calls it. See `bind` for the errors."""
+        if self.built:
+            return
+        held, variables = self._held, list(variables)
+        held.place(variables)
+        with keras.name_scope(self.name, caller=self):
+            super().build(variables)
+            held.program = program(
+                self.resolution,
+                held.kept or (),
+                variables,
+                held.algorithms,
+                held.lengths,
+                self._get_current_learning_rate,
+                self._track_variable,
+            )
+
+    @property
+    def variables(self) -> list[Any]:
+        """All state, this optimizer's own and then group by group, always in the same order."""
+        own: list[Any] = super().variables
+        return own if self._held.program is None else own + state_of(self._held.program.engines)
+
+    def _backend_apply_gradients(self, grads: Sequence[Any], trainable_variables: Sequence[Any]) -> None:
+        running, step = self._built(), self.iterations
+        running.write(step)
+        positions = [self._get_variable_index(variable) for variable in trainable_variables]
+        self._held.update = Update(running, step, trainable_variables, positions)
+        super()._backend_apply_gradients(grads, trainable_variables)
+        self._held.update = None
+
+    def _clip_gradients(self, grads: Sequence[Any]) -> Sequence[Any]:
+        return grads if self._held.update is None else self._held.update.clip(grads)
+
+    def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
+        """Nothing: each group decays its own weights, just before it updates them."""
+
+    def _backend_update_step(
+        self, grads: Sequence[Any], trainable_variables: Sequence[Any], learning_rate: Any
+    ) -> None:
+        if self._held.update is not None:
+            self._held.update.apply(grads, self._held.measuring)
+
+    def _built(self) -> Program:
+        if self._held.program is None:
+            raise OptimizerError(
+                "the optimizer is not built yet: fit builds it, or optimizer.build(model.trainable_variables)"
+            )
+        return self._held.program
+
+    def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
+        """Put the averages into the model where `use_ema` is on, as copies."""
+        super().finalize_variable_values(var_list)
+        if self.use_ema:  # jax would donate the one buffer that variable and average share twice
+            for variable in var_list:
+                variable.assign(keras.ops.copy(keras.ops.convert_to_tensor(variable)))
+
+    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
+        """Refused with an `OptimizerError`: a rule says it, and says it in the saved model too."""
+        raise OptimizerError('say it in the plan: Rule(role("norm") | role("bias"), weight_decay=0.0)')
+
+    def save_own_variables(self, store: Any) -> None:
+        """Write all state by position, and what its groups are."""
+        super().save_own_variables(store)
+        store[state.MARK] = state.mark(self._held.program)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Read what `save_own_variables` wrote. Raises `StateError` where the groups are not the same."""
+        if not store.keys():
+            super().load_own_variables(store)  # which warns that the file has no optimizer
+            return
+        saved = state.check(self._held.program, len(self.variables), store)
+        for i, variable in enumerate(self.variables[:saved]):
+            variable.assign(store[str(i)])
+
+    def get_config(self) -> dict[str, Any]:
+        """Everything to make this optimizer again, its groups included, as plain data."""
+        base = super().get_config()
+        shared = ("name", "learning_rate", "use_ema", "ema_momentum", "ema_overwrite_frequency", "loss_scale_factor")
+        with within("the optimizer cannot be saved"):
+            text = self.plan.dumps()
+        return {
+            **{name: base[name] for name in (*shared, "gradient_accumulation_steps")},
+            "plan": text,
+            "packages": self._held.packages,
+            "total_steps": self._held.lengths.total_steps,
+            "steps_per_epoch": self._held.lengths.steps_per_epoch,
+            "variables": None if self._held.kept is None else [one.to_dict() for one in self._held.kept],
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> GroupedOptimizer:
+        """The optimizer that `get_config` describes; it takes its groups from there."""
+        config = dict(config)
+        variables, packages = config.pop("variables"), config.pop("packages")
+        config["plan"] = Plan.loads(config["plan"], allow=packages)
+        optimizer: GroupedOptimizer = super().from_config(config, custom_objects)
+        optimizer._held.restore(None if variables is None else [Described.from_dict(one) for one in variables])
+        return optimizer

@@ -1,0 +1,102 @@
+"""From a plan to groups, once: bound to a model, or built from bare variables, or taken from a saved model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, final
+
+from groupwise.errors import OptimizerError, ResolutionError, listed
+from groupwise.keras.algorithms import KerasAlgorithms
+from groupwise.keras.bounds import try_out
+from groupwise.keras.program import Lengths, Program, check
+from groupwise.keras.saved import Described, described, fitted, resolution_of
+from groupwise.keras.stepping import Update
+from groupwise.keras.walker import paths_of, variables_of
+from groupwise.plan import Plan, Resolution
+from groupwise.select import ParameterInfo
+
+_BIND = (
+    "; without the model, rules are matched with the variables' paths alone: GroupedOptimizer(plan, …).bind(model) "
+    "knows layers, classes and depth"
+)
+
+
+@final
+class Grouping:
+    """What an optimizer knows of its groups; a plain object, which Keras' tracking of attributes leaves alone."""
+
+    def __init__(self, plan: Plan, lengths: Lengths) -> None:
+        self.plan = plan
+        self.lengths = lengths
+        self.kept: tuple[Described, ...] | None = None
+        self.resolution: Resolution | None = None
+        self.program: Program | None = None
+        self.update: Update | None = None  # the one that is under way, or being compiled
+        self.measuring = False
+        self._restored = False
+
+    @property
+    def algorithms(self) -> KerasAlgorithms:
+        """The algorithms that the plan may name; a plan from a saved model imports nothing."""
+        return KerasAlgorithms(self.plan, trusted=not self._restored)
+
+    @property
+    def packages(self) -> list[str]:
+        """The packages whose classes the plan names, Keras apart."""
+        named = {
+            rule.optimizer.partition(":")[0] for rule in self.plan.rules if rule.optimizer and ":" in rule.optimizer
+        }
+        return sorted({module.partition(".")[0] for module in named})
+
+    def bind(self, model: Any) -> None:
+        """Resolve the plan for a model."""
+        if self.kept is not None:
+            raise OptimizerError(
+                "this optimizer has its groups already (they are made once, and come with a loaded model): "
+                "make a new one for another model"
+            )
+        self._resolve(variables_of(model))
+        models = model.values() if isinstance(model, Mapping) else [model]
+        self._number([variable for part in models for variable in part.trainable_variables])
+
+    def restore(self, kept: Sequence[Described] | None) -> None:
+        """Take the groups of a saved optimizer, if it had any."""
+        self._restored = True
+        if kept is not None:
+            self.kept = tuple(kept)
+            self.resolution = resolution_of(self.plan, self.kept, self.algorithms)
+
+    def place(self, variables: Sequence[Any]) -> None:
+        """Give each variable of the build its place in the groups. Raises where one is not known, or does not fit."""
+        if self._restored and self.kept is not None:
+            self.kept = fitted(self.kept, variables)
+            return
+        if self.kept is None:
+            self._resolve_paths(variables)
+        known = {id(one.info.parameter) for one in self.kept or ()}
+        strange = [str(variable.path) for variable in variables if id(variable) not in known]
+        if strange:
+            raise ResolutionError(
+                f"the optimizer is to update {listed(strange, 5)}, which the model that it was bound to does not have "
+                "(or did not have yet): bind the model that is compiled, once all its layers are built"
+            )
+        self._number(variables)
+
+    def _number(self, variables: Sequence[Any]) -> None:
+        """Note each variable's position among those that are, or will be, built."""
+        positions = {id(variable): i for i, variable in enumerate(variables)}
+        self.kept = tuple(replace(one, position=positions.get(id(one.info.parameter))) for one in self.kept or ())
+
+    def _resolve_paths(self, variables: Sequence[Any]) -> None:
+        try:
+            self._resolve(paths_of(variables))
+        except ResolutionError as error:
+            raise ResolutionError(f"{error}{_BIND}") from error.__cause__
+
+    def _resolve(self, infos: Sequence[ParameterInfo]) -> None:
+        algorithms = self.algorithms
+        resolution = self.plan.resolve(infos, algorithms)
+        check(resolution, self.lengths)
+        try_out(resolution, algorithms)
+        self.resolution, self.kept = resolution, described(self.plan, infos)

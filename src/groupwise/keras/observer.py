@@ -1,0 +1,181 @@
+"""A callback that writes the records that `groupwise report` reads.
+
+It writes what a Keras run can tell: the hyperparameters that each update used, the norms that the compiled step keeps
+while somebody looks (see `measuring`), what Keras logs, and the losses and weights of balanced tasks.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import keras
+
+from groupwise.errors import RecordError
+from groupwise.keras.algorithms import NEUTRAL
+from groupwise.keras.balanced_model import BalancedModel
+from groupwise.keras.grouped_optimizer import GroupedOptimizer
+from groupwise.plan import Group as PlanGroup
+from groupwise.plan import Resolution
+from groupwise.records import Clip, Event, Group, Header, Step, Writer
+
+_SPOKEN = {native: neutral for neutral, native in NEUTRAL.items()}
+_MEASURED = ("gradients", "weights", "updates")
+
+
+class Observer(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no types
+    """Records a run of `fit` under a `GroupedOptimizer`.
+
+        model.fit(x, y, callbacks=[Observer("runs/first")])
+
+    Keras logs running means over the epoch, and so does `scalars` here (`loss` among them). Recording a step waits for
+    the device, so on an accelerator let `every` be some tens of steps.
+
+    Args:
+        path: the folder of the run; a run that is there goes on in a new part.
+        every: in how many batches a line is written.
+
+    Raises:
+        RecordError: `every` is not a positive whole number, or the model's optimizer is another one.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], every: int = 1) -> None:
+        super().__init__()
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise RecordError(f"every is a positive whole number of batches, not {every!r}")
+        self._path = path
+        self._every = every
+        self._writer: Writer | None = None
+        self._pending: Step | None = None
+        self._updates = 0
+        self._batches = 0
+
+    def set_model(self, model: Any) -> None:
+        """Have the model's steps measure; one that is compiled without it is compiled anew."""
+        super().set_model(model)
+        optimizer = self._optimizer()
+        if not optimizer.measuring:
+            optimizer.measuring = True
+            model.train_function = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Open the run."""
+        self._updates = self._count()
+        self._batches = 0
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Write the line of the batch before, which is complete now, and note this one."""
+        self._batches += 1
+        if self._batches % self._every:
+            return
+        updates = self._count()
+        if updates == self._updates:
+            self._skipped(updates)
+            return
+        self._updates = updates
+        self._flush()
+        optimizer, writer = self._optimizer(), self._opened()
+        self._pending = Step(
+            updates - 1,
+            writer.seconds,
+            values=_values(optimizer),
+            groups={name: _statistics(told) for name, told in optimizer.measured.items()},
+            scalars=_numbers(logs or {}),
+            tasks=self.model.told() if isinstance(self.model, BalancedModel) else {},
+        )
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Add what the epoch ends with, validation included, to its last line."""
+        if self._pending is not None:
+            self._pending = replace(self._pending, scalars={**self._pending.scalars, **_numbers(logs or {})})
+        self._flush()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Close the run; a later fit goes on in a new part."""
+        self._flush()
+        if self._writer is not None:
+            self._writer.write(Event(max(self._updates - 1, 0), "finished"))
+            self._writer.close()
+            self._writer = None
+
+    def _optimizer(self) -> GroupedOptimizer:
+        optimizer = getattr(self.model, "optimizer", None)
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        if not isinstance(optimizer, GroupedOptimizer):
+            raise RecordError(
+                f"this callback records a model that is compiled with groupwise.keras.GroupedOptimizer, not with "
+                f"{type(optimizer).__name__}; keras.callbacks.CSVLogger writes the losses of any"
+            )
+        return optimizer
+
+    def _count(self) -> int:
+        return int(keras.ops.convert_to_numpy(self._optimizer().iterations))
+
+    def _opened(self) -> Writer:
+        if self._writer is None:
+            optimizer = self._optimizer()
+            self._writer = Writer(self._path, _header(optimizer, self._every, self.model))
+        return self._writer
+
+    def _flush(self) -> None:
+        if self._pending is not None:
+            self._opened().write(self._pending)
+            self._pending = None
+
+    def _skipped(self, updates: int) -> None:
+        if not self._optimizer().gradient_accumulation_steps:
+            self._opened().write(Event(updates, "skipped", "the gradients were not finite"))
+
+
+def _header(optimizer: GroupedOptimizer, every: int, model: Any) -> Header:
+    resolution = optimizer.resolution
+    return Header(
+        every={"values": every, **dict.fromkeys(_MEASURED, every)},
+        groups=tuple(_group(resolution, group) for group in resolution.groups if group.algorithm is not None),
+        tasks=model.tasks if isinstance(model, BalancedModel) else (),
+        writer=f"groupwise, keras {keras.__version__} on {keras.backend.backend()}",
+        table=str(resolution),
+        total_steps=optimizer.lengths.total_steps,
+        steps_per_epoch=optimizer.lengths.steps_per_epoch,
+    )
+
+
+def _group(resolution: Resolution, group: PlanGroup) -> Group:
+    rules = [resolution.plan.rules[i].label for i in group.rules]
+    scope = group.clip
+    clip = None if scope is None else Clip(scope.clip.kind, scope.clip.bound, scope.label)
+    return Group(
+        group.name,
+        str(group.algorithm),
+        len(group.parameters),
+        group.numel,
+        group.network or None,
+        rules[-1] if rules else None,
+        clip,
+    )
+
+
+def _values(optimizer: GroupedOptimizer) -> dict[str, dict[str, float]]:
+    """By group, the numbers that the last update used; names are neutral, and the rate has its factor."""
+    factor = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+    return {
+        group: {_SPOKEN.get(name, name): x * factor if name == "learning_rate" else x for name, x in values.items()}
+        for group, values in optimizer.hyperparameters.items()
+    }
+
+
+def _statistics(told: Mapping[str, float]) -> dict[str, float]:
+    """What was measured, and the ratios that follow from it."""
+    weight = told.get("weight_norm", 0.0)
+    if not weight > 0:
+        return dict(told)
+    ratios = {"relative_gradient": told["grad_norm"] / weight, "update_ratio": told["update_norm"] / weight}
+    return {**told, **ratios}
+
+
+def _numbers(logs: Mapping[str, Any]) -> dict[str, float]:
+    found = {name: float(value) for name, value in logs.items()}
+    return {name: value for name, value in found.items() if not math.isnan(value) or name == "loss"}

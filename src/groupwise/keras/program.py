@@ -1,0 +1,161 @@
+"""What a plan comes to for the variables of one model: everything that the compiled step needs, in a fixed order.
+
+It is held by the optimizer as a plain object: Keras adopts variables, lists and optimizers that are assigned to an
+optimizer's attributes as its own state, which would corrupt what is saved (and, on jax, what is donated).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, final
+
+from groupwise.errors import LengthError, OptimizerError, ResolutionError, listed
+from groupwise.keras.algorithms import KerasAlgorithms
+from groupwise.keras.clipping import Clipper
+from groupwise.keras.engine import Engine, engine
+from groupwise.keras.freezing import span
+from groupwise.keras.hyperparameters import becomes_variable, hyperparameter
+from groupwise.keras.measuring import measurements
+from groupwise.keras.saved import Described
+from groupwise.keras.table import Table
+from groupwise.plan import Group, Resolution, Setting
+from groupwise.plan.preview import lacking
+from groupwise.schedules import plateaus
+
+
+class Lengths(NamedTuple):
+    """How long the run is, in updates, as far as anyone said."""
+
+    total_steps: int | None
+    steps_per_epoch: int | None
+
+    @staticmethod
+    def checked(total_steps: int | None, steps_per_epoch: int | None) -> Lengths:
+        """The lengths, or an `OptimizerError` for one that is not a positive whole number."""
+        for name, size in (("total_steps", total_steps), ("steps_per_epoch", steps_per_epoch)):
+            if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+                raise OptimizerError(f"{name} must be a positive whole number, not {size!r}")
+        return Lengths(total_steps, steps_per_epoch)
+
+
+class Share(NamedTuple):
+    """The part of one step that belongs to one group; its engine is None where the group is not trained."""
+
+    engine: Engine | None
+    indices: tuple[int, ...]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Program:
+    """The engines; the variable of each scheduled hyperparameter, and their table; what a step measures."""
+
+    resolution: Resolution
+    names: Mapping[int, str]
+    owners: Mapping[int, Engine]
+    engines: tuple[Engine, ...]
+    clipper: Clipper
+    scheduled: tuple[Any, ...]
+    table: Table | None
+    measured: Any
+
+    def write(self, step: Any) -> None:
+        """Put the values of update `step` into the scheduled hyperparameters."""
+        if self.table is not None:
+            for variable, value in zip(self.scheduled, self.table.at(step), strict=True):
+                variable.assign(value)
+
+    def split(self, positions: Sequence[int]) -> Iterator[Share]:
+        """A step's variables, given by their positions in the build, by group, in the groups' order."""
+        for own in (*self.engines, None):
+            indices = tuple(i for i, position in enumerate(positions) if self.owners.get(position) is own)
+            if indices:
+                yield Share(own, indices)
+
+
+def check(resolution: Resolution, lengths: Lengths) -> None:
+    """Raise where the lengths do not suffice, or a schedule cannot run in a compiled step."""
+    for lack in lacking(resolution, *lengths):
+        needs = " and ".join(sorted(lack.needs))
+        raise LengthError(f"{lack.who}: {lack.property} = {lack.text} needs {needs}: GroupedOptimizer(plan, {needs}=…)")
+    for group, name, setting in _settings(resolution):
+        who = resolution.speakers(group, name)
+        if any(plateaus(schedule) for schedule in setting.schedules):
+            raise ResolutionError(
+                f"{who}: {name} = {setting} follows a metric, which no compiled step sees: declare a number, and pass "
+                "keras.callbacks.ReduceLROnPlateau to fit, whose learning rate is a factor on every group"
+            )
+        if setting.schedules and lengths.total_steps is None:
+            raise LengthError(
+                f"{who}: {name} = {setting} is a schedule, and a compiled step reads schedules from a table, which "
+                "must have an end: GroupedOptimizer(plan, total_steps=…), updates in all, after which the last value "
+                "holds"
+            )
+
+
+def program(
+    resolution: Resolution,
+    kept: Sequence[Described],
+    variables: Sequence[Any],
+    algorithms: KerasAlgorithms,
+    lengths: Lengths,
+    factor: Callable[[], Any],
+    track: Callable[[Any], None],
+) -> Program:
+    """Build the engines of the groups that train.
+
+    Args:
+        kept: the descriptions behind `resolution`, with their positions in `variables`.
+        variables: what the optimizer is built for.
+        factor: what multiplies every learning rate.
+        track: takes each new variable that belongs to the optimizer's state.
+    """
+    position = {one.info.name: one.position for one in kept}
+    names = {place: name for name, place in position.items() if place is not None}
+    engines: list[Engine] = []
+    owners: dict[int, Engine] = {}
+    scheduled: list[tuple[Any, Setting]] = []
+    made = 0
+    for index, group in enumerate(resolution.groups):
+        own = [i for info in group.parameters if (i := position[info.name]) is not None]
+        if not _trains(group, own):
+            continue
+        hypers = {}
+        for name, setting in group.settings.items():
+            if becomes_variable(name, setting):
+                hypers[name] = hyperparameter(float(setting.peak), made)  # type: ignore[arg-type]  # it is a number
+                made += 1
+                track(hypers[name])
+                scheduled += [(hypers[name], setting)] if setting.schedules else []
+        when = span(group.timeline, *lengths)
+        engines.append(engine(group, index, [variables[i] for i in own], algorithms, when, hypers, factor))
+        owners |= dict.fromkeys(own, engines[-1])
+    settings = [setting for _, setting in scheduled]
+    table = Table(settings, lengths.total_steps or 0, lengths.steps_per_epoch) if settings else None
+    targets = tuple(variable for variable, _ in scheduled)
+    measured = measurements(len(engines))
+    track(measured)
+    return Program(resolution, names, owners, tuple(engines), Clipper(resolution), targets, table, measured)
+
+
+def _trains(group: Group, own: Sequence[int]) -> bool:
+    """Whether a group has anything to update. Raises where the plan trains what Keras does not differentiate."""
+    if group.timeline is not None and group.timeline.never:
+        return False
+    missing = [info.name for info in group.parameters if not info.requires_grad]
+    if group.timeline is not None and missing:
+        raise ResolutionError(
+            f"group {group.name!r}: the plan says that it is {group.freezing}, and Keras has frozen "
+            f"{listed(missing, 3)} (layer.trainable=False): set layer.trainable=True before compile and fit"
+        )
+    return bool(own) and group.algorithm is not None
+
+
+def _settings(resolution: Resolution) -> Iterator[tuple[Group, str, Setting]]:
+    return ((group, name, setting) for group in resolution.groups for name, setting in group.settings.items())
+
+
+def state_of(engines: Sequence[Engine]) -> list[Any]:
+    """The variables of all the borrowed optimizers, in the groups' order."""
+    return [variable for own in engines for variable in own.optimizer.variables]

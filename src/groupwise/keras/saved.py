@@ -1,0 +1,99 @@
+"""What a saved model keeps of a resolution, so that loading it never groups anew.
+
+The names of Keras variables change when a model is loaded, and so may those of auto-named layers, so rules that matched
+once may match something else, or nothing. What is kept is therefore not the groups' names but what led to them: for
+each variable, by its position, the rules that matched it and the few facts that the cascade asks for (depth, network,
+module). The cascade is a pure function of these and of the plan, so it comes to the same groups and tables.
+
+On loading, positions and shapes must agree; anything else is an error that names the first variable that does not.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+from groupwise.errors import StateError
+from groupwise.plan import Algorithm, Plan, Resolution
+from groupwise.plan.group import groups_of
+from groupwise.plan.resolve import matches_of, treatments_of
+from groupwise.select import ParameterInfo
+from groupwise.select.info import Place
+
+
+@final
+@dataclass(frozen=True)
+class Described:
+    """A variable as the cascade knew it, the rules that matched it, and its position in the build (None: not in it)."""
+
+    info: ParameterInfo
+    rules: tuple[int, ...]
+    position: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, for a config."""
+        info = self.info
+        return {
+            "names": list(info.names),
+            "shape": list(info.shape),
+            "roles": info.reasons,
+            "trainable": info.requires_grad,
+            "network": info.network,
+            "depth": info.depth,
+            "module": info.places[0].module,
+            "rules": list(self.rules),
+            "position": self.position,
+        }
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Described:
+        """What `to_dict` wrote."""
+        facts = {"module": data["module"], "network": data["network"], "depth": data["depth"]}
+        reasons = tuple(data["roles"].items())
+        places = tuple(Place(name, reasons=reasons, **facts) for name in data["names"])
+        info = ParameterInfo(places, tuple(data["shape"]), data["trainable"])
+        return Described(info, tuple(data["rules"]), data["position"])
+
+
+def described(plan: Plan, infos: Sequence[ParameterInfo]) -> tuple[Described, ...]:
+    """Variables with the rules of `plan` that match them now."""
+    matches = matches_of(plan.rules, infos)
+    return tuple(Described(info, matching) for info, matching in zip(infos, matches, strict=True))
+
+
+def resolution_of(plan: Plan, kept: Sequence[Described], algorithms: Mapping[str, Algorithm]) -> Resolution:
+    """The resolution that `kept` came from; no selector is asked."""
+    known = {rule.optimizer: algorithms[rule.optimizer] for rule in plan.rules if rule.optimizer is not None}
+    infos = [one.info for one in kept]
+    treatments = treatments_of(plan.rules, infos, [one.rules for one in kept], known)
+    by_name = {info.name: treatment for info, treatment in zip(infos, treatments, strict=True)}
+    return Resolution(plan, groups_of(plan.rules, infos, treatments), known, by_name)
+
+
+def fitted(kept: Sequence[Described], variables: Sequence[Any]) -> tuple[Described, ...]:
+    """`kept` with the variables of a loaded model in their places. Raises `StateError` if they do not fit."""
+    expected = sorted((one for one in kept if one.position is not None), key=lambda one: one.position or 0)
+    if len(expected) != len(variables):
+        raise StateError(
+            f"the saved optimizer groups {len(expected)} variables, and this model trains {len(variables)}: it is "
+            "another architecture, or other layers are frozen. Give that model an optimizer of its own"
+        )
+    for i, (one, variable) in enumerate(zip(expected, variables, strict=True)):
+        if tuple(variable.shape) != one.info.shape:
+            raise StateError(
+                f"variable {i} of the saved optimizer was {one.info.name!r} with shape {one.info.shape}, and this "
+                f"model's is {variable.path!r} with shape {tuple(variable.shape)}: it is another architecture. "
+                "Give that model an optimizer of its own"
+            )
+    held = dict(enumerate(variables))
+    return tuple(
+        one if one.position is None else replace(one, info=replace(one.info, parameter=held[one.position]))
+        for one in kept
+    )
+
+
+def fingerprint(facts: Iterable[object]) -> list[int]:
+    """One number for each fact, to tell whether a state belongs to these groups."""
+    return [zlib.crc32(repr(fact).encode()) & 0x7FFFFFFF for fact in facts]

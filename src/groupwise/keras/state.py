@@ -1,0 +1,60 @@
+"""The optimizer's state in a file: by position, with a mark of what stands at each.
+
+Keras writes an optimizer's variables by their positions, and only warns where their number differs. Two plans on one
+model may well have the same number of them, and a momentum would become a variance. So the file also holds one number
+for each variable of the model: a checksum of the group and algorithm that its state belongs to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from groupwise.errors import StateError, listed
+from groupwise.keras.program import Program
+from groupwise.keras.saved import fingerprint
+
+MARK = "groups"
+
+
+def mark(program: Program | None) -> Any:
+    """The checksums as an array; empty for an optimizer that is not built."""
+    facts = () if program is None else facts_of(program).values()
+    return keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(fingerprint(facts), dtype="int32"))
+
+
+def check(program: Program | None, variables: int, store: Any) -> int:
+    """How many variables of the file `store` to read. Raises `StateError` where it holds those of other groups."""
+    if MARK not in set(store.keys()):
+        raise StateError(
+            "the saved optimizer state does not fit: it is that of another class of optimizer. If that is a "
+            "LossScaleOptimizer, set the dtype policy that it was saved under first; the weights alone are loaded "
+            "with load_model(…, compile=False)"
+        )
+    expected, found = mark(program).tolist(), list(store[MARK])
+    saved = len(store.keys()) - 1
+    if found and (expected != found or saved != variables):
+        raise StateError(f"the saved optimizer state does not fit: {_difference(program, expected, found)}")
+    return min(saved, variables)  # one that was saved before its build has a step count and a factor alone
+
+
+def facts_of(program: Program) -> dict[str, object]:
+    """By variable, in the order of the build, what decides the layout of its state."""
+    places = {engine: i for i, engine in enumerate(program.engines)}
+    owners = {program.names[i]: program.owners.get(i) for i in sorted(program.names)}
+    return {
+        name: owner and (places[owner], owner.group.algorithm, sorted(owner.hyperparameters))
+        for name, owner in owners.items()
+    }
+
+
+def _difference(program: Program | None, expected: Sequence[int], found: Sequence[int]) -> str:
+    if program is None:
+        return "this optimizer has not been built: call optimizer.build(model.trainable_variables) first"
+    if len(expected) != len(found):
+        return f"it has {len(found)} grouped variables and this optimizer {len(expected)}; it belongs to another model"
+    other = [name for name, a, b in zip(facts_of(program), expected, found, strict=True) if a != b]
+    where = listed(other) or "the optimizer's own variables"
+    return f"other groups or algorithms for {where}; load it with the plan that it was saved with"

@@ -1,0 +1,57 @@
+"""How often each family of statistics is taken.
+
+A norm of all gradients costs about one percent of a training step on a CPU, a copy of all weights ten times that. So
+families have cadences of their own, chosen such that all of them together stay below three percent
+(docs/observe.md has the measurements); a family is due at the updates that its number divides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, final
+
+from groupwise.errors import RecordError, unknown
+
+DEFAULT: Final[Mapping[str, int]] = {
+    "values": 1,
+    "gradients": 1,
+    "weights": 10,
+    "cosines": 10,
+    "updates": 20,
+    "tasks": 50,
+}
+"""In how many updates a family is taken; 0 is never."""
+
+
+@final
+@dataclass(frozen=True)
+class Cadence:
+    """`every` by family."""
+
+    every: Mapping[str, int]
+
+    @classmethod
+    def of(cls, every: int | Mapping[str, int]) -> Cadence:
+        """From a factor on all the defaults, or from numbers for some families. Raises `RecordError` for others."""
+        if isinstance(every, int) and not isinstance(every, bool):
+            if every < 1:
+                raise RecordError(f"every={every}: it has to be 1 or more; to leave a family out give a mapping with 0")
+            return cls({family: every * usual for family, usual in DEFAULT.items()})
+        if not isinstance(every, Mapping):
+            raise RecordError(f"every={every!r} is neither a number nor a mapping of families to numbers")
+        for family, number in every.items():
+            if family not in DEFAULT:
+                raise RecordError(unknown("family of statistics", str(family), DEFAULT))
+            if type(number) is not int or number < 0:
+                raise RecordError(f"every[{family!r}] is {number!r}: it has to be a number of updates, or 0 for never")
+        return cls({**DEFAULT, **every})
+
+    def due(self, step: int) -> frozenset[str]:
+        """The families that are due at a step."""
+        return frozenset(family for family, every in self.every.items() if every and step % every == 0)
+
+    def due_next(self, family: str, step: int) -> bool:
+        """Whether a family is due at the step after this one."""
+        every = self.every[family]
+        return bool(every) and (step + 1) % every == 0

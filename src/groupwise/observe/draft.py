@@ -1,0 +1,159 @@
+"""A record in the making: what was taken and told of one update, sent off as one vector, and read back as a step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, final
+
+import torch
+
+from groupwise.observe.gauges import GAUGES, readings
+from groupwise.observe.grouping import values_of
+from groupwise.observe.logged import Logged, Number, Path, nested, rounded
+from groupwise.observe.noise import WHOLE, FirstMicroBatch, NoiseScale
+from groupwise.observe.ranks import Ranks
+from groupwise.observe.sums import of_groups
+from groupwise.observe.taking import Taking
+from groupwise.observe.tensors import precision
+from groupwise.observe.transfer import Sent, packed
+from groupwise.records import Step
+
+
+@final
+class Draft:
+    """The record of one update.
+
+    Args:
+        step, seconds: its number and its time.
+        taking: what was taken.
+        logged: what was told.
+        batch: the micro-batches, if gradients were accumulated.
+        found_inf: where a fused step tells whether it was skipped.
+        path: whether the end of its path is still to come.
+    """
+
+    def __init__(
+        self,
+        step: int,
+        seconds: float,
+        taking: Taking,
+        logged: Logged,
+        batch: FirstMicroBatch | None,
+        found_inf: torch.Tensor | None,
+        path: bool,
+    ) -> None:
+        self.step, self.seconds, self.taking, self.logged = step, seconds, taking, logged
+        self.path, self.skipped = path, False
+        self._batch, self._found_inf = batch, found_inf
+        self._facts = taking.facts()
+        self._values = _values(taking) if "values" in taking.due else {}
+        self._sent: Sent | None = None
+        self._rows: list[str] = []
+        self._path: list[float] | None = None
+        self._told: dict[Path, Number] = {}
+
+    @property
+    def says_something(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(self.taking.due or self.logged.numbers or self.logged.hurt)
+
+    @property
+    def arrived(self) -> bool:
+        """Whether it can be read without waiting."""
+        return self._sent is not None and self._sent.arrived
+
+    def send(self, ranks: Ranks | None) -> None:
+        """Exchange what ranks exchange, and send everything to the host; once. Without ranks nothing is exchanged.
+
+        The path of the update before travels along: it ends in the gradients of this one.
+        """
+        if self._sent is not None:
+            return
+        device, dtype = self.taking.device, precision(self.taking.device)
+        self._rows = sorted(self.taking.sums.rows)
+        ending = [] if self.taking.path is None else [self.taking.path]
+        rows: torch.Tensor = packed([*(self.taking.sums.rows[key] for key in self._rows), *ending], device, dtype)
+        self._told = dict(self.logged.numbers)
+        if ranks is not None and ranks.together:
+            names = {repr(path): path for path in self._told}
+            tensors = {name: torch.as_tensor(self._told[path], dtype=dtype) for name, path in names.items()}
+            summed, means = ranks.exchanged(rows if self.taking.sharded else None, tensors, device, dtype)
+            rows = rows if summed is None else summed
+            self._told = {names[name]: mean for name, mean in means.items()}
+        afar = [*self._tensors(), *([] if self._found_inf is None else [self._found_inf])]
+        self._sent = Sent(packed([rows, *afar], device, dtype))
+
+    def end_path(self, following: Draft | None) -> None:
+        """Take the end of the path from the update that followed, if that has it."""
+        self.path = False
+        if following is not None and following.taking.path is not None:
+            self._path = following._parts()[1]
+
+    def read(self, noise: NoiseScale) -> Step:
+        """The step; waits for the numbers if they are still on their way. `skipped` says whether it was none."""
+        rows, _, rest = self._parts()
+        if self._path is not None:
+            rows["pd"] = self._path
+        afar = iter(rest)
+        values = {
+            group: {name: next(afar) if isinstance(n, torch.Tensor) else float(n) for name, n in own.items()}
+            for group, own in self._values.items()
+        }
+        told = [(path, rounded(next(afar)) if isinstance(n, torch.Tensor) else n) for path, n in self._told.items()]
+        self.skipped = self._found_inf is not None and next(afar) > 0
+        step = Step(self.step, self.seconds, values, self._groups(rows), hurt=self.logged.hurt, **nested(told))
+        return self._with_noise(step, rows, noise)
+
+    def _parts(self) -> tuple[dict[str, list[float]], list[float], list[float]]:
+        """The numbers that arrived: the rows, the path of the update before, and the rest."""
+        numbers = self._sent.numbers() if self._sent is not None else []
+        count, path = len(self.taking.seen.names), 0 if self.taking.path is None else len(self.taking.path)
+        rows = {key: numbers[i * count : (i + 1) * count] for i, key in enumerate(self._rows)}
+        end = len(rows) * count
+        return rows, numbers[end : end + path], numbers[end + path :]
+
+    def _tensors(self) -> list[torch.Tensor]:
+        numbers = [*(value for own in self._values.values() for value in own.values()), *self._told.values()]
+        return [number for number in numbers if isinstance(number, torch.Tensor)]
+
+    def _sums(self, rows: dict[str, list[float]]) -> list[dict[str, float]]:
+        """What the gauges read, by group: the sums that speak of it, and the facts."""
+        found = of_groups(rows, len(self.taking.seen.names))
+        for i, (sums, facts) in enumerate(zip(found, self._facts, strict=True)):
+            sums.update(facts)
+            for key, groups in self.taking.known.items():
+                if i not in groups:
+                    del sums[key]
+            if not facts["present"]:
+                for key in ("gg", "clip"):
+                    sums.pop(key, None)
+            elif sums.get("gg", 0.0) > 0 and "clipped" in sums:
+                sums["clip"] = (sums["clipped"] / sums["gg"]) ** 0.5
+        return found
+
+    def _groups(self, rows: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+        due = self.taking.due | ({"path"} if "pd" in rows else frozenset())
+        gauges = tuple(gauge for gauge in GAUGES if gauge.family in due)
+        read = (readings(gauges, sums) for sums in self._sums(rows))
+        named = zip(self.taking.seen.names, read, strict=True)
+        return {name: {key: rounded(value) for key, value in own.items()} for name, own in named if own}
+
+    def _with_noise(self, step: Step, rows: dict[str, list[float]], noise: NoiseScale) -> Step:
+        if self._batch is None or "first" not in rows or "gg" not in rows:
+            return step
+        scales = noise.update(self.taking.seen.names, of_groups(rows, len(self.taking.seen.names)), self._batch)
+        groups = {
+            name: {**own, "noise_scale": rounded(scales[name])} if name in scales else own
+            for name, own in step.groups.items()
+        }
+        whole = {"noise_scale": rounded(scales[WHOLE])} if WHOLE in scales else {}
+        return replace(step, groups=groups, scalars={**step.scalars, **whole})
+
+
+def _values(taking: Taking) -> dict[str, dict[str, Any]]:
+    """The hyperparameters that the update used."""
+    found = {name: values_of(members) for name, members in zip(taking.seen.names, taking.seen.members, strict=True)}
+    return {  # a schedule writes into a number that is a tensor
+        group: {name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in own.items()}
+        for group, own in found.items()
+    }

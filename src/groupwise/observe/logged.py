@@ -1,0 +1,117 @@
+"""What the loop tells: losses, the result of a balancer, numbers by name.
+
+A number may be a tensor on a device; it stays there and travels with the record. What is told belongs to the update
+that comes next.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias, final
+
+import torch
+
+from groupwise.errors import RecordError
+
+Number: TypeAlias = float | torch.Tensor
+Path: TypeAlias = tuple[str, ...]
+
+
+class Balanced(Protocol):
+    """What `log` reads of a balancer's result: t tasks, by name; `cosines` by pair; `hurt` are the tasks whose loss the
+    update raises; `skipped` those that were left out, and why; `shares` [t, p] is the norm of each task's gradient of
+    each of the p `shared` parameters, where the balancer has it.
+    """
+
+    @property
+    def tasks(self) -> Sequence[str]: ...
+    @property
+    def loss(self) -> float: ...
+    @property
+    def losses(self) -> Mapping[str, float]: ...
+    @property
+    def weights(self) -> Mapping[str, float]: ...
+    @property
+    def norms(self) -> Mapping[str, float]: ...
+    @property
+    def cosines(self) -> Mapping[tuple[str, str], float]: ...
+    @property
+    def hurt(self) -> Sequence[str]: ...
+    @property
+    def skipped(self) -> Mapping[str, str]: ...
+    @property
+    def shared(self) -> Sequence[torch.Tensor]: ...
+    @property
+    def shares(self) -> torch.Tensor | None: ...
+
+
+@final
+class Logged:
+    """What was told since the last update."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[Path, Number] = {}
+        self.hurt: tuple[str, ...] = ()
+
+    def scalar(self, name: str, value: Any) -> None:
+        """A number by name."""
+        self._put(("scalars", name), value)
+
+    def task(self, task: str, name: str, value: Any) -> None:
+        """A number of a task."""
+        self._put(("tasks", task, name), value)
+
+    def cosine(self, a: str, b: str, value: Any) -> None:
+        """The cosine between two tasks' gradients."""
+        self._put(("cosines", a, b), value)
+
+    def balance(self, result: Balanced) -> None:
+        """The result of a balancer, but for its shares."""
+        self.numbers.setdefault(("scalars", "loss"), result.loss)
+        for name, values in (("loss", result.losses), ("weight", result.weights), ("norm", result.norms)):
+            for task, value in values.items():
+                self.task(task, name, value)
+        for (a, b), value in result.cosines.items():
+            self.cosine(a, b, value)
+        self.hurt = tuple(result.hurt)
+
+    def shares(self, tasks: Sequence[str], names: Sequence[str], norms: torch.Tensor) -> None:
+        """Each task's share in the groups that any task reaches, from norms [t, g]."""
+        shares, reached = norms / norms.sum(0), (norms.sum(0) > 0).tolist()
+        for task, row in zip(tasks, shares, strict=True):
+            for name, share, known in zip(names, row, reached, strict=True):
+                if known:
+                    self._put(("shares", task, name), share)
+
+    def _put(self, path: Path, value: Any) -> None:
+        self.numbers[path] = _number(value, " ".join(path[1:]))
+
+
+def nested(numbers: Iterable[tuple[Path, float]]) -> dict[str, Any]:
+    """Numbers by path as the sections of a step."""
+    sections: dict[str, Any] = {"scalars": {}, "tasks": {}, "shares": {}, "cosines": []}
+    for (section, *rest), value in numbers:
+        if section == "scalars":
+            sections[section][rest[0]] = value
+        elif section == "cosines":
+            sections[section].append((rest[0], rest[1], value))
+        else:
+            sections[section].setdefault(rest[0], {})[rest[1]] = value
+    return sections
+
+
+def _number(value: Any, what: str) -> Number:
+    if isinstance(value, torch.Tensor):
+        if value.numel() != 1 or value.is_complex():
+            raise RecordError(f"{what!r} is a tensor of shape {list(value.shape)}: log one real number")
+        return value.detach().reshape(())
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise RecordError(f"{what!r} is {value!r}: log one number") from None
+
+
+def rounded(value: float) -> float:
+    """Nine digits, which hold a single precision number exactly."""
+    return float(f"{value:.9g}") if math.isfinite(value) else value

@@ -1,0 +1,43 @@
+"""What can be found out about an optimizer by looking at it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from groupwise.errors import RecordError
+
+
+def inmost(optimizer: Any) -> torch.optim.Optimizer:
+    """The optimizer itself, whose hooks run, where a trainer has wrapped it. Raises `RecordError` for anything else."""
+    inner = optimizer
+    while isinstance(getattr(inner, "optimizer", None), torch.optim.Optimizer):
+        inner = inner.optimizer
+    if not isinstance(inner, torch.optim.Optimizer):
+        raise RecordError(f"{type(optimizer).__name__} is no torch.optim.Optimizer: give the optimizer that steps")
+    return inner
+
+
+def leaves_gradients(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a step is known to leave gradients as they are: torch's own do, unless they clip or unscale."""
+    if isinstance(getattr(optimizer, "grad_scale", None), torch.Tensor):
+        return False
+    resolution = getattr(optimizer, "resolution", None)
+    if resolution is None:
+        return type(optimizer).__module__.startswith("torch.optim")
+    clips = resolution.plan.clip is not None or any(group.clip is not None for group in resolution.groups)
+    known = all(getattr(torch.optim, group.algorithm, None) for group in resolution.groups if group.algorithm)
+    return known and not clips
+
+
+def unscale_of(optimizer: torch.optim.Optimizer) -> Any:
+    """What a fused step multiplies gradients by before it uses them: a `GradScaler` leaves that to it."""
+    scale = getattr(optimizer, "grad_scale", None)
+    return 1.0 / scale.double() if isinstance(scale, torch.Tensor) else 1.0
+
+
+def table_of(optimizer: torch.optim.Optimizer) -> str | None:
+    """The plan's table, where there is a plan."""
+    resolution = getattr(optimizer, "resolution", None)
+    return None if resolution is None else str(resolution)

@@ -1,0 +1,96 @@
+"""Several processes: one of them writes, and what it writes is of all of them.
+
+Gradients that DistributedDataParallel has averaged are the same everywhere, so nothing has to be exchanged for them.
+Sums over split tensors are added up, and what was logged is averaged, both in one exchange for each record.
+
+An exchange that some rank does not take part in hangs. Whether all ranks observe is agreed on once, through the store
+of the process group, at the first step: every rank waits a while for the others, and the first that has an answer,
+writes it for all. What is logged can differ in its names from rank to rank (a task may be absent from a batch), so a
+number is put where a hash of its name says, and counted: a rank gets the mean over those that logged the same name.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+import zlib
+from collections.abc import Mapping
+from typing import Any, Final, final
+
+import torch
+import torch.distributed as dist
+
+SLOTS: Final = 251
+PATIENCE: Final = 10.0
+"""Seconds that the first step waits for other ranks' observers."""
+
+_numbers = itertools.count()
+
+
+@final
+class Ranks:
+    """The ranks of the default process group; one, where there is none."""
+
+    def __init__(self) -> None:
+        several = dist.is_available() and dist.is_initialized()
+        self.rank: int = dist.get_rank() if several else 0
+        self.world: int = dist.get_world_size() if several else 1
+        self._together: bool | None = None if self.world > 1 else False
+        self._key = f"groupwise/observer/{next(_numbers)}" if several else ""
+        if self.world > 1:
+            _store().add(f"{self._key}/here", 1)
+
+    @property
+    def together(self) -> bool:
+        """Whether every rank observes; the first call may wait for them."""
+        if self._together is None:
+            self._together = self._agreed()
+        return self._together
+
+    def _agreed(self) -> bool:
+        store, deadline = _store(), time.monotonic() + PATIENCE
+        while time.monotonic() < deadline and store.add(f"{self._key}/here", 0) < self.world:
+            time.sleep(0.01)
+        proposal = "together" if store.add(f"{self._key}/here", 0) >= self.world else "alone"
+        return bool(store.compare_set(f"{self._key}/answer", "", proposal) == b"together")
+
+    def exchanged(
+        self, sums: torch.Tensor | None, logged: Mapping[str, torch.Tensor], device: torch.device, dtype: torch.dtype
+    ) -> tuple[torch.Tensor | None, dict[str, torch.Tensor]]:
+        """The sums over all ranks, where there are any, and the means of what was logged.
+
+        Args:
+            sums: [n], of the same length on every rank.
+            logged: 0-dim tensors by name.
+        """
+        slots = _slots(logged)
+        keys = list(slots)
+        table = torch.zeros(3, SLOTS, device=device, dtype=dtype)
+        where = torch.tensor([slots[key] for key in keys], dtype=torch.long, device=device)
+        hashes = torch.tensor([float(_hash(key)) for key in keys], device=device, dtype=dtype)
+        values = torch.stack([logged[key].to(table) for key in keys]) if keys else hashes
+        table[:, where] = torch.stack([torch.ones_like(values), hashes, values])
+        joined = table.flatten() if sums is None else torch.cat([table.flatten(), sums])
+        dist.all_reduce(joined)
+        count, found, total = joined[: 3 * SLOTS].view(3, SLOTS)[:, where]
+        means = torch.where(found == hashes * count, total / count, values)
+        return (None if sums is None else joined[3 * SLOTS :]), {
+            **logged,
+            **dict(zip(keys, means.unbind(), strict=True)),
+        }
+
+
+def _slots(logged: Mapping[str, Any]) -> dict[str, int]:
+    """Where each name goes; of two that would share a place, the second stays at home."""
+    taken: dict[int, str] = {}
+    for key in logged:
+        taken.setdefault(_hash(key) % SLOTS, key)
+    return {key: slot for slot, key in taken.items()}
+
+
+def _hash(key: str) -> int:
+    return zlib.crc32(key.encode(errors="surrogatepass"))
+
+
+def _store() -> Any:
+    return dist.distributed_c10d._get_default_group().get_group_store()

@@ -1,0 +1,130 @@
+"""The lines of a run: which steps, which events, and to whom they go.
+
+A disk that is full must not end a training run: what cannot be written is said once, and recording stops. A sink's own
+errors are the caller's to see.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any, final
+
+import torch
+
+from groupwise.errors import GroupwiseWarning, RecordError
+from groupwise.observe.cadence import Cadence
+from groupwise.observe.grouping import Grouping, Seen
+from groupwise.observe.sinks import Sink, flat
+from groupwise.records import Event, Group, Header, Step, Writer
+
+
+@final
+class RunLog:
+    """Writes the records of one observer.
+
+    Args:
+        grouping, seen: what the groups are.
+        cadence: what the header tells.
+        table: the plan's table.
+        path: the folder; None writes no file.
+        sinks: where else numbers go.
+        part_bytes: the size of a part.
+    """
+
+    def __init__(
+        self,
+        grouping: Grouping,
+        seen: Seen,
+        cadence: Cadence,
+        table: str | None,
+        path: str | os.PathLike[str] | None,
+        sinks: Sequence[Sink],
+        part_bytes: int,
+    ) -> None:
+        self._grouping, self._sinks = grouping, tuple(sinks)
+        self._groups = {group.name: group for group in grouping.described(seen)}
+        self._shape, self._plan = _shape(seen), grouping.plan
+        self._finite = True
+        self._writer: Writer | None = None
+        if path is not None:
+            header = Header(grouping.by, cadence.every, tuple(self._groups.values()), writer=_writer(), table=table)
+            self._writer = Writer(path, header, part_bytes)
+
+    def begin(self, step: int | None) -> int:
+        """The number of the first update; says that a run goes on, if one does."""
+        after = None if self._writer is None else self._writer.resumed_after
+        first = step if step is not None else 0 if after is None else after + 1
+        if after is not None:
+            self.event(first, "resumed", f"goes on at step {first}; the last step before was {after}")
+        return first
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the part began."""
+        return 0.0 if self._writer is None else self._writer.seconds
+
+    def step(self, record: Step) -> None:
+        """Write a record, and give it to the sinks."""
+        self._write(record)
+        self._tell_nonfinite(record)
+        if self._sinks:
+            values = flat(record)
+            for sink in self._sinks:
+                sink.log(values, record.step)
+
+    def event(self, step: int, event: str, text: str, groups: tuple[Group, ...] | None = None) -> None:
+        """Write an event."""
+        self._write(Event(step, event, text, groups))
+
+    def watch_groups(self, step: int, seen: Seen) -> None:
+        """Tell when the groups have changed. A step of some of them only (`only`) is no change."""
+        shape, plan = _shape(seen), self._grouping.plan
+        if plan is self._plan and all(self._shape.get(name) == sizes for name, sizes in shape.items()):
+            return
+        new = {group.name: group for group in self._grouping.described(seen)}
+        self._groups = new if plan is not self._plan else self._groups | new
+        self._shape, self._plan = (shape if plan is not self._plan else self._shape | shape), plan
+        self.event(step, "groups", f"{len(self._groups)} groups from here on", tuple(self._groups.values()))
+
+    def close(self, step: int) -> None:
+        """Say that the run is finished."""
+        self.event(step, "finished", "")
+        if self._writer is not None:
+            self._writer.close()
+        self._writer = None
+
+    def _write(self, record: Step | Event) -> None:
+        if self._writer is None:
+            return
+        try:
+            self._writer.write(record)
+        except RecordError as error:
+            self._writer = None
+            warnings.warn(f"recording stops at step {record.step}: {error}", GroupwiseWarning, stacklevel=2)
+
+    def _tell_nonfinite(self, record: Step) -> None:
+        """Once whenever gradients cease to be finite."""
+        norms = {name: own["grad_norm"] for name, own in record.groups.items() if "grad_norm" in own}
+        broken = [name for name, norm in norms.items() if not math.isfinite(norm)]
+        if broken and self._finite:
+            self.event(record.step, "nonfinite", f"the gradient norm of {', '.join(broken)} is not finite")
+        self._finite = not broken if norms else self._finite
+
+
+def _shape(seen: Seen) -> dict[str, Any]:
+    return {
+        name: tuple(len(group["params"]) for group in members)
+        for name, members in zip(seen.names, seen.members, strict=True)
+    }
+
+
+def _writer() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"groupwise {version('groupwise')}, torch {torch.__version__}"
+    except PackageNotFoundError:  # run from a source tree
+        return f"groupwise, torch {torch.__version__}"

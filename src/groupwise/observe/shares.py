@@ -1,0 +1,95 @@
+"""Which task pulls at which group, on request and without a balancer: one more backward for each task.
+
+The gradient of each task's loss gives its norm in each group, whose share of all the tasks' norms says who owns that
+part of the model; between tasks, the cosine over the parameters that at least two of them reach says who disagrees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from groupwise.errors import RecordError
+from groupwise.observe.grouping import Seen
+from groupwise.observe.logged import Balanced, Logged
+from groupwise.observe.sums import Sums
+from groupwise.observe.tensors import entries, gathered, is_sharded, squares
+from groupwise.observe.update import inner
+
+Gradients = list[torch.Tensor | None]
+
+
+def log_shares(losses: Mapping[str, torch.Tensor], seen: Seen, logged: Logged) -> None:
+    """Take the tasks' gradients, leaving every `.grad` and the graph as they are, and log what they say."""
+    params = [(p, group) for p, group in zip(seen.params, seen.index, strict=True) if p.requires_grad]
+    if any(is_sharded(p) for p, _ in params):
+        raise RecordError(
+            "tasks() cannot take gradients of parameters that are split over ranks: log a balancer's result"
+        )
+    found = {task: _gradients(task, loss, [p for p, _ in params]) for task, loss in _checked(losses).items()}
+    reached = [sum(gradients[i] is not None for gradients in found.values()) for i in range(len(params))]
+    shared = [i for i, count in enumerate(reached) if count > 1]
+    norms = {task: _norms(gradients, [group for _, group in params], seen) for task, gradients in found.items()}
+    for task, own in norms.items():
+        logged.task(task, "norm", torch.linalg.vector_norm(own))
+    logged.shares(list(norms), seen.names, torch.stack(list(norms.values())))
+    _log_cosines(found, shared, logged)
+
+
+def log_balanced(result: Balanced, seen: Seen, logged: Logged) -> None:
+    """Log the shares that a balancer has the norms of: of its shared parameters, group by group."""
+    norms = result.shares
+    if norms is None:
+        return
+    group = {id(p): i for p, i in zip(seen.params, seen.index, strict=True)}
+    known = [(column, group[id(p)]) for column, p in enumerate(result.shared) if id(p) in group]
+    if known:
+        squared = norms[:, [column for column, _ in known]].square()
+        sums = squared.new_zeros(len(norms), len(seen.names))
+        sums.index_add_(1, torch.tensor([i for _, i in known], device=norms.device), squared)
+        logged.shares(result.tasks, seen.names, sums.sqrt())
+
+
+def _checked(losses: Mapping[str, Any]) -> Mapping[str, torch.Tensor]:
+    for task, loss in losses.items():
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+            raise RecordError(f"the loss of task {task!r} is not a tensor of one number")
+        if not loss.requires_grad:
+            raise RecordError(f"the loss of task {task!r} does not require grad: call tasks() before backward")
+    if not losses:
+        raise RecordError("no losses: tasks() takes a mapping of the tasks' names to their losses")
+    return losses
+
+
+def _gradients(task: str, loss: torch.Tensor, params: Sequence[torch.Tensor]) -> Gradients:
+    with torch.enable_grad():
+        found = torch.autograd.grad(loss.sum(), params, retain_graph=True, allow_unused=True)
+    if all(gradient is None for gradient in found):
+        raise RecordError(f"the loss of task {task!r} reaches no parameter of the optimizer")
+    return [g.coalesce() if g is not None and g.layout == torch.sparse_coo else g for g in found]
+
+
+def _norms(gradients: Gradients, index: Sequence[int], seen: Seen) -> torch.Tensor:
+    """The norm in each group: [g]."""
+    where = [i for i, gradient in enumerate(gradients) if gradient is not None]
+    held = [entries(gradient) for gradient in gradients if gradient is not None]
+    sums = Sums(len(seen.names), held[0].device)
+    sums.add("gg", squares(held), [index[i] for i in where])
+    return sums.rows["gg"].sqrt()
+
+
+def _log_cosines(found: Mapping[str, Gradients], shared: Sequence[int], logged: Logged) -> None:
+    tasks = list(found)
+    squared = {(a, a): _product(found[a], found[a], shared) for a in tasks}
+    for i, a in enumerate(tasks):
+        for b in tasks[i + 1 :]:
+            both, own, other = _product(found[a], found[b], shared), squared[a, a], squared[b, b]
+            if both is not None and own is not None and other is not None:
+                logged.cosine(a, b, both / (own * other).sqrt())
+
+
+def _product(a: Gradients, b: Gradients, shared: Sequence[int]) -> torch.Tensor | None:
+    pairs = [(x, y) for x, y in ((a[i], b[i]) for i in shared) if x is not None and y is not None]
+    return gathered(inner(x, y) for x, y in pairs).sum() if pairs else None

@@ -1,0 +1,230 @@
+"""What is taken of one step, on the device, in the order in which it can be seen.
+
+Before the step: the weights, and the gradients before clipping (a closure makes them inside the step, a loop that clips
+by itself shows them with `before_clip`). After it: the update, and what clipping did. With the gradients of the step
+that follows: the other end of the path. Nothing here waits for an accelerator.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias, final
+
+import torch
+
+from groupwise.observe.grouping import Grouping, Seen
+from groupwise.observe.sample import sample
+from groupwise.observe.scopes import factor_of
+from groupwise.observe.sums import Sums
+from groupwise.observe.tensors import entries, gathered, gradient_of, is_sharded, local, precision, replicas, squares
+from groupwise.observe.update import Compared, Copy, compare, copied, inner, product
+
+SPREAD: Final = 256
+"""How many entries of a tensor are looked at for the spread of step sizes."""
+
+Samples: TypeAlias = dict[int, torch.Tensor]
+"""Samples of gradients, by the identity of their parameter."""
+
+_ROWS: Final = {
+    "gradients": ("gg", "nonfinite", "clip"),
+    "weights": ("gg", "ww", "zeros", "nonfinite"),
+    "cosines": ("aa", "ab", "bb"),
+    "updates": ("ww", "dd", "gd", "ss", "moved", "low", "high"),
+}
+"""The rows that ranks which hold parts of tensors exchange, whatever each of them saw."""
+
+
+@final
+class Taking:
+    """What is taken of one step.
+
+    Args:
+        seen: the groups.
+        due: the families that are due.
+        world: the number of ranks over which tensors may be split.
+
+    Attributes:
+        sums: the rows of sums.
+        known: for a row that speaks of some groups only, which.
+        samples: of the gradients, for the step that follows.
+        path: −Σ g·Δ of these gradients and the update before, [n] for its n groups.
+    """
+
+    def __init__(self, seen: Seen, due: frozenset[str], world: int) -> None:
+        self.seen, self.due = seen, due
+        self.device = seen.params[0].device if seen.params else torch.device("cpu")
+        self.sums = Sums(len(seen.names), self.device)
+        self.sharded = any(map(is_sharded, seen.params))
+        self.samples: Samples = {}
+        self.known: dict[str, frozenset[int]] = {}
+        self.path: torch.Tensor | None = None
+        self.has_gradients = False
+        self._shares = [1 / replicas(p, world) for p in seen.params] if self.sharded else []
+        self._copies: list[Copy] = []
+        self._found: list[torch.Tensor | None] = []
+        self._unscale: Any = 1.0
+        self._world = world
+
+    def take_weights(self, closure: bool) -> None:
+        """Before the step: w²; for updates a copy of what has a gradient, or may get one in a closure."""
+        if self.due & {"weights", "updates"} and self.seen.params:
+            self._add("ww", range(len(self.seen.params)), squares([local(p) for p in self.seen.params]))
+        if "updates" in self.due:
+            moving = [(i, p) for i, p in enumerate(self.seen.params) if p.requires_grad]
+            self._copies = [copied(p, i) for i, p in moving if closure or p.grad is not None]
+
+    def take_gradients(self, before: Samples, unscale: Any, clone: bool, sampled: bool) -> None:
+        """The gradients, before clipping.
+
+        Args:
+            before: samples of the gradients of the update before.
+            unscale: what the step multiplies gradients by before it uses them.
+            clone: whether the step, or whoever clips before it, may write into them.
+            sampled: whether the next update is to be compared with this one.
+        """
+        self._found, self._unscale = [gradient_of(p) for p in self.seen.params], unscale
+        self.has_gradients = True
+        where = [i for i, gradient in enumerate(self._found) if gradient is not None]
+        held = [entries(gradient) for gradient in self._found if gradient is not None]
+        if held and self.due & {"gradients", "weights"}:
+            norms = squares(held)
+            self._add("gg", where, norms * unscale**2)
+            self._nonfinite(where, held, norms)
+        if held and "weights" in self.due:
+            self._add("zeros", where, self._zeros(where, held))
+        self._cosines(where, before, sampled)
+        for copy in self._copies:
+            gradient = self._found[copy.place]
+            copy.gradient = gradient.clone() if clone and gradient is not None else gradient
+
+    def take_clipped(self) -> None:
+        """The gradients as the caller's own clipping left them."""
+        where = [i for i, p in enumerate(self.seen.params) if p.grad is not None]
+        found = [gradient_of(self.seen.params[i]) for i in where]
+        if where and "gradients" in self.due:
+            self._add("clipped", where, squares([entries(g) for g in found if g is not None]))
+
+    def take_first(self, params: Sequence[torch.Tensor], first: torch.Tensor) -> None:
+        """Σ g² of the first micro-batch, [k] of k parameters."""
+        places = {id(p): i for i, p in enumerate(self.seen.params)}
+        if all(id(p) in places for p in params):
+            self._add("first", [places[id(p)] for p in params], first)
+
+    def take_update(self, grouping: Grouping, measured: Any) -> None:
+        """After the step: the update, and the factors that the optimizer says it clipped by."""
+        if measured and "gradients" in self.due:
+            factors = [factor_of(members, grouping, measured) for members in self.seen.members]
+            self._whole("clip", {i: factor for i, factor in enumerate(factors) if factor is not None})
+        if "updates" in self.due:
+            self.sums.reserve(("dd", "gd", "ss", "moved"))
+            if (compared := compare(self._copies)) is not None:
+                self._compared(compared)
+                self._spread()
+        if self.sharded:
+            self.sums.reserve(key for family, keys in _ROWS.items() if family in self.due for key in keys)
+
+    def take_path(self, before: Taking) -> None:
+        """With these gradients the path of the step before, by its groups, if it moved the same parameters."""
+        here = {id(p): gradient for p, gradient in zip(self.seen.params, self._found, strict=True)}
+        copies, before._copies = before._copies, []
+        if all(id(copy.param) in here for copy in copies):
+            before.sums.rows.clear()
+            before.sums.reserve(("pd",))
+            found = product(copies, [here[id(copy.param)] for copy in copies])
+            if found is not None:
+                before._add("pd", found.places, found.products * self._unscale)
+            self.path = before.sums.rows["pd"]
+
+    def facts(self) -> list[dict[str, float]]:
+        """What the host knows of each group."""
+        facts = [{"missing": 0.0, "present": 0.0} for _ in self.seen.names]
+        gradients = self._found or [None] * len(self.seen.params)
+        for group, p, gradient in zip(self.seen.index, self.seen.params, gradients, strict=True):
+            facts[group]["missing" if gradient is None else "present"] += 1 if gradient is None else p.numel()
+        return facts
+
+    def release(self, path: bool) -> None:
+        """Let go of gradients, and of the update unless its path is still to come."""
+        self._found = []
+        for copy in self._copies:
+            copy.gradient = None
+        if not path:
+            self._copies = []
+
+    def _add(self, key: str, places: Sequence[int], values: torch.Tensor) -> None:
+        """Add [k] values that are of the parameters at these places; of what several ranks hold, a share."""
+        if self._shares:
+            values = values * torch.tensor([self._shares[i] for i in places]).to(values)
+        self.sums.add(key, values, [self.seen.index[i] for i in places])
+
+    def _whole(self, key: str, values: dict[int, torch.Tensor]) -> None:
+        """Values of whole groups, the same on every rank."""
+        if values:
+            share = 1 / self._world if self.sharded else 1.0
+            self.sums.add(key, gathered(values.values()) * share, list(values))
+            self.known[key] = frozenset(values)
+
+    def _nonfinite(self, where: Sequence[int], held: Sequence[torch.Tensor], norms: torch.Tensor) -> None:
+        """Counted where the norms, which a CPU can look at, show some; elsewhere with the weights."""
+        at_hand = self.device.type == "cpu"
+        if math.isfinite(sum(norms.tolist())) if at_hand else "weights" not in self.due:
+            return
+        self._add("nonfinite", where, gathered(t.numel() - torch.isfinite(t).sum() for t in held))
+
+    def _zeros(self, where: Sequence[int], held: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The entries that are exactly 0; those that a sparse gradient leaves out are."""
+        whole = [local(self.seen.params[i]).numel() for i in where]
+        return gathered(n - torch.count_nonzero(t) for n, t in zip(whole, held, strict=True))
+
+    def _cosines(self, where: Sequence[int], before: Samples, sampled: bool) -> None:
+        """Of dense gradients: the entries of a sparse one are others each time."""
+        due = "cosines" in self.due
+        for i in where if sampled or (due and before) else ():
+            gradient = self._found[i]
+            if gradient is not None and gradient.layout == torch.strided and gradient.numel():
+                self.samples[id(self.seen.params[i])] = sample(gradient)
+        keys = {i: id(self.seen.params[i]) for i in where} if due else {}
+        both = [(i, self.samples[key], before[key]) for i, key in keys.items() if key in self.samples and key in before]
+        alike = [(i, a, b) for i, a, b in both if a.shape == b.shape]
+        if alike:
+            places = [i for i, _, _ in alike]
+            self._add("aa", places, gathered(inner(a, a) for _, a, _ in alike))
+            self._add("ab", places, gathered(inner(a, b) for _, a, b in alike))
+            self._add("bb", places, gathered(inner(b, b) for _, _, b in alike))
+
+    def _compared(self, compared: Compared) -> None:
+        """Σ Δ², −Σ g·Δ, Σ (Δ / lr)², and the entries that have a learning rate to speak of."""
+        places = [copy.place for copy in self._copies]
+        rates, each = self._rates(places), self._rates(compared.places)
+        entries_of = torch.tensor([copy.weights.numel() for copy in self._copies]).to(rates)
+        shares = torch.tensor([self._shares[i] for i in places]).to(rates) if self._shares else 1.0
+        self._add("dd", compared.places, compared.squares)
+        self._add("gd", compared.places, compared.products * self._unscale)
+        self._add("ss", compared.places, compared.squares * torch.where(each > 0, each.pow(-2), 0.0))
+        self.sums.add("moved", entries_of * (rates > 0) * shares, [self.seen.index[i] for i in places])
+
+    def _spread(self) -> None:
+        """Percentiles of |Δ| / lr; where tensors are split, the mean of the ranks' own."""
+        found: dict[int, list[torch.Tensor]] = {}
+        for copy in self._copies:
+            rate = self.seen.rates[copy.place]
+            if copy.weights.numel() and (isinstance(rate, torch.Tensor) or rate):
+                steps = sample(copy.weights, SPREAD).abs_() / rate
+                found.setdefault(self.seen.index[copy.place], []).append(steps.to(self.device))
+        quantiles = {i: _percentiles(torch.cat(steps)) for i, steps in found.items()}
+        self._whole("low", {i: q[0] for i, q in quantiles.items()})
+        self._whole("high", {i: q[1] for i, q in quantiles.items()})
+
+    def _rates(self, places: Sequence[int]) -> torch.Tensor:
+        rates = [0.0 if self.seen.rates[i] is None else self.seen.rates[i] for i in places]
+        if any(isinstance(rate, torch.Tensor) for rate in rates):
+            return gathered(torch.as_tensor(rate, device=self.device) for rate in rates)
+        return torch.tensor(rates, dtype=precision(self.device), device=self.device)
+
+
+def _percentiles(steps: torch.Tensor) -> torch.Tensor:
+    """The 10th and the 90th: [2]."""
+    ordered = steps.sort().values
+    last = len(steps) - 1
+    return torch.stack([ordered[round(0.1 * last)], ordered[round(0.9 * last)]])

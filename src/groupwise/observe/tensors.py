@@ -1,0 +1,87 @@
+"""Parameters and gradients as plain tensors.
+
+A sparse gradient is coalesced first (the norm of uncoalesced values is silently wrong), and stays so, which every
+sparse optimizer would do next. Of a DTensor this rank's part is taken; a part that r ranks hold alike counts for 1/r,
+so that a sum over the ranks is a sum over the entries.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import torch
+
+_PLAIN: Final = frozenset({torch.Tensor, torch.nn.Parameter})
+_HALF: Final = (torch.float16, torch.bfloat16)  # their norms would round, or overflow
+
+
+def is_sharded(t: object) -> bool:
+    """Whether a tensor is a DTensor."""
+    return type(t) not in _PLAIN and getattr(t, "device_mesh", None) is not None
+
+
+def local(t: Any) -> torch.Tensor:
+    """What this rank holds of a tensor: all of a plain one."""
+    part: torch.Tensor = t.detach().to_local() if is_sharded(t) else t.detach()
+    return part
+
+
+def gradient_of(p: torch.Tensor) -> torch.Tensor | None:
+    """The gradient of a parameter, this rank's part of it: dense, or sparse and coalesced."""
+    gradient: Any = p.grad
+    if gradient is None:
+        return None
+    if is_sharded(gradient):
+        if gradient.placements != p.placements:  # type: ignore[attr-defined]
+            gradient = gradient.redistribute(p.device_mesh, p.placements)  # type: ignore[attr-defined]
+        return local(gradient)
+    if gradient.layout == torch.sparse_coo and not gradient.is_coalesced():
+        p.grad = gradient = gradient.coalesce()
+    return gradient  # type: ignore[no-any-return]
+
+
+def entries(gradient: torch.Tensor) -> torch.Tensor:
+    """The numbers in a gradient as a dense tensor; those that a sparse one leaves out are zero."""
+    return gradient._values() if gradient.layout == torch.sparse_coo else gradient
+
+
+def replicas(p: Any, world: int) -> int:
+    """How many ranks hold the same part of a parameter."""
+    if not is_sharded(p):
+        return world
+    copies = (p.device_mesh.size(i) for i, placed in enumerate(p.placements) if getattr(placed, "dim", None) is None)
+    return int(math.prod(copies) * world // p.device_mesh.size())
+
+
+def squares(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The sum of squares of each of n >= 1 tensors, shape [n], on the device of the first."""
+    norms: list[torch.Tensor | None] = [None] * len(tensors)
+    for indices in _alike(tensors):
+        held = [tensors[i] for i in indices]
+        dtype = torch.float32 if held[0].dtype in _HALF else None
+        for i, norm in zip(indices, torch._foreach_norm(held, 2, dtype=dtype), strict=True):
+            norms[i] = norm
+    return gathered(norm for norm in norms if norm is not None).square_()
+
+
+def gathered(scalars: Iterable[torch.Tensor]) -> torch.Tensor:
+    """0-dim tensors as one vector, in the precision of sums, on the device of the first."""
+    held = list(scalars)
+    if all(t.dtype == held[0].dtype and t.device == held[0].device for t in held):
+        return torch.stack(held).to(precision(held[0].device))
+    first = held[0].device
+    return torch.stack([t.to(device=first, dtype=precision(first)) for t in held])
+
+
+def precision(device: torch.device) -> torch.dtype:
+    """float64, where the device has it."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def _alike(tensors: Sequence[torch.Tensor]) -> Iterator[list[int]]:
+    alike: dict[object, list[int]] = {}
+    for i, t in enumerate(tensors):
+        alike.setdefault((t.device, t.dtype), []).append(i)
+    yield from alike.values()

@@ -1,0 +1,43 @@
+"""From the device to the host: everything of a record in one vector, once.
+
+A CPU's numbers are there already. From an accelerator they are copied into pinned memory behind the step, and nobody
+waits: the record is complete when the next step has been launched, and is written then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, final
+
+import torch
+
+
+@final
+class Sent:
+    """A vector on its way to the host."""
+
+    def __init__(self, vector: torch.Tensor) -> None:
+        self._arrival: Any = None
+        self._vector = vector
+        if vector.device.type == "cuda":
+            self._vector = torch.empty(vector.shape, dtype=vector.dtype, pin_memory=True)
+            self._vector.copy_(vector, non_blocking=True)
+            self._arrival = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._arrival.record()
+
+    @property
+    def arrived(self) -> bool:
+        """Whether its numbers can be had without waiting."""
+        return self._arrival is None or bool(self._arrival.query())
+
+    def numbers(self) -> list[float]:
+        """The numbers; waits for them if need be."""
+        if self._arrival is not None:
+            self._arrival.synchronize()
+        return self._vector.tolist()
+
+
+def packed(parts: Sequence[torch.Tensor], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """Vectors and 0-dim tensors as one vector."""
+    flat = [part.detach().reshape(-1).to(device=device, dtype=dtype) for part in parts]
+    return torch.cat(flat) if flat else torch.zeros(0, device=device, dtype=dtype)

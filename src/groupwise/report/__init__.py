@@ -1,0 +1,13 @@
+"""Reports: what a run was, in words, plots and tables, from its records alone.
+
+build("runs/first", "report.html")          one page that needs no network
+describe("runs/first").runs[0].verdict       the same as values
+"""
+
+from groupwise.report.build import FORMATS, build, format_of, rendered
+from groupwise.report.document import Report, RunReport, Sentence
+from groupwise.report.live import follow
+from groupwise.report.sources import describe
+from groupwise.report.terminal import view
+
+__all__ = ["FORMATS", "Report", "RunReport", "Sentence", "build", "describe", "follow", "format_of", "rendered", "view"]

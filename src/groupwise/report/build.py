@@ -1,0 +1,76 @@
+"""Writing a report to a file: as a page, as Markdown, or as the JSON that the page carries."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from groupwise._atomic import replacing
+from groupwise.errors import RecordError, unknown
+from groupwise.report.coding import dumps
+from groupwise.report.document import Report
+from groupwise.report.markdown import markdown
+from groupwise.report.page import page
+from groupwise.report.sources import Source, describe
+
+FORMATS: Final[Mapping[str, Callable[[Report], str]]] = {
+    "html": page,
+    "md": markdown,
+    "json": lambda report: f"{dumps(report)}\n",
+}
+_SUFFIXES: Final = {".html": "html", ".htm": "html", ".md": "md", ".markdown": "md", ".json": "json"}
+
+
+def build(run: Source | Report | Sequence[Source], out: str | os.PathLike[str], format: str | None = None) -> Path:
+    """Write what there is to say of a run, or of several side by side, to a file, which is whole or as it was.
+
+    Args:
+        run: the folder of a run, a `groupwise.records.Run`, a report that was written before (.html or .json), a
+            `Report`, or several of the first three.
+        out: the file. Its suffix says the format, unless `format` does.
+        format: "html", "md" or "json".
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        RecordError: there is nothing to read, the format is unknown, the file cannot be written, or plotly, which the
+            page needs, is not installed.
+    """
+    path = Path(out)
+    form = format_of(path, format)
+    _check_place(path)
+    text = rendered(run if isinstance(run, Report) else describe(run), form)
+    try:
+        with replacing(path) as file:
+            file.write(text.encode("utf-8", errors="backslashreplace"))
+    except OSError as error:
+        raise RecordError(f"{path}: cannot write it: {error.strerror or error}") from error
+    return path
+
+
+def rendered(report: Report, format: str) -> str:
+    """The report in a format. Raises `RecordError` if there is no such format, or if plotly is missing for the page."""
+    if format not in FORMATS:
+        raise RecordError(unknown("format", format, FORMATS))
+    return FORMATS[format](report)
+
+
+def format_of(path: Path, format: str | None) -> str:
+    """The format that is asked for, or that a file's suffix means. Raises `RecordError` if neither says one."""
+    if format is not None:
+        if format not in FORMATS:
+            raise RecordError(unknown("format", format, FORMATS))
+        return format
+    if path.suffix.lower() not in _SUFFIXES:
+        raise RecordError(f"{path}: {unknown('suffix of a report', path.suffix, _SUFFIXES)}")
+    return _SUFFIXES[path.suffix.lower()]
+
+
+def _check_place(path: Path) -> None:
+    if path.is_dir():
+        raise RecordError(f"{path}: cannot write it: it is a directory; give the name of a file")
+    if not path.parent.is_dir():
+        raise RecordError(f"{path}: cannot write it: there is no directory {str(path.parent)!r}")

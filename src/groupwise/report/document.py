@@ -1,0 +1,138 @@
+"""What a report says, as plain values: text, tables and the numbers of its plots, without how any of it looks.
+
+    Report ─ RunReport ┬ facts      (what, value)
+                       ├ verdict    Sentence …           what the numbers say, in words
+                       └ panels     Panel ─ figures      Lines | Heat | Table | Verbatim
+
+The page, the Markdown, the terminal view and the JSON are four ways of showing one such value, so they cannot disagree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias, final
+
+VERSION: Final = 1
+"""The version of the JSON form: a reader refuses a newer one."""
+
+Tone: TypeAlias = Literal["look", "note", "fine"]
+"""Of a sentence: somebody should look at this; worth knowing; as it should be."""
+
+Ramp: TypeAlias = Literal["plain", "log", "signed"]
+"""How the numbers of a heat map become colour: from low to high, by their logarithm, or on both sides of zero."""
+
+
+@final
+@dataclass(frozen=True)
+class Sentence:
+    """One statement of the verdict, in a few words and in full, with the key of the panel that shows it."""
+
+    rule: str
+    tone: Tone
+    head: str
+    text: str
+    panel: str
+
+
+@final
+@dataclass(frozen=True)
+class Line:
+    """One course of values. `faint` lines are shown on request, where there are too many to tell apart."""
+
+    name: str
+    steps: tuple[int, ...]
+    values: tuple[float, ...]
+    faint: bool = False
+    dashed: bool = False
+
+
+@final
+@dataclass(frozen=True)
+class Guide:
+    """A value that a plot is read against."""
+
+    value: float
+    text: str
+
+
+@final
+@dataclass(frozen=True)
+class Table:
+    """A table: the first column names the row."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+@final
+@dataclass(frozen=True)
+class Lines:
+    """A plot of lines over steps, and the same as a table of what each line comes to."""
+
+    title: str
+    unit: str
+    lines: tuple[Line, ...]
+    table: Table
+    logarithmic: bool = False
+    guides: tuple[Guide, ...] = ()
+    note: str = ""
+
+
+@final
+@dataclass(frozen=True)
+class Heat:
+    """A number for each row and column; nan where there is none."""
+
+    title: str
+    unit: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    cells: tuple[tuple[float, ...], ...]
+    ramp: Ramp = "plain"
+    note: str = ""
+
+
+@final
+@dataclass(frozen=True)
+class Verbatim:
+    """A text whose line breaks and columns stay."""
+
+    title: str
+    text: str
+
+
+Figure: TypeAlias = Lines | Heat | Table | Verbatim
+
+
+@final
+@dataclass(frozen=True)
+class Panel:
+    """One question to a run. `missing` says why it cannot be answered, and how it could be."""
+
+    key: str
+    title: str
+    lead: str
+    figures: tuple[Figure, ...] = ()
+    missing: str = ""
+
+
+@final
+@dataclass(frozen=True)
+class RunReport:
+    """What there is to say of one run."""
+
+    name: str
+    summary: str
+    facts: tuple[tuple[str, str], ...]
+    verdict: tuple[Sentence, ...]
+    panels: tuple[Panel, ...]
+
+
+@final
+@dataclass(frozen=True)
+class Report:
+    """One run, or several side by side."""
+
+    runs: tuple[RunReport, ...]

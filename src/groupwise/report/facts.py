@@ -1,0 +1,45 @@
+"""The facts of a run: when, with what, how long, how large."""
+
+from __future__ import annotations
+
+import math
+
+from groupwise.report.reading import Reading
+
+
+def facts(reading: Reading) -> tuple[tuple[str, str], ...]:
+    """What and value, in the order in which they are read."""
+    header, steps = reading.run.header, reading.steps
+    parameters = sum(group.parameters for group in reading.run.groups)
+    found = (
+        ("started", header.started.replace("T", " ").partition(".")[0]),
+        ("written by", header.writer),
+        ("steps", _steps(reading)),
+        ("records", f"{len(steps):,}"),
+        ("time", _duration(reading)),
+        (f"{header.by}s", f"{len(reading.groups):,} ({parameters:,} parameters)" if reading.groups else ""),
+        ("tasks", ", ".join(reading.run.tasks)),
+        ("parts", str(header.part) if header.part > 1 else ""),
+        ("state", "finished" if reading.finished else "no end mark: it still runs, or was stopped"),
+    )
+    return tuple((what, value) for what, value in found if value)
+
+
+def _steps(reading: Reading) -> str:
+    steps, total = reading.steps, reading.run.header.total_steps
+    if not len(steps):
+        return "none yet"
+    return f"{steps[0]:,} to {steps[-1]:,}" + (f" of {total:,}" if total else "")
+
+
+def _duration(reading: Reading) -> str:
+    """The seconds of all parts: a clock that goes back has begun another part."""
+    total = before = 0.0
+    for now in reading.run.times:
+        if math.isfinite(now):
+            total, before = total + (now - before if now >= before else now), now
+    minutes, seconds = divmod(round(total), 60)
+    hours, minutes = divmod(minutes, 60)
+    if not total:
+        return ""
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s" if minutes else f"{total:.3g} s"

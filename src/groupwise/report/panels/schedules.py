@@ -1,0 +1,47 @@
+"""Schedules, groups and time: every hyperparameter that changed or differs, as the updates really used it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from groupwise.report.document import Figure, Panel, Table
+from groupwise.report.numbers import finite, said
+from groupwise.report.panels.drawing import MOST, Plot, over_time
+from groupwise.report.reading import ByName, Reading
+
+
+def panel(reading: Reading) -> Panel:
+    """A plot for `lr` and for every hyperparameter that moves, and one table of those that stand."""
+    figures: list[Figure] = []
+    constant: dict[str, ByName] = {}
+    for name in reading.hyperparameters:
+        series = reading.values(name)
+        if name == "lr" or any(_moves(found.values) for found in series.values()):
+            figures += over_time(series, Plot(name, name, logarithmic=_spread(series), heat=True))
+        else:
+            constant[name] = series
+    if constant:
+        figures.append(_constants(constant))
+    lead = "The values that the updates used, after every factor: what the schedule really was, for each group."
+    missing = "The records hold no hyperparameters: leave the observer's `values` on." if not figures else ""
+    return Panel("schedules", "Schedules: groups and time", lead, tuple(figures), missing)
+
+
+def _moves(values: Iterable[float]) -> bool:
+    return len(set(values)) > 1
+
+
+def _spread(series: ByName) -> bool:
+    """Whether the groups' highest values are more than a decade apart."""
+    peaks = [max(finite(found.values), default=0.0) for found in series.values()]
+    positive = [peak for peak in peaks if peak > 0]
+    return bool(positive) and max(positive) > 10 * min(positive)
+
+
+def _constants(constant: dict[str, ByName]) -> Table:
+    groups = list(dict.fromkeys(group for series in constant.values() for group in series))
+    rows = tuple(
+        (group, *(said(series[group].values[0]) if group in series else "-" for series in constant.values()))
+        for group in groups[:MOST]
+    )
+    return Table("Constant values", ("group", *constant), rows)

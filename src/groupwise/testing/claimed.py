@@ -1,0 +1,106 @@
+"""One law for each claim of a balancing method, held against samples that would break it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from groupwise.balance.claims import Claim
+from groupwise.balance.memory import Memory
+from groupwise.balance.method import Method
+from groupwise.testing.calling import NAMES, close, told, update
+from groupwise.testing.law import demand
+from groupwise.testing.samples import SCALES, Sample, course, regular, samples
+
+_CLOSE = 1e-7
+_ZERO = 1e-7
+
+
+def _equivariant(method: Method) -> None:
+    for sample in samples():
+        order = list(reversed(range(len(sample.losses))))
+        other = sample.rows(order)
+        names = tuple(NAMES[i] for i in order)
+        _equal(update(method, sample), update(method, other, tasks=names), sample, "with the tasks reversed")
+
+
+def _homogeneous(method: Method) -> None:
+    for sample in samples():
+        expected = update(method, sample)
+        for s in SCALES:
+            _equal(expected, update(method, sample.scaled(s)) / s, sample, f"scaled by {s}, and back,")
+
+
+def _scale_free(method: Method) -> None:
+    for sample in samples():
+        expected = update(method, sample)
+        for s in SCALES:
+            _equal(expected, update(method, sample.scaled(s)), sample, f"scaled by {s}")
+
+
+def _task_scale_free(method: Method) -> None:
+    for sample in regular():
+        expected = update(method, sample)
+        for low, high in ((0.5, 4.0), (2.0**-12, 2.0**12)):
+            by = torch.logspace(0, 1, len(sample.losses), dtype=torch.float64) * low
+            by[-1] = high
+            _equal(expected, update(method, sample.scaled(by)), sample, f"with tasks scaled by {by.tolist()}")
+
+
+def _non_conflicting(method: Method) -> None:
+    for sample in samples():
+        made = update(method, sample)
+        rises = sample.jacobian @ made
+        limit = -_CLOSE * sample.scale * max(sample.scale, float(made.norm()))
+        demand(bool((rises >= limit).all()), f"on {sample} the update {told(made)} has products {told(rises)}")
+
+
+def _duplicable(method: Method) -> None:
+    for sample in samples():
+        twice = sample.rows([*range(len(sample.losses)), 0])
+        _equal(update(method, sample), update(method, twice), sample, "with the first task given twice")
+
+
+def _single(method: Method) -> None:
+    for scale in (1.0, *SCALES):
+        alone = next(sample for sample in regular() if len(sample.losses) == 1).scaled(scale)
+        _equal(alone.jacobian[0], update(method, alone), alone, "alone")
+
+
+def _strongly_stationary(method: Method) -> None:
+    for sample in samples():
+        made = update(method, sample)
+        still = float(made.norm()) <= _ZERO * sample.scale
+        demand(not still or sample.cancels, f"on {sample} the update is zero, and no positive weights make them cancel")
+
+
+def _memoryless(method: Method) -> None:
+    memory = Memory()
+    for number, sample in enumerate(course(3, 4)):
+        _equal(update(method, sample, step=number), update(method, sample, memory, number), sample, "with a past")
+
+
+def _deterministic(method: Method) -> None:
+    for sample in samples():
+        _equal(update(method, sample), update(method, sample, Memory(seed=5)), sample, "with another seed")
+
+
+def _equal(expected: Tensor, made: Tensor, sample: Sample, how: str) -> None:
+    within = _CLOSE * max(float(expected.abs().max()), sample.scale)
+    demand(close(made, expected, within), f"on {sample} the update is {told(expected)}; {how} {told(made)}")
+
+
+CLAIMED: Mapping[Claim, Callable[[Method], None]] = {
+    Claim.EQUIVARIANT: _equivariant,
+    Claim.HOMOGENEOUS: _homogeneous,
+    Claim.SCALE_FREE: _scale_free,
+    Claim.TASK_SCALE_FREE: _task_scale_free,
+    Claim.NON_CONFLICTING: _non_conflicting,
+    Claim.DUPLICABLE: _duplicable,
+    Claim.SINGLE: _single,
+    Claim.STRONGLY_STATIONARY: _strongly_stationary,
+    Claim.MEMORYLESS: _memoryless,
+    Claim.DETERMINISTIC: _deterministic,
+}

@@ -1,0 +1,166 @@
+"""The moments of a run besides `backward`: micro-batches, old weights, losses after the step, held-out losses."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from groupwise.balance import (
+    FAMO,
+    AutoLambda,
+    Balancer,
+    CAGrad,
+    FromGramian,
+    FromLosses,
+    LogSum,
+    LossMethod,
+    Memory,
+    Periodic,
+    Seen,
+    Static,
+    Uncertainty,
+)
+from groupwise.errors import BalanceError
+from groupwise.schedules import linear
+from tests.balance.engine.models import KINDS, built
+from tests.balance.engine.reference import assert_same, crooked, gradients, reference
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_micro_batches_add_up_by_task(kind: str) -> None:
+    """Here three times the same batch, the second without the first task."""
+    expected, model = reference(kind), built(kind)
+    first, *others = expected.tasks
+    balancer = Balancer(FromGramian(crooked))
+    balancer.accumulate(model.losses())
+    losses = model.losses()
+    balancer.accumulate({task: losses[task] for task in others})
+    result = balancer.backward(model.losses())
+    times = torch.tensor([2.0, *(3.0 for _ in others)], dtype=torch.float64)
+    weights = crooked(expected.gramian() * times[:, None] * times)
+    assert_same(model, expected.update(weights * times, times))
+    assert result.losses[first] == pytest.approx(2 * float(expected.losses[0]))
+    assert balancer.step == 1
+
+
+@pytest.mark.parametrize("heads", ["raw", "weighted"])
+def test_micro_batches_of_a_loss_method_take_its_weights_as_they_stand(heads: str) -> None:
+    ours, plain = built("Plain"), built("Plain")
+    balancer, by_hand = Balancer(Uncertainty(), heads=heads), Balancer(Uncertainty(), heads=heads)
+    for update in range(3):
+        state = by_hand.state_dict()
+        for _ in range(2):
+            by_hand.load_state_dict(state)
+            by_hand.backward(plain.losses())
+        by_hand.load_state_dict(state)
+        by_hand.backward({task: loss * 2 for task, loss in _copy(plain).losses().items()})
+        balancer.accumulate(ours.losses())
+        balancer.backward(ours.losses())
+        assert_same(ours, gradients(plain))
+        assert balancer.step == by_hand.step == update + 1
+        _assert_equal(balancer.state_dict(), by_hand.state_dict())
+
+
+def _copy(model: torch.nn.Module) -> torch.nn.Module:
+    other = built("Plain")
+    other.load_state_dict(model.state_dict())
+    return other
+
+
+def _assert_equal(ours: object, theirs: object) -> None:
+    if isinstance(ours, Tensor):
+        assert torch.equal(ours, theirs)  # type: ignore[arg-type]
+    elif isinstance(ours, dict):
+        assert ours.keys() == theirs.keys()  # type: ignore[attr-defined]
+        for key, value in ours.items():
+            _assert_equal(value, theirs[key])  # type: ignore[index]
+    else:
+        assert ours == theirs
+
+
+@pytest.mark.parametrize("heads", ["raw", "weighted"])
+@pytest.mark.parametrize("kind", ["Plain", "PartlyShared", "Tangled", "TiedSparse"])
+def test_old_weights_cost_one_backward_and_are_exact(kind: str, heads: str) -> None:
+    expected, model = reference(kind), built(kind)
+    balancer = Balancer(Periodic(FromGramian(crooked), n=3), heads=heads)
+    weights = crooked(expected.gramian())
+    routes = []
+    for _ in range(4):
+        model = built(kind)
+        routes.append(balancer.backward(model.losses()).route.split(":")[0])
+        assert_same(model, expected.update(weights, weights if heads == "weighted" else None))
+    assert routes == ["sequential", "weighted", "weighted", "sequential"]
+
+
+class _Kept(LossMethod):
+    """Remembers what it is told."""
+
+    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+        memory.keep_tasks("before", seen.tasks, losses)
+        return torch.ones_like(losses)
+
+    def after_step(self, seen: Seen, memory: Memory) -> None:
+        memory.keep_tasks("after", seen.tasks, seen.losses)
+
+    def end_epoch(self, memory: Memory) -> None:
+        memory.keep_run("epochs", memory.of_run("epochs", 0.0) + 1)
+
+
+def test_a_method_is_told_by_name() -> None:
+    model, balancer = built("Plain"), Balancer(_Kept())
+    losses = model.losses()
+    balancer.backward({"b": losses["b"], "a": losses["a"]})
+    balancer.after_step({"a": losses["a"], "b": 0.5})
+    balancer.end_epoch()
+    memory = balancer.state_dict()["memory"]
+    assert memory["tasks"]["before"]["a"] == losses["a"] == memory["tasks"]["after"]["a"]
+    assert memory["tasks"]["after"]["b"] == 0.5
+    assert memory["run"]["epochs"] == 1
+
+
+def test_famo_is_told_after_the_step() -> None:
+    model, balancer = built("Plain"), Balancer(FAMO())
+    with pytest.raises(BalanceError, match="there was no backward yet"):
+        balancer.after_step({"a": 1.0})
+    first = balancer.backward(model.losses()).weights
+    balancer.after_step({"a": 0.1, "b": 5.0, "c": 5.0})
+    assert balancer.backward(model.losses()).weights["a"] < first["a"]
+
+
+def test_a_weight_may_be_a_schedule() -> None:
+    model, balancer = built("Plain"), Balancer(Static({"a": 1.0, "b": linear(1.0, 0.0), "c": 1.0}), total_steps=5)
+    weights = [balancer.backward(model.losses()).weights["b"] for _ in range(5)]
+    assert weights[0] == 1.0
+    assert weights == sorted(weights, reverse=True)
+    assert weights[-1] < 0.3
+    with pytest.raises(BalanceError, match="total_steps"):
+        Balancer(Static({"a": linear(1.0, 0.0)})).backward({"a": model.losses()["a"]})
+
+
+def test_held_out_gradients_are_compared_with_each_tasks_own() -> None:
+    """One Adam step of the weights has the sign of <g_i, v>, over all parameters, heads included."""
+    expected, model = reference("Plain"), built("Plain")
+    method = AutoLambda(lr=0.01, primary=("a",))
+    balancer = Balancer(method)
+    names = sorted({name for by_leaf in expected.gradients.values() for name in by_leaf})
+    alignments = expected.jacobian(names) @ expected.jacobian(names)[0]
+    balancer.learn(model.losses())
+    result = balancer.backward(model.losses())
+    weights = torch.tensor([*result.weights.values()], dtype=torch.float64)
+    torch.testing.assert_close(weights, method.init + 0.01 * alignments.sign(), rtol=1e-9, atol=1e-9)
+    assert_same(model, expected.update(weights, weights))
+    assert balancer.backward(model.losses()).route.startswith("weighted")
+
+
+@pytest.mark.parametrize("present", [("a", "c"), ("b",), ("c", "b", "a")])
+def test_a_missing_task_is_as_if_it_had_never_been(present: tuple[str, ...]) -> None:
+    for method in (CAGrad(), LogSum(), FromLosses(lambda losses: 1 / losses)):
+        model, fewer = built("Plain"), built("Plain")
+        losses = model.losses()
+        result = Balancer(method).backward({task: losses[task] for task in present})
+        assert result.tasks == present
+        for name in set("abc") - set(present):
+            del fewer.heads[name]
+        fewer_losses = fewer.losses()
+        if set(fewer_losses) == set(present) and present != ("a", "c"):
+            continue
+        assert all(p.grad is None for name in set("abc") - set(present) for p in model.heads[name].parameters())

@@ -1,0 +1,131 @@
+"""Balancing on two ranks is balancing the joint batch, and both ranks do the same, bit by bit."""
+
+from collections.abc import Mapping
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from groupwise.balance import Balancer, FromGramian, FromJacobian, FromLosses
+from groupwise.errors import BalanceError
+from groupwise.errors import BalanceError
+from tests.distributed.ranks import Ranks
+
+BATCH = 8
+STEPS = 3
+
+
+def crooked(gramian: Tensor) -> Tensor:
+    scale = gramian.trace() + 1e-3
+    return gramian.sum(1) / scale + 0.1 * torch.arange(1.0, len(gramian) + 1)
+
+
+def by_rows(jacobian: Tensor) -> Tensor:
+    return crooked(jacobian @ jacobian.T) @ jacobian
+
+
+METHODS = {
+    "gramian": lambda: FromGramian(crooked),
+    "jacobian": lambda: FromJacobian(by_rows),
+    "losses": lambda: FromLosses(lambda losses: torch.cos(losses)),
+}
+SHARES: Mapping[str, tuple[str, ...]] = {"everywhere": ("a", "b", "c"), "elsewhere": ("c", "a")}
+
+
+class Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 4))
+        self.heads = nn.ModuleDict({name: nn.Linear(4, 1) for name in "abc"})
+
+    def forward(self, x: Tensor, tasks: tuple[str, ...]) -> dict[str, Tensor]:
+        z = self.trunk(x).tanh()
+        return {task: (self.heads[task](z) - ord(task) + 97).square().mean() for task in tasks}
+
+
+def trained(method: str, heads: str, tasks: Mapping[int, tuple[str, ...]], rank: int | None) -> dict[str, Tensor]:
+    """One rank's share of the batch, or the whole batch in one process."""
+    torch.manual_seed(0)
+    model = Model().double()
+    x = torch.randn(STEPS, 2, BATCH, 5, dtype=torch.float64)
+    wrapped = model if rank is None else DistributedDataParallel(model, find_unused_parameters=True)
+    kind = METHODS[method]()
+    balancer = Balancer(kind, heads=heads, parameters=wrapped)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        if rank is None:
+            balancer.backward(_joint(model, x[step], tasks))
+        else:
+            balancer.backward(wrapped(x[step, rank], tasks[rank]))
+        optimizer.step()
+    return {name: p.detach() for name, p in model.named_parameters()}
+
+
+def _joint(model: Model, x: Tensor, tasks: Mapping[int, tuple[str, ...]]) -> dict[str, Tensor]:
+    """Each task's mean loss over the samples that have it."""
+    names = sorted({task for chosen in tasks.values() for task in chosen})
+    having = {task: [rank for rank, chosen in tasks.items() if task in chosen] for task in names}
+    return {
+        task: torch.stack([model(x[rank], (task,))[task] for rank in ranks]).mean() for task, ranks in having.items()
+    }
+
+
+@pytest.mark.parametrize("second", SHARES)
+@pytest.mark.parametrize("heads", ["raw", "weighted"])
+@pytest.mark.parametrize("method", METHODS)
+def test_two_ranks_are_one_process_on_the_joint_batch(two: Ranks, method: str, heads: str, second: str) -> None:
+    if method == "jacobian" and heads == "weighted":
+        pytest.skip("a Jacobian method has no weights")
+    tasks = {0: ("a", "b"), 1: SHARES[second]} if second == "elsewhere" else {0: SHARES[second], 1: SHARES[second]}
+    first, other = two(_train, method, heads, tasks)
+    alone = trained(method, heads, tasks, None)
+    for name, expected in alone.items():
+        assert torch.equal(first[name], other[name])
+        torch.testing.assert_close(first[name], expected, rtol=1e-11, atol=1e-12)
+
+
+def _train(method: str, heads: str, tasks: Mapping[int, tuple[str, ...]]) -> dict[str, Tensor]:
+    return trained(method, heads, tasks, torch.distributed.get_rank())
+
+
+def test_ranks_that_nobody_told_of_are_an_error(two: Ranks) -> None:
+    for message in two(_untold):
+        assert "2 ranks are running" in message
+        assert "pass parameters= the DistributedDataParallel module" in message
+
+
+def _untold() -> str:
+    model = Model().double()
+    try:
+        Balancer(FromGramian(crooked)).backward(model(torch.randn(2, 5, dtype=torch.float64), ("a", "b")))
+    except BalanceError as error:
+        return str(error)
+    return "nothing was said"
+
+
+def test_micro_batches_on_two_ranks(two: Ranks) -> None:
+    first, other = two(_accumulate, "gramian")
+    assert torch.equal(first, other)
+    torch.manual_seed(0)
+    model = Model().double()
+    x = torch.randn(2, 2, BATCH, 5, dtype=torch.float64)
+    losses = {}
+    for task in "abc":
+        parts = [model(x[rank, i], (task,))[task] for rank in range(2) for i in range(2)]
+        losses[task] = torch.stack(parts).sum() / 2
+    Balancer(FromGramian(crooked)).backward(losses)
+    torch.testing.assert_close(first, model.trunk[0].weight.grad, rtol=1e-11, atol=1e-12)
+
+
+def _accumulate(method: str) -> Tensor:
+    torch.manual_seed(0)
+    model = Model().double()
+    wrapped = DistributedDataParallel(model, find_unused_parameters=True)
+    x = torch.randn(2, 2, BATCH, 5, dtype=torch.float64)[torch.distributed.get_rank()]
+    balancer = Balancer(METHODS[method](), parameters=wrapped)
+    balancer.accumulate(wrapped(x[0], ("a", "b", "c")))
+    balancer.backward(wrapped(x[1], ("c", "b", "a")))
+    found: Tensor = model.trunk[0].weight.grad
+    return found

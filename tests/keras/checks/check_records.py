@@ -1,0 +1,121 @@
+"""What a run's records say, against the run."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from groupwise import GroupwiseError, Plan, Rule, clip_norm
+from groupwise.keras import BalancedModel, GroupedOptimizer, Observer, Static
+from groupwise.records import read
+from groupwise.schedules import linear
+from tests.keras.nets import data, difference, fit, functional, weights
+from tests.keras.reference import gradients, joint_norm
+
+PLAN = Plan(
+    [
+        Rule("*", optimizer="SGD", lr=linear(0.1, 0.0), momentum=0.5, clip=clip_norm(0.1)),
+        Rule("head", optimizer="AdamW", lr=0.01, weight_decay=0.1, beta1=0.8),
+    ]
+)
+
+
+def compiled(**options: Any) -> Any:
+    model = functional()
+    model.compile(GroupedOptimizer(PLAN, total_steps=8, **options).bind(model), "mse")
+    return model
+
+
+def test_a_run_holds_the_values_and_norms_of_every_update(tmp_path: Path) -> None:
+    model = compiled()
+    optimizer = model.optimizer
+    optimizer.learning_rate = 0.5
+    seen: list[Any] = [weights(model)]
+    after = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(_synced(model)))
+    fit(model, callbacks=[Observer(tmp_path), after])
+    run = read(tmp_path)
+    assert list(run.steps) == list(range(8))
+    rates = run.series("values", "base", "lr")[1]
+    assert np.allclose(rates, [0.5 * linear(0.1, 0.0).at(t, 8) for t in range(8)])
+    assert np.allclose(run.series("values", "head", "beta1")[1], 0.8)
+    x, y = data()
+    for t in range(8):
+        rows = slice(8 * (t % 4), 8 * (t % 4) + 8)
+        g = gradients(seen[t], x[rows], y[rows])
+        moved = {name: seen[t + 1][name] - seen[t][name] for name in g}
+        expected = {
+            "grad_norm": joint_norm(g, "body"),
+            "clip_factor": min(1.0, 0.1 / joint_norm(g)),
+            "weight_norm": joint_norm(seen[t], "body"),
+            "update_norm": joint_norm(moved, "body"),
+            "contribution": -sum((g[name] * moved[name]).sum() for name in g if name.startswith("body")),
+            "no_grad": 0.0,
+        }
+        found = {name: run.series("groups", "base", name)[1][t] for name in expected}
+        assert found == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
+def _synced(model: Any) -> Any:
+    if keras.backend.backend() == "jax":
+        model.jax_state_sync()
+    return weights(model)
+
+
+def test_looking_changes_nothing_and_what_is_compiled_already_begins_to_measure(tmp_path: Path) -> None:
+    watched, alone = compiled(), compiled()
+    for model in (watched, alone):
+        fit(model, epochs=1)
+    fit(watched, epochs=1, callbacks=[Observer(tmp_path)])
+    fit(alone, epochs=1)
+    assert difference(watched, alone) < 1e-7
+    assert min(read(tmp_path).series("groups", "base", "update_norm")[1]) > 0
+
+
+def test_the_header_says_what_the_groups_are(tmp_path: Path) -> None:
+    fit(compiled(), callbacks=[Observer(tmp_path, every=3)])
+    run = read(tmp_path)
+    assert list(run.steps) == [2, 5]
+    names = [(group.name, group.algorithm, group.tensors, group.parameters) for group in run.groups]
+    assert names == [("base", "SGD", 2, 25), ("head", "AdamW", 2, 6)]
+    assert run.header.total_steps == 8
+    assert keras.backend.backend() in run.header.writer
+    assert [event.event for event in run.events] == ["finished"]
+
+
+def test_a_second_fit_goes_on_in_the_same_run(tmp_path: Path) -> None:
+    model = compiled()
+    for _ in range(2):
+        fit(model, epochs=1, callbacks=[Observer(tmp_path)])
+    assert list(read(tmp_path).steps) == list(range(8))
+
+
+def test_an_accumulated_update_is_one_step(tmp_path: Path) -> None:
+    fit(compiled(gradient_accumulation_steps=2), callbacks=[Observer(tmp_path)])
+    assert list(read(tmp_path).steps) == list(range(4))
+
+
+def test_losses_and_validation_are_scalars_and_balanced_tasks_are_tasks(tmp_path: Path) -> None:
+    inputs = keras.Input((4,))
+    outputs = {name: keras.layers.Dense(1, name=name)(inputs) for name in ("near", "far")}
+    model = BalancedModel(keras.Model(inputs, outputs), Static({"near": 0.25, "far": 1.0}))
+    model.compile(GroupedOptimizer(Plan([Rule("*", optimizer="SGD", lr=0.1)])).bind(model), "mse")
+    x, y = (array.astype("float32") for array in data())
+    both = {"near": y, "far": 2 * y}
+    history = model.fit(x, both, validation_data=(x, both), batch_size=8, verbose=0, callbacks=[Observer(tmp_path)])
+    run = read(tmp_path)
+    assert run.tasks == ["near", "far"]
+    assert list(run.series("tasks", "near", "weight")[1]) == [0.25] * 4
+    assert run.series("tasks", "far", "loss")[1][-1] == pytest.approx(history.history["far_loss"][0], rel=1e-5)
+    assert run.series("scalars", "loss")[1][-1] == pytest.approx(history.history["loss"][0])
+    assert run.series("scalars", "val_loss")[1][-1] == pytest.approx(history.history["val_loss"][0])
+
+
+def test_what_cannot_be_recorded_says_why(tmp_path: Path) -> None:
+    model = functional()
+    model.compile("sgd", "mse")
+    with pytest.raises(GroupwiseError, match=r"compiled with groupwise\.keras\.GroupedOptimizer, not with SGD"):
+        fit(model, callbacks=[Observer(tmp_path)])
+    with pytest.raises(GroupwiseError, match="positive whole number of batches, not 0"):
+        Observer(tmp_path, every=0)

@@ -1,0 +1,180 @@
+"""What is saved goes on exactly; what does not fit is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from groupwise import GroupwiseError, Plan, Rule, after, clip_norm, scale
+from groupwise.keras import GroupedOptimizer
+from groupwise.schedules import cosine, exponential, linear
+from groupwise.select import magnitude, role, where
+from tests.keras.nets import FORMS, difference, fit, functional, nested, sequential, state, subclassed, weights
+
+PLAN = Plan(
+    [
+        Rule("*body*", optimizer="AdamW", lr=cosine(0.02), weight_decay=linear(0.1, 0.2), beta1=0.8),
+        Rule("head", optimizer="SGD", lr=exponential(0.1, 0.9, every="1 epoch"), momentum=linear(0, 0.9)),
+        Rule(role("bias"), label="biases", lr=scale(0.5), optional=True),
+        Rule("head.bias", trainable=after("2 epochs")),
+    ],
+    clip=clip_norm(0.5),
+)
+
+
+def compiled(model: Any, plan: Plan = PLAN, **options: Any) -> Any:
+    model.compile(GroupedOptimizer(plan, total_steps=16, steps_per_epoch=4, **options).bind(model), "mse")
+    return model
+
+
+def same(a: Any, b: Any) -> bool:
+    pairs = zip(state(a.optimizer), state(b.optimizer), strict=True)
+    return difference(a, b) == 0 and all(np.array_equal(x, y) for x, y in pairs)
+
+
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [
+        *((form, {}) for form in FORMS),
+        (functional, {"gradient_accumulation_steps": 3}),
+        (functional, {"use_ema": True}),
+    ],
+)
+def test_a_saved_model_goes_on_exactly(form: Callable[[], Any], options: dict[str, Any], tmp_path: Path) -> None:
+    model = compiled(form(), **options)
+    fit(model, epochs=1)  # four batches
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert same(model, loaded)
+    for one in (model, loaded):
+        fit(one)
+    assert same(model, loaded)
+    assert str(loaded.optimizer.resolution) == str(model.optimizer.resolution)
+
+
+def test_a_model_saved_before_any_step_goes_on_exactly(tmp_path: Path) -> None:
+    model = compiled(functional())
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for one in (model, loaded):
+        fit(one)
+    assert same(model, loaded)
+
+
+def test_groups_chosen_by_the_weights_are_not_chosen_anew(tmp_path: Path) -> None:
+    base, small = Rule("*", optimizer="SGD", lr=0.1), Rule(magnitude(below=1e-9), label="small", lr=scale(0.1))
+    model = compiled(functional(), Plan([base, small]))  # the biases, which are zero at first
+    fit(model)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert [len(group.parameters) for group in loaded.optimizer.resolution.groups] == [2, 2]
+
+
+def test_an_optimizer_resolved_by_paths_goes_on_exactly_though_the_paths_change(tmp_path: Path) -> None:
+    model = sequential()
+    plan = Plan([Rule("*", optimizer="SGD", lr=0.1, momentum=0.9), Rule("*/body/*", optimizer="Adam", lr=0.01)])
+    model.compile(GroupedOptimizer(plan), "mse")
+    fit(model)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for one in (model, loaded):
+        fit(one)
+    assert same(model, loaded)
+
+
+def test_weights_saved_with_the_state_go_on_exactly(tmp_path: Path) -> None:
+    model = compiled(functional())
+    fit(model)
+    model.save_weights(tmp_path / "now.weights.h5")
+    fresh = compiled(functional(seed=5))
+    fresh.optimizer.build(fresh.trainable_variables)
+    fresh.load_weights(tmp_path / "now.weights.h5")
+    for one in (model, fresh):
+        fit(one)
+    assert same(model, fresh)
+
+
+def test_an_interrupted_fit_goes_on_from_its_backup(tmp_path: Path) -> None:
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            if epoch == 2:
+                raise KeyboardInterrupt("stop")
+
+    whole, broken, resumed = (compiled(functional()) for _ in range(3))
+    fit(whole, epochs=4)
+    backup = str(tmp_path / "backup")
+    with pytest.raises(KeyboardInterrupt, match="stop"):
+        fit(broken, epochs=4, callbacks=[keras.callbacks.BackupAndRestore(backup), Stop()])
+    fit(resumed, epochs=4, callbacks=[keras.callbacks.BackupAndRestore(backup)])
+    assert same(whole, resumed)
+
+
+def test_state_of_other_groups_is_refused(tmp_path: Path) -> None:
+    model = compiled(functional())
+    fit(model)
+    model.save_weights(tmp_path / "now.weights.h5")
+    swapped = Plan([Rule("body", optimizer="SGD", lr=0.1, momentum=0.9), Rule("head", optimizer="AdamW", lr=0.1)])
+    other = compiled(functional(), swapped)
+    other.optimizer.build(other.trainable_variables)
+    with pytest.raises(ValueError, match=r"does not fit: other groups or algorithms for body\.kernel"):
+        other.load_weights(tmp_path / "now.weights.h5")
+
+
+def test_state_of_another_class_of_optimizer_is_refused(tmp_path: Path) -> None:
+    model = functional()
+    model.compile("adamw", "mse")
+    fit(model)
+    model.save_weights(tmp_path / "plain.weights.h5")
+    ours = compiled(functional())
+    ours.optimizer.build(ours.trainable_variables)
+    with pytest.raises(ValueError, match="it is that of another class of optimizer"):
+        ours.load_weights(tmp_path / "plain.weights.h5")
+
+
+def test_the_groups_of_another_architecture_are_refused() -> None:
+    saved = compiled(functional())
+    saved.optimizer.build(saved.trainable_variables)
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(saved.optimizer))
+    wide = keras.Sequential([keras.Input((4,)), keras.layers.Dense(6), keras.layers.Dense(1)])
+    with pytest.raises(
+        GroupwiseError, match=r"'body\.kernel' with shape \(4, 5\).*\(4, 6\): it is another architecture"
+    ):
+        again.build(wide.trainable_variables)
+    with pytest.raises(GroupwiseError, match="groups 4 variables, and this model trains 2"):
+        keras.optimizers.deserialize(keras.optimizers.serialize(saved.optimizer)).build(wide.trainable_variables[:2])
+
+
+def test_a_config_that_has_met_no_model_can_be_bound() -> None:
+    again = GroupedOptimizer.from_config(GroupedOptimizer(PLAN, 16, 4).get_config())
+    model = functional()
+    assert len(again.bind(model).resolution.groups) == 4
+
+
+def test_python_only_parts_of_a_plan_cannot_be_saved(tmp_path: Path) -> None:
+    model = compiled(functional(), Plan([Rule(where(lambda info: True), optimizer="SGD", lr=0.1)]))
+    with pytest.raises(GroupwiseError, match=r"the optimizer cannot be saved: .*where"):
+        model.save(tmp_path / "model.keras")
+
+
+def test_a_file_without_optimizer_state_leaves_a_fresh_one(tmp_path: Path) -> None:
+    functional(seed=3).save_weights(tmp_path / "bare.weights.h5")
+    model = compiled(functional())
+    with pytest.warns(UserWarning, match="Skipping variable loading for optimizer"):  # as with every Keras optimizer
+        model.load_weights(tmp_path / "bare.weights.h5")
+    assert difference(model, weights(functional(seed=3))) == 0
+    fit(model)
+
+
+def test_models_within_models_are_told_apart() -> None:
+    model = nested()
+    names = {info.name for info in compiled(model).optimizer.resolution.parameters}
+    assert names == {"body.dense.kernel", "body.dense.bias", "head.kernel", "head.bias"}
+    assert {info.name for info in compiled(subclassed()).optimizer.resolution.parameters} == {
+        "body.kernel",
+        "body.bias",
+        "head.kernel",
+        "head.bias",
+    }

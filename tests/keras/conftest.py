@@ -1,0 +1,22 @@
+"""The processes of the backends, which all tests of a worker share."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.keras.backends import Backend
+
+
+@pytest.fixture(scope="session")
+def backend() -> Iterator[Callable[[str], Backend]]:
+    """The process of a backend by its name, started when it is first asked for."""
+    running: dict[str, Backend] = {}
+
+    def of(name: str) -> Backend:
+        if name not in running:
+            running[name] = Backend(name)
+        return running[name]
+
+    yield of
+    for process in running.values():
+        process.end()
