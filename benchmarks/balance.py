@@ -35,7 +35,7 @@ from groupwise.balance import Balancer, Equal, Uncertainty, UPGrad
 from groupwise.balance.comparing.cost import peak
 
 TASKS = (2, 8, 32)
-BATCH, WIDTH = 128, 512
+BATCH, WIDTH = 128, 512  # a quarter of the batch for pictures
 
 
 class Net(nn.Module):
@@ -65,7 +65,19 @@ def convolutions() -> tuple[nn.Module, int, Tensor]:
     return nn.Sequential(*body), 144, torch.randn(BATCH, 1, 8, 16)
 
 
-TRUNKS: Mapping[str, Callable[[], tuple[nn.Module, int, Tensor]]] = {"dense": dense, "convolutions": convolutions}
+def pictures() -> tuple[nn.Module, int, Tensor]:
+    """A small ResNet's worth of convolutions: 0.15 million parameters, 32 x 32 pictures."""
+    body: list[nn.Module] = [nn.Conv2d(3, 64, 3, padding=1), nn.ReLU()]
+    for _ in range(3):
+        body += [nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    return nn.Sequential(*body, nn.Flatten(), nn.Linear(64 * 16, 32), nn.ReLU()), 32, torch.randn(BATCH // 4, 3, 32, 32)
+
+
+TRUNKS: Mapping[str, Callable[[], tuple[nn.Module, int, Tensor]]] = {
+    "dense": dense,
+    "convolutions": convolutions,
+    "pictures": pictures,
+}
 
 
 def clear(net: Net) -> None:
@@ -186,7 +198,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, action="append", help=f"default: {TASKS}")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    say(f"torch {torch.__version__}, one thread, {BATCH} rows a batch")
+    say(f"torch {torch.__version__}, one thread")
     for trunk in given.trunk or TRUNKS:
         for tasks in given.tasks or TASKS:
             contest(trunk, tasks, given.seconds, given.memory)

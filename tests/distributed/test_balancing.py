@@ -9,7 +9,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from groupwise.balance import Balancer, FromGramian, FromJacobian, FromLosses
 from groupwise.errors import BalanceError
-from groupwise.errors import BalanceError
 from tests.distributed.ranks import Ranks
 
 BATCH = 8
@@ -28,7 +27,7 @@ def by_rows(jacobian: Tensor) -> Tensor:
 METHODS = {
     "gramian": lambda: FromGramian(crooked),
     "jacobian": lambda: FromJacobian(by_rows),
-    "losses": lambda: FromLosses(lambda losses: torch.cos(losses)),
+    "losses": lambda: FromLosses(torch.cos),
 }
 SHARES: Mapping[str, tuple[str, ...]] = {"everywhere": ("a", "b", "c"), "elsewhere": ("c", "a")}
 

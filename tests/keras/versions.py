@@ -27,14 +27,15 @@ def try_version(version: str) -> None:
 
 def _report(version: str, name: str, packages: Path) -> None:
     backend = Backend(name, packages)
-    passed, failures = 0, collections.defaultdict(list)
+    passed, skipped, failures = 0, 0, collections.defaultdict(list)
     for check in checks():
         outcome = backend.run(check)
         passed += bool(outcome.passed and not outcome.text)
+        skipped += bool(outcome.skipped and not outcome.passed and not outcome.text)
         if outcome.text:
             failures[_why(outcome.text)].append(check.rpartition("::")[2])
     backend.end()
-    sys.stdout.write(f"keras {version} on {name}: {passed} of {len(checks())} checks passed\n")
+    sys.stdout.write(f"keras {version} on {name}: {passed} checks passed, {skipped} skipped\n")
     for why, names in failures.items():
         sys.stdout.write(f"  {len(names):3d}  {why}\n       {', '.join(names[:3])}\n")
     sys.stdout.flush()

@@ -24,7 +24,7 @@ def run_of(folder: Path, steps: Iterable[Step | Event], header: Header | None = 
 
 def said(run: Run, rule: str) -> list[Sentence]:
     """What one rule of the verdict says of a run."""
-    return [sentence for sentence in verdict(Reading(run, "run")) if sentence.rule == rule]
+    return [sentence for sentence in verdict(Reading(run)) if sentence.rule == rule]
 
 
 def hostile(folder: Path) -> Path:

@@ -118,6 +118,8 @@ def test_a_name_is_text_whatever_it_holds(traps: Tree) -> None:
     assert not traps.all("b") or all(not a for a in traps.all("b"))
     assert not [a for _, a in traps.elements if any(key.startswith("on") for key in a)]
     shown = "\n".join(traps.texts)
+    assert "(no name)" in shown
+    assert all(char.isprintable() or char == "\n" for char in shown), "not even the order of the letters is turned"
     for name in HOSTILE:
         if name.strip() and name.isprintable():
             assert name in shown

@@ -1,7 +1,5 @@
 """A run that happened: a plan, a balancer and an observer wrote it, and the report reads it."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn

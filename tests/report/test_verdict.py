@@ -56,7 +56,7 @@ def test_what_to_look_at_comes_first(report: Report) -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_a_rule_is_silent_on_a_run_without_steps(tmp_path: Path, rule: Rule) -> None:
-    reading = Reading(run_of(tmp_path, []), "run")
+    reading = Reading(run_of(tmp_path, []))
     assert list(rule(reading)) == []
     assert summary(reading, ()) == "Nothing is recorded yet."
 
@@ -214,7 +214,7 @@ def test_the_noise_scale_is_said_in_samples(tmp_path: Path) -> None:
 
 def test_no_sentence_of_a_loud_run_is_lost_in_a_quiet_summary(tmp_path: Path) -> None:
     run = run_of(tmp_path, [Step(i, scalars={"loss": 2.0 - i / 100}) for i in range(100)])
-    reading = Reading(run, "run")
+    reading = Reading(run)
     assert summary(reading, verdict(reading)) == "The loss fell from 1.98 to 1.06; nothing stands out."
     loud = dataclasses.replace(verdict(reading)[0], tone="look", rule="x")
     assert summary(reading, (loud, *verdict(reading))).endswith("one thing to look at.")

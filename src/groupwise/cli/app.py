@@ -177,7 +177,7 @@ def report(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN...",
+            metavar="RUN",
             help="The folder of a run; several are shown side by side. Or a report that was written before, .html or "
             ".json.",
             show_default=False,

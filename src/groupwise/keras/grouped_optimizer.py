@@ -13,7 +13,7 @@ Keras wraps this optimizer to scale losses.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -21,7 +21,7 @@ import keras
 from groupwise.errors import OptimizerError, within
 from groupwise.keras import state
 from groupwise.keras.grouping import Grouping
-from groupwise.keras.hyperparameters import GroupValues
+from groupwise.keras.hyperparameters import ByGroup
 from groupwise.keras.measuring import STATISTICS
 from groupwise.keras.program import Lengths, Program, program, state_of
 from groupwise.keras.saved import Described
@@ -96,13 +96,13 @@ class GroupedOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # ker
         return self._held.resolution
 
     @property
-    def hyperparameters(self) -> Mapping[str, GroupValues]:
+    def hyperparameters(self) -> ByGroup:
         """By group, the numbers that the plan declares, as the last step used them; what is not scheduled can be set.
 
         `optimizer.hyperparameters["head"]["weight_decay"] = 0.01` counts from the next step on, compiled or not. A
         learning rate here is the group's own, before the factor `optimizer.learning_rate`.
         """
-        return {engine.group.name: engine.values for engine in self._built().engines}
+        return ByGroup({engine.group.name: engine.values for engine in self._built().engines})
 
     @property
     def measuring(self) -> bool:

@@ -110,3 +110,25 @@ class GroupValues(MutableMapping[str, float]):
             )
         declared = f"declared there: {listed(self._variables)}"
         raise OptimizerError(f"group {self._group!r}: {unknown('hyperparameter', name, self._variables)}; {declared}")
+
+
+@final
+class ByGroup(Mapping[str, GroupValues]):
+    """The hyperparameters of every group that trains, by the group's name."""
+
+    def __init__(self, groups: Mapping[str, GroupValues]) -> None:
+        self._groups = groups
+
+    def __getitem__(self, name: str) -> GroupValues:
+        if name not in self._groups:
+            raise OptimizerError(unknown("group", name, self._groups))
+        return self._groups[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._groups)
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def __repr__(self) -> str:
+        return repr(dict(self._groups))

@@ -35,6 +35,11 @@ class Table:
         ]
         self._values = keras.Variable(values, dtype="float32", trainable=False, autocast=False, name="schedules")
 
+    @property
+    def courses(self) -> int:
+        """How many distinct courses it holds."""
+        return int(self._values.shape[1])
+
     def at(self, step: Any) -> list[Any]:
         """The value of each setting at update `step`, an integer tensor of shape []: scalars, float32."""
         ops = keras.ops

@@ -7,14 +7,13 @@ request.
 
 from __future__ import annotations
 
-import html
 from importlib import resources
 from typing import Final
 
 from groupwise.errors import RecordError
 from groupwise.report.coding import MARK, dumps
 from groupwise.report.document import Report
-from groupwise.report.sections import body
+from groupwise.report.sections import body, escape
 
 _THEME: Final = """(() => {
   let kept = null;
@@ -54,7 +53,7 @@ def page(report: Report) -> str:
     """The whole page. Raises `RecordError` where plotly is not installed."""
     return _PAGE.format(
         policy=_POLICY,
-        title=html.escape(f"{', '.join(run.name for run in report.runs)}: report"),
+        title=escape(f"{', '.join(run.name for run in report.runs)}: report"),
         style=_asset("report.css"),
         theme=_THEME,
         several=' class="several"' if len(report.runs) > 1 else "",

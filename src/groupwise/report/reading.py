@@ -20,11 +20,10 @@ WARM_UP: Final = 0.2
 
 @final
 class Reading:
-    """What the report reads from `run`, each series once. `name` is what the report calls it."""
+    """What the report reads from `run`, each series once."""
 
-    def __init__(self, run: Run, name: str) -> None:
+    def __init__(self, run: Run) -> None:
         self.run = run
-        self.name = name
         self.groups = list(dict.fromkeys([*(group.name for group in run.groups), *run.names("groups")]))
         self.steps = run.steps
         self._kept: dict[tuple[str, str], ByName] = {}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Sequence
-from html import escape
 from typing import Final
 
 from groupwise.report.document import Figure, Heat, Lines, Panel, Report, RunReport, Sentence, Table, Verbatim
@@ -16,6 +16,13 @@ _SMALL: Final = 8
 
 
 _LONG: Final = 40
+
+
+def escape(text: str) -> str:
+    """A text that is a text in HTML: no markup, and no character that turns or hides what stands around it."""
+    return html.escape(
+        "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
+    )
 
 
 def body(report: Report) -> str:
@@ -170,7 +177,7 @@ def _table(table: Table) -> str:
         f'<th scope="col"{kind}>{escape(name)}</th>' for name, kind in zip(table.columns, kinds, strict=True)
     )
     rows = "".join(
-        f'<tr><th scope="row">{escape(row[0])}</th>'
+        f'<tr><th scope="row">{escape(row[0]) if row[0].strip() else "(no name)"}</th>'
         + "".join(f"<td{kind}>{escape(cell)}</td>" for cell, kind in zip(row[1:], kinds[1:], strict=True))
         + "</tr>"
         for row in table.rows

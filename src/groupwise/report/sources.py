@@ -44,7 +44,7 @@ def describe(run: Source | Sequence[Source]) -> Report:
 
 def describe_run(run: Run, name: str) -> RunReport:
     """What there is to say of one run."""
-    reading = Reading(run, name)
+    reading = Reading(run)
     sentences = verdict(reading)
     return RunReport(name, summary(reading, sentences), facts(reading), sentences, panels(reading))
 

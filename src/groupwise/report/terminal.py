@@ -35,7 +35,7 @@ _TONES: Final = {"look": ("▲", "bold red"), "note": ("●", "blue"), "fine": (
 @final
 @dataclass(frozen=True)
 class Column:
-    """A number of every group: the panel and the plot that have it, which of its values is said, and its rank."""
+    """A number of every group: its heading, the panel and the plot that have it, and whether its last value is said."""
 
     heading: str
     panel: str
@@ -129,7 +129,7 @@ def _names(figures: Sequence[Lines]) -> list[str]:
 
 def _table(what: str, columns: Sequence[tuple[Column, Lines]], width: int, rows: int) -> Table:
     names = _names([figure for _, figure in columns])[:rows]
-    label = min(max(map(len, names), default=1), max(width // 3, 12))
+    label = min(max(map(len, [what, *names])), max(width // 3, 12))
     cells = max((width - label - 2) // len(columns) - 12, 4)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column(what, max_width=label, no_wrap=True, overflow="ellipsis")

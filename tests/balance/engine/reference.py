@@ -82,7 +82,9 @@ def assert_same(model: MultiTask, expected: Mapping[str, Tensor], tolerance: flo
     found = gradients(model)
     assert sorted(found) == sorted(expected)
     for name, gradient in expected.items():
-        torch.testing.assert_close(found[name], gradient, rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            found[name], gradient, rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 def crooked(gramian: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from groupwise.balance import Balancer, CAGrad, FromJacobian, MGDA, Uncertainty
+from groupwise.balance import MGDA, Balancer, CAGrad, FromJacobian, Uncertainty
 from groupwise.errors import BalanceError, GroupwiseWarning
 from tests.balance.engine.models import MultiTask, built
 from tests.balance.engine.reference import assert_same, crooked, gradients

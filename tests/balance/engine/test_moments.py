@@ -10,10 +10,10 @@ from groupwise.balance import (
     Balancer,
     CAGrad,
     FromGramian,
-    FromLosses,
     LogSum,
     LossMethod,
     Memory,
+    Method,
     Periodic,
     Seen,
     Static,
@@ -121,9 +121,13 @@ def test_famo_is_told_after_the_step() -> None:
     model, balancer = built("Plain"), Balancer(FAMO())
     with pytest.raises(BalanceError, match="there was no backward yet"):
         balancer.after_step({"a": 1.0})
-    first = balancer.backward(model.losses()).weights
-    balancer.after_step({"a": 0.1, "b": 5.0, "c": 5.0})
-    assert balancer.backward(model.losses()).weights["a"] < first["a"]
+    weights = {}
+    for told in (0.1, 10.0):
+        balancer = Balancer(FAMO())
+        balancer.backward(model.losses())
+        balancer.after_step({"a": told, "b": 5.0, "c": 5.0})
+        weights[told] = balancer.backward(model.losses()).weights["a"]
+    assert weights[0.1] < weights[10.0]  # the task that fell loses weight
 
 
 def test_a_weight_may_be_a_schedule() -> None:
@@ -152,15 +156,30 @@ def test_held_out_gradients_are_compared_with_each_tasks_own() -> None:
 
 
 @pytest.mark.parametrize("present", [("a", "c"), ("b",), ("c", "b", "a")])
-def test_a_missing_task_is_as_if_it_had_never_been(present: tuple[str, ...]) -> None:
-    for method in (CAGrad(), LogSum(), FromLosses(lambda losses: 1 / losses)):
-        model, fewer = built("Plain"), built("Plain")
+@pytest.mark.parametrize("method", [CAGrad(), LogSum(), FromGramian(crooked)], ids=lambda method: method.name)
+def test_a_missing_task_is_as_if_it_had_never_been(present: tuple[str, ...], method: Method) -> None:
+    """Plain's losses as a model that has only the present heads would give them."""
+    whole, fewer = built("Plain"), built("Plain")
+    losses = whole.losses()
+    result = Balancer(method).backward({task: losses[task] for task in present})
+    z = fewer.represent()
+    offsets = {"a": 0, "b": 1, "c": 2}
+    alone = {task: (fewer.heads[task](z) - offsets[task]).square().mean() for task in present}
+    expected = Balancer(method).backward(alone)
+    assert result.tasks == present
+    assert result.weights == expected.weights
+    assert_same(whole, gradients(fewer), tolerance=1e-14)
+
+
+def test_tasks_come_and_go() -> None:
+    """Each update is what the method says of the tasks that are there."""
+    balancer = Balancer(FromGramian(crooked))
+    for present in (("a", "b"), ("c",), ("b", "c", "a"), ("c", "a")):
+        model = built("Plain")
         losses = model.losses()
-        result = Balancer(method).backward({task: losses[task] for task in present})
-        assert result.tasks == present
-        for name in set("abc") - set(present):
-            del fewer.heads[name]
-        fewer_losses = fewer.losses()
-        if set(fewer_losses) == set(present) and present != ("a", "c"):
-            continue
-        assert all(p.grad is None for name in set("abc") - set(present) for p in model.heads[name].parameters())
+        balancer.backward({task: losses[task] for task in present})
+        expected = reference("Plain", present)
+        weights = crooked(expected.gramian())
+        if len(present) > 1:
+            assert_same(model, expected.update(weights))
+    assert balancer.state_dict()["tasks"] == ["a", "b", "c"]

@@ -31,6 +31,7 @@ NEEDED = {
     "Smoothed": Smoothed(CAGrad()),
     "Periodic": Periodic(CAGrad(), n=3),
     "Normalized": methods.Normalized(CAGrad()),
+    "Times": methods.Times(Uncertainty(), CAGrad()),
 }
 
 
@@ -154,4 +155,3 @@ def test_a_forgotten_task_starts_afresh() -> None:
     with pytest.raises(BalanceError, match="unknown task 'c'"):
         balancer.forget("c")
     balancer.backward(trunk.losses())
-

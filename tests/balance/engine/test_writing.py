@@ -131,3 +131,17 @@ def test_parameters_that_are_left_out_are_treated_as_task_only() -> None:
         everywhere = expected.update(weights)
         plain = expected.update(torch.ones(3))
         assert_same(model, {name: (everywhere if name in balanced else plain)[name] for name in plain})
+
+
+@pytest.mark.parametrize("method", [FromGramian(crooked), Equal()], ids=lambda method: method.name)
+@pytest.mark.parametrize("heads", ["raw", "weighted"])
+def test_losses_cut_out_of_one_tensor_need_the_trunk_named(method: object, heads: str) -> None:
+    """Every task then seems to reach every head."""
+    expected, model = reference("Plain"), built("Plain")
+    losses = torch.stack([*model.losses().values()]) * 1.0
+    balancer = Balancer(method, heads=heads, parameters=model.trunk)
+    result = balancer.backward(dict(zip("abc", losses.unbind(), strict=True)))
+    weights = torch.tensor([*result.weights.values()], dtype=torch.float64)
+    if isinstance(method, FromGramian):
+        torch.testing.assert_close(weights, crooked(expected.gramian()), rtol=1e-12, atol=1e-12)
+    assert_same(model, expected.update(weights, weights if heads == "weighted" else None))

@@ -12,6 +12,7 @@ import pytest
 
 from groupwise import GroupwiseError, Plan, Rule
 from groupwise.keras import GroupedOptimizer
+from groupwise.schedules import exponential
 from groupwise.select import role
 from tests.keras.nets import difference, fit, functional, sequential, weights
 
@@ -81,7 +82,7 @@ def test_c_a_layer_frozen_without_compiling_anew() -> None:
     before = weights(ours)
     fit(ours)
     assert np.array_equal(weights(ours)["body.kernel"], before["body.kernel"])
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"\w"):
         fit(theirs)
 
 
@@ -176,3 +177,19 @@ def test_i_a_group_that_gets_no_gradient_for_a_while() -> None:
     now = weights(model)
     assert np.array_equal(now["body.kernel"], before["body.kernel"])
     assert not np.array_equal(now["head.kernel"], before["head.kernel"])
+
+
+@needs_multi
+def test_j_a_callback_that_sets_the_rate_of_a_part_that_has_a_schedule() -> None:
+    halve = keras.callbacks.LearningRateScheduler(lambda epoch, lr: lr * 0.5)
+    decay = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
+    theirs = functional()
+    sub = {".*body/.*": keras.optimizers.SGD(decay)}
+    theirs.compile(MULTI(keras.optimizers.OptimizerMap(keras.optimizers.SGD(0.1), sub)), "mse")  # type: ignore[misc]
+    with pytest.raises(TypeError, match="not settable|Error"):
+        fit(theirs, callbacks=[halve])
+    ours = functional()
+    plan = Plan([Rule("*", optimizer="SGD", lr=exponential(0.1, 0.9, every="10 steps"))])
+    ours.compile(GroupedOptimizer(plan, total_steps=8).bind(ours), "mse")
+    fit(ours, callbacks=[halve])
+    assert float(keras.ops.convert_to_numpy(ours.optimizer.learning_rate)) == 0.25

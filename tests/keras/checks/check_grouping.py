@@ -62,7 +62,7 @@ def chosen(model: Any, selector: Any) -> set[str]:
 def refused(plan: Plan | list[Rule], model: Any = None, **options: Any) -> str:
     """The one error that a plan meets on a model."""
     plan = plan if isinstance(plan, Plan) else Plan(plan)
-    with pytest.raises(GroupwiseError, match=".") as caught:
+    with pytest.raises(GroupwiseError, match=r"\w") as caught:
         GroupedOptimizer(plan, **options).bind(functional() if model is None else model)
     return str(caught.value)
 
@@ -232,6 +232,8 @@ def test_numbers_that_cannot_be_assigned_say_why() -> None:
         group["momentum"] = 0.5
     with pytest.raises(GroupwiseError, match="unknown hyperparameter 'wd'"):
         group["wd"] = 0.5
+    with pytest.raises(GroupwiseError, match="unknown group 'bse'; did you mean 'base'"):
+        optimizer.hyperparameters["bse"]["lr"] = 0.5
     with pytest.raises(GroupwiseError, match="weight_decay: must not be negative"):
         group["weight_decay"] = -0.5
     group["weight_decay"] = 0.25

@@ -87,9 +87,11 @@ def narrowest(problem: Problem) -> GradientEdge:
     for node in graph.masks:
         if node not in needed:
             continue
+        if not graph.children[node]:
+            break  # a shared tensor: what comes later does not lie above it
         if len(open_edges) == 1:
             ((meeting, number),) = open_edges
-            if graph.children[meeting] and (size := _size(meeting, number)) < (math.inf if best is None else best[0]):
+            if (size := _size(meeting, number)) < (math.inf if best is None else best[0]):
                 best = size, GradientEdge(meeting, number)
         open_edges = {edge for edge in open_edges if edge[0] is not node}
         open_edges |= {(child, nr) for child, nr in graph.children[node] if child is not None and child in needed}

@@ -11,7 +11,7 @@ from torch import Tensor
 from groupwise.balance.engine.rows import HALF, Rows, Update
 from groupwise.balance.memory import Memory
 from groupwise.balance.method import GramianMethod, JacobianMethod, LossMethod, Method, Seen
-from groupwise.errors import BalanceError, within
+from groupwise.errors import BalanceError
 
 
 @final
@@ -25,16 +25,14 @@ class Direction(NamedTuple):
 
 def weights_of(method: Method, gramian: Tensor | None, seen: Seen, memory: Memory) -> Tensor:
     """[t] float64. Raises `BalanceError` for an answer that is no t finite numbers."""
-    with within(method.name):
-        if isinstance(method, GramianMethod):
-            unseen = torch.full((len(seen.tasks), len(seen.tasks)), torch.nan, dtype=torch.float64)
-            answer: object = method.weights(unseen if gramian is None else gramian, seen, memory)
-        elif isinstance(method, LossMethod):
-            answer = method.weights(seen.losses, seen, memory)
-        else:
-            raise BalanceError("it makes an update, not weights")
-        weights = _answer(answer, (len(seen.tasks),))
-        return weights.to(device="cpu", dtype=torch.float64)
+    if isinstance(method, GramianMethod):
+        unseen = torch.full((len(seen.tasks), len(seen.tasks)), torch.nan, dtype=torch.float64)
+        answer: object = method.weights(unseen if gramian is None else gramian, seen, memory)
+    elif isinstance(method, LossMethod):
+        answer = method.weights(seen.losses, seen, memory)
+    else:
+        raise BalanceError(f"{method.name} makes an update, not weights")
+    return _answer(method, answer, (len(seen.tasks),)).to(device="cpu", dtype=torch.float64)
 
 
 def own_weights_of(method: Method, seen: Seen, memory: Memory) -> Tensor:
@@ -42,12 +40,13 @@ def own_weights_of(method: Method, seen: Seen, memory: Memory) -> Tensor:
     own = method.own_weights(seen, memory)
     if own is None:
         return torch.ones(len(seen.tasks), dtype=torch.float64)
-    with within(method.name):
-        return _answer(own, (len(seen.tasks),)).to(device="cpu", dtype=torch.float64)
+    return _answer(method, own, (len(seen.tasks),)).to(device="cpu", dtype=torch.float64)
 
 
 def spread(numbers: Tensor, kept: Sequence[int], count: int) -> Tensor:
     """[count] with the numbers at the places of the tasks that are kept, 0 elsewhere."""
+    if len(kept) == count:
+        return numbers
     found = torch.zeros(count, dtype=torch.float64)
     found[list(kept)] = numbers
     return found
@@ -64,18 +63,19 @@ def direction_of(method: JacobianMethod, rows: Rows, kept: tuple[int, ...], told
     jacobian = matrix if len(kept) == rows.count else matrix[list(kept)]
     splits = tuple(slot.stop - slot.start for block in rows.blocks for slot in block.slots)
     seen = Seen(told.tasks, told.losses, told.step, splits, told.total_steps, told.steps_per_epoch)
-    with within(method.name):
-        update = _answer(method.update(jacobian, seen, memory), (jacobian.shape[1],)).to(jacobian)
+    update = _answer(method, method.update(jacobian, seen, memory), (jacobian.shape[1],)).to(jacobian)
     numbers = torch.cat([jacobian @ update, torch.linalg.vector_norm(update).reshape(1)]).double().cpu()
     return Direction([*_cut(rows, update * scale)], numbers[:-1], float(numbers[-1]))
 
 
-def _answer(answer: object, shape: tuple[int, ...]) -> Tensor:
+def _answer(method: Method, answer: object, shape: tuple[int, ...]) -> Tensor:
     if not isinstance(answer, Tensor) or tuple(answer.shape) != shape:
         got = f"shape {list(answer.shape)}" if isinstance(answer, Tensor) else type(answer).__name__
-        raise BalanceError(f"it answered with {got}, not with a tensor of shape {list(shape)}")
+        raise BalanceError(f"{method.name} answered with {got}, not with a tensor of shape {list(shape)}")
     if not bool(torch.isfinite(answer).all()):
-        raise BalanceError("it answered with numbers that are not finite, though all losses and gradients were")
+        raise BalanceError(
+            f"{method.name} answered with numbers that are not finite, though all losses and gradients were"
+        )
     return answer.detach()
 
 

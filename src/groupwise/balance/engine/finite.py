@@ -10,6 +10,7 @@ so that the scaler finds it, skips the step and lowers the scale, and no method 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, final
@@ -50,7 +51,7 @@ class Verdict:
 
 def judge(tasks: Sequence[str], facts: Facts, policy: NonFinite, scaled: bool) -> Verdict:
     """Apply the policy. Raises `BalanceError` under "raise"."""
-    faults = {task: _fault(facts, i) for i, task in enumerate(tasks)}
+    faults = dict(zip(tasks, _faults(facts), strict=True))
     skipped = {task: fault for task, fault in faults.items() if fault}
     everyone = tuple(range(len(tasks)))
     if not skipped:
@@ -64,9 +65,15 @@ def judge(tasks: Sequence[str], facts: Facts, policy: NonFinite, scaled: bool) -
     return Verdict(tuple(i for i in everyone if not faults[tasks[i]]), skipped)
 
 
-def _fault(facts: Facts, task: int) -> str:
-    if not torch.isfinite(facts.losses[task]):
-        return f"its loss is {float(facts.losses[task])}"
-    looked = facts.gramian is not None and not torch.isfinite(facts.gramian[task, task])
-    own = facts.own is not None and not torch.isfinite(facts.own[task])
-    return "its gradient is not finite" if looked or own else ""
+def _faults(facts: Facts) -> list[str]:
+    """What is wrong with each task, or nothing."""
+    fine = torch.ones(len(facts.losses), dtype=torch.bool)
+    for told in (None if facts.gramian is None else facts.gramian.diagonal(), facts.own):
+        fine = fine if told is None else fine & told.isfinite()
+    return [_fault(loss, whole) for loss, whole in zip(facts.losses.tolist(), fine.tolist(), strict=True)]
+
+
+def _fault(loss: float, whole: bool) -> str:
+    if not math.isfinite(loss):
+        return f"its loss is {loss}"
+    return "" if whole else "its gradient is not finite"

@@ -67,6 +67,13 @@ class Problem:
         with translated():
             return list(torch.autograd.grad(loss, places, start, retain_graph=retain, allow_unused=True))
 
+    def gradients(self, inputs: Sequence[Tensor | GradientEdge]) -> list[Tensor | None]:
+        """The gradient of the sum of all (scaled) losses; the graph is kept."""
+        losses, places = [*self.losses.values()], [*inputs]
+        starts = None if self.scale is None else [self.scale.to(loss) for loss in losses]
+        with translated():
+            return list(torch.autograd.grad(losses, places, starts, retain_graph=True, allow_unused=True))  # type: ignore[arg-type]
+
 
 def problem(losses: Mapping[str, Tensor], candidates: frozenset[Tensor] | None, scale: Tensor | None) -> Problem:
     """Walk the graph and sort. `candidates` are the tensors that may count as shared; None for all.

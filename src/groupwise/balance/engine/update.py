@@ -107,6 +107,8 @@ def _by_update(
 
 
 def _seen(run: Run, facts: Facts, verdict: Verdict, tasks: tuple[str, ...]) -> Seen:
+    if len(verdict.kept) == len(tasks):
+        return run.seen(tasks, facts.losses)
     kept = list(verdict.kept)
     return run.seen(tuple(tasks[i] for i in kept), facts.losses[kept])
 

@@ -11,7 +11,7 @@
   const charts = [];
 
   const escaped = (name) => name.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
-  const printable = (name) => name.replace(/[\p{C}]+/gu, "\ufffd");
+  const printable = (name) => (name.trim() ? name.replace(/\p{C}+/gu, "\ufffd") : "(no name)");
   const shortened = (name, most) => (name.length > most ? `${name.slice(0, Math.ceil(most / 2) - 1)}…${name.slice(-Math.floor(most / 2))}` : name);
   const label = (name, most) => escaped(shortened(printable(name), most));
   const number = (value) => (typeof value === "string" ? NaN : value);

@@ -32,7 +32,7 @@ def clipping(reading: Reading) -> Iterator[Sentence]:
 
 
 def _sentence(reading: Reading, scope: str, part: float, records: int) -> Sentence:
-    acted = f"It acted on {percent(part)} of {records:,} steps{_bound(reading, scope)}."
+    acted = f"It acted on {percent(part) if part else 'none'} of {records:,} steps{_bound(reading, scope)}."
     advice = _advice(reading, scope)
     if part > OFTEN:
         text = f"{acted} So it sets the length of the gradient rather than guards against rare ones.{advice}"

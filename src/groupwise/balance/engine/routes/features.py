@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from groupwise.balance.engine.problem import Problem, translated
+from groupwise.balance.engine.routes import heads
 from groupwise.balance.engine.routes.route import OwnGradients, Route
 from groupwise.balance.engine.rows import Rows, Update, block_of
 
@@ -39,13 +40,11 @@ class Features(Route):
         self._found = found
         self._own = OwnGradients(problem.losses)
         gathered: dict[int, dict[int, Tensor]] = {}
-        for task in range(self._count):
-            leaves = [leaf for leaf, mask in problem.own.items() if mask >> task & 1]
-            grads = problem.gradient(task, [*features, *leaves])
-            for place, gradient in enumerate(grads[: len(features)]):
+        for task, at_features, own in heads.look(problem, features):
+            for place, gradient in enumerate(at_features):
                 if gradient is not None:
                     gathered.setdefault(place, {})[task] = gradient
-            for leaf, gradient in zip(leaves, grads[len(features) :], strict=True):
+            for leaf, gradient in own:
                 self._own.put(task, leaf, gradient)
         self._rows = Rows(self._count, [])
         for place, by_task in gathered.items():
@@ -58,8 +57,8 @@ class Features(Route):
         what = "the narrowest cut of the graph" if self._found else f"{len(self._edges)} given"
         entries = sum(block.matrix.shape[1] for block in self._rows.blocks)
         return (
-            f"features ({what}, {entries:,} entries): {self._count} backwards through the heads, one through the "
-            "trunk; the weights are those of the upper bound, the update is exact for them"
+            f"features ({what}, {entries:,} entries): the heads' backwards, and one through the trunk; "
+            "the weights are those of the upper bound, the update is exact for them"
         )
 
     @property

@@ -6,6 +6,7 @@ finds is times the scaler's scale; so is what it writes.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import final
@@ -42,7 +43,7 @@ class Route(ABC):
         return None if self.rows is None else products.gramian(self.rows)
 
     def own_sums(self) -> Tensor | None:
-        """[t] sums over each task's gradients of task-only tensors, finite where these are; None without a look."""
+        """[t] numbers that are finite where each task's gradients of task-only tensors are; None without a look."""
         return None
 
     @abstractmethod
@@ -72,12 +73,13 @@ class OwnGradients:
             self.found.setdefault(leaf, {})[task] = gradient
 
     def sums(self) -> Tensor:
-        """[t] float64 sums of entries on the device of the losses; not finite where an entry is not."""
+        """[t] float64 on the device of the losses: the sum of each tensor's largest entry; not finite where one is."""
         total = torch.zeros(self._tasks, dtype=torch.float64, device=self._device)
-        for by_task in self.found.values():
-            for task, gradient in by_task.items():
-                entries = gradient.coalesce().values() if gradient.layout == torch.sparse_coo else gradient
-                total[task] += entries.sum(dtype=torch.promote_types(entries.dtype, torch.float32)).to(self._device)
+        mine = [(task, entries(g)) for by_task in self.found.values() for task, g in by_task.items()]
+        if mine:
+            largest = torch._foreach_norm([gradient for _, gradient in mine], math.inf)
+            places = torch.tensor([task for task, _ in mine], device=self._device)
+            total.index_add_(0, places, torch.stack([norm.to(self._device, torch.float64) for norm in largest]))
         return total
 
     def write(self, own: Tensor, kept: Sequence[int]) -> None:
@@ -89,3 +91,8 @@ class OwnGradients:
             for task, gradient in by_task.items()
             if task in allowed
         )
+
+
+def entries(gradient: Tensor) -> Tensor:
+    """The entries of a gradient, dense or sparse."""
+    return gradient.coalesce().values() if gradient.layout == torch.sparse_coo else gradient

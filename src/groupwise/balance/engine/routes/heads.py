@@ -1,0 +1,78 @@
+"""The heads' gradients, from one backward for all of them where each head is its task's own.
+
+What flows into a feature is summed over heads. Just before, on its way out of a head's last node, it is still one
+task's: a hook on that node sees it. So t small backwards become one, and nothing is computed twice. Where a node above
+the features serves several tasks (losses cut out of one tensor), there is one backward for each task, as ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
+
+from torch import Tensor
+from torch.autograd.graph import GradientEdge, Node
+
+from groupwise.balance.engine.problem import Problem
+
+Found: TypeAlias = Iterator[tuple[int, list[Tensor | None], list[tuple[Tensor, Tensor | None]]]]
+"""For each task its gradient at each feature, and of each of its own tensors."""
+
+_Doors: TypeAlias = dict[Node, list[tuple[int, int]]]
+
+
+def look(problem: Problem, features: Sequence[GradientEdge]) -> Found:
+    """The gradients of the (scaled) losses."""
+    doors = _doors(problem, features)
+    return _one_by_one(problem, features) if doors is None else _together(problem, features, doors)
+
+
+def _doors(problem: Problem, features: Sequence[GradientEdge]) -> _Doors | None:
+    """The nodes with an edge to a feature, with these edges and features by number; None where tasks share one."""
+    graph, places = problem.graph, {(edge.node, edge.output_nr): place for place, edge in enumerate(features)}
+    doors: _Doors = {}
+    for node, children in graph.children.items():
+        through = [(i, places[edge]) for i, edge in enumerate(children) if edge in places]
+        if through:
+            doors[node] = through
+    alone = all(graph.masks[node].bit_count() == 1 for node in doors)
+    alone = alone and all(mask.bit_count() == 1 for mask in problem.own.values())
+    inside = any((root.node, root.output_nr) in places for root in graph.roots)
+    return doors if alone and not inside else None
+
+
+def _one_by_one(problem: Problem, features: Sequence[GradientEdge]) -> Found:
+    for task in range(len(problem.tasks)):
+        leaves = [leaf for leaf, mask in problem.own.items() if mask >> task & 1]
+        grads = problem.gradient(task, [*features, *leaves])
+        yield task, grads[: len(features)], list(zip(leaves, grads[len(features) :], strict=True))
+
+
+def _together(problem: Problem, features: Sequence[GradientEdge], doors: _Doors) -> Found:
+    count, leaves = len(problem.tasks), [*problem.own]
+    seen: list[list[Tensor | None]] = [[None] * len(features) for _ in range(count)]
+    masks = problem.graph.masks
+    handles = [
+        node.register_hook(_watch(seen[masks[node].bit_length() - 1], through)) for node, through in doors.items()
+    ]
+    try:
+        grads = problem.gradients([*features, *leaves])
+    finally:
+        for handle in handles:
+            handle.remove()
+    own: list[list[tuple[Tensor, Tensor | None]]] = [[] for _ in range(count)]
+    for leaf, gradient in zip(leaves, grads[len(features) :], strict=True):
+        own[problem.own[leaf].bit_length() - 1].append((leaf, gradient))
+    yield from ((task, seen[task], own[task]) for task in range(count))
+
+
+def _watch(
+    mine: list[Tensor | None], through: Sequence[tuple[int, int]]
+) -> Callable[[tuple[Tensor | None, ...], tuple[Tensor | None, ...]], None]:
+    def hook(inputs: tuple[Tensor | None, ...], outputs: tuple[Tensor | None, ...]) -> None:
+        for number, place in through:
+            gradient, before = inputs[number], mine[place]
+            if gradient is not None:
+                mine[place] = gradient if before is None else before + gradient
+
+    return hook

@@ -1,0 +1,83 @@
+"""The result says what was done, and the numbers are those of the explicit Jacobian."""
+
+import pytest
+import torch
+
+from groupwise.balance import MGDA, Balancer, CAGrad, Equal, FromGramian, FromJacobian, UPGrad
+from tests.balance.engine.models import KINDS, built
+from tests.balance.engine.reference import crooked, reference
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cost", ["sequential", "gramian"])
+def test_norms_cosines_and_who_was_hurt(kind: str, cost: str) -> None:
+    if cost == "gramian" and ("Sparse" in kind or kind == "Checkpointed"):
+        pytest.skip("its backward cannot be batched")
+    expected = reference(kind)
+    gramian, weights = expected.gramian(), crooked(expected.gramian())
+    result = Balancer(FromGramian(crooked), cost=cost).backward(built(kind).losses())
+    norms = gramian.diagonal().sqrt()
+    assert result.norms == pytest.approx(dict(zip(expected.tasks, norms.tolist(), strict=True)), rel=1e-10)
+    for (a, b), cosine in result.cosines.items():
+        i, j = expected.tasks.index(a), expected.tasks.index(b)
+        if norms[i] > 0 and norms[j] > 0:
+            assert cosine == pytest.approx(float(gramian[i, j] / norms[i] / norms[j]), abs=1e-10)
+            assert ((a, b) in result.conflicts) == (cosine < 0)
+    assert set(result.hurt) == {
+        t for t, change in zip(expected.tasks, (gramian @ weights).tolist(), strict=True) if change < -1e-12
+    }
+    assert result.loss == pytest.approx(float(weights @ expected.losses), rel=1e-10)
+    assert result.losses == pytest.approx(dict(zip(expected.tasks, expected.losses.tolist(), strict=True)))
+
+
+def test_shares_are_the_norms_by_task_and_parameter_until_the_next_backward() -> None:
+    expected, model, balancer = reference("Plain"), built("Plain"), Balancer(CAGrad())
+    result = balancer.backward(model.losses())
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    shares = result.shares
+    assert shares is not None
+    for i, task in enumerate(result.tasks):
+        for column, parameter in enumerate(result.shared):
+            norm = float(expected.gradients[task][names[parameter]].norm())
+            assert float(shares[i, column]) == pytest.approx(norm, rel=1e-6)
+    balancer.backward(model.losses())
+    assert result.shares is None
+
+
+def test_a_jacobian_method_has_no_weights_and_still_tells_whom_it_hurt() -> None:
+    expected = reference("Plain")
+    against = FromJacobian(lambda jacobian: -jacobian[1])
+    result = Balancer(against).backward(built("Plain").losses())
+    products = (expected.gramian()[1] * -1).tolist()
+    assert result.weights == {}
+    assert set(result.hurt) == {task for task, change in zip(expected.tasks, products, strict=True) if change < 0}
+
+
+def test_an_update_on_the_edge_of_the_cone_hurts_nobody() -> None:
+    for kind in ("Plain", "PartlyShared", "Convolutional"):
+        assert Balancer(UPGrad()).backward(built(kind).losses()).hurt == ()
+
+
+def test_it_prints_as_a_table() -> None:
+    text = str(Balancer(MGDA()).backward(built("Plain").losses()))
+    first, *rows, last = text.splitlines()
+    assert first.split() == ["task", "loss", "weight", "norm"]
+    assert [row.split()[0] for row in rows[:3]] == ["a", "b", "c"]
+    assert last.startswith("sequential: 3 backwards")
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_a_loss_method_looks_at_no_gradient() -> None:
+    result = Balancer(Equal()).backward(built("Plain").losses())
+    assert result.norms == {} == result.cosines
+    assert result.shares is None
+    assert result.weights == {"a": 1.0, "b": 1.0, "c": 1.0}
+    assert result.loss == pytest.approx(sum(float(loss.detach()) for loss in built("Plain").losses().values()))
+
+
+def test_tasks_that_share_nothing_see_their_own_gradients() -> None:
+    model = torch.nn.ModuleList([torch.nn.Linear(3, 1), torch.nn.Linear(3, 1)])
+    x = torch.ones(2, 3)
+    losses = {"a": model[0](x).mean(), "b": model[1](x).mean()}
+    Balancer(FromGramian(lambda gramian: torch.full((2,), 7.0))).backward(losses)
+    assert torch.equal(model[0].weight.grad, torch.ones(1, 3))
