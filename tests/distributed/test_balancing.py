@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from groupwise.balance import Balancer, FromGramian, FromJacobian, FromLosses
@@ -128,3 +130,30 @@ def _accumulate(method: str) -> Tensor:
     balancer.backward(wrapped(x[1], ("c", "b", "a")))
     found: Tensor = model.trunk[0].weight.grad
     return found
+
+
+def test_loss_methods_run_under_fully_shard(two: Ranks) -> None:
+    first, other = two(_sharded, "losses")
+    torch.testing.assert_close(first, other, rtol=0, atol=0)
+    torch.manual_seed(0)
+    model = Model().double()
+    x = torch.randn(2, BATCH, 5, dtype=torch.float64)
+    Balancer(METHODS["losses"]()).backward(_joint(model, x, {0: ("a", "b", "c"), 1: ("a", "b", "c")}))
+    torch.testing.assert_close(first, model.trunk[0].weight.grad, rtol=1e-11, atol=1e-12)
+
+
+def test_other_methods_refuse_fully_shard(two: Ranks) -> None:
+    for message in two(_sharded, "gramian"):
+        assert "under fully_shard the gradients of one task alone are not to be had" in message
+
+
+def _sharded(method: str) -> Tensor | str:
+    torch.manual_seed(0)
+    model = fully_shard(Model().double(), mesh=init_device_mesh("cpu", (2,)))
+    x = torch.randn(2, BATCH, 5, dtype=torch.float64)[torch.distributed.get_rank()]
+    try:
+        Balancer(METHODS[method](), parameters=model).backward(model(x, ("a", "b", "c")))
+    except BalanceError as error:
+        return str(error)
+    gathered: Tensor = model.trunk[0].weight.grad.full_tensor()
+    return gathered

@@ -153,6 +153,18 @@ def test_a_task_owns_a_group_that_others_reach_above_ninety_percent_in_three_rec
     assert "89 %" in said(shared(tmp_path / "5", 0.89), "no-loud")[0].text
 
 
+def test_a_loud_task_that_is_weighted_down_owns_nothing(tmp_path: Path) -> None:
+    def weighted(folder: str, weight: float) -> Run:
+        tasks = {"x": {"weight": weight}, "y": {"weight": 1.0}}
+        return run_of(
+            tmp_path / folder, [Step(i, shares={"x": {A: 0.95}, "y": {A: 0.05}}, tasks=tasks) for i in range(3)]
+        )
+
+    assert "95 %" in said(weighted("1", 1.0), "loud")[0].text
+    assert "50 %" in said(weighted("2", 1 / 19), "no-loud")[0].text
+    assert "task weights included" in said(weighted("3", 1.0), "loud")[0].text
+
+
 @pytest.mark.parametrize(
     ("against", "rule", "tone"),
     [(0, "no-conflict", "fine"), (1, "conflict", "note"), (29, "conflict", "note"), (30, "conflict", "look")],

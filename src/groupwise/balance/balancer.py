@@ -39,14 +39,17 @@ class Balancer:
             by default as the method says: loss methods weighted, the others raw.
         at: the layer at which a Gramian method looks (GradNorm): a module, parameters, or a name within `parameters`.
         parameters: what may count as shared: a module, a mapping of names to modules or tensors, or tensors. Without
-            it, all that two tasks reach is. Tensors that are left out are treated as task-only ones are.
+            it, all that two tasks reach is. Tensors that are left out are treated as task-only ones are. Name the
+            trunk where the graph cannot tell: losses that are cut out of one tensor, or come out of one compiled
+            function, all seem to reach whatever lies below it.
         total_steps, steps_per_epoch: lengths, for weights that are schedules.
         cost: "auto", or the route to take: "sequential", "gramian" or "features" (see `BalanceResult.route`).
         nonfinite: what to do about a loss or a gradient that is nan or infinite: leave out that task ("skip task"),
             write nothing ("skip step"), or "raise". Said once, and in every result.
 
         ranks: "auto" balances the joint batch of all processes, for which `parameters` has to be their
-            `DistributedDataParallel` module; "alone" leaves every process to itself.
+            `DistributedDataParallel` module (or, for a loss method, one under `fully_shard`); "alone" leaves every
+            process to itself.
 
     Raises:
         BalanceError: arguments that do not go together, or are none.
@@ -68,10 +71,20 @@ class Balancer:
         self._run = Run(setup.read(method, heads, at, parameters, lengths, cost, nonfinite, ranks))
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Balancer:
-        """A balancer as the `[balance]` table of a plan file states it. Raises `BalanceError` or `PlanError`."""
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        at: Place | None = None,
+        parameters: Parameters | None = None,
+        total_steps: int | None = None,
+        steps_per_epoch: int | None = None,
+    ) -> Balancer:
+        """A balancer as the `[balance]` table of a plan file states it; the other arguments are what no file can hold.
+
+        Raises `BalanceError` or `PlanError`.
+        """
         stated = read_balance(path)
-        return cls(stated.method, stated.heads)
+        return cls(stated.method, stated.heads, at, parameters, total_steps, steps_per_epoch)
 
     @property
     def method(self) -> Method:
@@ -111,7 +124,7 @@ class Balancer:
         """
         stated, scale = self._stated(losses, scaler)
         if self._run.needs_rows:
-            self._run.pending.add(self._run.setup.problem(stated, scale))
+            update.accumulate(self._run, stated, scale)
         else:
             micro.add(self._run, stated, scale)
 

@@ -79,10 +79,10 @@ class Method(ABC):
         """
         return None
 
-    def after_step(self, seen: Seen, memory: Memory) -> None:
+    def after_step(self, seen: Seen, memory: Memory) -> None:  # noqa: B027  # most methods do nothing here
         """Told the losses on the same batch after the optimizer's step (FAMO)."""
 
-    def end_epoch(self, memory: Memory) -> None:
+    def end_epoch(self, memory: Memory) -> None:  # noqa: B027
         """Told that an epoch has ended (DWA)."""
 
 

@@ -8,19 +8,25 @@ found out by looking at it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, final
 
 import torch
 
 from groupwise.errors import RecordError, listed
+from groupwise.observe.tensors import is_sharded
 from groupwise.records import Clip, Group
 
 Live: TypeAlias = dict[str, Any]
 
 NOT_VALUES: Final = frozenset({"params", "param_names", "name", "algorithm", "network", "frozen", "declared"})
 """The keys of a live group that are no hyperparameters."""
+
+_NUMBERS: Final = (float, int)
+
+WHOLE: Final = "plan"
+"""The name of a plan's own clip scope, over everything."""
 
 
 @final
@@ -33,14 +39,25 @@ class Seen:
         members: for each, the live groups that it is made of.
         params: every parameter.
         index: for each parameter, which of `names` it belongs to.
-        rates: for each parameter, its learning rate.
+        sizes: for each parameter, its entries, over all ranks.
+        sharded: whether any parameter is split over ranks.
     """
 
     names: tuple[str, ...]
     members: tuple[tuple[Live, ...], ...]
     params: tuple[torch.Tensor, ...]
     index: tuple[int, ...]
-    rates: tuple[Any, ...]
+    sizes: tuple[int, ...]
+    sharded: bool
+
+    @property
+    def rates(self) -> list[Any]:
+        """For each parameter, its learning rate now; None if it has none."""
+        return [group.get("lr") for members in self.members for group in members for _ in group["params"]]
+
+
+NOTHING: Final = Seen((), (), (), (), (), sharded=False)
+"""A step of no parameter."""
 
 
 @final
@@ -58,6 +75,8 @@ class Grouping:
         self.by = by
         self._optimizer = optimizer
         self._name = ways[by]
+        self._known: list[tuple[Any, ...]] = []
+        self._seen = NOTHING
 
     @property
     def plan(self) -> Any:
@@ -65,18 +84,25 @@ class Grouping:
         return getattr(self._optimizer, "resolution", None)
 
     def seen(self) -> Seen:
-        """The groups that the optimizer has now."""
+        """The groups that the optimizer has now; the same object as long as they hold the same parameters."""
         live = self._optimizer.param_groups
+        now = [(id(group), group.get("name"), group.get("network"), *map(id, group["params"])) for group in live]
+        if now != self._known:
+            self._known, self._seen = now, self._look(live)
+        return self._seen
+
+    def _look(self, live: Sequence[Live]) -> Seen:
         members: dict[str, list[Live]] = {}
         for name, group in zip(self._name(live), live, strict=True):
             members.setdefault(name, []).append(group)
-        flat = [(i, group) for i, groups in enumerate(members.values()) for group in groups]
+        flat = [(i, p) for i, groups in enumerate(members.values()) for group in groups for p in group["params"]]
         return Seen(
             names=tuple(members),
             members=tuple(map(tuple, members.values())),
-            params=tuple(p for _, group in flat for p in group["params"]),
-            index=tuple(i for i, group in flat for _ in group["params"]),
-            rates=tuple(group.get("lr") for _, group in flat for _ in group["params"]),
+            params=tuple(p for _, p in flat),
+            index=tuple(i for i, _ in flat),
+            sizes=tuple(p.numel() for _, p in flat),
+            sharded=any(is_sharded(p) for _, p in flat),
         )
 
     def described(self, seen: Seen) -> tuple[Group, ...]:
@@ -100,8 +126,15 @@ class Grouping:
             parameters=sum(p.numel() for group in groups for p in group["params"]),
             network=next(iter(networks)) if len(networks) == 1 else None,
             rule=_without_depth(name, self.planned(groups[0])) if self.planned(groups[0]) is not None else None,
-            clip=Clip(scope.clip.kind, scope.clip.bound, scope.label) if scope is not None else None,
+            clip=self._clip(scope) if len(scopes) == 1 else None,
         )
+
+    def _clip(self, scope: Any) -> Clip | None:
+        """A group's own clip scope, or the plan's over everything."""
+        if scope is not None:
+            return Clip(scope.clip.kind, scope.clip.bound, scope.label)
+        whole = getattr(getattr(self.plan, "plan", None), "clip", None)
+        return None if whole is None else Clip(whole.kind, whole.bound, WHOLE)
 
     def _by_rule(self, live: Sequence[Live]) -> list[str]:
         planned = [self.planned(group) for group in live]
@@ -124,32 +157,28 @@ class Grouping:
 
 def values_of(members: Sequence[Live]) -> dict[str, Any]:
     """The hyperparameters of groups, tuples flattened (`beta1`, `beta2`); where they differ, the largest."""
-    found: dict[str, Any] = {}
-    for group in members:
+    found: dict[str, Any] = dict(_flat(members[0])) if members else {}
+    for group in members[1:]:
         for name, value in _flat(group):
             known = found.get(name)
             found[name] = value if known is None or isinstance(value, torch.Tensor) else max(known, value)
     return found
 
 
-def _flat(group: Live) -> list[tuple[str, Any]]:
-    """The numbers among the hyperparameters of a group."""
-    flat: list[tuple[str, Any]] = []
+def _flat(group: Live) -> Iterator[tuple[str, Any]]:
+    """The numbers among the hyperparameters of a group; a bool is none."""
     for name, value in group.items():
-        if name in NOT_VALUES:
-            continue
-        if isinstance(value, tuple | list):
+        if type(value) in _NUMBERS:
+            yield name, value
+        elif isinstance(value, tuple | list) and name not in NOT_VALUES:
             stem = name[:-1] if name.endswith("s") else name
-            flat += [(f"{stem}{i}", element) for i, element in enumerate(value, start=1)]
-        else:
-            flat.append((name, value))
-    return [(name, value) for name, value in flat if _is_number(value)]
+            yield from ((f"{stem}{i}", element) for i, element in enumerate(value, start=1) if _is_number(element))
+        elif isinstance(value, torch.Tensor) and value.numel() == 1:
+            yield name, value
 
 
 def _is_number(value: Any) -> bool:
-    if isinstance(value, torch.Tensor):
-        return value.numel() == 1
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) in _NUMBERS or (isinstance(value, torch.Tensor) and value.numel() == 1)
 
 
 def _by_group(live: Sequence[Live]) -> list[str]:

@@ -21,7 +21,7 @@ import torch
 from groupwise.errors import RecordError, within
 from groupwise.observe.cadence import Cadence
 from groupwise.observe.draft import Draft
-from groupwise.observe.grouping import Grouping, Seen
+from groupwise.observe.grouping import NOTHING, Grouping
 from groupwise.observe.logged import Balanced, Logged
 from groupwise.observe.noise import FirstMicroBatch, NoiseScale, usable
 from groupwise.observe.programs import inmost, leaves_gradients, table_of, unscale_of
@@ -30,7 +30,6 @@ from groupwise.observe.run_log import RunLog
 from groupwise.observe.shares import log_balanced, log_shares
 from groupwise.observe.sinks import Sink
 from groupwise.observe.taking import Samples, Taking
-from groupwise.observe.tensors import is_sharded
 from groupwise.records import PART_BYTES, Step
 
 
@@ -166,7 +165,7 @@ class Observer:
             hook.remove()
         self._hooks = []
         if self._logged.numbers and self._writes:
-            nothing = Taking(Seen((), (), (), (), ()), frozenset(), 1)
+            nothing = Taking(NOTHING, frozenset(), 1)
             self._drafts.append(Draft(self.step, self._log.seconds, nothing, self._logged, None, None, path=False))
         self._flush(wait=True, exchange=False)
         self._log.close(self.step)
@@ -214,7 +213,7 @@ class Observer:
     def _begin(self, closure: bool) -> Taking:
         """What can be taken before the gradients are there."""
         seen, due = self._grouping.seen(), self._cadence.due(self.step)
-        sharded = self._ranks.world > 1 and any(map(is_sharded, seen.params))
+        sharded = seen.sharded and self._ranks.world > 1
         if sharded and not self._ranks.together:
             raise RecordError("Observer: parameters are split over the ranks, so every rank has to make an Observer")
         self._watch_scaler()

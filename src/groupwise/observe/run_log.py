@@ -47,6 +47,7 @@ class RunLog:
         self._grouping, self._sinks = grouping, tuple(sinks)
         self._groups = {group.name: group for group in grouping.described(seen)}
         self._shape, self._plan = _shape(seen), grouping.plan
+        self._last = seen
         self._finite = True
         self._writer: Writer | None = None
         if path is not None:
@@ -81,7 +82,10 @@ class RunLog:
 
     def watch_groups(self, step: int, seen: Seen) -> None:
         """Tell when the groups have changed. A step of some of them only (`only`) is no change."""
-        shape, plan = _shape(seen), self._grouping.plan
+        plan = self._grouping.plan
+        if plan is self._plan and seen is self._last:
+            return
+        self._last, shape = seen, _shape(seen)
         if plan is self._plan and all(self._shape.get(name) == sizes for name, sizes in shape.items()):
             return
         new = {group.name: group for group in self._grouping.described(seen)}

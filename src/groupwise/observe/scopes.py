@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from groupwise.observe.grouping import Grouping, Live
+from groupwise.observe.grouping import WHOLE, Grouping, Live
 
 
 def factor_of(members: Sequence[Live], grouping: Grouping, measured: Mapping[str, Any]) -> torch.Tensor | None:
@@ -28,7 +28,7 @@ def _factor(group: Live, planned: Any, measured: Mapping[str, Any]) -> torch.Ten
     scope = getattr(planned, "clip", None)
     labels = [] if scope is None else [f"{scope.label}#{scope.rule + 1}", scope.label]
     own = next((found for label in labels if (found := list(_of(label, group, measured)))), [])
-    whole = list(_of("plan", group, measured)) if "plan" not in labels[-1:] else []
+    whole = list(_of(WHOLE, group, measured)) if WHOLE not in labels[-1:] else []
     parts = [f[0] if len(f) == 1 else torch.stack(f).amin() for f in (own, whole) if f]
     return None if not parts else parts[0] if len(parts) == 1 else parts[0] * parts[1]
 

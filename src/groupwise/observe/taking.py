@@ -17,7 +17,7 @@ from groupwise.observe.grouping import Grouping, Seen
 from groupwise.observe.sample import sample
 from groupwise.observe.scopes import factor_of
 from groupwise.observe.sums import Sums
-from groupwise.observe.tensors import entries, gathered, gradient_of, is_sharded, local, precision, replicas, squares
+from groupwise.observe.tensors import entries, gathered, gradient_of, local, precision, replicas, squares
 from groupwise.observe.update import Compared, Copy, compare, copied, inner, product
 
 SPREAD: Final = 256
@@ -55,7 +55,7 @@ class Taking:
         self.seen, self.due = seen, due
         self.device = seen.params[0].device if seen.params else torch.device("cpu")
         self.sums = Sums(len(seen.names), self.device)
-        self.sharded = any(map(is_sharded, seen.params))
+        self.sharded = seen.sharded
         self.samples: Samples = {}
         self.known: dict[str, frozenset[int]] = {}
         self.path: torch.Tensor | None = None
@@ -65,6 +65,7 @@ class Taking:
         self._found: list[torch.Tensor | None] = []
         self._unscale: Any = 1.0
         self._world = world
+        self._rates_of = seen.rates if "updates" in due else []
 
     def take_weights(self, closure: bool) -> None:
         """Before the step: w²; for updates a copy of what has a gradient, or may get one in a closure."""
@@ -140,8 +141,8 @@ class Taking:
         """What the host knows of each group."""
         facts = [{"missing": 0.0, "present": 0.0} for _ in self.seen.names]
         gradients = self._found or [None] * len(self.seen.params)
-        for group, p, gradient in zip(self.seen.index, self.seen.params, gradients, strict=True):
-            facts[group]["missing" if gradient is None else "present"] += 1 if gradient is None else p.numel()
+        for group, size, gradient in zip(self.seen.index, self.seen.sizes, gradients, strict=True):
+            facts[group]["missing" if gradient is None else "present"] += 1 if gradient is None else size
         return facts
 
     def release(self, path: bool) -> None:
@@ -208,7 +209,7 @@ class Taking:
         """Percentiles of |Δ| / lr; where tensors are split, the mean of the ranks' own."""
         found: dict[int, list[torch.Tensor]] = {}
         for copy in self._copies:
-            rate = self.seen.rates[copy.place]
+            rate = self._rates_of[copy.place]
             if copy.weights.numel() and (isinstance(rate, torch.Tensor) or rate):
                 steps = sample(copy.weights, SPREAD).abs_() / rate
                 found.setdefault(self.seen.index[copy.place], []).append(steps.to(self.device))
@@ -217,7 +218,7 @@ class Taking:
         self._whole("high", {i: q[1] for i, q in quantiles.items()})
 
     def _rates(self, places: Sequence[int]) -> torch.Tensor:
-        rates = [0.0 if self.seen.rates[i] is None else self.seen.rates[i] for i in places]
+        rates = [0.0 if self._rates_of[i] is None else self._rates_of[i] for i in places]
         if any(isinstance(rate, torch.Tensor) for rate in rates):
             return gathered(torch.as_tensor(rate, device=self.device) for rate in rates)
         return torch.tensor(rates, dtype=precision(self.device), device=self.device)

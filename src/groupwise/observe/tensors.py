@@ -8,7 +8,7 @@ so that a sum over the ranks is a sum over the entries.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import torch
@@ -57,19 +57,26 @@ def replicas(p: Any, world: int) -> int:
 
 def squares(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     """The sum of squares of each of n >= 1 tensors, shape [n], on the device of the first."""
-    norms: list[torch.Tensor | None] = [None] * len(tensors)
-    for indices in _alike(tensors):
-        held = [tensors[i] for i in indices]
-        dtype = torch.float32 if held[0].dtype in _HALF else None
-        for i, norm in zip(indices, torch._foreach_norm(held, 2, dtype=dtype), strict=True):
-            norms[i] = norm
-    return gathered(norm for norm in norms if norm is not None).square_()
+    if len({t.dtype for t in tensors}) == 1 == len({t.device for t in tensors}):
+        return gathered(_norms(tensors)).square_()
+    alike: dict[object, list[int]] = {}
+    for i, t in enumerate(tensors):
+        alike.setdefault((t.device, t.dtype), []).append(i)
+    norms = {
+        i: norm for where in alike.values() for i, norm in zip(where, _norms([tensors[i] for i in where]), strict=True)
+    }
+    return gathered(norms[i] for i in range(len(tensors))).square_()
+
+
+def _norms(tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """The norms of tensors of one type on one device."""
+    return torch._foreach_norm(list(tensors), 2, dtype=torch.float32 if tensors[0].dtype in _HALF else None)
 
 
 def gathered(scalars: Iterable[torch.Tensor]) -> torch.Tensor:
     """0-dim tensors as one vector, in the precision of sums, on the device of the first."""
     held = list(scalars)
-    if all(t.dtype == held[0].dtype and t.device == held[0].device for t in held):
+    if len({t.dtype for t in held}) == 1 == len({t.device for t in held}):
         return torch.stack(held).to(precision(held[0].device))
     first = held[0].device
     return torch.stack([t.to(device=first, dtype=precision(first)) for t in held])
@@ -78,10 +85,3 @@ def gathered(scalars: Iterable[torch.Tensor]) -> torch.Tensor:
 def precision(device: torch.device) -> torch.dtype:
     """float64, where the device has it."""
     return torch.float32 if device.type == "mps" else torch.float64
-
-
-def _alike(tensors: Sequence[torch.Tensor]) -> Iterator[list[int]]:
-    alike: dict[object, list[int]] = {}
-    for i, t in enumerate(tensors):
-        alike.setdefault((t.device, t.dtype), []).append(i)
-    yield from alike.values()

@@ -39,5 +39,7 @@ class Sent:
 
 def packed(parts: Sequence[torch.Tensor], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """Vectors and 0-dim tensors as one vector."""
-    flat = [part.detach().reshape(-1).to(device=device, dtype=dtype) for part in parts]
+    flat = [part if part.ndim == 1 and part.dtype == dtype else part.detach().reshape(-1).to(dtype) for part in parts]
+    if len({part.device for part in flat}) > 1:
+        flat = [part.to(device) for part in flat]
     return torch.cat(flat) if flat else torch.zeros(0, device=device, dtype=dtype)

@@ -59,11 +59,17 @@ class Reading:
 
     @functools.cached_property
     def shares(self) -> Mapping[str, ByName]:
-        """Of every task, its share of the gradient norm in each group."""
-        return {
+        """Of every task, its share of the gradient norm in each group, weighted where task weights were recorded."""
+        raw = {
             task: _told({group: self.run.series("shares", task, group) for group in self.run.names("shares", task)})
             for task in self.run.names("shares")
         }
+        return weighted(raw, self.tasks("weight")) if self.weighted else raw
+
+    @property
+    def weighted(self) -> bool:
+        """Whether every task with shares has a weight at some step."""
+        return set(self.run.names("shares")) <= set(self.tasks("weight"))
 
     @functools.cached_property
     def noise(self) -> Series | None:
@@ -101,6 +107,32 @@ class Reading:
         """At each step, the joint norm of a scope's gradients before clipping."""
         norms = [self.statistic("grad_norm")[g] for g in self.scopes[scope] if g in self.statistic("grad_norm")]
         return _combined(norms, lambda found: math.hypot(*found))
+
+
+def weighted(shares: Mapping[str, ByName], weights: ByName) -> Mapping[str, ByName]:
+    """Shares times the size of their step's weights, made to sum to 1 again; 1 stands where there is no weight."""
+    sizes = {task: {step: abs(weight) for step, weight in zip(*weights[task], strict=True)} for task in shares}
+    pulls = {
+        task: {
+            group: Series(found.steps, array("d", (v * sizes[task].get(t, 1.0) for t, v in zip(*found, strict=True))))
+            for group, found in groups.items()
+        }
+        for task, groups in shares.items()
+    }
+    totals: dict[tuple[str, int], float] = {}
+    for groups in pulls.values():
+        for group, found in groups.items():
+            for step, pull in zip(*found, strict=True):
+                totals[group, step] = totals.get((group, step), 0.0) + pull
+    return {
+        task: {
+            group: Series(
+                found.steps, array("d", (v / (totals[group, t] or math.nan) for t, v in zip(*found, strict=True)))
+            )
+            for group, found in groups.items()
+        }
+        for task, groups in pulls.items()
+    }
 
 
 def _told(series: ByName) -> ByName:

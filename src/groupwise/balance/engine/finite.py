@@ -38,6 +38,14 @@ class Facts:
     gramian: Tensor | None
     own: Tensor | None
 
+    def among(self, kept: Sequence[int]) -> Facts:
+        """The same of some tasks alone."""
+        if len(kept) == len(self.losses):
+            return self
+        chosen = list(kept)
+        gramian = None if self.gramian is None else self.gramian[chosen][:, chosen]
+        return Facts(self.losses[chosen], gramian, None if self.own is None else self.own[chosen])
+
 
 @final
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 Edges: TypeAlias = tuple[tuple[Node | None, int], ...]
 
 _SINK = "_DDPSinkBackward"
+_SHARDED = "RegisterPostBackwardFunctionBackward"
 _REENTRANT = "CheckpointFunctionBackward"
 
 
@@ -34,6 +35,7 @@ class Graph:
         leaves: every tensor that `backward` would give a gradient, with the tasks that reach it.
         sparse: the leaves that an embedding with `sparse=True` reads.
         reentrant: whether a reentrant checkpoint hides a part of the graph.
+        sharded: whether `fully_shard` owns the parameters, and the leaves are passing copies of them.
     """
 
     tasks: tuple[str, ...]
@@ -43,6 +45,7 @@ class Graph:
     leaves: dict[Tensor, int]
     sparse: frozenset[Tensor]
     reentrant: bool
+    sharded: bool
 
     def common(self, mask: int) -> bool:
         """Whether what this mask reaches is shared."""
@@ -72,7 +75,7 @@ def walk_from(tasks: tuple[str, ...], roots: tuple[GradientEdge, ...], stop: Seq
         masks[root.node] |= 1 << bit
     leaves: dict[Tensor, int] = {}
     sparse: set[Tensor] = set()
-    reentrant = False
+    reentrant = sharded = False
     for node, mask in masks.items():
         edges = children[node]
         for child, _ in edges:
@@ -83,7 +86,8 @@ def walk_from(tasks: tuple[str, ...], roots: tuple[GradientEdge, ...], stop: Seq
         elif getattr(node, "_saved_sparse", False):
             sparse.update(leaf for child, _ in edges if child is not None and (leaf := _leaf(child)) is not None)
         reentrant = reentrant or type(node).__name__ == _REENTRANT
-    return Graph(tasks, roots, masks, children, leaves, frozenset(sparse), reentrant)
+        sharded = sharded or type(node).__name__ == _SHARDED
+    return Graph(tasks, roots, masks, children, leaves, frozenset(sparse), reentrant, sharded)
 
 
 def _ordered(roots: Sequence[Node], ends: set[Node]) -> tuple[list[Node], dict[Node, Edges]]:

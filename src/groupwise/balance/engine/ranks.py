@@ -5,6 +5,8 @@ ranks' gradients, over the ranks whose batch had the task; so rows and losses ar
 weights and the update that follow are those of the joint batch, computed alike on every rank, bit by bit. A weighted
 backward runs DDP's hooks, which average over *all* ranks: there the weight of a task that c of W ranks have is W / c.
 
+Under `fully_shard` there is that backward alone: the gradients of one task are never there unsharded.
+
 The order of everything is fixed: tasks by name, parameters as the module lists them.
 """
 
@@ -12,11 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from groupwise.balance.engine.routes.route import OwnGradients, Route
@@ -47,11 +50,12 @@ class Agreement:
 class Ranks:
     """The processes of one group, and the parameters that they have copies of."""
 
-    def __init__(self, module: DistributedDataParallel) -> None:
-        self._group = module.process_group
-        self._leaves = [parameter for parameter in module.module.parameters() if parameter.requires_grad]
+    def __init__(self, group: Any, leaves: Iterable[Tensor], sharded: bool = False) -> None:
+        self._group = group
+        self._leaves = [parameter for parameter in leaves if parameter.requires_grad and not sharded]
         self._names: list[str] = []
-        self.size = dist.get_world_size(self._group)
+        self.size = dist.get_world_size(group)
+        self.sharded = sharded
 
     def agree(self, losses: Mapping[str, Tensor], reach: Mapping[str, Collection[Tensor]]) -> Agreement:
         """Exchange which tasks there are, their losses and what they reach: one reduction, two when a task is new."""
@@ -94,12 +98,21 @@ class Ranks:
 
 
 def ranks_of(parameters: object) -> Ranks | None:
-    """Those of the `DistributedDataParallel` module in `parameters=`; None where there is none."""
+    """Those of the `DistributedDataParallel` or `fully_shard` module in `parameters=`; None where there is none."""
     parts = [*parameters.values()] if isinstance(parameters, Mapping) else [parameters]
-    wrapped = [part for part in parts if isinstance(part, DistributedDataParallel)]
-    if len(wrapped) > 1:
-        raise BalanceError(f"parameters holds {len(wrapped)} DistributedDataParallel modules: wrap one that holds all")
-    return Ranks(wrapped[0]) if wrapped and dist.get_world_size(wrapped[0].process_group) > 1 else None
+    modules = [part for part in parts if isinstance(part, nn.Module)]
+    copied = [module for module in modules if isinstance(module, DistributedDataParallel)]
+    if len(copied) > 1:
+        raise BalanceError(f"parameters holds {len(copied)} DistributedDataParallel modules: wrap one that holds all")
+    if copied and dist.get_world_size(copied[0].process_group) > 1:
+        return Ranks(copied[0].process_group, copied[0].module.parameters())
+    sharded = next((p for module in modules for p in module.parameters() if isinstance(p, DTensor)), None)
+    return None if sharded is None or sharded.device_mesh.size() == 1 else Ranks(_group_of(sharded), (), sharded=True)
+
+
+def _group_of(parameter: DTensor) -> Any:
+    mesh = parameter.device_mesh
+    return dist.group.WORLD if mesh.size() == dist.get_world_size() else mesh.get_group()
 
 
 def require_told(ranks: Ranks | None, alone: bool) -> None:
@@ -108,7 +121,8 @@ def require_told(ranks: Ranks | None, alone: bool) -> None:
     if several and ranks is None and not alone:
         raise BalanceError(
             f"{dist.get_world_size()} ranks are running, and their gradients have to be averaged before they are "
-            'balanced: pass parameters= the DistributedDataParallel module; or ranks="alone" if each is for itself'
+            "balanced: pass parameters= the DistributedDataParallel module (a loss method: or one under fully_shard); "
+            'or ranks="alone" if each is for itself'
         )
 
 

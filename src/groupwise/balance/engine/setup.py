@@ -107,6 +107,8 @@ def read(
     candidates = None if named is None else frozenset(named.values())
     alone = ranks == "alone"
     group = None if alone else ranks_of(parameters)
+    if group is not None and group.sharded:
+        candidates = None  # the graph knows the unsharded ones alone
     weighted = (heads or method.heads) == "weighted"
     return Setup(method, weighted, layer, named, candidates, cost, nonfinite, group, alone, *lengths)
 

@@ -31,10 +31,11 @@ def of_weights(
     kept = list(verdict.kept)
     names = tuple(tasks[i] for i in kept)
     by_task = {} if weights is None else dict(zip(names, weights.tolist(), strict=True))
-    loss = float(facts.losses[kept].sum() if weights is None else facts.losses[kept] @ weights)
+    told = facts.among(kept)
+    loss = float(told.losses.sum() if weights is None else told.losses @ weights)
     hurt: tuple[str, ...] = ()
-    if facts.gramian is not None and weights is not None:
-        gramian = facts.gramian[kept][:, kept]
+    if told.gramian is not None and weights is not None:
+        gramian = told.gramian
         along = gramian @ weights
         hurt = hurt_by(names, along, norms_of(gramian), (weights @ along).clamp(min=0).sqrt())
     return _result(tasks, facts, verdict, route, by_task, hurt, loss)
@@ -46,10 +47,11 @@ def of_direction(
     """The update of a Jacobian method."""
     kept = list(verdict.kept)
     norms = torch.zeros(len(kept), dtype=torch.float64)
-    if facts.gramian is not None:
-        norms = norms_of(facts.gramian[kept][:, kept])
+    told = facts.among(kept)
+    if told.gramian is not None:
+        norms = norms_of(told.gramian)
     hurt = hurt_by(tuple(tasks[i] for i in kept), direction.along, norms, direction.length)
-    return _result(tasks, facts, verdict, route, {}, hurt, float(facts.losses[kept].sum()))
+    return _result(tasks, facts, verdict, route, {}, hurt, float(told.losses.sum()))
 
 
 def _result(
@@ -65,8 +67,8 @@ def _result(
     names = tuple(tasks[i] for i in kept)
     norms: dict[str, float] = {}
     cosines: dict[tuple[str, str], float] = {}
-    if facts.gramian is not None:
-        gramian = facts.gramian[kept][:, kept]
+    gramian = facts.among(kept).gramian
+    if gramian is not None:
         norms = dict(zip(names, norms_of(gramian).tolist(), strict=True))
         cosines = cosines_of(names, gramian)
     losses = dict(zip(tasks, facts.losses.tolist(), strict=True))

@@ -13,6 +13,7 @@ from groupwise.balance.engine.direction import direction_of, own_weights_of, spr
 from groupwise.balance.engine.facts import transfer
 from groupwise.balance.engine.finite import Facts, Verdict
 from groupwise.balance.engine.pending import Pending
+from groupwise.balance.engine.problem import Problem
 from groupwise.balance.engine.ranks import Ranks, averaged, reduced, require_told
 from groupwise.balance.engine.routes.route import Route
 from groupwise.balance.engine.routes.rowwise import Rowwise
@@ -52,12 +53,21 @@ def complete(run: Run, losses: Losses, features: object, scale: Tensor | None) -
     return result
 
 
+def accumulate(run: Run, losses: Losses, scale: Tensor | None) -> None:
+    """Keep the gradients of a micro-batch."""
+    require_told(run.setup.ranks, run.setup.alone)
+    stated = run.setup.problem(losses, scale)
+    _require_whole(run, stated)
+    run.pending.add(stated)
+
+
 def _route(run: Run, losses: Losses, features: object, scale: Tensor | None) -> tuple[Route, Losses]:
     """Take the gradients along the way that the method, the arguments and the moment ask for; the losses of all."""
     setup = run.setup
     if not run.needs_rows or (not run.pending and not _due(run, tuple(losses))):
         return setup.weighing(losses, scale), losses
     stated = setup.problem(losses, scale)
+    _require_whole(run, stated)
     if run.pending:
         run.pending.add(stated)
         return run.pending.settled(setup.candidates), run.pending.losses
@@ -75,6 +85,7 @@ def _on(ranks: Ranks, run: Run, losses: Losses, features: object, scale: Tensor 
     if not run.needs_rows or (not run.pending and not _due(run, tuple(losses))):
         return averaged(ranks, setup.weighing(losses, scale), losses)
     stated = setup.problem(losses, scale)
+    _require_whole(run, stated)
     if run.pending:
         run.pending.add(stated)
         rows = run.pending.rows
@@ -83,6 +94,15 @@ def _on(ranks: Ranks, run: Run, losses: Losses, features: object, scale: Tensor 
         reach = {task: stated.graph.reached(i) for i, task in enumerate(stated.tasks)}
         route, agreed = reduced(ranks, losses, reach, passes(stated), run.buffers)
     return route, agreed.losses
+
+
+def _require_whole(run: Run, stated: Problem) -> None:
+    """Raise `BalanceError` where the gradients of one task are not to be had."""
+    if stated.graph.sharded or (run.setup.ranks is not None and run.setup.ranks.sharded):
+        raise BalanceError(
+            "under fully_shard the gradients of one task alone are not to be had: use a method that looks at losses "
+            "(Uncertainty, DWA, FAMO), or DistributedDataParallel"
+        )
 
 
 def _due(run: Run, tasks: tuple[str, ...]) -> bool:
@@ -110,7 +130,7 @@ def _seen(run: Run, facts: Facts, verdict: Verdict, tasks: tuple[str, ...]) -> S
     if len(verdict.kept) == len(tasks):
         return run.seen(tasks, facts.losses)
     kept = list(verdict.kept)
-    return run.seen(tuple(tasks[i] for i in kept), facts.losses[kept])
+    return run.seen(tuple(tasks[i] for i in kept), facts.among(kept).losses)
 
 
 def _by_weights(run: Run, route: Route, facts: Facts, verdict: Verdict, tasks: tuple[str, ...]) -> BalanceResult:
@@ -118,8 +138,7 @@ def _by_weights(run: Run, route: Route, facts: Facts, verdict: Verdict, tasks: t
     if run.held_out is not None and isinstance(route, Rowwise) and isinstance(run.method, AutoLambda):
         run.method.learn(run.held_out.alignments(route)[kept], seen, run.memory)
         run.held_out = None
-    gramian = None if facts.gramian is None else facts.gramian[kept][:, kept]
-    weights = weights_of(run.method, gramian, seen, run.memory)
+    weights = weights_of(run.method, facts.among(kept).gramian, seen, run.memory)
     own = weights if run.setup.weighted else own_weights_of(run.method, seen, run.memory)
     route.write(spread(weights, kept, len(tasks)), spread(own, kept, len(tasks)), kept)
     return summary.of_weights(tasks, facts, verdict, route, weights)

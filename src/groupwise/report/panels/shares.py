@@ -15,7 +15,8 @@ MOMENTS: Final = 4
 
 def panel(reading: Reading) -> Panel:
     """A matrix of groups and tasks at each moment."""
-    lead = "How the gradient of each group divides among the tasks; every row sums to 1. A task above 0.9 owns it."
+    counted = ", task weights included" if reading.weighted else ", before any task weights"
+    lead = f"How the gradient of each group divides among the tasks{counted}; a task above 0.9 owns the group."
     if not reading.shares:
         how = "Call `observer.tasks(losses)` before backward, or log a balancer: `observer.log(balance=result)`."
         return Panel("shares", "Task shares", lead, missing=f"The records hold no task shares. {how}")

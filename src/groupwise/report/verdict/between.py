@@ -1,6 +1,6 @@
 """Between tasks: who is loud, who conflicts, who is hurt.
 
-loud         share of the gradient norm above 0.9 in every one of at least 3 records, in a group that others reach
+loud         share of the weighted gradient norm above 0.9 in each of at least 3 records, in a group that others reach
 conflict     cosine below 0; often: in at least 30 % of the records
 hurt         the balanced update raised the task's loss, to first order, in at least 10 % of the records
 """
@@ -27,14 +27,15 @@ def loud(reading: Reading) -> Iterator[Sentence]:
     """Tasks that own groups which other tasks reach, too; or that none does."""
     shared = {task: _shared(groups, reading.shares, task) for task, groups in reading.shares.items()}
     owned = {task: [group for group, series in groups.items() if _owns(series)] for task, groups in shared.items()}
+    counted = ", task weights included," if reading.weighted else ""
     for task, groups in owned.items():
         if groups:
             parts = [median(shared[task][group].values) for group in groups]
             records = len(shared[task][groups[0]].values)
             text = (
-                f"Its share of the gradient norm was above {percent(LOUD)} in all of {records} records (median "
-                f"{percent(median(parts))}): the other tasks hardly steer these groups. Weights of 1 / first loss, "
-                "or a balancing method that equalises norms, could give them a say."
+                f"Its share of the gradient norm{counted} was above {percent(LOUD)} in all of {records} records "
+                f"(median {percent(median(parts))}): the other tasks hardly steer these groups. Weights of 1 / first "
+                "loss, or a balancing method that equalises norms, could give them a say."
             )
             yield Sentence("loud", "look", f"Task '{task}' owns {quoted(groups)}", text, "shares")
     medians = [(median(found.values), task, group) for task in shared for group, found in shared[task].items()]
