@@ -12,9 +12,8 @@ The floors, from their parts measured alone, with F the forward, B_h the backwar
 
 TorchJD 0.18 computes the same Jacobian (`autojac.backward`, `autojac.mtl_backward`: all rows at once or one by one) or
 the same Gramian (`autogram`), each then with the same aggregation. Its best mode is the fastest of all that apply.
-Memory is the most bytes alive at one time in a step beyond what was there before it, counted over every tensor that an
-operation returns (`groupwise.balance.comparing.cost.peak`); parameters, `.grad` and rows that are kept are made in a
-first step that is not counted, for every contestant alike, and are told apart.
+Memory is the most bytes alive at one time over the first two steps, `.grad` and rows that are kept included, counted
+over every tensor that an operation returns (`comparing.cost.peak`); parameters and batch are not counted.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
-from measure import Work, milliseconds, race, say, table
+from measure import Work, milliseconds, race, repeated, say, table
 from torch import Tensor, nn
 from torchjd import autogram
 from torchjd.aggregation import UPGrad as TheirUPGrad
@@ -168,10 +167,8 @@ def contest(trunk: str, tasks: int, seconds: float, memory: bool) -> None:
         works[name] = partial(steps(net)[name], net, x)
     title = f"{trunk}, K = {tasks}"
     if memory:
-        for work in works.values():
-            work()
-        peaks = {name: peak(work) / 2**20 for name, work in works.items()}
-        table(f"{title}: MiB", ["", "most alive in a step"], [[name, f"{size:.2f}"] for name, size in peaks.items()])
+        peaks = {name: peak(repeated(work, 2)) / 2**20 for name, work in works.items()}
+        table(f"{title}: MiB", ["", "most alive in two steps"], [[name, f"{size:.2f}"] for name, size in peaks.items()])
         return
     times = race(works, "plain sum", seconds)
     best = min(timing.seconds for name, timing in times.items() if name.startswith("TorchJD"))

@@ -12,7 +12,7 @@ import argparse
 
 import jobs
 import torch
-from measure import say
+from rich.console import Console
 
 from groupwise.balance import FAMO, IMTL_L, MGDA, CAGrad, NashMTL, Uncertainty, UPGrad, compare
 
@@ -29,7 +29,8 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     build, grid = (jobs.two_digits, DIGITS) if given.job == "digits" else (jobs.river, None)
-    say(str(compare(build, METHODS, updates=given.updates, seeds=range(given.seeds), static=grid)))
+    found = compare(build, METHODS, updates=given.updates, seeds=range(given.seeds), static=grid)
+    Console(width=200, highlight=False).print(str(found))
 
 
 if __name__ == "__main__":

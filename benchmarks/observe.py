@@ -1,9 +1,11 @@
 """What observing costs:  python benchmarks/observe.py
 
-Whole training steps (forward, backward, AdamW, zero_grad) of three models, plain and observed at the default cadence.
-A turn is twenty steps, so that it holds everything that the cadence has: norms of gradients every step, weights twice,
-one exact update. The observer writes its file. The second table reads a run of a million records. It needs the shapes
-of EfficientNet-Lite0: `pip install --no-deps efficientnet-lite-pytorch==0.1.0`.
+Training steps (forward, backward, AdamW, zero_grad) of three models, and the part of them that passes in the observer's
+hooks, in the same steps: at the default cadence over three turns of twenty steps, each of which has the norms of
+gradients every step, weights twice and one exact update; and with `every=5`. The observer writes its file. The second
+table reads a run of a million records.
+
+It needs the shapes of EfficientNet-Lite0: `pip install --no-deps efficientnet-lite-pytorch==0.1.0`.
 """
 
 from __future__ import annotations
@@ -15,8 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from efficientnet_lite_pytorch import EfficientNet
-from measure import Work, milliseconds, race, table, threads_from_arguments
+from measure import milliseconds, table, threads_from_arguments
 from torch import nn
 
 from groupwise.demos.model import TwoDigitNet
@@ -35,6 +36,8 @@ def digits() -> tuple[nn.Module, Loss]:
 
 def efficientnet() -> tuple[nn.Module, Loss]:
     """EfficientNet-Lite0, 16 images of 64 x 64."""
+    from efficientnet_lite_pytorch import EfficientNet
+
     images = torch.rand(16, 3, 64, 64).to(memory_format=torch.channels_last)
     return EfficientNet.from_name("efficientnet-lite0"), lambda model: model(images).square().mean()
 
@@ -52,58 +55,76 @@ def minilm() -> tuple[nn.Module, Loss]:
 MODELS = {"digits CNN": digits, "EfficientNet-Lite0": efficientnet, "MiniLM": minilm}
 
 
-def training(make: Callable[[], tuple[nn.Module, Loss]], folder: Path | None, along_path: bool = False) -> Work:
-    """Twenty steps, observed if there is a folder."""
+class Stopwatch:
+    """The processor's time between hooks that stand on either side of the observer's."""
+
+    def __init__(self) -> None:
+        self.seconds, self._began = 0.0, 0.0
+
+    def start(self, *_: object) -> None:
+        """Before the observer's hook."""
+        self._began = time.thread_time()
+
+    def stop(self, *_: object) -> None:
+        """After it."""
+        self.seconds += time.thread_time() - self._began
+
+
+def share(make: Callable[[], tuple[nn.Module, Loss]], folder: Path, every: int) -> tuple[float, float]:
+    """Seconds of a step without the observer, and the observer's part of it."""
     torch.manual_seed(0)
     model, loss_of = make()
-    named = list(model.named_parameters())
-    decayed = [{"params": [p for _, p in named if p.ndim > 1], "name": "weights"}]
-    optimizer = torch.optim.AdamW([*decayed, {"params": [p for _, p in named if p.ndim < 2], "name": "rest"}], lr=1e-4)
-    observer = Observer(optimizer, folder, along_path=along_path) if folder is not None else None
-
-    def turn() -> None:
+    params = list(model.parameters())
+    matrices = {"params": [p for p in params if p.ndim > 1], "name": "weights"}
+    optimizer = torch.optim.AdamW([matrices, {"params": [p for p in params if p.ndim < 2], "name": "rest"}], lr=1e-4)
+    watch = Stopwatch()
+    optimizer.register_step_pre_hook(watch.start)
+    optimizer.register_step_post_hook(watch.start)
+    observer = Observer(optimizer, folder, every=every, step=1)
+    optimizer.register_step_pre_hook(watch.stop)
+    optimizer.register_step_post_hook(watch.stop)
+    turns = max(3, every)
+    for turn in range(turns + 1):
+        if turn == 1:  # the first does not count
+            watch.seconds, began = 0.0, time.thread_time()
         for _ in range(TURN):
             loss = loss_of(model)
             loss.backward()
-            if observer is not None:
-                observer.log(loss=loss)
+            observer.log(loss=loss)
             optimizer.step()
             optimizer.zero_grad()
-
-    return turn
+    plain = time.thread_time() - began - watch.seconds
+    observer.close()
+    return plain / turns / TURN, watch.seconds / plain
 
 
 def steps(folder: Path) -> None:
     """The table of training steps."""
     rows = []
     for name, make in MODELS.items():
-        contestants = {
-            "plain": training(make, None),
-            "observed": training(make, folder / f"{name} a"),
-            "along the path": training(make, folder / f"{name} b", along_path=True),
-        }
-        timings = race(contestants, "plain", seconds=40.0)
-        added = [f"{100 * (timings[key].ratio - 1):.1f} %" for key in ("observed", "along the path")]
-        rows.append([name, milliseconds(timings["plain"].seconds / TURN), *added])
-    table("A training step, and what observing adds", ["model", "plain", "observed", "with the path"], rows)
+        seconds, usual = share(make, folder / name, 1)
+        rare = share(make, folder / f"{name} 5", 5)[1]
+        rows.append([name, milliseconds(seconds), f"{usual * seconds * 1e3:.2f} ms", f"{usual:.1%}", f"{rare:.1%}"])
+    columns = ["model", "step", "observing", "share", "share with every=5"]
+    table("A training step, and what observing adds", columns, rows)
 
 
 def million(folder: Path, groups: int) -> list[str]:
     """Write and read a million steps of so many groups."""
     names = [f"group {i}" for i in range(groups)]
     header = Header(groups=tuple(Group(name, "AdamW", 1, 1) for name in names))
-    began, count = time.perf_counter(), 1_000_000
+    began, count = time.thread_time(), 1_000_000
     with Writer(folder, header) as writer:
         for i in range(count):
             numbers = {name: {"grad_norm": 0.123456789, "clip_factor": 1.0} for name in names}
             values = {name: {"lr": 1e-3, "beta1": 0.9, "beta2": 0.98} for name in names}
             writer.write(Step(i, i / 10, values, numbers, {"loss": 0.5}))
-    written = time.perf_counter()
+    written = time.thread_time()
     size = sum(path.stat().st_size for path in folder.glob("part-*"))
     run = read(folder)
-    done = time.perf_counter()
+    done = time.thread_time()
     run.series("groups", names[0], "grad_norm")
-    found = time.perf_counter() - done
+    found = time.thread_time() - done
     times = [f"{seconds:.1f} s" for seconds in (written - began, done - written)]
     return [str(groups), f"{size / 1e6:.0f} MB", *times, milliseconds(found)]
 

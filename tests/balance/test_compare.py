@@ -1,5 +1,7 @@
 """The comparison of methods with tuned static weights: what it holds equal, what it counts, and what it says."""
 
+import dataclasses
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 
@@ -8,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from groupwise.balance import LogSum, Static, Uncertainty, UPGrad
-from groupwise.balance.comparing import Comparison, Job, compare
+from groupwise.balance.comparing import Comparison, Entry, Job, Run, compare
 from groupwise.balance.comparing.cost import peak, ratios
 from groupwise.balance.comparing.training import lowest_cosine
 from groupwise.errors import BalanceError
@@ -89,13 +91,40 @@ def test_seeds_are_shared_so_equal_methods_end_equal(conflicting: Comparison) ->
     assert again.entries[0].runs == conflicting.entries[0].runs
 
 
-def test_the_change_is_measured_against_tuned_weights_seed_by_seed(conflicting: Comparison) -> None:
+def test_errors_are_compared_with_those_of_tuned_weights_seed_by_seed(conflicting: Comparison) -> None:
     equal, tuned = conflicting.entries[:2]
-    assert conflicting.change(tuned) == [0.0, 0.0]
+    assert conflicting.against_tuned(tuned) == [1.0, 1.0]
     expected = [
-        50 * sum(equal.errors(name)[seed] / tuned.errors(name)[seed] - 1 for name in ("one", "two")) for seed in (0, 1)
+        math.prod(equal.errors(name)[seed] / tuned.errors(name)[seed] for name in ("one", "two")) ** 0.5
+        for seed in (0, 1)
     ]
-    assert conflicting.change(equal) == pytest.approx(expected)
+    assert conflicting.against_tuned(equal) == pytest.approx(expected)
+
+
+def test_better_and_worse_are_said_of_every_seed_or_not_at_all() -> None:
+    said = {entry.name: conflict for entry, conflict in zip(VERDICTS.entries[2:], VERDICTS.verdicts()[2:], strict=True)}
+    assert said["always lower"].endswith("errors ×0.50 (0.50 to 0.50) those of tuned weights: better in every seed.")
+    assert said["always higher"].endswith(": worse in every seed.")
+    assert said["sometimes"].endswith(": neither better nor worse in every seed.")
+
+
+def entry(name: str, *errors: float) -> Entry:
+    """An entry with one error a seed."""
+    return Entry(name, UPGrad(), 1, 0, 1.0, 1.0, tuple(Run({"e": e}, {"e": e}, 0.5, -0.1) for e in errors))
+
+
+VERDICTS = Comparison(
+    (
+        entry("equal", 1.0, 1.0),
+        dataclasses.replace(entry("tuned", 1.0, 1.0), method=Uncertainty()),
+        entry("always lower", 0.5, 0.5),
+        entry("always higher", 1.5, 1.1),
+        entry("sometimes", 0.5, 1.5),
+    ),
+    (0, 1),
+    "equal",
+    "tuned",
+)
 
 
 def test_conflict_is_measured_for_every_contestant(conflicting: Comparison) -> None:
@@ -119,7 +148,7 @@ def test_a_run_that_never_conflicted_says_so() -> None:
 
 def test_one_seed_has_no_spread_and_proves_nothing() -> None:
     found = compare(job(), [UPGrad()], updates=5, seeds=(0,))
-    assert all("within the spread" in sentence for sentence in found.verdicts()[1:])
+    assert all("one seed proves nothing" in sentence for sentence in found.verdicts()[1:])
 
 
 def test_a_method_that_cannot_be_run_has_a_row_that_says_why() -> None:

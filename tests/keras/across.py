@@ -40,5 +40,7 @@ def test_save() -> None:
 
 def test_load() -> None:
     model = keras.models.load_model(_place("model.keras"))
+    if keras.backend.backend() == "torch":
+        model.jit_compile = False  # "auto" was saved as what it came to: from jax inductor would compile the step here
     assert [group.algorithm for group in model.optimizer.resolution.groups] == ["AdamW", "SGD"]
     assert np.abs(_gone_on(model) - np.load(_place("after.npy"))).max() < 5e-6

@@ -94,6 +94,25 @@ def test_whatever_is_no_optimizer_is_a_clear_error(tmp_path: Path) -> None:
         Observer(adamw()[1], tmp_path, by="network")
 
 
+class Wrapper(torch.optim.Optimizer):
+    """As trainers wrap: of the class, but with a step of its own."""
+
+    def __init__(self, optimizer: object) -> None:
+        self.optimizer = optimizer
+
+    def step(self) -> None:
+        self.optimizer.step()
+
+
+def test_a_wrapped_optimizer_is_observed_inside_and_one_without_hooks_is_refused(tmp_path: Path) -> None:
+    model, optimizer = adamw()
+    with Observer(Wrapper(Wrapper(optimizer)), tmp_path) as observer:
+        train(model, optimizer, observer, 2)
+    assert len(read(tmp_path)) == 2
+    with pytest.raises(RecordError, match="the step of Wrapper runs no hooks"):
+        Observer(Wrapper(None), tmp_path)
+
+
 def test_groups_without_names_and_groups_of_one_name_are_told_apart(tmp_path: Path) -> None:
     params = [nn.Parameter(torch.ones(2)) for _ in range(4)]
     listed = [{"params": [p]} for p in params]

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, TypeAlias
 
+import torch
+
 from groupwise._spelling import shown
 from groupwise.balance.by_task import ByTask, by_task
+from groupwise.balance.memory import Memory
 from groupwise.balance.method import Method
 from groupwise.errors import BalanceError, ScheduleError
 from groupwise.schedules import Schedule, arguments, decode
@@ -24,6 +27,11 @@ def read(method: Method) -> None:
         arguments.read(method, method.name)
     except ScheduleError as error:
         raise BalanceError(str(error)) from error.__cause__
+
+
+def source(generator: torch.Generator | None, memory: Memory) -> torch.Generator:
+    """What a method draws from: the generator that it was given, or else the memory's."""
+    return memory.generator if generator is None else generator
 
 
 def _name(value: object) -> str:
@@ -59,6 +67,14 @@ def _names(value: object) -> tuple[str, ...]:
     return tuple(_name(item) for item in value)
 
 
+def _generator(value: object) -> torch.Generator:
+    if not isinstance(value, torch.Generator):
+        raise BalanceError(f"{shown(value)} is not a generator: write torch.Generator().manual_seed(0)")
+    if value.device.type != "cpu":
+        raise BalanceError(f"it is a generator of {value.device}, and the draws are made on the CPU")
+    return value
+
+
 def _plain(value: object) -> object:
     """What a file holds in the place of a table by task, or of one number: text that spells a number, schedules."""
     if not isinstance(value, Mapping):
@@ -67,6 +83,7 @@ def _plain(value: object) -> object:
 
 
 Inner: TypeAlias = Annotated[Method, Kind(_method)]
+Drawing: TypeAlias = Annotated[torch.Generator, Kind(_generator)]
 TaskName: TypeAlias = Annotated[str, Kind(_name)]
 TaskNames: TypeAlias = Annotated[tuple[str, ...], Kind(_names)]
 TaskNumbers: TypeAlias = Annotated[Mapping[str, float], Kind(_numbers, _plain)]
@@ -74,6 +91,7 @@ TaskValues: TypeAlias = Annotated[Mapping[str, float | Schedule], Kind(by_task, 
 TaskShares: TypeAlias = Annotated[float | Mapping[str, float], Kind(_share, _plain)]
 
 __all__ = [
+    "Drawing",
     "Fraction",
     "Inner",
     "NonNegative",
@@ -86,4 +104,5 @@ __all__ = [
     "TaskValues",
     "Times",
     "read",
+    "source",
 ]

@@ -63,7 +63,10 @@ class Memory:
     def of_pairs(self, key: str, tasks: Sequence[str], start: float) -> Tensor:
         """[t, t] values of the ordered pairs of some tasks."""
         known, first = self._pairs.get(key, {}), _tensor(start)
-        return torch.stack([torch.stack([known.get(a, {}).get(b, first) for b in tasks]) for a in tasks])
+        if not known:
+            return first.repeat(len(tasks), len(tasks))
+        rows = (known.get(a, {}) for a in tasks)
+        return torch.stack([row.get(b, first) for row in rows for b in tasks]).view(len(tasks), len(tasks))
 
     def keep_pairs(self, key: str, tasks: Sequence[str], values: Tensor) -> None:
         """Keep [t, t] values."""

@@ -16,7 +16,7 @@ import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from types import CodeType
-from typing import Any
+from typing import Any, final
 
 import keras
 
@@ -30,6 +30,7 @@ _AROUND_OTHERS = ("LossScaleOptimizer", "MultiOptimizer", "OptimizerMap", "Group
 _ONCE = ("__init__", "__new__", "build", "get_config")
 
 
+@final
 class KerasAlgorithms(Mapping[str, Algorithm]):
     """Algorithms by name, looked up on first use. Classes given in the plan's rules are used as they are.
 

@@ -7,7 +7,7 @@ inside the compiled step, asks a method for the weights instead, so `compile` an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, final
 
 import keras
 
@@ -19,6 +19,7 @@ from groupwise.keras.program import Lengths
 ops = keras.ops
 
 
+@final
 @keras.saving.register_keras_serializable("groupwise")
 class BalancedModel(keras.Model):  # type: ignore[misc]  # keras has no types
     """A model around `inner` that balances the losses of its outputs; the tasks are the outputs' names.

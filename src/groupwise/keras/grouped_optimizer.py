@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, final
 
 import keras
 
@@ -29,6 +29,7 @@ from groupwise.keras.stepping import Update
 from groupwise.plan import Plan, Resolution
 
 
+@final
 @keras.saving.register_keras_serializable("groupwise")
 class GroupedOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # keras has no types
     """The optimizer that a plan describes, for `model.compile` and `model.fit` on any backend of Keras 3.

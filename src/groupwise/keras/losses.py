@@ -7,7 +7,7 @@ Keras' own `compile` turns a function into a loss that brings targets and predic
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, final
 
 import keras
 
@@ -18,6 +18,7 @@ def loss_of(given: Any) -> Any:
     return found if isinstance(found, keras.losses.Loss) else _OfFunction(found)
 
 
+@final
 class _OfFunction(keras.losses.Loss):  # type: ignore[misc]  # keras has no types
     """The mean over samples of a function of targets and predictions."""
 

@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, final
 
 import keras
 
@@ -26,6 +26,7 @@ _SPOKEN = {native: neutral for neutral, native in NEUTRAL.items()}
 _MEASURED = ("gradients", "weights", "updates")
 
 
+@final
 class Observer(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no types
     """Records a run of `fit` under a `GroupedOptimizer`.
 

@@ -45,7 +45,7 @@ class Draft:
         self.step, self.seconds, self.taking, self.logged = step, seconds, taking, logged
         self.path, self.skipped = path, False
         self._batch, self._found_inf = batch, found_inf
-        self._facts = taking.facts()
+        self._facts = taking.facts() if taking.due else []
         self._values = _values(taking) if "values" in taking.due else {}
         self._sent: Sent | None = None
         self._rows: list[str] = []
@@ -132,6 +132,8 @@ class Draft:
         return found
 
     def _groups(self, rows: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+        if not self.taking.due:
+            return {}
         due = self.taking.due | ({"path"} if "pd" in rows else frozenset())
         gauges = tuple(gauge for gauge in GAUGES if gauge.family in due)
         read = (readings(gauges, sums) for sums in self._sums(rows))

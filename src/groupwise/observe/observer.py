@@ -233,10 +233,14 @@ class Observer:
     def _take_gradients(self, taking: Taking, clone: bool) -> None:
         """The gradients, and with them the end of the path of the update before."""
         sampled = self._cadence.due_next("cosines", self.step) and (self._writes or taking.sharded)
+        waiting = bool(self._drafts) and self._drafts[-1].path
+        if not (taking.due or sampled or waiting):
+            taking.has_gradients = True  # nobody asks for them
+            return
         taking.take_gradients(self._samples, unscale_of(self._optimizer), clone, sampled)
         if self._batch is not None and (first := usable(self._batch)) is not None and "gradients" in taking.due:
             taking.take_first(self._batch.params, first)
-        if self._drafts and self._drafts[-1].path:
+        if waiting:
             taking.take_path(self._drafts[-1].taking)
 
     def _balanced(self, result: Balanced) -> None:

@@ -10,13 +10,23 @@ from groupwise.errors import RecordError
 
 
 def inmost(optimizer: Any) -> torch.optim.Optimizer:
-    """The optimizer itself, whose hooks run, where a trainer has wrapped it. Raises `RecordError` for anything else."""
+    """The optimizer whose step runs hooks: the one inside, where a trainer has wrapped it.
+
+    Raises:
+        RecordError: it is no optimizer, or its step runs no hooks.
+    """
     inner = optimizer
-    while isinstance(getattr(inner, "optimizer", None), torch.optim.Optimizer):
+    while not _runs_hooks(inner) and isinstance(getattr(inner, "optimizer", None), torch.optim.Optimizer):
         inner = inner.optimizer
     if not isinstance(inner, torch.optim.Optimizer):
         raise RecordError(f"{type(optimizer).__name__} is no torch.optim.Optimizer: give the optimizer that steps")
+    if not _runs_hooks(inner):
+        raise RecordError(f"the step of {type(inner).__name__} runs no hooks, so there is nothing to observe it by")
     return inner
+
+
+def _runs_hooks(optimizer: Any) -> bool:
+    return bool(getattr(getattr(type(optimizer), "step", None), "hooked", False))
 
 
 def leaves_gradients(optimizer: torch.optim.Optimizer) -> bool:

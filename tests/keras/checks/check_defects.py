@@ -186,7 +186,7 @@ def test_j_a_callback_that_sets_the_rate_of_a_part_that_has_a_schedule() -> None
     theirs = functional()
     sub = {".*body/.*": keras.optimizers.SGD(decay)}
     theirs.compile(MULTI(keras.optimizers.OptimizerMap(keras.optimizers.SGD(0.1), sub)), "mse")  # type: ignore[misc]
-    with pytest.raises(TypeError, match="not settable|Error"):
+    with pytest.raises(TypeError, match=r"not settable|Error"):
         fit(theirs, callbacks=[halve])
     ours = functional()
     plan = Plan([Rule("*", optimizer="SGD", lr=exponential(0.1, 0.9, every="10 steps"))])

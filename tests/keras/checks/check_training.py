@@ -189,7 +189,7 @@ ALGORITHMS = [
     ("RMSprop", {"momentum": 0.5}, {"rho": 0.5}),
     ("ScheduleFreeAdamW", {}, {"beta_2": 0.9}),
     ("SGD", {"nesterov": True}, {"momentum": 0.5}),
-    ("Muon", {"rms_rate": 0.2}, {"momentum": 0.5}),
+    ("Muon", {}, {"momentum": 0.5}),
 ]
 
 

@@ -87,10 +87,10 @@ class Comparison:
         """A contestant by name. Raises `KeyError` where there is none."""
         return {entry.name: entry for entry in self.entries}[name]
 
-    def change(self, entry: Entry) -> list[float]:
-        """Per cent by which the errors differ from those with tuned weights, averaged over errors, seed by seed."""
+    def against_tuned(self, entry: Entry) -> list[float]:
+        """The ratio of the errors to those with tuned weights, seed by seed: the geometric mean over errors."""
         tuned = self.entry(self.tuned)
-        return [_change(ours, theirs) for ours, theirs in zip(entry.runs, tuned.runs, strict=True)]
+        return [_ratio(ours, theirs) for ours, theirs in zip(entry.runs, tuned.runs, strict=True)]
 
     def verdicts(self) -> list[str]:
         """What the numbers bear out, one sentence each."""
@@ -110,12 +110,12 @@ class Comparison:
     def _about(self, entry: Entry) -> str:
         if entry.failed:
             return f"{entry.name}: did not end: {entry.failed}"
-        change = self.change(entry)
-        middle, spread = fmean(change), stdev(change) if len(change) > 1 else math.inf
-        how = "errors" if math.isnan(middle) else f"errors {middle:+.1f} ± {spread:.1f} %"
-        if not abs(middle) > spread:
-            return f"{entry.name}: {how} against tuned weights, which is within the spread over seeds."
-        return f"{entry.name}: {how} against tuned weights, {'better' if middle < 0 else 'worse'} than the spread."
+        ratios = self.against_tuned(entry)
+        if len(ratios) == 1:
+            return f"{entry.name}: errors {_range(ratios)} those of tuned weights, but one seed proves nothing."
+        better, worse = all(ratio < 1 for ratio in ratios), all(ratio > 1 for ratio in ratios)
+        how = "better" if better else "worse" if worse else "neither better nor worse"
+        return f"{entry.name}: errors {_range(ratios)} those of tuned weights: {how} in every seed."
 
     def __str__(self) -> str:
         heads = ["", "updates", *self._columns(self.entries[0]), "against tuned", "time", "memory", "conflict"]
@@ -129,7 +129,7 @@ class Comparison:
             entry.name,
             str(entry.updates),
             *(_spread(values, 3) for values in self._columns(entry).values()),
-            _spread(self.change(entry), 1, signed=True) + " %",
+            _range(self.against_tuned(entry)),
             f"{entry.time:.2f}",
             f"{entry.memory:.2f}",
             f"{100 * fmean(run.conflicts for run in entry.runs):.0f} %",
@@ -144,17 +144,26 @@ class Comparison:
         return {f"mean of {len(each)}": list(map(fmean, by_seed)), "worst": list(map(max, by_seed))}
 
 
-def _change(ours: Run, theirs: Run) -> float:
-    both = [name for name in ours.errors if theirs.errors.get(name)]
-    return fmean(100 * (ours.errors[name] / theirs.errors[name] - 1) for name in both) if both else math.nan
+def _ratio(ours: Run, theirs: Run) -> float:
+    """Errors that are zero on either side are left out."""
+    pairs = [(ours.errors.get(name, 0.0), value) for name, value in theirs.errors.items()]
+    logs = [math.log(own / value) for own, value in pairs if own > 0 and value > 0]
+    return math.exp(fmean(logs)) if logs else math.nan
 
 
-def _spread(values: Sequence[float], places: int, signed: bool = False) -> str:
+def _range(ratios: Sequence[float]) -> str:
+    """`×1.10 (0.95 to 1.30)`: the geometric mean, and the lowest and the highest."""
+    if any(math.isnan(ratio) for ratio in ratios):
+        return "-"
+    middle = math.exp(fmean(map(math.log, ratios)))
+    return f"×{middle:.2f}" + (f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else "")
+
+
+def _spread(values: Sequence[float], places: int) -> str:
     if any(math.isnan(value) for value in values):
         return "-"
-    sign = "+" if signed else ""
     spread = f" ± {stdev(values):.{places}f}" if len(values) > 1 else ""
-    return f"{fmean(values):{sign}.{places}f}{spread}"
+    return f"{fmean(values):.{places}f}{spread}"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:

@@ -11,10 +11,11 @@ from torch import Tensor
 from groupwise.balance import arguments
 from groupwise.balance.arguments import Positive
 from groupwise.balance.claims import PLAIN, Claim
-from groupwise.balance.directions import among_present
+from groupwise.balance.directions import among_present, lengths
 from groupwise.balance.memory import Memory
 from groupwise.balance.method import GramianMethod, Seen
 from groupwise.balance.solvers.bargaining import bargained
+from groupwise.errors import BalanceError, listed
 
 
 @final
@@ -30,7 +31,10 @@ class FairGrad(GramianMethod):
     a Pareto-stationary point no update gains for all, and it is zero.
 
     Args:
-        alpha: how much fairness.
+        alpha: how much fairness. Up to 100 every set of gradients is solved for, whatever their norms.
+
+    Raises:
+        BalanceError: alpha is larger, and the gradients' norms (which it names) are too far apart to solve for it.
     """
 
     alpha: Positive = 1.0
@@ -47,7 +51,14 @@ class FairGrad(GramianMethod):
 
     def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
         """[t] above 0, or all 0 at a Pareto-stationary point."""
-        return among_present(gramian, lambda present, _: self._fair(present))
+        try:
+            return among_present(gramian, lambda present, _: self._fair(present))
+        except BalanceError as error:
+            norms = zip(seen.tasks, lengths(gramian).tolist(), strict=True)
+            raise BalanceError(
+                f"FairGrad: alpha = {self.alpha:g}: {error}; the norms are {listed(f'{t!r} {n:.2g}' for t, n in norms)}: "
+                f"bring the losses to a common scale, or lower alpha (100 always works)"
+            ) from None
 
     def _fair(self, gramian: Tensor) -> Tensor:
         ones = torch.ones(len(gramian), dtype=torch.float64)

@@ -13,14 +13,14 @@ by one, without that premultiplication.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, final
 
 import torch
 from torch import Tensor
 
 from groupwise.balance import arguments
-from groupwise.balance.arguments import TaskShares
+from groupwise.balance.arguments import Drawing, TaskShares, source
 from groupwise.balance.by_task import by_task
 from groupwise.balance.claims import Claim
 from groupwise.balance.memory import Memory
@@ -41,10 +41,13 @@ class GradDrop(JacobianMethod):
         leak: l, the share of a gradient that passes unchanged, from 0 to 1: a number, or one by task.
         variant: "paper"; or "renormalized", which gives the update the norm of the plain sum, as Lingvo's layer means
             to (its code multiplies by the ratio of the norms the wrong way round).
+        generator: what to draw from instead of the memory's generator; torch's, on the CPU. Its state is then yours to
+            save (`Balancer.state_dict` has only the memory's), and files cannot hold it.
     """
 
     leak: TaskShares = 0.0
     variant: Literal["paper", "renormalized"] = "paper"
+    generator: Drawing | None = field(default=None, compare=False, repr=False)
 
     promises = frozenset({Claim.EQUIVARIANT, Claim.HOMOGENEOUS, Claim.SINGLE})
 
@@ -57,7 +60,7 @@ class GradDrop(JacobianMethod):
     def update(self, jacobian: Tensor, seen: Seen, memory: Memory) -> Tensor:
         """[n]."""
         positive, negative = _signs(jacobian, [1.0] * len(jacobian))
-        draws = torch.rand(jacobian.shape[1], generator=memory.generator, dtype=torch.float32).to(positive)
+        draws = torch.rand(jacobian.shape[1], generator=source(self.generator, memory), dtype=torch.float32).to(positive)
         drawn = draws * (positive - negative) < positive  # always where nothing is negative
         leaks = self._leaks(seen)
         if any(leaks):

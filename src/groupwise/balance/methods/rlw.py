@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, final
 
 import torch
 from torch import Tensor
 
 from groupwise.balance import arguments
+from groupwise.balance.arguments import Drawing, source
 from groupwise.balance.claims import Claim
 from groupwise.balance.memory import Memory
 from groupwise.balance.method import LossMethod, Seen
@@ -26,9 +27,12 @@ class RLW(LossMethod):
 
     Args:
         variant: "normal", the paper's; or "dirichlet", uniform on the simplex.
+        generator: what to draw from instead of the memory's generator; torch's, on the CPU. Its state is then yours to
+            save (`Balancer.state_dict` has only the memory's), and files cannot hold it.
     """
 
     variant: Literal["normal", "dirichlet"] = "normal"
+    generator: Drawing | None = field(default=None, compare=False, repr=False)
 
     promises = frozenset({Claim.HOMOGENEOUS, Claim.SINGLE})
 
@@ -37,7 +41,8 @@ class RLW(LossMethod):
 
     def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
         """[t] at least 0, adding up to 1."""
+        generator = source(self.generator, memory)
         if self.variant == "normal":
-            return torch.softmax(torch.randn(len(losses), generator=memory.generator, dtype=torch.float64), 0)
-        draws = torch.empty(len(losses), dtype=torch.float64).exponential_(generator=memory.generator)
+            return torch.softmax(torch.randn(len(losses), generator=generator, dtype=torch.float64), 0)
+        draws = torch.empty(len(losses), dtype=torch.float64).exponential_(generator=generator)
         return draws / draws.sum()

@@ -4,86 +4,131 @@
 
 Power 1 is the Nash bargaining solution (Navon et al. 2022, ICML), 1/alpha is alpha-fairness (Ban and Ji 2024, ICML).
 It is where the strictly convex 1/2 a'Ga - sum_i share_i u(a_i), u' = a^(-power), is stationary, so the solution is
-unique, also where rows are dependent, and damped Newton finds it from anywhere: five to ten rounds, for any size. With
-n_i = |g_i| the residual
+unique, also where rows are dependent. With n_i = |g_i| the residual
 
     max_i |(Ga)_i - share_i a_i^(-power)| / (n_i sum_j n_j a_j)
 
-stays below `TOLERANCE`. In b = n a the Gramian is that of the unit gradients, whatever the scales of the rows. Where
-some convex combination of these is zero (a Pareto-stationary point) there is no solution: no update gains for all. With
-w = b / sum b, w'Cw is the square of such a combination's length; once it is below 2^-40 the point counts as one.
+stays below `TOLERANCE`. In b = n a the Gramian is that of the unit gradients, C, whatever the scales of the rows; these
+go to the right-hand side. Where the power is far from 1 and the rows of very different lengths, a weight may be 1e-100
+of another, and Newton's method in b or in log b alone crawls or jumps off. So the gains s are unknowns of their own:
+
+    Cb = s,        power log b_i + log s_i = log right_i
+
+as in primal-dual interior-point methods, where power 1 is the central path. Each round solves the linearised pair; what
+grows is taken as it is, what falls as the exponential of it, so both stay positive without a line search. Five to ten
+rounds for any size; some tens where lengths span sixteen orders of magnitude.
+
+For two rows and power 1 the ratio r = b_2 / b_1 solves r^2 + c (1 - q) r = q, with c their cosine and q the ratio of the
+shares.
+
+Where some convex combination of the unit gradients is zero (a Pareto-stationary point) there is no solution: no update
+gains for all. With w = b / sum b, w'Cw is the square of such a combination's length; once it is below 2^-40 the point
+counts as one.
 """
 
 from __future__ import annotations
 
+from math import isfinite, sqrt
+
 import torch
 from torch import Tensor
+
+from groupwise.balance.solvers.simplex import shortest
+from groupwise.errors import BalanceError
 
 TOLERANCE = 1e-12
 """Of the residual."""
 
 _STATIONARY = 2.0**-40
-_SETTLED = 1e-18
-_LEVEL = 1e-14
+_HARDLY = 2.0**-32  # the same for an iteration that did not settle
+_LEVEL = 1e-14  # of the residual, where the iteration stops
+_ROUNDING = 2.0**-51
+_STILL = 1e-3  # the last change of log b; the next one would be about its square
+_LONGEST = 8.0  # how far log b + log s is moved in one round
 _ROUNDS = 200
+_LEAST = torch.finfo(torch.float64).tiny
 
 
 def bargained(gramian: Tensor, share: Tensor, power: float) -> Tensor | None:
-    """a [k] > 0; None at a Pareto-stationary point. No row may be zero."""
-    length = gramian.diagonal().sqrt()
-    unit = length.log().mean().exp()
-    cosines = gramian / length.outer(length)
-    right = share * (length / unit) ** (power - 1)
-    b = _newton(cosines, right, power)
-    if b is None:
+    """a [k] > 0; None at a Pareto-stationary point. No row may be zero.
+
+    Raises `BalanceError` where the iteration does not settle: for powers below 0.01, and rows very unequal in length.
+    """
+    if power == 1 and len(gramian) == 2:
+        return two_bargained(gramian, share)
+    return many_bargained(gramian, share, power)
+
+
+def two_bargained(gramian: Tensor, share: Tensor) -> Tensor | None:
+    """The same in closed form for two rows and power 1."""
+    (first, product), (_, second) = gramian.tolist()
+    lengths = sqrt(first), sqrt(second)
+    one, two = share.tolist()
+    cosine, ratio = product / lengths[0] / lengths[1], two / one
+    half = cosine * (1 - ratio) / 2
+    root = sqrt(half * half + ratio)
+    r = ratio / (half + root) if half > 0 else root - half
+    gain = 1 + cosine * r
+    if gain + r * (cosine + r) <= _STATIONARY * (1 + r) ** 2 or gain <= 0:
         return None
-    a: Tensor = b / length * unit ** ((power - 1) / (power + 1))
-    return a
+    b = sqrt(one / gain)
+    return torch.tensor([b / lengths[0], r * b / lengths[1]], dtype=torch.float64)
+
+
+def many_bargained(gramian: Tensor, share: Tensor, power: float) -> Tensor | None:
+    """The same by iteration, for any number of rows and any power."""
+    length = gramian.diagonal().sqrt()
+    logs = length.log()
+    unit = logs.mean()
+    cosines = gramian / length.outer(length)
+    y = _newton(cosines, share.log() + (power - 1) * (logs - unit), power)
+    return None if y is None else (y - logs + (power - 1) / (power + 1) * unit).exp().clamp(min=_LEAST)
 
 
 def _newton(cosines: Tensor, right: Tensor, power: float) -> Tensor | None:
-    """b with Cb = right b^(-power)."""
-    b = right ** (1 / (1 + power))
-    square = float(b @ cosines @ b)
-    if square <= _STATIONARY * float(b.sum()) ** 2:
+    """log b, with Cb = e^right b^(-power)."""
+    both = _start(cosines, right, power)
+    level = _LEVEL + _ROUNDING * float(right.abs().max())
+    moved = 1.0
+    for rounds in range(_ROUNDS):
+        b, s = both.exp().unbind()
+        product = cosines @ b
+        square, total = float(b @ product), float(b.sum())
+        if square <= _STATIONARY * total * total:
+            return None
+        if not isfinite(square):
+            break
+        apart, missing = s - product, right - power * both[0] - both[1]
+        if moved <= _STILL and float(torch.maximum(apart.abs(), s * missing.expm1().abs()).max()) <= level * total:
+            return both[0]
+        step = _step(cosines, b, s, apart, missing.clamp(-_LONGEST, _LONGEST), power)
+        moved = float(step[0].abs().max())
+        both += step.log1p().where(step > 0, step.clamp(min=-3.0 - rounds))
+    w = shortest(cosines)
+    if float(w @ cosines @ w) <= _HARDLY:
         return None
-    along: float = (float(b @ b) / square) ** (1 / (1 + power))
-    b = b * along
-    for _ in range(_ROUNDS):
-        gain = right * b**-power
-        slope = cosines @ b - gain
-        hessian = cosines + torch.diag(power * gain / b)
-        factor, failed = torch.linalg.cholesky_ex(hessian)
-        if int(failed):
-            return None
-        step = -torch.cholesky_solve(slope[:, None], factor)[:, 0]
-        decrement, square = float(-(slope @ step)), float(b @ cosines @ b)
-        b = b + _damped(b, step, cosines, right, power, decrement) * step
-        if square <= _STATIONARY * float(b.sum()) ** 2:
-            return None
-        if decrement <= _SETTLED * square and bool(slope.abs().max() <= _LEVEL * b.sum()):
-            break
-    return b
+    raise BalanceError(
+        f"its equations were not solved to a relative residual of {TOLERANCE:g} in {_ROUNDS} rounds: the gradients' "
+        f"norms are too far apart for a power of {power:g}"
+    )
 
 
-def _damped(b: Tensor, step: Tensor, cosines: Tensor, right: Tensor, power: float, decrement: float) -> float:
-    """The first of 1, 1/2, 1/4, ... times the longest step that stays positive, by which the function falls as it
-    should."""
-    shrinking = float((-step / b).max())
-    length = 1.0 if shrinking < 0.9 else 0.9 / shrinking
-    relative = step / b
-    straight, curved = float(step @ (cosines @ b)), float(step @ (cosines @ step))
-    for _ in range(50):
-        fall = _utility(relative * length, right, b, power) - length * straight - 0.5 * length**2 * curved
-        if fall >= 0.1 * length * decrement or decrement <= 1e-12 * abs(straight):
-            break
-        length /= 2
-    return length
+def _start(cosines: Tensor, right: Tensor, power: float) -> Tensor:
+    """log b and log s [2, k]: for low powers all b alike, for high ones what unrelated rows would have."""
+    y = right / (1 + power) if power > 1 else torch.zeros_like(right)
+    b = y.exp()
+    product = cosines @ b
+    z = product.clamp(min=0.1 * abs(float(b @ product)) / float(b.sum())).log()
+    return torch.stack([y, z]) + (right - power * y - z).mean() / (1 + power)
 
 
-def _utility(relative: Tensor, right: Tensor, b: Tensor, power: float) -> float:
-    """sum_i right_i (u(b_i (1 + relative_i)) - u(b_i)), without cancellation."""
-    logs = relative.log1p()
-    if power == 1:
-        return float(right @ logs)
-    return float((right * b ** (1 - power)) @ torch.expm1((1 - power) * logs)) / (1 - power)
+def _step(cosines: Tensor, b: Tensor, s: Tensor, apart: Tensor, missing: Tensor, power: float) -> Tensor:
+    """The changes of log b and log s [2, k]. That of log b is taken from the equation that leaves its digits."""
+    root = (b / s).sqrt()
+    system = cosines * root.outer(root)
+    system.diagonal().add_(power)
+    factor = torch.linalg.cholesky_ex(system)[0]
+    u = torch.cholesky_solve((root * (s * missing + apart))[:, None], factor)[:, 0]
+    along = (missing - (cosines @ (root * u) - apart) / s) / power
+    change = along.where(root < power**0.5, u / (b * s).sqrt())
+    return torch.stack([change, missing - power * change])

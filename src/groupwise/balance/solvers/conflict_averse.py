@@ -11,17 +11,21 @@ hull of the rows g_i + s g0. What is left is one number, the s at which |g_w(s)|
 a positive weight, the left side is *linear* in s^2, so Newton's method on s^2 jumps from piece to piece and ends on the
 exact root; a bracket keeps it from leaving.
 
+For two rows w = (t, 1 - t), and what is minimised is a line plus a hyperbola in t, with its minimum in closed form.
+
 Where the hull contains zero (a Pareto-stationary point) s may shrink to nothing. The limit of d is then the projection
 of g0 on the dual cone of the rows: of all best d, the one nearest to g0.
 """
 
 from __future__ import annotations
 
+from math import sqrt
+
 import torch
 from torch import Tensor
 
 from groupwise.balance.solvers.dual_cone import projected
-from groupwise.balance.solvers.simplex import shortest
+from groupwise.balance.solvers.simplex import shortest_of_many
 
 TOLERANCE = 1e-9
 """Of the residual."""
@@ -33,11 +37,40 @@ _ROUNDS = 100
 
 def averse(gramian: Tensor, preference: Tensor, c: float) -> Tensor:
     """a [k], the weights of d = J'a; `preference` [k] adds up to 1."""
+    found = averse_of_two(gramian, preference, c) if len(gramian) == 2 else None
+    return averse_of_many(gramian, preference, c) if found is None else found
+
+
+def averse_of_two(gramian: Tensor, preference: Tensor, c: float) -> Tensor | None:
+    """The same in closed form for two rows; None where the rows are equal, or opposite."""
+    (first, product), (_, second) = gramian.tolist()
+    one, two = preference.tolist()
+    swapped = second > first  # t is small where it is the weight of the longer row, and small numbers keep their digits
+    if swapped:
+        first, second, one, two = second, first, two, one
+    radius = c * sqrt(max(one * one * first + 2 * one * two * product + two * two * second, 0.0))
+    square = first + second - 2 * product
+    along = product - second
+    nearest = (first * second - product * product) / square if square > 0 else 0.0
+    if not nearest > _STATIONARY * second:
+        return None
+    tilt = one * (first - product) - two * (second - product)
+    free = radius * radius * square - tilt * tilt
+    t = 0.0 if tilt > 0 else 1.0
+    if free > 0:
+        t = min(max((-tilt * sqrt(nearest / free / square)) - along / square, 0.0), 1.0)
+    length = sqrt(t * t * first + 2 * t * (1 - t) * product + (1 - t) * (1 - t) * second)
+    a = one + radius * t / length, two + radius * (1 - t) / length
+    return torch.tensor(a[::-1] if swapped else a, dtype=torch.float64)
+
+
+def averse_of_many(gramian: Tensor, preference: Tensor, c: float) -> Tensor:
+    """The same by Newton's method, for any number of rows."""
     toward = gramian @ preference
     radius = c * float((preference @ toward).clamp(min=0).sqrt())
     if radius == 0:
         return preference
-    w = shortest(gramian)
+    w = shortest_of_many(gramian)
     nearest = float((w @ gramian @ w).clamp(min=0))
     s = nearest**0.5 / radius
     if nearest <= _STATIONARY * float(gramian.diagonal().min()):
@@ -46,15 +79,15 @@ def averse(gramian: Tensor, preference: Tensor, c: float) -> Tensor:
         if float(away @ gramian @ away) <= radius**2 * (1 + _SETTLED):
             return d
         s = float(gramian.diagonal().max()) ** 0.5 / radius
-    s, w = _root(gramian, toward, float(preference @ toward), radius, s)
+    s, w = _root(gramian, toward, float(preference @ toward), radius, s, w)
     return preference + w / s
 
 
-def _root(gramian: Tensor, toward: Tensor, square: float, radius: float, s: float) -> tuple[float, Tensor]:
-    """The s with |g_w(s)| = radius s, and its w."""
+def _root(gramian: Tensor, toward: Tensor, square: float, radius: float, s: float, w: Tensor) -> tuple[float, Tensor]:
+    """The s with |g_w(s)| = radius s, and its w, from first guesses."""
     low, high = 0.0, float("inf")
     for _ in range(_ROUNDS):
-        w = shortest(gramian + s * (toward[:, None] + toward) + s * s * square)
+        w = shortest_of_many(gramian + s * (toward[:, None] + toward) + s * s * square, w > 0)
         guess = _of_piece(gramian, toward, radius, w > 0)
         if abs(guess - s) <= _SETTLED * s:
             break

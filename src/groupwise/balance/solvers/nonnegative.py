@@ -14,9 +14,14 @@ positive, solve, flip every one whose sign is wrong, three to six rounds for any
 dependent; what is left over then goes to the active-set method of Lawson and Hanson (1974), which adds one variable at
 a time and cannot. All right-hand sides advance together. The diagonal is raised by 2^-40, which makes dependent rows
 harmless and lies below the tolerance; one step of refinement takes its effect out again where the rows are independent.
+
+Two variables with the cosine c have a closed form: both are positive where |D| < S, with S = (b_1 + b_2) / (1 + c) and
+D = (b_1 - b_2) / (1 - c) in unit rows, and are then (S + D) / 2 and (S - D) / 2; else only the one with the larger b is.
 """
 
 from __future__ import annotations
+
+from math import sqrt
 
 import torch
 from torch import Tensor
@@ -30,21 +35,47 @@ _ROUNDS = 8
 _SMALL = 2**18  # up to this much arithmetic, cutting problems down costs more than it saves
 
 
-def nonnegative(quadratic: Tensor, linear: Tensor, scale: Tensor) -> Tensor:
+def nonnegative(quadratic: Tensor, linear: Tensor, scale: Tensor, guess: Tensor | None = None) -> Tensor:
     """The minimisers x of 1/2 x'Qx - b'x over x >= 0, one for each row b of `linear`.
 
     Args:
         quadratic: Q [k, k], positive semi-definite. Where a row is zero, so must b be.
         linear: b [r, k].
         scale: [r], the size of the terms that each b was computed from, in the unit of b divided by a row's length.
+        guess: [r, k] bool, which variables are likely to be positive.
 
     Returns:
         x [r, k]. Where the problem has no minimum, x is huge and nearly a direction in which it falls for ever.
     """
+    if len(quadratic) == 2:
+        return nonnegative_of_two(quadratic, linear)
+    return nonnegative_of_many(quadratic, linear, scale, linear > 0 if guess is None else guess)
+
+
+def nonnegative_of_two(quadratic: Tensor, linear: Tensor) -> Tensor:
+    """The same in closed form for two variables."""
+    (first, product), (_, second) = quadratic.tolist()
+    n = sqrt(first) or 1.0, sqrt(second) or 1.0
+    cosine = product / n[0] / n[1]
+    opposed, alike = max(1 + cosine, _SHIFT), max(1 - cosine, _SHIFT)
+    solutions = []
+    for one, two in linear.tolist():
+        b = one / n[0], two / n[1]
+        total, apart = (b[0] + b[1]) / opposed, (b[0] - b[1]) / alike
+        if abs(apart) < total:
+            x = (total + apart) / 2, (total - apart) / 2
+        else:
+            x = (max(b[0], 0.0), 0.0) if apart > 0 else (0.0, max(b[1], 0.0))
+        solutions.append((x[0] / n[0], x[1] / n[1]))
+    return torch.tensor(solutions, dtype=torch.float64)
+
+
+def nonnegative_of_many(quadratic: Tensor, linear: Tensor, scale: Tensor, guess: Tensor) -> Tensor:
+    """The same by pivoting, for any number of variables."""
     length = quadratic.diagonal().sqrt()
     length = torch.where(length > 0, length, 1.0)
     cosines = quadratic / length.outer(length)
-    return _pivoted(cosines, linear / length, scale[:, None], linear > 0, _ROUNDS) / length
+    return _pivoted(cosines, linear / length, scale[:, None], guess, _ROUNDS) / length
 
 
 def _pivoted(cosines: Tensor, linear: Tensor, scale: Tensor, positive: Tensor, rounds: int) -> Tensor:
