@@ -140,6 +140,12 @@ def test_clipping_is_told_once_for_each_scope(tmp_path: Path, acted: int, rule: 
         assert "lie below 4.24" in told[rule][0].text, "the norm of a scope is joint: sqrt(3² + 3²)"
 
 
+def test_where_no_clip_is_known_and_none_ever_acted_nothing_is_said(tmp_path: Path) -> None:
+    lines = [Step(i, groups={A: {"clip_factor": 1.0}}) for i in LONG]
+    run = run_of(tmp_path, lines)
+    assert not [s for rule in ("clip-seldom", "clip", "clip-often") for s in said(run, rule)]
+
+
 def shared(tmp_path: Path, share: float, records: int = 3, reached: bool = True) -> Run:
     other = {A: 1 - share} if reached else {B: 1.0}
     return run_of(tmp_path, [Step(i, shares={"x": {A: share}, "y": other}) for i in range(records)])

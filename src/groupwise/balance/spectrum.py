@@ -3,6 +3,8 @@ computation."""
 
 from __future__ import annotations
 
+from math import sqrt
+
 import torch
 from torch import Tensor
 
@@ -13,13 +15,23 @@ CUT = 2.0**-46
 def spectrum(gramian: Tensor) -> tuple[Tensor, Tensor]:
     """The r eigenvalues above zero, rising, and their vectors [t, r]; r is the rank."""
     values, vectors = torch.linalg.eigh(gramian)
-    kept = values > CUT * len(values) * values[-1]
+    first, last = float(values[0]), float(values[-1])
+    if first > CUT * len(values) * last:
+        return values, vectors
+    kept = values > CUT * len(values) * last
     return values[kept], vectors[:, kept]
+
+
+def opposite(first: float, product: float, second: float) -> bool:
+    """Whether the cosines of two rows, from their squares and product, have an eigenvalue that counts as zero for the
+    direction that both agree on: 1 + c."""
+    cosine = product / sqrt(first) / sqrt(second)
+    return 1 + cosine <= 2 * CUT * (1 - cosine)
 
 
 def pseudo_solve(gramian: Tensor, right: Tensor) -> Tensor:
     """G^+ b, the shortest of the least-squares solutions of Gx = b; exactly 0 where b is orthogonal to G's range."""
     values, vectors = spectrum(gramian)
     along = vectors.T @ right
-    along = torch.where(along.abs() > CUT * len(right) * right.norm(), along, 0.0)
-    return vectors @ (along / values)
+    along *= along.abs() > CUT * len(right) * right.norm()
+    return vectors @ along.div_(values)

@@ -1,11 +1,13 @@
 """Conflict-free: equal cosines with every task, and as long as the gradients' projections on it together.
 
-The direction x with U x = p (U the unit gradients) is U' C^+ p, C = U U' their cosines: the Gramian is enough.
+The direction x with U x = p (U the unit gradients) is U' C^+ p, C = U U' their cosines: the Gramian is enough. For two
+tasks and equal p it halves their angle, and the weights, (n_1 + n_2) / 2 n_i, are free of it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import sqrt
 from typing import final
 
 import torch
@@ -17,7 +19,7 @@ from groupwise.balance.claims import PLAIN, Claim
 from groupwise.balance.directions import among_present, lengths, preferred, require_above_zero, unit
 from groupwise.balance.memory import Memory
 from groupwise.balance.method import GramianMethod, Seen
-from groupwise.balance.spectrum import CUT, pseudo_solve
+from groupwise.balance.spectrum import CUT, opposite, pseudo_solve
 
 
 @final
@@ -45,10 +47,23 @@ class ConFIG(GramianMethod):
     def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
         """[t] weights."""
         p = preferred(self.preference, self.name, seen.tasks)
-        return among_present(gramian, lambda present, index: _weights(present, p[index]))
+        if self.preference is None and len(gramian) == 2 and (found := weights_of_two(gramian)) is not None:
+            return found
+        return among_present(gramian, lambda present, index: weights_of_many(present, p[index]))
 
 
-def _weights(gramian: Tensor, p: Tensor) -> Tensor:
+def weights_of_two(gramian: Tensor) -> Tensor | None:
+    """The closed form for equal p; None where a gradient is zero."""
+    (first, product), (_, second) = gramian.tolist()
+    if not (first and second):
+        return None
+    n = sqrt(first), sqrt(second)
+    both = 0.0 if opposite(first, product, second) else (n[0] + n[1]) / 2
+    return torch.tensor([both / n[0], both / n[1]], dtype=torch.float64)
+
+
+def weights_of_many(gramian: Tensor, p: Tensor) -> Tensor:
+    """From the eigenvalues of the cosines."""
     cosines, n = unit(gramian), lengths(gramian)
     y = pseudo_solve(cosines, p)
     square = y @ cosines @ y

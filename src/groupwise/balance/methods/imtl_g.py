@@ -1,12 +1,14 @@
 """Impartial gradients: the update has the same projection on every task's direction.
 
 (Ga)_i = |g_i| lambda says that (J'a).g_i / |g_i| is lambda for all. In b_i = |g_i| a_i and the cosines C that is
-C b = lambda 1, and lambda drops out with sum a = 1. Where C is singular the least-squares solution stands in.
+C b = lambda 1, and lambda drops out with sum a = 1. Where C is singular the least-squares solution stands in. For two
+tasks b_1 = b_2 whatever their cosine, unless it is -1.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import sqrt
 from typing import final
 
 import torch
@@ -16,7 +18,7 @@ from groupwise.balance.claims import PLAIN, Claim
 from groupwise.balance.directions import among_present, lengths, unit
 from groupwise.balance.memory import Memory
 from groupwise.balance.method import GramianMethod, Seen
-from groupwise.balance.spectrum import pseudo_solve
+from groupwise.balance.spectrum import opposite, pseudo_solve
 
 _CANCELS = 1e-12
 
@@ -38,6 +40,20 @@ class IMTL_G(GramianMethod):
 
 
 def _weights(gramian: Tensor) -> Tensor:
+    return weights_of_two(gramian) if len(gramian) == 2 else weights_of_many(gramian)
+
+
+def weights_of_two(gramian: Tensor) -> Tensor:
+    """The closed form."""
+    (first, product), (_, second) = gramian.tolist()
+    if opposite(first, product, second):
+        return torch.zeros(2, dtype=torch.float64)
+    n = sqrt(first), sqrt(second)
+    return torch.tensor([n[1] / (n[0] + n[1]), n[0] / (n[0] + n[1])], dtype=torch.float64)
+
+
+def weights_of_many(gramian: Tensor) -> Tensor:
+    """From the eigenvalues of the cosines."""
     a = pseudo_solve(unit(gramian), torch.ones(len(gramian), dtype=torch.float64)) / lengths(gramian)
     total = a.sum()
     return torch.where(total.abs() > _CANCELS * a.abs().sum(), a / total, torch.zeros_like(a))

@@ -59,6 +59,8 @@ class MGDA(GramianMethod):
 
     def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
         """[t] at least 0, adding up to 1."""
+        if self.variant == "none" and self.preference is None:
+            return shortest(gramian)
         by = preferred(self.preference, self.name, seen.tasks) * len(gramian)
         size = by * self._normaliser(gramian, seen)
         weights = shortest(gramian / size.outer(size))

@@ -26,7 +26,9 @@ MOST: Final = 6
 def clipping(reading: Reading) -> Iterator[Sentence]:
     """One sentence for each scope, those that were clipped most first."""
     found = {scope: [value < 1 for value in reading.clipped(scope).values] for scope in reading.scopes}
-    shares = {scope: share(held) for scope, held in found.items() if len(held) >= ENOUGH}
+    known = {clip.scope for clip in reading.clips.values()}
+    told = {scope: held for scope, held in found.items() if len(held) >= ENOUGH and (scope in known or any(held))}
+    shares = {scope: share(held) for scope, held in told.items()}
     for scope in sorted(shares, key=lambda scope: -shares[scope])[:MOST]:
         yield _sentence(reading, scope, shares[scope], len(found[scope]))
 
