@@ -1,7 +1,7 @@
 """Laws of a method inside a balancer, on a small network with a trunk, three heads and an optimizer.
 
-In float64, where a scale that is a power of two changes no digit: so a run under `GradScaler` has to equal a run without
-one, and a run that was saved has to equal one that was not, bit by bit.
+In float64, where a scale that is a power of two changes no digit: so a run under `GradScaler` has to equal one without
+it, and a run that was saved has to equal one that was not.
 """
 
 from __future__ import annotations

@@ -80,11 +80,27 @@ def stationary(gramian: torch.Tensor) -> bool:
     return bool(w @ cosines @ w <= 1e-9)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if "scale" not in kind and "low rank" not in kind])
-def test_even_extreme_fairness_is_solved_while_lengths_are_comparable(kind: str) -> None:
+@every_kind
+@pytest.mark.parametrize("power", [0.1, 10.0])
+def test_even_extreme_fairness_and_its_opposite_are_solved(kind: str, power: float) -> None:
     for gramian in positive_gramians(kind):
-        found = bargained(gramian, ones(len(gramian)), 0.1)
-        assert found is None or residuals.bargained(gramian, ones(len(gramian)), 0.1, found) <= bargaining.TOLERANCE
+        found = bargained(gramian, ones(len(gramian)), power)
+        if found is None:
+            assert stationary(gramian), "there was a bargain to be had"
+        else:
+            assert residuals.bargained(gramian, ones(len(gramian)), power, found) <= bargaining.TOLERANCE
+
+
+def test_a_weight_too_small_for_a_float_is_the_smallest_and_the_other_gains_are_as_asked() -> None:
+    """At power 0.01, lengths sixteen orders of magnitude apart ask for weights of 1e-1600."""
+    for gramian in positive_gramians("scales from 1e-8 to 1e8"):
+        found = bargained(gramian, ones(len(gramian)), 0.01)
+        assert found is not None
+        heard = found > 1e-300
+        gains = (gramian @ found)[heard]
+        off = (gains - found[heard] ** -0.01).abs() / residuals.lengths(gramian)[heard]
+        assert bool((found > 0).all())
+        assert float(off.max() / (residuals.lengths(gramian) @ found)) <= bargaining.TOLERANCE
 
 
 @pytest.mark.parametrize("scale", [2.0**-48, 2.0**48])

@@ -31,10 +31,10 @@ class FairGrad(GramianMethod):
     a Pareto-stationary point no update gains for all, and it is zero.
 
     Args:
-        alpha: how much fairness. Up to 100 every set of gradients is solved for, whatever their norms.
+        alpha: how much fairness. From 0.1 to 100 it is solved whatever the norms of the gradients.
 
     Raises:
-        BalanceError: alpha is larger, and the gradients' norms (which it names) are too far apart to solve for it.
+        BalanceError: alpha is not, and the norms (which the error names) are too far apart to solve for it.
     """
 
     alpha: Positive = 1.0
@@ -54,10 +54,10 @@ class FairGrad(GramianMethod):
         try:
             return among_present(gramian, lambda present, _: self._fair(present))
         except BalanceError as error:
-            norms = zip(seen.tasks, lengths(gramian).tolist(), strict=True)
+            norms = listed(f"{t!r} {n:.2g}" for t, n in zip(seen.tasks, lengths(gramian).tolist(), strict=True))
             raise BalanceError(
-                f"FairGrad: alpha = {self.alpha:g}: {error}; the norms are {listed(f'{t!r} {n:.2g}' for t, n in norms)}: "
-                f"bring the losses to a common scale, or lower alpha (100 always works)"
+                f"FairGrad: alpha = {self.alpha:g}: {error}; the norms are {norms}: bring the losses to a common scale, "
+                f"or take an alpha from 0.1 to 100"
             ) from None
 
     def _fair(self, gramian: Tensor) -> Tensor:

@@ -60,7 +60,8 @@ class GradDrop(JacobianMethod):
     def update(self, jacobian: Tensor, seen: Seen, memory: Memory) -> Tensor:
         """[n]."""
         positive, negative = _signs(jacobian, [1.0] * len(jacobian))
-        draws = torch.rand(jacobian.shape[1], generator=source(self.generator, memory), dtype=torch.float32).to(positive)
+        generator = source(self.generator, memory)
+        draws = torch.rand(jacobian.shape[1], generator=generator, dtype=torch.float32).to(positive)
         drawn = draws * (positive - negative) < positive  # always where nothing is negative
         leaks = self._leaks(seen)
         if any(leaks):

@@ -4,8 +4,8 @@ If the cosine phi of the current g_i with g_j is below its target p, the multipl
 
     |g_i| (p sqrt(1 - phi^2) - phi sqrt(1 - p^2)) / (|g_j| sqrt(1 - p^2)).
 
-With the target at 0 this is PCGrad. In words: of g_i, split into a part along g_j and a rest r across it, the part along
-is raised to |r| p / sqrt(1 - p^2) if it is below. All is counted in units of the original gradients' lengths.
+With the target at 0 this is PCGrad. In words: g_i has a part along g_j and a rest r across it, and the part along is
+raised to |r| p / sqrt(1 - p^2) if it is below. All is counted in units of the original gradients' lengths.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class GradVac(GramianMethod):
     """For each i, over j != i in a random order: raise the cosine of g_i with g_j to its moving average; add up
     (Wang et al. 2021, ICLR).
 
-    The average of each ordered pair starts at 0 and is kept by the names of the tasks; a zero gradient (also one of which
-    nothing was left) leaves it alone.
+    The average of each ordered pair starts at 0 and is kept by the names of the tasks; a zero gradient (also one that
+    the others have used up) leaves it alone.
 
     Scale: a sum, as PCGrad's.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import sqrt
 from typing import final
 
 import torch
@@ -61,17 +62,17 @@ class PCD(GramianMethod):
         """[t] weights; 1 at the primary and 0 elsewhere where the constraints cannot be met."""
         first = primary_of(self.primary, self.name, seen, memory)
         scale = self._scale(gramian, seen, memory)
-        alone = torch.zeros(len(gramian), dtype=torch.float64)
-        alone[first] = 1.0
         normal = gramian * scale.outer(scale)
-        others = alone == 0
-        met = _constrained(normal, first, others, self.tau)
-        if met is None or not bool(gramian[first, first] > 0):
+        met = _constrained(normal, first, self.tau)
+        square = float(gramian[first, first])
+        if met is None or not square > 0:
+            alone = torch.zeros(len(gramian), dtype=torch.float64)
+            alone[first] = 1.0
             return alone
-        length = met @ normal @ met
-        if not bool(length > _NOTHING * (lengths(normal) @ met.abs()) ** 2):
-            return torch.zeros_like(alone)
-        return met * scale * (gramian[first, first] / length).sqrt()
+        length, longest = float(met @ normal @ met), float(lengths(normal) @ met.abs())
+        if not length > _NOTHING * longest * longest:
+            return torch.zeros_like(met)
+        return met * scale * sqrt(square / length)
 
     def _scale(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
         """[t] the factors that normalise the gradients, this update's included; 1 for one that was always zero."""
@@ -80,16 +81,15 @@ class PCD(GramianMethod):
         memory.keep_tasks(_COUNT, seen.tasks, count)
         memory.keep_tasks(_SQUARE, seen.tasks, mean)
         square = mean / (1 - self.beta**count) + self.eps
-        return torch.where(square > 0, square.rsqrt(), 1.0)
+        return square.rsqrt().where(square > 0, 1.0)
 
 
-def _constrained(normal: Tensor, first: int, others: Tensor, tau: float) -> Tensor | None:
+def _constrained(normal: Tensor, first: int, tau: float) -> Tensor | None:
     """[t] weights of d: 1 at the primary, and the multipliers of the constraints elsewhere."""
-    weights = torch.ones(len(normal), dtype=torch.float64)
-    block = normal[others][:, others]
-    wanted = tau * block.diagonal() - normal[others, first]
+    if len(normal) == 1:
+        return torch.ones(1, dtype=torch.float64)
+    rows = torch.cat([normal[:first], normal[first + 1 :]])
+    block = torch.cat([rows[:, :first], rows[:, first + 1 :]], 1)
+    wanted = tau * block.diagonal() - rows[:, first]
     found = reaching(block, torch.zeros_like(wanted), wanted)
-    if found is None:
-        return None
-    weights[others] = found
-    return weights
+    return None if found is None else torch.cat([found[:first], found.new_ones(1), found[first:]])

@@ -18,8 +18,8 @@ as in primal-dual interior-point methods, where power 1 is the central path. Eac
 grows is taken as it is, what falls as the exponential of it, so both stay positive without a line search. Five to ten
 rounds for any size; some tens where lengths span sixteen orders of magnitude.
 
-For two rows and power 1 the ratio r = b_2 / b_1 solves r^2 + c (1 - q) r = q, with c their cosine and q the ratio of the
-shares.
+For two rows and power 1 the ratio r = b_2 / b_1 solves r^2 + c (1 - q) r = q, with c their cosine and q the ratio of
+the shares.
 
 Where some convex combination of the unit gradients is zero (a Pareto-stationary point) there is no solution: no update
 gains for all. With w = b / sum b, w'Cw is the square of such a combination's length; once it is below 2^-40 the point
@@ -50,9 +50,9 @@ _LEAST = torch.finfo(torch.float64).tiny
 
 
 def bargained(gramian: Tensor, share: Tensor, power: float) -> Tensor | None:
-    """a [k] > 0; None at a Pareto-stationary point. No row may be zero.
+    """a [k] > 0 (the smallest float where it is smaller); None at a Pareto-stationary point. No row may be zero.
 
-    Raises `BalanceError` where the iteration does not settle: for powers below 0.01, and rows very unequal in length.
+    Raises `BalanceError` where the iteration does not settle: a power outside 0.01 to 10, and rows very unequal in length.
     """
     if power == 1 and len(gramian) == 2:
         return two_bargained(gramian, share)

@@ -10,7 +10,6 @@ n_i (sum_j n_j (|u_j| + x_j) + max_j t_j / n_j), n_i = |g_i|, and stays below th
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from groupwise.balance.solvers.nonnegative import nonnegative
@@ -32,9 +31,9 @@ def reaching(gramian: Tensor, given: Tensor, products: Tensor) -> Tensor | None:
     if len(given) == 0:
         return given
     lengths = gramian.diagonal().clamp(min=0).sqrt()
-    wanted = torch.where(lengths > 0, products / lengths, 0.0).abs().max()
+    wanted = (products / lengths).where(lengths > 0, 0.0).abs().max()
     size = given.abs() @ lengths + wanted
     x = nonnegative(gramian, (products - gramian @ given)[None], size[None])[0]
     v = given + x
-    missed = products - gramian @ v > _MET * lengths * size
-    return None if bool(missed.any()) or bool(x @ lengths * _MET > size) else v
+    missed = (products - gramian @ v > _MET * lengths * size).any() | (x @ lengths * _MET > size)
+    return None if bool(missed) else v

@@ -16,7 +16,7 @@ a time and cannot. All right-hand sides advance together. The diagonal is raised
 harmless and lies below the tolerance; one step of refinement takes its effect out again where the rows are independent.
 
 Two variables with the cosine c have a closed form: both are positive where |D| < S, with S = (b_1 + b_2) / (1 + c) and
-D = (b_1 - b_2) / (1 - c) in unit rows, and are then (S + D) / 2 and (S - D) / 2; else only the one with the larger b is.
+D = (b_1 - b_2) / (1 - c) in unit rows, and are then (S + D) / 2 and (S - D) / 2; else at most the one with the larger b.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ def nonnegative(quadratic: Tensor, linear: Tensor, scale: Tensor, guess: Tensor 
     Returns:
         x [r, k]. Where the problem has no minimum, x is huge and nearly a direction in which it falls for ever.
     """
+    if len(quadratic) == 1:
+        return (linear / quadratic.where(quadratic > 0, 1.0)).clamp_(min=0)
     if len(quadratic) == 2:
         return nonnegative_of_two(quadratic, linear)
     return nonnegative_of_many(quadratic, linear, scale, linear > 0 if guess is None else guess)
