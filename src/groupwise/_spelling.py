@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import reprlib
 
 _short = reprlib.Repr()
@@ -21,7 +22,7 @@ def number(x: object, digits: int = 4) -> str:
     """A hyperparameter's value: floats to `digits` significant digits, tuples element by element, the rest as it is."""
     if isinstance(x, tuple | list):
         return f"({', '.join(number(item, digits) for item in x)})"
-    if not isinstance(x, float):
+    if not isinstance(x, float) or not math.isfinite(x):
         return str(x)
     x = float(f"{x:.{digits - 1}e}")
     if x == 0 or 0.01 <= abs(x) < 1e5:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from groupwise import Plan
 from groupwise._formats import parse, write_toml
+from groupwise.balance import Balancer
 from groupwise.balance.files import Stated, decode, encode, read_balance
 from groupwise.balance.memory import Memory
 from groupwise.balance.method import LossMethod, Method, Seen
@@ -220,6 +221,16 @@ def test_what_is_no_file_is_told_too(tmp_path: Path) -> None:
         read_balance(Equal())  # type: ignore[arg-type]
     with pytest.raises(PlanError, match=r"unknown suffix of a plan file '.txt'"):
         read_balance("plan.txt")
+
+
+def test_what_no_file_can_hold_is_given_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text('[balance]\nmethod = "CAGrad"\n')
+    weight = torch.ones(2, requires_grad=True)
+    losses = {"a": weight.sum() * torch.nan, "b": weight.sum()}
+    with pytest.raises(BalanceError, match="task 'a': its loss is nan"):
+        Balancer.load(path, nonfinite="raise").backward(losses)
+    assert Balancer.load(path, cost="gramian", ranks="alone").backward({"b": weight.sum()}).route.startswith("gramian")
 
 
 def test_the_table_of_a_plan_is_the_same_table() -> None:

@@ -17,6 +17,17 @@ def clean() -> tuple[nn.Module, SGD]:
     return model, SGD(model.parameters(), lr=0.1)
 
 
+def unscheduled() -> tuple[Any, ...]:
+    """Losses, and nothing in the place of the schedulers."""
+    model, optimizer = clean()
+    return model, optimizer, None, lambda batch: model(batch).sum(), X
+
+
+def lengthy() -> tuple[Any, ...]:
+    """One thing too many."""
+    return (*unscheduled(), None)
+
+
 def headless() -> tuple[nn.Module, SGD, list[Any]]:
     """An optimizer that misses the head."""
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))

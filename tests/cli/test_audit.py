@@ -11,6 +11,7 @@ PROGRAMS = "tests.cli.programs"
 
 REFUSED = {
     "lonely": "it gave a Linear; it must return a tuple (model, optimizers, schedulers, …), or a mapping with some",
+    "lengthy": "it gave a tuple of 6; it must return a tuple",
     "modelless": "what it returned has no 'model' (there is: optimizers)",
     "misspelt": "unknown part 'optimizer'; did you mean 'optimizers'? (there is: model, optimizers, schedulers, losses",
     "swapped": "programs:swapped: optimizers: this Linear is no optimizer",
@@ -25,6 +26,13 @@ def test_a_clean_program_leaves_with_0() -> None:
     result = run("audit", f"{PROGRAMS}:clean")
     assert result.exit_code == 0
     assert "nothing found; 8 checks ran" in result.stdout
+
+
+def test_none_stands_for_what_a_program_does_not_have() -> None:
+    result = run("audit", f"{PROGRAMS}:unscheduled")
+    assert result.exit_code == 0
+    assert "not run without schedulers=: foreign-scheduler" in result.stdout
+    assert "shared-unowned" not in result.stdout
 
 
 def test_a_note_leaves_with_0() -> None:

@@ -1,5 +1,6 @@
 """The door: help without torch, one message for what went wrong, a quiet end when interrupted, warnings on a line."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import typer
 from groupwise.cli.door import Door, printable, raised
 from groupwise.errors import GroupwiseError
 from tests.cli.commands import CONSTANT, MODELS, command, run, written
+from tests.house.tree import ROOT
 
 
 @pytest.mark.parametrize(
@@ -145,3 +147,19 @@ def test_only_what_can_be_printed_is_printed(given: str, shown: str) -> None:
 
 def test_an_error_without_text_is_its_class() -> None:
     assert raised(ValueError()) == "raised ValueError"
+
+
+def test_a_reader_that_has_gone_is_no_mistake(tmp_path: Path) -> None:
+    plan = written(tmp_path, CONSTANT)
+    code = "from groupwise.cli import main; main()"
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, "show", str(plan), "--model", f"{MODELS}:build"],
+            stdout=writing, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT,
+        )  # fmt: skip
+    finally:
+        os.close(writing)
+    assert done.stderr == ""
+    assert done.returncode == 1

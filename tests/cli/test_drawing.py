@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from groupwise._spelling import counted, number
@@ -21,6 +21,7 @@ def panel(*courses: list[float]) -> Panel:
 
 
 @given(st.lists(st.lists(numbers, min_size=1, max_size=20), min_size=1, max_size=5))
+@example([[64.0, 5e-324]])
 def test_every_value_has_a_place_on_the_scale_and_order_is_kept(courses: list[list[float]]) -> None:
     scale = scale_of(panel(*courses))
     values = sorted(value for course in courses for value in course)

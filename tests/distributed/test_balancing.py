@@ -4,16 +4,14 @@ from collections.abc import Mapping
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from groupwise.balance import Balancer, FromGramian, FromJacobian, FromLosses
 from groupwise.errors import BalanceError
 from tests.distributed.ranks import Ranks
+from tests.distributed.tasks import BATCH, Model, joint
 
-BATCH = 8
 STEPS = 3
 
 
@@ -34,17 +32,6 @@ METHODS = {
 SHARES: Mapping[str, tuple[str, ...]] = {"everywhere": ("a", "b", "c"), "elsewhere": ("c", "a")}
 
 
-class Model(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.trunk = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 4))
-        self.heads = nn.ModuleDict({name: nn.Linear(4, 1) for name in "abc"})
-
-    def forward(self, x: Tensor, tasks: tuple[str, ...]) -> dict[str, Tensor]:
-        z = self.trunk(x).tanh()
-        return {task: (self.heads[task](z) - ord(task) + 97).square().mean() for task in tasks}
-
-
 def trained(method: str, heads: str, tasks: Mapping[int, tuple[str, ...]], rank: int | None) -> dict[str, Tensor]:
     """One rank's share of the batch, or the whole batch in one process."""
     torch.manual_seed(0)
@@ -57,20 +44,11 @@ def trained(method: str, heads: str, tasks: Mapping[int, tuple[str, ...]], rank:
     for step in range(STEPS):
         optimizer.zero_grad()
         if rank is None:
-            balancer.backward(_joint(model, x[step], tasks))
+            balancer.backward(joint(model, x[step], tasks))
         else:
             balancer.backward(wrapped(x[step, rank], tasks[rank]))
         optimizer.step()
     return {name: p.detach() for name, p in model.named_parameters()}
-
-
-def _joint(model: Model, x: Tensor, tasks: Mapping[int, tuple[str, ...]]) -> dict[str, Tensor]:
-    """Each task's mean loss over the samples that have it."""
-    names = sorted({task for chosen in tasks.values() for task in chosen})
-    having = {task: [rank for rank, chosen in tasks.items() if task in chosen] for task in names}
-    return {
-        task: torch.stack([model(x[rank], (task,))[task] for rank in ranks]).mean() for task, ranks in having.items()
-    }
 
 
 @pytest.mark.parametrize("second", SHARES)
@@ -94,7 +72,7 @@ def _train(method: str, heads: str, tasks: Mapping[int, tuple[str, ...]]) -> dic
 def test_ranks_that_nobody_told_of_are_an_error(two: Ranks) -> None:
     for message in two(_untold):
         assert "2 ranks are running" in message
-        assert "pass parameters= the DistributedDataParallel module" in message
+        assert "pass parameters= the DistributedDataParallel or the fully_shard module" in message
 
 
 def _untold() -> str:
@@ -130,30 +108,3 @@ def _accumulate(method: str) -> Tensor:
     balancer.backward(wrapped(x[1], ("c", "b", "a")))
     found: Tensor = model.trunk[0].weight.grad
     return found
-
-
-def test_loss_methods_run_under_fully_shard(two: Ranks) -> None:
-    first, other = two(_sharded, "losses")
-    torch.testing.assert_close(first, other, rtol=0, atol=0)
-    torch.manual_seed(0)
-    model = Model().double()
-    x = torch.randn(2, BATCH, 5, dtype=torch.float64)
-    Balancer(METHODS["losses"]()).backward(_joint(model, x, {0: ("a", "b", "c"), 1: ("a", "b", "c")}))
-    torch.testing.assert_close(first, model.trunk[0].weight.grad, rtol=1e-11, atol=1e-12)
-
-
-def test_other_methods_refuse_fully_shard(two: Ranks) -> None:
-    for message in two(_sharded, "gramian"):
-        assert "under fully_shard the gradients of one task alone are not to be had" in message
-
-
-def _sharded(method: str) -> Tensor | str:
-    torch.manual_seed(0)
-    model = fully_shard(Model().double(), mesh=init_device_mesh("cpu", (2,)))
-    x = torch.randn(2, BATCH, 5, dtype=torch.float64)[torch.distributed.get_rank()]
-    try:
-        Balancer(METHODS[method](), parameters=model).backward(model(x, ("a", "b", "c")))
-    except BalanceError as error:
-        return str(error)
-    gathered: Tensor = model.trunk[0].weight.grad.full_tensor()
-    return gathered

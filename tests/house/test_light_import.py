@@ -35,6 +35,7 @@ def loaded(code: str) -> set[str]:
         pytest.param("import groupwise.select", id="select"),
         pytest.param("import groupwise.schedules", id="schedules"),
         pytest.param("import groupwise.plan", id="plan"),
+        pytest.param("import groupwise.records", id="records"),
         pytest.param("from groupwise import Plan, Rule, scale, exact, clip_norm, steps, after", id="eager names"),
         pytest.param(f"import groupwise\ngroupwise.Plan.loads({PLAN!r})", id="parsing"),
         pytest.param(f"import groupwise\ngroupwise.Plan.loads({PLAN!r}).dumps()", id="writing"),

@@ -17,10 +17,11 @@ DESIGNED = {
     "triangular one_cycle cosine_restarts warmup_stable_decay piecewise function",
     "groupwise.plan": "Plan Rule",
     "groupwise.optim": "GroupedOptimizer PlanScheduler parameters_of resolve",
-    "groupwise.balance": "Balancer BalanceResult FromLosses FromGramian FromJacobian Equal Static LogSum GeometricMean "
-    "Uncertainty RevisedUncertainty IMTL_L DWA RLW CoV STCH FAMO GradNorm GradientNormScaling MGDA PCGrad GradVac CAGrad "
-    "IMTL_G NashMTL FairGrad AlignedMTL UPGrad DualProj ConFIG PCD GCS RandomWeights GradDrop MetaBalance ExcessMTL MoCo "
-    "Smoothed Periodic Normalized AutoLambda DBMTL compare",
+    "groupwise.balance": "Balancer BalanceResult FromLosses FromGramian FromJacobian Equal Static LogSum "
+    "GeometricMean Uncertainty RevisedUncertainty IMTL_L DWA RLW CoV STCH FAMO GradNorm GradientNormScaling MGDA "
+    "PCGrad GradVac CAGrad IMTL_G NashMTL FairGrad AlignedMTL UPGrad DualProj ConFIG PCD GCS RandomWeights GradDrop "
+    "MetaBalance ExcessMTL MoCo Smoothed Periodic Normalized AutoLambda DBMTL compare",
+    "groupwise.testing": "laws_of check Law",
     "groupwise.audit": "audit watch Finding",
     "groupwise.report": "build describe",
     "groupwise.observe": "Observer",

@@ -92,6 +92,19 @@ def test_whatever_is_no_optimizer_is_a_clear_error(tmp_path: Path) -> None:
         Observer(adamw()[1], tmp_path, by="rule")
     with pytest.raises(RecordError, match="by='network' needs groups of named networks"):
         Observer(adamw()[1], tmp_path, by="network")
+    with pytest.raises(RecordError, match=r"Observer: scaler=2\.0 is no GradScaler"):
+        Observer(adamw()[1], tmp_path, scaler=2.0)  # type: ignore[arg-type]
+    with pytest.raises(RecordError, match=r"Observer: 'tb' is no sink: it has no log\(values, step\)"):
+        Observer(adamw()[1], tmp_path, sinks=["tb"])  # type: ignore[list-item]
+    Observer(adamw()[1], tmp_path).close()  # nobody holds the folder
+
+
+def test_what_cannot_be_logged_is_a_clear_error(tmp_path: Path) -> None:
+    with Observer(adamw()[1], tmp_path) as observer:
+        with pytest.raises(RecordError, match=r"Observer.log: losses is a mapping of task to loss, not a Tensor"):
+            observer.log(losses=torch.tensor(1.0))  # type: ignore[arg-type]
+        with pytest.raises(RecordError, match=r"balance is what a balancer's backward returned, not a dict"):
+            observer.log(balance={"seg": 1.0})  # type: ignore[arg-type]
 
 
 class Wrapper(torch.optim.Optimizer):
@@ -310,6 +323,18 @@ def test_a_closed_observer_lets_go_of_the_optimizer(tmp_path: Path) -> None:
     assert not optimizer._optimizer_step_pre_hooks
     assert not optimizer._optimizer_step_post_hooks
     assert [event.event for event in read(tmp_path).events] == ["finished"]
+
+
+def test_a_run_that_an_exception_ends_is_written_and_not_said_to_be_finished(tmp_path: Path) -> None:
+    model, optimizer = adamw()
+    with pytest.raises(ZeroDivisionError, match="by zero"), Observer(optimizer, tmp_path) as observer:
+        train(model, optimizer, observer, 3)
+        _ = 1 / 0
+    assert list(read(tmp_path).steps) == [0, 1, 2]
+    assert not read(tmp_path).events
+    with Observer(optimizer, tmp_path) as observer:
+        train(model, optimizer, observer, 1)
+    assert [event.event for event in read(tmp_path).events] == ["resumed", "finished"]
 
 
 def test_a_run_goes_on_in_its_folder_where_it_stopped_or_where_it_is_told(tmp_path: Path) -> None:

@@ -48,6 +48,8 @@ def test_a_section_that_does_not_exist_is_an_error(run_folder: Path) -> None:
         read(run_folder).series("group", "a", "b")  # type: ignore[arg-type]
     with pytest.raises(RecordError, match="no series 'scalars' with 2 names"):
         read(run_folder).series("scalars", "a", "b")
+    with pytest.raises(RecordError, match=r"unknown section 'group'; did you mean 'groups'\?"):
+        read(run_folder).names("group")  # type: ignore[arg-type]
 
 
 def test_a_run_is_read_on_while_it_is_being_written(tmp_path: Path) -> None:
@@ -130,8 +132,8 @@ FOREIGN = {
     "a version that is no number": (_header(version="1"), "is no run of groupwise"),
     "a newer version": (_header(version=2, writer="groupwise 9"), r"version 2 .* up to version 1: .*groupwise 9"),
     "groups that are none": (_header(groups={"a": 1}), "line 1: its groups are not a list"),
-    "a broken line": (_header() + 'no\n{"kind":"step","step":1}\n', "line 2 of .* is no record"),
-    "a line that is no object": (_header() + '3\n{"kind":"step","step":1}\n', "line 2 of .* is no record"),
+    "a broken line": (_header() + 'no\n{"kind":"step","step":1}\n', "part-000001.jsonl: line 2 is no record"),
+    "a line that is no object": (_header() + '3\n{"kind":"step","step":1}\n', "part-000001.jsonl: line 2 is no record"),
     "a step without number": (_header() + '{"kind":"step"}\n', "a step has the number None"),
     "a section that is none": (_header() + '{"kind":"step","step":3,"groups":[1]}\n', "step 3 holds something"),
     "a number that is none": (_header() + '{"kind":"step","step":3,"scalars":{"a":"b"}}\n', "step 3 holds something"),
@@ -173,3 +175,11 @@ def test_a_missing_part_is_told_once(run_folder: Path) -> None:
     with pytest.warns(GroupwiseWarning, match=r"lacks part-000002.jsonl: the run has a gap"):
         run = read(run_folder)
     assert list(run.steps) == [*range(20), 22, 23]
+
+
+def test_a_part_whose_writer_died_before_its_header_is_passed_over(run_folder: Path) -> None:
+    (run_folder / "part-000002.jsonl").write_bytes(b'{"kind":"run","ver')
+    assert list(read(run_folder).steps) == list(range(20))
+    write(run_folder, range(20, 22))
+    assert parts(run_folder)[-1].name == "part-000003.jsonl"
+    assert list(read(run_folder).steps) == list(range(22))

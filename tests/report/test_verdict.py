@@ -236,3 +236,11 @@ def test_no_sentence_of_a_loud_run_is_lost_in_a_quiet_summary(tmp_path: Path) ->
     assert summary(reading, verdict(reading)) == "The loss fell from 1.98 to 1.06; nothing stands out."
     loud = dataclasses.replace(verdict(reading)[0], tone="look", rule="x")
     assert summary(reading, (loud, *verdict(reading))).endswith("one thing to look at.")
+
+
+def test_a_run_with_too_few_losses_is_not_said_to_have_none(tmp_path: Path) -> None:
+    told = run_of(tmp_path / "told", [Step(step, scalars={"loss": 1.0}) for step in range(5)])
+    silent = run_of(tmp_path / "silent", [Step(step, scalars={"batch": 1.0}) for step in range(5)])
+    few, none = (summary(Reading(run), verdict(Reading(run))) for run in (told, silent))
+    assert few.startswith("5 records, too few losses to speak of a course")
+    assert none.startswith("5 records, no loss among them")

@@ -14,12 +14,13 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from groupwise.balance.engine import micro, setup, state, update
+from groupwise.balance.engine import joint, micro, setup, state, update
 from groupwise.balance.engine.finite import NonFinite
-from groupwise.balance.engine.held_out import HeldOut
+from groupwise.balance.engine.held_out import HeldOut, gradient_of
 from groupwise.balance.engine.places import Parameters, Place
+from groupwise.balance.engine.ranks.group import telling
 from groupwise.balance.engine.run import Run
-from groupwise.balance.engine.scaling import scale_of
+from groupwise.balance.engine.scaling import scale_of, without_autocast
 from groupwise.balance.engine.setup import Cost, Together
 from groupwise.balance.engine.tasks import differentiable, values
 from groupwise.balance.files import read_balance
@@ -45,11 +46,12 @@ class Balancer:
         total_steps, steps_per_epoch: lengths, for weights that are schedules.
         cost: "auto", or the route to take: "sequential", "gramian" or "features" (see `BalanceResult.route`).
         nonfinite: what to do about a loss or a gradient that is nan or infinite: leave out that task ("skip task"),
-            write nothing ("skip step"), or "raise". Said once, and in every result.
+            write nothing ("skip step"), or "raise". Said once, and in every result. Loss methods look at no gradient:
+            under them only the losses are judged.
 
         ranks: "auto" balances the joint batch of all processes, for which `parameters` has to be their
-            `DistributedDataParallel` module (or, for a loss method, one under `fully_shard`); "alone" leaves every
-            process to itself.
+            `DistributedDataParallel` module, or the outermost one under `fully_shard`; "alone" leaves every process to
+            itself.
 
     Raises:
         BalanceError: arguments that do not go together, or are none.
@@ -78,13 +80,17 @@ class Balancer:
         parameters: Parameters | None = None,
         total_steps: int | None = None,
         steps_per_epoch: int | None = None,
+        cost: Cost = "auto",
+        nonfinite: NonFinite = "skip task",
+        ranks: Together = "auto",
     ) -> Balancer:
         """A balancer as the `[balance]` table of a plan file states it; the other arguments are what no file can hold.
 
         Raises `BalanceError` or `PlanError`.
         """
         stated = read_balance(path)
-        return cls(stated.method, stated.heads, at, parameters, total_steps, steps_per_epoch)
+        lengths = total_steps, steps_per_epoch
+        return cls(stated.method, stated.heads, at, parameters, *lengths, cost, nonfinite, ranks)
 
     @property
     def method(self) -> Method:
@@ -107,12 +113,14 @@ class Balancer:
         Raises:
             BalanceError: losses that cannot be balanced, naming the task.
         """
-        stated, scale = self._stated(losses, scaler)
+        with telling(self._run.setup.ranks):
+            stated, scale = self._stated(losses, scaler)
         if self._run.pending and features is not None:
             raise BalanceError("features= cannot be used in an update that began with accumulate()")
-        if self._run.pending and not self._run.needs_rows:
-            return micro.complete(self._run, stated, scale)
-        return update.complete(self._run, stated, features, scale)
+        with without_autocast(stated.values()):
+            if self._run.pending and not self._run.needs_rows:
+                return micro.complete(self._run, stated, scale)
+            return update.complete(self._run, stated, features, scale)
 
     def accumulate(self, losses: Mapping[str, Tensor], scaler: object = None) -> None:
         """Add a micro-batch, or one task's own batch, to the update that the next `backward` completes.
@@ -122,26 +130,40 @@ class Balancer:
         take one weighted backward at once, with the weights that they give to this micro-batch as things stood at
         the start of the update; they learn from the sums, once, at `backward`.
         """
-        stated, scale = self._stated(losses, scaler)
-        if self._run.needs_rows:
-            update.accumulate(self._run, stated, scale)
-        else:
-            micro.add(self._run, stated, scale)
+        ranks = self._run.setup.ranks
+        exchanging = ranks if ranks is not None and (ranks.parts is not None or not self._run.needs_rows) else None
+        with telling(exchanging):
+            stated, scale = self._stated(losses, scaler)
+        with without_autocast(stated.values()):
+            if self._run.needs_rows:
+                update.accumulate(self._run, stated, scale)
+            else:
+                micro.add(self._run, stated, scale)
 
     def after_step(self, losses: Mapping[str, Tensor | float]) -> None:
-        """Tell the losses on the same batch after the optimizer's step (FAMO)."""
-        found = values(losses)
+        """Tell the losses on the same batch after the optimizer's step (FAMO).
+
+        One that is not finite is dealt with as `nonfinite` says. Raises `BalanceError` for a task that is not known.
+        """
+        ranks = self._run.setup.ranks
+        with telling(ranks):
+            found = {} if self._none(losses) else values(losses)
+        if ranks is not None:
+            found = joint.means(ranks, found)
         told = torch.tensor([*found.values()], dtype=torch.float64)
-        self.method.after_step(self._run.seen(tuple(found), told), self._run.memory)
+        self._run.after_step(tuple(found), told)
 
     def learn(self, losses: Mapping[str, Tensor]) -> None:
         """Learn from the losses on a held-out batch (Auto-Lambda), at the next `backward`, which then takes rows."""
         if not isinstance(self.method, AutoLambda):
             raise BalanceError(f"{self.method.name} learns nothing from held-out losses; AutoLambda does")
-        if self._run.setup.ranks is not None:
-            raise BalanceError("learn() compares gradients of one process: it is not there yet for several ranks")
-        stated = differentiable(losses)
-        self._run.held_out = HeldOut(stated, self.method.held_out([*stated]))
+        ranks = self._run.setup.ranks
+        with telling(ranks):
+            stated = self._differentiable(losses)
+        if ranks is not None:
+            self._run.held_out = joint.held_out(ranks, self._run, self.method, stated)
+        else:
+            self._run.held_out = HeldOut(gradient_of(stated, self.method.held_out([*stated])))
 
     def end_epoch(self) -> None:
         """Tell that an epoch has ended (DWA)."""
@@ -169,6 +191,15 @@ class Balancer:
         state.load(self._run, state_dict)
 
     def _stated(self, losses: Mapping[str, Tensor], scaler: object) -> tuple[dict[str, Tensor], Tensor | None]:
-        stated = differentiable(losses)
-        self._run.expect(stated)
-        return stated, scale_of(scaler, next(iter(stated.values())))
+        stated, ranks = self._differentiable(losses), self._run.setup.ranks
+        if ranks is None:
+            self._run.expect(stated)
+        like = next(iter(stated.values())) if ranks is None else ranks.like
+        return stated, scale_of(scaler, like)
+
+    def _differentiable(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {} if self._none(losses) else differentiable(losses)
+
+    def _none(self, losses: Mapping[str, Any]) -> bool:
+        """Whether there are no losses here, as may be on some of several ranks."""
+        return self._run.setup.ranks is not None and isinstance(losses, Mapping) and not losses

@@ -41,10 +41,11 @@ def audit(spec: str, steps: int | None, as_json: bool, console: Console) -> bool
 def _parts(spec: str, made: object) -> dict[str, Any]:
     """The program by name."""
     if isinstance(made, tuple) and 2 <= len(made) <= len(_ORDER):
-        return dict(zip(_ORDER, made, strict=False))
+        return _given(dict(zip(_ORDER, made, strict=False)))
     if not isinstance(made, Mapping):
+        size = f" of {len(made)}" if isinstance(made, tuple) else ""
         raise GroupwiseError(
-            f"{spec}: it gave {kind_of(made)}; it must return a tuple (model, optimizers, schedulers, …), "
+            f"{spec}: it gave {kind_of(made)}{size}; it must return a tuple (model, optimizers, schedulers, …), "
             f"or a mapping with some of {listed(_KEYS)}"
         )
     for key in made:
@@ -53,7 +54,12 @@ def _parts(spec: str, made: object) -> dict[str, Any]:
     for key in _ORDER[:2]:
         if key not in made:
             raise GroupwiseError(f"{spec}: what it returned has no {key!r} (there is: {listed(map(str, made))})")
-    return dict(made)
+    return _given(made)
+
+
+def _given(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the parts that are None, as a tuple has them for what there is not."""
+    return {name: part for name, part in parts.items() if part is not None or name in _ORDER[:2]}
 
 
 def _inspected(spec: str, parts: dict[str, Any], steps: int | None) -> Inspection:

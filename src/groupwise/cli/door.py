@@ -63,7 +63,8 @@ class Door:
         if isinstance(error, GroupwiseError):
             _say("error", "bold red", str(error))
             raise typer.Exit(2) from None
-        passing = isinstance(error, typer.Exit | typer.Abort | BrokenPipeError)
+        gone = isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError)  # rich's way to leave
+        passing = gone or isinstance(error, typer.Exit | typer.Abort | BrokenPipeError)
         if isinstance(error, Exception | SystemExit) and not passing:
             _say("error", "bold red", f"{raised(error)}; that is a mistake in groupwise: please report it")
             raise typer.Exit(2) from None

@@ -32,7 +32,8 @@ class Scale:
         elif value <= 0:
             share = 0.0
         else:
-            share = math.log(value / self.low) / math.log(self.high / self.low)
+            low, high = math.log(self.low), math.log(self.high)  # the quotient may be more than a float holds
+            share = (math.log(value) - low) / (high - low)
         return float(min(max(share, 0.0), 1.0))
 
     def at(self, share: float) -> float:

@@ -232,8 +232,15 @@ METHODS: Mapping[str, type[Method]] = MappingProxyType(
 )
 
 
-def method_of(table: Mapping[str, Any]) -> Method:
+def method_of(table: Any) -> Method:
     """The method that a `[balance]` table names. Raises `BalanceError` for one that does not run in a compiled step."""
+    if not isinstance(table, Mapping):
+        cls = table if isinstance(table, type) else type(table)
+        this = repr(table) if isinstance(table, str) else f"{cls.__module__}.{cls.__name__}"
+        raise BalanceError(
+            f"a method is an instance of one of groupwise.keras ({listed(METHODS)}), as Uncertainty(), "
+            f"or the [balance] table of a plan; this is {this}"
+        )
     arguments = dict(table)
     name = str(arguments.pop("method", "Static"))
     if name not in METHODS:

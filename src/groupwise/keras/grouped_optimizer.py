@@ -18,7 +18,7 @@ from typing import Any, final
 
 import keras
 
-from groupwise.errors import OptimizerError, within
+from groupwise.errors import OptimizerError, PlanError, within
 from groupwise.keras import state
 from groupwise.keras.grouping import Grouping
 from groupwise.keras.hyperparameters import ByGroup
@@ -76,8 +76,10 @@ class GroupedOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # ker
             gradient_accumulation_steps=gradient_accumulation_steps,
             name=name,
         )
-        lengths = Lengths.checked(total_steps, steps_per_epoch)
-        self._held = Grouping(plan if isinstance(plan, Plan) else Plan.load(plan), lengths)
+        if isinstance(plan, keras.Model):
+            raise PlanError("the plan comes first, and meets the model in bind: GroupedOptimizer(plan, …).bind(model)")
+        plan = plan if isinstance(plan, Plan) else Plan.load(plan)
+        self._held = Grouping(plan, Lengths.checked(total_steps, steps_per_epoch))
 
     @property
     def plan(self) -> Plan:

@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, final
 
 import keras
@@ -24,6 +25,7 @@ from groupwise.records import Clip, Event, Group, Header, Step, Writer
 
 _SPOKEN = {native: neutral for neutral, native in NEUTRAL.items()}
 _MEASURED = ("gradients", "weights", "updates")
+_OPEN: dict[Path, Writer] = {}  # by folder: a fit that is interrupted tells no callback, so its writer stays open
 
 
 @final
@@ -98,9 +100,10 @@ class Observer(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no 
         """Close the run; a later fit goes on in a new part."""
         self._flush()
         if self._writer is not None:
-            self._writer.write(Event(max(self._updates - 1, 0), "finished"))
+            self._writer.write(Event(self._count(), "finished"))
             self._writer.close()
             self._writer = None
+            _OPEN.pop(Path(self._path).resolve(), None)
 
     def _optimizer(self) -> GroupedOptimizer:
         optimizer = getattr(self.model, "optimizer", None)
@@ -117,8 +120,14 @@ class Observer(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no 
 
     def _opened(self) -> Writer:
         if self._writer is None:
-            optimizer = self._optimizer()
-            self._writer = Writer(self._path, _header(optimizer, self._every, self.model))
+            folder = Path(self._path).resolve()
+            if folder in _OPEN:
+                _OPEN.pop(folder).close()
+            self._writer = _OPEN[folder] = Writer(self._path, _header(self._optimizer(), self._every, self.model))
+            first, after = max(self._updates - 1, 0), self._writer.resumed_after
+            if after is not None:
+                said = f"goes on at step {first}; the last step before was {after}"
+                self._writer.write(Event(first, "resumed", said))
         return self._writer
 
     def _flush(self) -> None:

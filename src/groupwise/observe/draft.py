@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, final
 
 import torch
 
-from groupwise.observe.gauges import GAUGES, readings
-from groupwise.observe.grouping import values_of
+from groupwise.observe.gauges import GAUGES, Gauge, readings
 from groupwise.observe.logged import Logged, Number, Path, nested, rounded
 from groupwise.observe.noise import WHOLE, FirstMicroBatch, NoiseScale
 from groupwise.observe.ranks import Ranks
@@ -30,6 +31,7 @@ class Draft:
         batch: the micro-batches, if gradients were accumulated.
         found_inf: where a fused step tells whether it was skipped.
         path: whether the end of its path is still to come.
+        values: the hyperparameters that the update used, by group.
     """
 
     def __init__(
@@ -41,14 +43,15 @@ class Draft:
         batch: FirstMicroBatch | None,
         found_inf: torch.Tensor | None,
         path: bool,
+        values: Mapping[str, Mapping[str, Any]],
     ) -> None:
         self.step, self.seconds, self.taking, self.logged = step, seconds, taking, logged
         self.path, self.skipped = path, False
         self._batch, self._found_inf = batch, found_inf
+        self._rows = taking.sums
         self._facts = taking.facts() if taking.due else []
-        self._values = _values(taking) if "values" in taking.due else {}
+        self._values = values
         self._sent: Sent | None = None
-        self._rows: list[str] = []
         self._path: list[float] | None = None
         self._told: dict[Path, Number] = {}
 
@@ -70,18 +73,21 @@ class Draft:
         if self._sent is not None:
             return
         device, dtype = self.taking.device, precision(self.taking.device)
-        self._rows = sorted(self.taking.sums.rows)
-        ending = [] if self.taking.path is None else [self.taking.path]
-        rows: torch.Tensor = packed([*(self.taking.sums.rows[key] for key in self._rows), *ending], device, dtype)
         self._told = dict(self.logged.numbers)
-        if ranks is not None and ranks.together:
+        together = ranks is not None and ranks.together
+        if together and self.taking.sharded:
+            self._rows.add_up()
+        rows = [values for _, values, _ in self._rows.parts]
+        rows += [] if self.taking.path is None else [self.taking.path]
+        if ranks is not None and together:
             names = {repr(path): path for path in self._told}
             tensors = {name: torch.as_tensor(self._told[path], dtype=dtype) for name, path in names.items()}
-            summed, means = ranks.exchanged(rows if self.taking.sharded else None, tensors, device, dtype)
-            rows = rows if summed is None else summed
+            own = packed(rows, device, dtype) if self.taking.sharded else None
+            summed, means = ranks.exchanged(own, tensors, device, dtype)
+            rows = rows if summed is None else [summed]
             self._told = {names[name]: mean for name, mean in means.items()}
         afar = [*self._tensors(), *([] if self._found_inf is None else [self._found_inf])]
-        self._sent = Sent(packed([rows, *afar], device, dtype))
+        self._sent = Sent(packed([*rows, *afar], device, dtype))
 
     def end_path(self, following: Draft | None) -> None:
         """Take the end of the path from the update that followed, if that has it."""
@@ -96,7 +102,7 @@ class Draft:
             rows["pd"] = self._path
         afar = iter(rest)
         values = {
-            group: {name: next(afar) if isinstance(n, torch.Tensor) else float(n) for name, n in own.items()}
+            group: {name: next(afar) if isinstance(n, torch.Tensor) else n for name, n in own.items()}
             for group, own in self._values.items()
         }
         told = [(path, rounded(next(afar)) if isinstance(n, torch.Tensor) else n) for path, n in self._told.items()]
@@ -107,10 +113,8 @@ class Draft:
     def _parts(self) -> tuple[dict[str, list[float]], list[float], list[float]]:
         """The numbers that arrived: the rows, the path of the update before, and the rest."""
         numbers = self._sent.numbers() if self._sent is not None else []
-        count, path = len(self.taking.seen.names), 0 if self.taking.path is None else len(self.taking.path)
-        rows = {key: numbers[i * count : (i + 1) * count] for i, key in enumerate(self._rows)}
-        end = len(rows) * count
-        return rows, numbers[end : end + path], numbers[end + path :]
+        end, path = len(self._rows), 0 if self.taking.path is None else len(self.taking.path)
+        return self._rows.rows(numbers), numbers[end : end + path], numbers[end + path :]
 
     def _tensors(self) -> list[torch.Tensor]:
         numbers = [*(value for own in self._values.values() for value in own.values()), *self._told.values()]
@@ -135,8 +139,7 @@ class Draft:
         if not self.taking.due:
             return {}
         due = self.taking.due | ({"path"} if "pd" in rows else frozenset())
-        gauges = tuple(gauge for gauge in GAUGES if gauge.family in due)
-        read = (readings(gauges, sums) for sums in self._sums(rows))
+        read = (readings(_told_by(due, tuple(sums)), sums) for sums in self._sums(rows))
         named = zip(self.taking.seen.names, read, strict=True)
         return {name: {key: rounded(value) for key, value in own.items()} for name, own in named if own}
 
@@ -152,10 +155,7 @@ class Draft:
         return replace(step, groups=groups, scalars={**step.scalars, **whole})
 
 
-def _values(taking: Taking) -> dict[str, dict[str, Any]]:
-    """The hyperparameters that the update used."""
-    found = {name: values_of(members) for name, members in zip(taking.seen.names, taking.seen.members, strict=True)}
-    return {  # a schedule writes into a number that is a tensor
-        group: {name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in own.items()}
-        for group, own in found.items()
-    }
+@functools.lru_cache(maxsize=256)
+def _told_by(due: frozenset[str], sums: tuple[str, ...]) -> tuple[Gauge, ...]:
+    """The gauges of some families whose sums were taken."""
+    return tuple(gauge for gauge in GAUGES if gauge.family in due and all(key in sums for key in gauge.needs))

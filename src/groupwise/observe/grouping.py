@@ -8,8 +8,9 @@ found out by looking at it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, TypeAlias, final
 
 import torch
@@ -19,11 +20,6 @@ from groupwise.observe.tensors import is_sharded
 from groupwise.records import Clip, Group
 
 Live: TypeAlias = dict[str, Any]
-
-NOT_VALUES: Final = frozenset({"params", "param_names", "name", "algorithm", "network", "frozen", "declared"})
-"""The keys of a live group that are no hyperparameters."""
-
-_NUMBERS: Final = (float, int)
 
 WHOLE: Final = "plan"
 """The name of a plan's own clip scope, over everything."""
@@ -49,6 +45,14 @@ class Seen:
     index: tuple[int, ...]
     sizes: tuple[int, ...]
     sharded: bool
+
+    @cached_property
+    def entries(self) -> tuple[int, ...]:
+        """For each of `names`, its entries."""
+        entries = [0] * len(self.names)
+        for group, size in zip(self.index, self.sizes, strict=True):
+            entries[group] += size
+        return tuple(entries)
 
     @property
     def rates(self) -> list[Any]:
@@ -153,32 +157,6 @@ class Grouping:
                 "use by='group'"
             )
         return [str(group.get("network") or "no network") for group in live]
-
-
-def values_of(members: Sequence[Live]) -> dict[str, Any]:
-    """The hyperparameters of groups, tuples flattened (`beta1`, `beta2`); where they differ, the largest."""
-    found: dict[str, Any] = dict(_flat(members[0])) if members else {}
-    for group in members[1:]:
-        for name, value in _flat(group):
-            known = found.get(name)
-            found[name] = value if known is None or isinstance(value, torch.Tensor) else max(known, value)
-    return found
-
-
-def _flat(group: Live) -> Iterator[tuple[str, Any]]:
-    """The numbers among the hyperparameters of a group; a bool is none."""
-    for name, value in group.items():
-        if type(value) in _NUMBERS:
-            yield name, value
-        elif isinstance(value, tuple | list) and name not in NOT_VALUES:
-            stem = name[:-1] if name.endswith("s") else name
-            yield from ((f"{stem}{i}", element) for i, element in enumerate(value, start=1) if _is_number(element))
-        elif isinstance(value, torch.Tensor) and value.numel() == 1:
-            yield name, value
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in _NUMBERS or (isinstance(value, torch.Tensor) and value.numel() == 1)
 
 
 def _by_group(live: Sequence[Live]) -> list[str]:

@@ -62,12 +62,24 @@ class Logged:
         """A number of a task."""
         self._put(("tasks", task, name), value)
 
+    def losses(self, losses: Mapping[str, Number]) -> None:
+        """The losses of tasks."""
+        if not isinstance(losses, Mapping):
+            raise RecordError(f"losses is a mapping of task to loss, not a {type(losses).__name__}; one loss is loss=…")
+        for task, value in losses.items():
+            self.task(task, "loss", value)
+
     def cosine(self, a: str, b: str, value: Any) -> None:
         """The cosine between two tasks' gradients."""
         self._put(("cosines", a, b), value)
 
     def balance(self, result: Balanced) -> None:
         """The result of a balancer, but for its shares."""
+        if getattr(result, "skipped", None) is None:
+            raise RecordError(
+                f"balance is what a balancer's backward returned, not a {type(result).__name__}; "
+                "losses go in as losses=…, other numbers as scalars=…"
+            )
         self.numbers.setdefault(("scalars", "loss"), result.loss)
         for name, values in (("loss", result.losses), ("weight", result.weights), ("norm", result.norms)):
             for task, value in values.items():

@@ -24,12 +24,13 @@ from groupwise.observe.draft import Draft
 from groupwise.observe.grouping import NOTHING, Grouping
 from groupwise.observe.logged import Balanced, Logged
 from groupwise.observe.noise import FirstMicroBatch, NoiseScale, usable
-from groupwise.observe.programs import inmost, leaves_gradients, table_of, unscale_of
+from groupwise.observe.programs import inmost, leaves_gradients, scale_of, table_of, unscale_of
 from groupwise.observe.ranks import Ranks
 from groupwise.observe.run_log import RunLog
 from groupwise.observe.shares import log_balanced, log_shares
 from groupwise.observe.sinks import Sink
 from groupwise.observe.taking import Samples, Taking
+from groupwise.observe.values import Values
 from groupwise.records import PART_BYTES, Step
 
 
@@ -74,10 +75,10 @@ class Observer:
             self._optimizer = inmost(optimizer)
             self._cadence = Cadence.of(every)
             self._grouping = Grouping(self._optimizer, by)
-            seen = self._grouping.seen()
+            seen, scale = self._grouping.seen(), scale_of(scaler)
         self._along_path, self._scaler = along_path, scaler
-        self._scale = scaler.get_scale() if scaler is not None else 1.0
-        self._ranks, self._noise, self._logged = Ranks(), NoiseScale(), Logged()
+        self._scale = scale
+        self._ranks, self._noise, self._logged, self._values = Ranks(), NoiseScale(), Logged(), Values()
         self._taking: Taking | None = None
         self._batch: FirstMicroBatch | None = None
         self._samples: Samples = {}
@@ -113,8 +114,8 @@ class Observer:
         with within("Observer.log"):
             for name, value in {**({} if loss is None else {"loss": loss}), **(scalars or {})}.items():
                 self._logged.scalar(name, value)
-            for task, value in (losses or {}).items():
-                self._logged.task(task, "loss", value)
+            if losses is not None:
+                self._logged.losses(losses)
             if balance is not None:
                 self._balanced(balance)
 
@@ -159,6 +160,9 @@ class Observer:
 
     def close(self) -> None:
         """Write what is left, say that the run is finished, and take the hooks away; a second time does nothing."""
+        self._end(finished=True)
+
+    def _end(self, finished: bool) -> None:
         if not self._hooks:
             return
         for hook in self._hooks:
@@ -166,9 +170,9 @@ class Observer:
         self._hooks = []
         if self._logged.numbers and self._writes:
             nothing = Taking(NOTHING, frozenset(), 1)
-            self._drafts.append(Draft(self.step, self._log.seconds, nothing, self._logged, None, None, path=False))
+            self._drafts.append(Draft(self.step, self._log.seconds, nothing, self._logged, None, None, path=False, values={}))
         self._flush(wait=True, exchange=False)
-        self._log.close(self.step)
+        self._log.close(self.step if finished else None)
 
     def __enter__(self) -> Observer:
         return self
@@ -176,7 +180,7 @@ class Observer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self._end(finished=error is None)  # a run that broke off has no end mark
 
     @torch.no_grad()
     def _before(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
@@ -202,7 +206,8 @@ class Observer:
             taking.take_update(self._grouping, getattr(self._optimizer, "measured", None))
         path = self._along_path and "updates" in taking.due
         found_inf = getattr(self._optimizer, "found_inf", None)
-        draft = Draft(self.step, self._log.seconds, taking, self._logged, self._batch, found_inf, path)
+        values = self._values.read(taking.seen) if "values" in taking.due else {}
+        draft = Draft(self.step, self._log.seconds, taking, self._logged, self._batch, found_inf, path, values)
         taking.release(path)
         self._samples, self._logged, self._batch = taking.samples, Logged(), None
         self.step += 1

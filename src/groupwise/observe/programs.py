@@ -51,3 +51,12 @@ def table_of(optimizer: torch.optim.Optimizer) -> str | None:
     """The plan's table, where there is a plan."""
     resolution = getattr(optimizer, "resolution", None)
     return None if resolution is None else str(resolution)
+
+
+def scale_of(scaler: torch.amp.GradScaler | None) -> float:
+    """The present scale of a scaler, 1 where there is none. Raises `RecordError` for what is no scaler."""
+    if scaler is None:
+        return 1.0
+    if not callable(getattr(scaler, "get_scale", None)):
+        raise RecordError(f"scaler={scaler!r} is no GradScaler")
+    return scaler.get_scale()

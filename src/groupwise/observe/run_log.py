@@ -45,6 +45,9 @@ class RunLog:
         part_bytes: int,
     ) -> None:
         self._grouping, self._sinks = grouping, tuple(sinks)
+        for sink in self._sinks:
+            if not callable(getattr(sink, "log", None)):
+                raise RecordError(f"Observer: {sink!r} is no sink: it has no log(values, step)")
         self._groups = {group.name: group for group in grouping.described(seen)}
         self._shape, self._plan = _shape(seen), grouping.plan
         self._last = seen
@@ -93,9 +96,10 @@ class RunLog:
         self._shape, self._plan = (shape if plan is not self._plan else self._shape | shape), plan
         self.event(step, "groups", f"{len(self._groups)} groups from here on", tuple(self._groups.values()))
 
-    def close(self, step: int) -> None:
-        """Say that the run is finished."""
-        self.event(step, "finished", "")
+    def close(self, step: int | None) -> None:
+        """Let go of the file; at `step` say that the run is finished, with None that it is not."""
+        if step is not None:
+            self.event(step, "finished", "")
         if self._writer is not None:
             self._writer.close()
         self._writer = None

@@ -77,7 +77,7 @@ def _norms(gradients: Gradients, index: Sequence[int], seen: Seen) -> torch.Tens
     held = [entries(gradient) for gradient in gradients if gradient is not None]
     sums = Sums(len(seen.names), held[0].device)
     sums.add("gg", squares(held), [index[i] for i in where])
-    return sums.rows["gg"].sqrt()
+    return sums.row("gg").sqrt()
 
 
 def _log_cosines(found: Mapping[str, Gradients], shared: Sequence[int], logged: Logged) -> None:

@@ -130,15 +130,16 @@ class Taking:
         here = {id(p): gradient for p, gradient in zip(self.seen.params, self._found, strict=True)}
         copies, before._copies = before._copies, []
         if all(id(copy.param) in here for copy in copies):
-            before.sums.rows.clear()
-            before.sums.reserve(("pd",))
+            before.sums = Sums(len(before.seen.names), before.device)
             found = product(copies, [here[id(copy.param)] for copy in copies])
             if found is not None:
                 before._add("pd", found.places, found.products * self._unscale)
-            self.path = before.sums.rows["pd"]
+            self.path = before.sums.row("pd")
 
     def facts(self) -> list[dict[str, float]]:
         """What the host knows of each group."""
+        if self._found and all(gradient is not None for gradient in self._found):
+            return [{"missing": 0.0, "present": float(entries)} for entries in self.seen.entries]
         facts = [{"missing": 0.0, "present": 0.0} for _ in self.seen.names]
         gradients = self._found or [None] * len(self.seen.params)
         for group, size, gradient in zip(self.seen.index, self.seen.sizes, gradients, strict=True):

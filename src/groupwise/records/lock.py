@@ -25,8 +25,10 @@ def hold(folder: Path) -> int:
         except OSError:
             owner = os.read(held, 32).decode(errors="replace") or "another process"
             os.close(held)
+            mine = owner == f"process {os.getpid()}"
+            way = "close what was opened before (the run goes on after that), or" if mine else "a run has one writer;"
             raise RecordError(
-                f"{owner} is writing into {folder}: a run has one writer; give this one a folder of its own"
+                f"{'this process' if mine else owner} is writing into {folder}: {way} give this one a folder of its own"
             ) from None
     os.truncate(held, 0)
     os.write(held, f"process {os.getpid()}".encode())

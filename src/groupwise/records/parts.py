@@ -74,7 +74,7 @@ class Part:
         """The whole lines after the header that were not read before, in batches.
 
         Raises:
-            RecordError: a line in the middle is broken.
+            RecordError: a line in the middle is broken; the path is for the caller to add.
         """
         with self.path.open("rb") as file:
             file.seek(self._offset)
@@ -115,7 +115,7 @@ class Part:
             objects.pop()
         for number, keys in enumerate(objects, start=self._lines + 1):
             if keys is None:
-                raise RecordError(f"line {number} of {self.path} is no record: take it out to read the rest of the run")
+                raise RecordError(f"line {number} is no record: take it out to read the rest of the run")
         return [keys for keys in objects if keys is not None]
 
 

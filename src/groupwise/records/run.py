@@ -9,15 +9,17 @@ that was written before from that step on.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gc
 import os
 import warnings
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, final
 
-from groupwise.errors import GroupwiseWarning, RecordError, listed, within
+from groupwise.errors import GroupwiseWarning, RecordError, listed, unknown, within
 from groupwise.records import values
 from groupwise.records.columns import Columns, Series
 from groupwise.records.parts import Part, files_of, part_name
@@ -63,8 +65,8 @@ class Run:
             if path not in self._parts or self._parts[path].header is None:
                 self._enter(path)
             if self._parts[path].header is not None:
-                for batch in self._parts[path].lines():
-                    with within(str(path)):
+                with within(str(path)), _uncollected():
+                    for batch in self._parts[path].lines():
                         self._take(batch)
         if not self._headers:
             raise RecordError(f"{self.path} is empty: not even the header of the run is written yet")
@@ -128,6 +130,8 @@ class Run:
 
         For "scalars" the names; for "cosines" the pairs of tasks.
         """
+        if section not in SECTIONS:
+            raise RecordError(unknown("section", str(section), SECTIONS))
         if section in ("scalars", "cosines"):
             return self._columns.keys(section)
         return self._columns.names(section) if name is None else self._columns.keys(section, name)
@@ -145,10 +149,10 @@ class Run:
                 f"two runs in one folder: {path.name} is of run {part.header.run}, the part before it of "
                 f"{before.run}; give each a folder of its own"
             )
-        missing = range(before.part + 1, part.header.part)
+        between = map(part_name, range(before.part + 1, part.header.part))
+        missing = [name for name in between if not (self.path / name).exists()]  # one may be there, without its header
         if missing:
-            names = listed(part_name(number) for number in missing)
-            warnings.warn(f"{self.path} lacks {names}: the run has a gap", GroupwiseWarning, stacklevel=5)
+            warnings.warn(f"{self.path} lacks {listed(missing)}: the run has a gap", GroupwiseWarning, stacklevel=5)
         self._headers.append(part.header)
         self._firsts.append(None)
         self._groups = part.header.groups
@@ -167,3 +171,15 @@ class Run:
 
     def _undone(self, part: int, event: Event) -> bool:
         return any(first is not None and first <= event.step for first in self._firsts[part + 1 :])
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the collector of cycles: lines have none, and beside a large library it takes as long as the parsing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

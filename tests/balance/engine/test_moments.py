@@ -19,7 +19,7 @@ from groupwise.balance import (
     Static,
     Uncertainty,
 )
-from groupwise.errors import BalanceError
+from groupwise.errors import BalanceError, GroupwiseWarning
 from groupwise.schedules import linear
 from tests.balance.engine.models import KINDS, built
 from tests.balance.engine.reference import assert_same, crooked, gradients, reference
@@ -128,6 +128,31 @@ def test_famo_is_told_after_the_step() -> None:
         balancer.after_step({"a": told, "b": 5.0, "c": 5.0})
         weights[told] = balancer.backward(model.losses()).weights["a"]
     assert weights[0.1] < weights[10.0]  # the task that fell loses weight
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_loss_after_the_step_that_is_not_finite_leaves_its_task_out(value: float) -> None:
+    ours, theirs = Balancer(FAMO()), Balancer(FAMO())
+    for balancer in (ours, theirs):
+        balancer.backward(built("Plain").losses())
+    with pytest.warns(GroupwiseWarning, match="task 'b': its loss is"):
+        ours.after_step({"a": 1.0, "b": value, "c": 0.5})
+    theirs.after_step({"a": 1.0, "c": 0.5})
+    losses = built("Plain").losses()
+    assert ours.backward(losses).weights == theirs.backward(built("Plain").losses()).weights
+    strict = Balancer(FAMO(), nonfinite="raise")
+    strict.backward(built("Plain").losses())
+    with pytest.raises(BalanceError, match="task 'b': its loss is"):
+        strict.after_step({"b": value})
+
+
+def test_a_task_after_the_step_that_no_backward_had_is_named() -> None:
+    balancer, losses = Balancer(FAMO()), built("Plain").losses()
+    with pytest.warns(GroupwiseWarning, match="its loss is nan"):
+        balancer.backward({**losses, "b": losses["b"] * torch.nan})
+    balancer.after_step({"b": 1.0})  # broken in the backward, whole now
+    with pytest.raises(BalanceError, match="after_step: unknown task 'aa'; did you mean 'a'"):
+        balancer.after_step({"aa": 1.0, "c": 1.0})
 
 
 def test_a_weight_may_be_a_schedule() -> None:

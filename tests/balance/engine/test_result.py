@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from groupwise.balance import MGDA, Balancer, CAGrad, Equal, FromGramian, FromJacobian, UPGrad
+from groupwise.errors import GroupwiseWarning
 from tests.balance.engine.models import KINDS, built
 from tests.balance.engine.reference import crooked, reference
 
@@ -51,6 +52,15 @@ def test_a_jacobian_method_has_no_weights_and_still_tells_whom_it_hurt() -> None
     products = (expected.gramian()[1] * -1).tolist()
     assert result.weights == {}
     assert set(result.hurt) == {task for task, change in zip(expected.tasks, products, strict=True) if change < 0}
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_a_result_with_a_broken_task_can_be_printed(value: float) -> None:
+    losses = built("Plain").losses()
+    with pytest.warns(GroupwiseWarning, match="its loss is"):
+        result = Balancer(CAGrad()).backward({**losses, "b": losses["b"] * value})
+    assert f"{value}" in str(result)
+    assert f"skipped: its loss is {value}" in str(result)
 
 
 def test_an_update_on_the_edge_of_the_cone_hurts_nobody() -> None:

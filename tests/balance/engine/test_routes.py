@@ -1,12 +1,14 @@
 """Every route writes what its weights say, on every kind of model, to rounding."""
 
+from typing import Literal
+
 import pytest
 import torch
 from torch import Tensor
 
-from groupwise.balance import Balancer, FromGramian, FromJacobian, FromLosses
+from groupwise.balance import Balancer, CAGrad, FromGramian, FromJacobian, FromLosses
 from tests.balance.engine.models import KINDS, built
-from tests.balance.engine.reference import assert_same, crooked, reference
+from tests.balance.engine.reference import assert_same, crooked, gradients, reference
 
 kinds = pytest.mark.parametrize("kind", KINDS)
 batchable = pytest.mark.parametrize("kind", [k for k in KINDS if "Sparse" not in k and k != "Checkpointed"])
@@ -123,3 +125,13 @@ def test_a_layer_may_be_a_name_or_parameters() -> None:
         model = built("Plain")
         norms.append(Balancer(FromGramian(crooked), at=at, parameters=model).backward(model.losses()).norms)
     assert norms[0] == norms[1]
+
+
+@pytest.mark.parametrize("cost", ["gramian", "features"])
+def test_while_the_whole_trunk_is_frozen_heads_learn_on_every_route(cost: Literal["gramian", "features"]) -> None:
+    ours, theirs = built("Plain"), built("Plain")
+    for model in (ours, theirs):
+        model.trunk.requires_grad_(False)
+    Balancer(CAGrad(), cost=cost).backward(ours.losses())
+    sum(theirs.losses().values()).backward()
+    assert_same(ours, gradients(theirs))

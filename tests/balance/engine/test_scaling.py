@@ -91,3 +91,17 @@ def test_an_overflow_reaches_the_scaler_and_teaches_the_method_nothing(method: o
         assert "overflow" in result.route
         assert balancer.step == 0
         assert not result.skipped
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_a_backward_inside_autocast_is_the_one_outside(way: dict[str, str]) -> None:
+    inside, outside = built("Plain").float(), built("Plain").float()
+    for model in (inside, outside):
+        balancer = Balancer(CAGrad(), parameters=model, **way)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            losses = model.losses()
+            if model is inside:
+                balancer.backward(losses)
+        if model is outside:
+            balancer.backward(losses)
+    assert_same(inside, gradients(outside), tolerance=0)

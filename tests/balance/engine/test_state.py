@@ -121,6 +121,15 @@ def test_what_is_no_state_is_refused_and_changes_nothing(state: object) -> None:
     assert balancer.state_dict()["step"] == before["step"] == 1
 
 
+@pytest.mark.parametrize("part", [{"step": "x"}, {"tasks": None}, {"memory": {}}, {"memory": None}])
+def test_a_broken_state_is_refused_and_changes_nothing(part: dict[str, object]) -> None:
+    balancer = Balancer(Uncertainty())
+    balancer.backward(built("Plain").losses())
+    with pytest.raises(StateError, match="not the state of a balancer, or a broken one"):
+        balancer.load_state_dict({**balancer.state_dict(), **part})
+    assert balancer.step == 1
+
+
 def test_a_state_of_other_tasks_names_them_at_the_first_backward() -> None:
     balancer = Balancer(Uncertainty())
     balancer.backward(built("Plain").losses())

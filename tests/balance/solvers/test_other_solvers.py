@@ -133,3 +133,10 @@ def test_opposite_wishes_cannot_be_reached_and_opposite_gains_cannot_be_bargaine
     assert reaching(opposite, torch.zeros(2, dtype=torch.float64), ones) is None
     assert reaching(opposite, ones, 0 * ones) is not None
     assert all(bargained(opposite, ones, power) is None for power in (0.1, 1.0, 2.0))
+
+
+@pytest.mark.parametrize("power", [0.1, 0.5, 1.0, 2.0, 10.0])
+def test_opposites_beside_a_third_have_no_bargain_in_any_order(power: float) -> None:
+    rows = torch.tensor([[1.0, -2.0, 0.5], [-1.0, 2.0, -0.5], [2.0, 1.0, 1.0]], dtype=torch.float64)
+    for order in ([0, 1, 2], [2, 1, 0], [0, 2, 1]):
+        assert bargained(rows[order] @ rows[order].T, torch.ones(3, dtype=torch.float64), power) is None

@@ -177,6 +177,8 @@ def test_what_cannot_be_balanced_says_why() -> None:
         (DWA(), {}, "steps_per_epoch"),
         ({"method": "CAGrad"}, {}, "unknown method 'CAGrad'.*need gradients by task"),
         ({"method": "DWA", "temprature": 1.0}, {}, "did you mean 'temperature'"),
+        ("RLW", {}, "a method is an instance of one of groupwise.keras .* this is 'RLW'"),
+        (RLW, {}, r"this is groupwise\.keras\.balancing\.RLW"),
     ]
     for method, options, message in wrong:
         with pytest.raises(GroupwiseError, match=message):

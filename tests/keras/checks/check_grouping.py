@@ -180,6 +180,11 @@ def test_another_model_than_the_bound_one_is_refused() -> None:
         fit(model)
 
 
+def test_a_model_in_front_of_the_plan_is_told_where_it_belongs() -> None:
+    with pytest.raises(GroupwiseError, match=r"the plan comes first.*GroupedOptimizer\(plan, …\)\.bind\(model\)"):
+        GroupedOptimizer(functional(), Plan([SGD]))
+
+
 def test_binding_twice_is_refused() -> None:
     optimizer = GroupedOptimizer(Plan([SGD])).bind(functional())
     with pytest.raises(GroupwiseError, match="has its groups already"):

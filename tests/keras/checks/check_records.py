@@ -81,14 +81,34 @@ def test_the_header_says_what_the_groups_are(tmp_path: Path) -> None:
     assert names == [("base", "SGD", 2, 25), ("head", "AdamW", 2, 6)]
     assert run.header.total_steps == 8
     assert keras.backend.backend() in run.header.writer
-    assert [event.event for event in run.events] == ["finished"]
+    assert [(event.step, event.event) for event in run.events] == [(8, "finished")]
+
+
+class Interruption(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no types
+    """Ctrl-C after the third batch."""
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if batch == 2:
+            raise KeyboardInterrupt("enough")
+
+
+def test_a_fit_that_was_interrupted_does_not_hold_the_folder(tmp_path: Path) -> None:
+    model, left = compiled(), Observer(tmp_path)
+    with pytest.raises(KeyboardInterrupt, match="enough"):
+        fit(model, epochs=1, callbacks=[left, Interruption()])
+    fit(compiled(), callbacks=[Observer(tmp_path)])
+    run = read(tmp_path)
+    assert list(run.steps) == list(range(8))
+    assert [(event.step, event.event) for event in run.events] == [(0, "resumed"), (8, "finished")]
 
 
 def test_a_second_fit_goes_on_in_the_same_run(tmp_path: Path) -> None:
     model = compiled()
     for _ in range(2):
         fit(model, epochs=1, callbacks=[Observer(tmp_path)])
-    assert list(read(tmp_path).steps) == list(range(8))
+    run = read(tmp_path)
+    assert list(run.steps) == list(range(8))
+    assert [(event.step, event.event) for event in run.events] == [(4, "resumed"), (8, "finished")]
 
 
 def test_an_accumulated_update_is_one_step(tmp_path: Path) -> None:

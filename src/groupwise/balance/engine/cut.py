@@ -36,7 +36,8 @@ def cut(problem: Problem, features: object) -> tuple[Problem, list[GradientEdge]
             "feature: give the tensors that the heads read"
         )
     below = walk_from(tuple(map(str, range(len(edges)))), tuple(edges))
-    around = [leaf for leaf in problem.shared if leaf in above.leaves]
+    several = len(problem.tasks) > 1  # all that a single task reaches counts as shared, its head too
+    around = [leaf for leaf in problem.shared if several and leaf in above.leaves]
     around += [leaf for leaf in above.leaves if leaf in below.leaves and leaf not in set(around)]
     if around:
         shapes = listed(f"one of shape {list(leaf.shape)}" for leaf in around)

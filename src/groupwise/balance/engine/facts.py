@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from groupwise.balance.engine.finite import Facts
-from groupwise.balance.engine.products import rescued
 from groupwise.balance.engine.routes.route import Route
 
 
@@ -23,8 +22,8 @@ def transfer(losses: Mapping[str, Tensor], route: Route, scale: Tensor | None) -
     s = float(moved[count])
     rest = moved[count + 1 :]
     table = None if gramian is None else rest[: count * count].view(count, count)
-    if table is not None and route.rows is not None:
-        table = rescued(route.rows, table)
+    if table is not None:
+        table = route.rescued(table)
     norms = None if own is None else rest[len(rest) - count :]
     return Facts(moved[:count], None if table is None else table / s**2, norms), s
 

@@ -8,27 +8,17 @@ from typing import final
 import torch
 from torch import Tensor
 
-from groupwise.balance.engine.problem import Problem, problem, translated
+from groupwise.balance.engine.problem import problem, translated
 from groupwise.balance.engine.routes.rowwise import Rowwise
 from groupwise.balance.engine.routes.weighted import starting
 
 
 @final
 class HeldOut:
-    """v, by parameter.
+    """v, by parameter."""
 
-    Args:
-        losses: the held-out losses; their graph is used up.
-        coefficients: [t] what each is multiplied by.
-    """
-
-    def __init__(self, losses: Mapping[str, Tensor], coefficients: Tensor) -> None:
-        stated: Problem = problem(losses, None, None)
-        leaves = [*stated.graph.leaves]
-        scalars = [*losses.values()]
-        with translated():
-            grads = torch.autograd.grad(scalars, leaves, starting(scalars, coefficients, None), allow_unused=True)
-        self._by_leaf = {leaf: gradient for leaf, gradient in zip(leaves, grads, strict=True) if gradient is not None}
+    def __init__(self, by_leaf: Mapping[Tensor, Tensor]) -> None:
+        self._by_leaf = by_leaf
 
     def alignments(self, route: Rowwise) -> Tensor:
         """[t] float64 on the CPU: the inner product with each task's gradient of all that it reaches."""
@@ -49,3 +39,14 @@ class HeldOut:
         if ours.layout != torch.strided or gradient.layout != torch.strided:
             ours, gradient = ours.to_dense(), gradient.to_dense()
         return float((ours * gradient).sum(dtype=torch.float64))
+
+
+def gradient_of(losses: Mapping[str, Tensor], coefficients: Tensor) -> dict[Tensor, Tensor]:
+    """The gradient of the sum of held-out losses, each times its coefficient; their graph is used up."""
+    if not losses:
+        return {}
+    leaves = [*problem(losses, None, None).graph.leaves]
+    scalars = [*losses.values()]
+    with translated():
+        grads = torch.autograd.grad(scalars, leaves, starting(scalars, coefficients, None), allow_unused=True)
+    return {leaf: gradient for leaf, gradient in zip(leaves, grads, strict=True) if gradient is not None}

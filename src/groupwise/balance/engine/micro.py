@@ -13,12 +13,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from groupwise.balance.engine import summary
+from groupwise.balance.engine import joint, summary
 from groupwise.balance.engine.direction import own_weights_of, spread, weights_of
 from groupwise.balance.engine.facts import transfer
 from groupwise.balance.engine.finite import Facts, Verdict
 from groupwise.balance.engine.pending import Pending
-from groupwise.balance.engine.ranks import averaged, require_told
+from groupwise.balance.engine.ranks.told import require_told
 from groupwise.balance.engine.routes.route import Route
 from groupwise.balance.engine.run import Run, copied
 from groupwise.balance.result import BalanceResult
@@ -27,9 +27,12 @@ from groupwise.balance.result import BalanceResult
 def add(run: Run, losses: Mapping[str, Tensor], scale: Tensor | None) -> Route:
     """Write the gradient of one micro-batch, and add its losses."""
     require_told(run.setup.ranks, run.setup.alone)
-    route: Route = run.setup.weighing(losses, scale)
-    if run.setup.ranks is not None:
-        route, losses = averaged(run.setup.ranks, route, losses)
+    ranks = run.setup.ranks
+    route: Route
+    if ranks is None:
+        route = run.setup.weighing(losses, scale)
+    else:
+        route, losses = joint.weighing(ranks, run, losses, scale)
     facts, _ = transfer(losses, route, scale)
     tasks = tuple(losses)
     verdict = run.judged(tasks, facts, scale is not None)

@@ -6,46 +6,46 @@ the losses that the method sees are these sums. Divide losses by their number wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import final
 
 import torch
 from torch import Tensor
 
-from groupwise.balance.engine.problem import Problem
 from groupwise.balance.engine.routes.route import OwnGradients
 from groupwise.balance.engine.routes.rowwise import Rowwise
-from groupwise.balance.engine.routes.sequential import passes
 from groupwise.balance.engine.rows import Rows, block_of
 
 
 @final
 class Pending:
-    """Sums so far. `passes` counts the backwards that they cost."""
+    """Sums so far. `passes` counts the backwards that they cost; `begun`, whether there was a micro-batch at all."""
 
     def __init__(self) -> None:
         self.losses: dict[str, Tensor] = {}
         self.skipped: dict[str, str] = {}
         self.passes = 0
+        self.begun = False
         self._rows: dict[str, dict[Tensor, Tensor]] = {}
 
     def __bool__(self) -> bool:
-        return bool(self.losses or self.skipped)
+        return self.begun
 
     def add_losses(self, losses: Mapping[str, Tensor]) -> None:
         """Add each loss to its task's sum."""
+        self.begun = True
         for task, loss in losses.items():
             value = loss.detach().double()
             self.losses[task] = self.losses[task] + value if task in self.losses else value
 
-    def add(self, problem: Problem) -> None:
-        """One backward for each task of a micro-batch."""
-        self.add_losses(problem.losses)
-        for task, found in passes(problem):
+    def add(self, losses: Mapping[str, Tensor], found: Iterable[tuple[str, Mapping[Tensor, Tensor]]]) -> None:
+        """The losses of a micro-batch, and the gradients that one backward for each task finds."""
+        self.add_losses(losses)
+        for task, gradients in found:
             row = self._rows.setdefault(task, {})
-            for leaf, gradient in found.items():
+            for leaf, gradient in gradients.items():
                 row[leaf] = _added(row.get(leaf), gradient)
-        self.passes += len(problem.tasks)
+        self.passes += len(losses)
 
     @property
     def rows(self) -> Mapping[str, Mapping[Tensor, Tensor]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import final
 
+import torch
 from torch import Tensor
 
 from groupwise.balance.engine.columns import Columns
@@ -17,7 +18,7 @@ from groupwise.balance.engine.rows import Buffers, Rows
 from groupwise.balance.engine.setup import Setup
 from groupwise.balance.memory import Memory
 from groupwise.balance.method import LossMethod, Method, Seen
-from groupwise.errors import GroupwiseWarning, StateError, listed
+from groupwise.errors import BalanceError, GroupwiseWarning, StateError, listed, unknown
 
 
 @final
@@ -29,6 +30,7 @@ class Run:
         memory: what the method remembers.
         step: how many updates there were.
         tasks: those that took part in one.
+        heard: those of which a loss was given since this object was made.
         rows: those of the last update, for whoever still asks about them.
         expected: after a load, the tasks of the state, until a batch has one of them.
     """
@@ -37,6 +39,7 @@ class Run:
     memory: Memory = field(default_factory=Memory)
     step: int = 0
     tasks: set[str] = field(default_factory=set)
+    heard: set[str] = field(default_factory=set)
     pending: Pending = field(default_factory=Pending)
     buffers: Buffers = field(default_factory=Buffers)
     held_out: HeldOut | None = None
@@ -61,6 +64,11 @@ class Run:
         """What the method is told."""
         return Seen(tasks, losses, self.step, (), self.setup.total_steps, self.setup.steps_per_epoch)
 
+    def due(self, tasks: tuple[str, ...]) -> bool:
+        """Whether the method wants to look, or answers from its memory."""
+        unknown = torch.full((len(tasks),), torch.nan, dtype=torch.float64)
+        return self.method.due(self.seen(tasks, unknown), self.memory)
+
     def expect(self, tasks: Iterable[str]) -> None:
         """Raise `StateError` if a state was loaded that knows none of these tasks."""
         if self.expected and not self.expected.intersection(tasks):
@@ -75,12 +83,23 @@ class Run:
         self.step += 1
         self.tasks.update(tasks)
 
+    def after_step(self, tasks: tuple[str, ...], losses: Tensor) -> None:
+        """Tell the method the [t] losses after the step, of the tasks that are not broken."""
+        known = self.tasks | self.heard
+        for task in tasks if known else ():
+            if task not in known:
+                raise BalanceError(f"after_step: {unknown('task', task, sorted(known))}")
+        kept = list(self.judged(tasks, Facts(losses, None, None), scaled=False).kept)
+        if kept:
+            self.method.after_step(self.seen(tuple(tasks[i] for i in kept), losses[kept]), self.memory)
+
     def forget_update(self) -> None:
         """Drop an update that is under way."""
         self.pending, self.held_out, self.rows = Pending(), None, None
 
     def judged(self, tasks: tuple[str, ...], facts: Facts, scaled: bool) -> Verdict:
         """Apply the policy for what is not finite, and say so once."""
+        self.heard.update(tasks)
         verdict = judge(tasks, facts, self.setup.nonfinite, scaled)
         if verdict.skipped:
             reasons = "; ".join(f"task {task!r}: {why}" for task, why in verdict.skipped.items())

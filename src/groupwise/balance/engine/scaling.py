@@ -1,10 +1,14 @@
-"""`GradScaler` and the balancer: losses come unscaled, rows are taken back by the scale, `.grad` is times the scale.
+"""Mixed precision and the balancer: losses come unscaled, rows are taken back by the scale, `.grad` is times the scale.
 
 A scale multiplies a loss, which is the same as starting its backward from the scale instead of 1. Methods that are not
-homogeneous (FairGrad, a clip) would be wrong by the scale if they saw it.
+homogeneous (FairGrad, a clip) would be wrong by the scale if they saw it. What the balancer itself multiplies is never
+in the half precision of an `autocast` around it: inner products would keep three digits.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor
@@ -23,3 +27,13 @@ def scale_of(scaler: object, like: Tensor) -> Tensor | None:
         return None
     one = torch.ones((), device=like.device)
     return scaler.scale(one)
+
+
+@contextmanager
+def without_autocast(losses: Iterable[Tensor]) -> Iterator[None]:
+    """Leave any `autocast` of the CPU or of the losses' devices; the backward keeps the dtypes of its forward."""
+    with ExitStack() as left:
+        for kind in {"cpu", *(loss.device.type for loss in losses)}:
+            if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+                left.enter_context(torch.autocast(kind, enabled=False))
+        yield

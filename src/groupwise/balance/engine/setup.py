@@ -15,7 +15,8 @@ from groupwise.balance.engine.cut import AUTO, cut
 from groupwise.balance.engine.finite import NonFinite
 from groupwise.balance.engine.places import Parameters, Place
 from groupwise.balance.engine.problem import Problem, problem
-from groupwise.balance.engine.ranks import Ranks, ranks_of
+from groupwise.balance.engine.ranks.group import Ranks
+from groupwise.balance.engine.ranks.told import ranks_of
 from groupwise.balance.engine.routes.features import Features
 from groupwise.balance.engine.routes.looked import Batched, Layer
 from groupwise.balance.engine.routes.route import Route
@@ -65,6 +66,8 @@ class Setup:
 
     def looking(self, stated: Problem, features: object, buffers: Buffers, columns: tuple[Tensor, ...] | None) -> Route:
         """The route that looks at gradients; `cost="auto"` is decided here."""
+        if not stated.shared and features is None and self.layer is None:
+            return sequential(stated, buffers, columns)  # a trunk that is frozen: there is nothing to look at
         if features is not None or self.cost == "features":
             place = AUTO if features is None else features
             return Features(*cut(stated, place), isinstance(place, str))
@@ -107,8 +110,13 @@ def read(
     candidates = None if named is None else frozenset(named.values())
     alone = ranks == "alone"
     group = None if alone else ranks_of(parameters)
-    if group is not None and group.sharded:
+    if group is not None and group.parts is not None:
         candidates = None  # the graph knows the unsharded ones alone
+        if isinstance(method, JacobianMethod):
+            raise BalanceError(
+                f"{method.name} looks at the entries of whole rows, and under fully_shard a rank has parts of them: "
+                "use a Gramian method, or DistributedDataParallel"
+            )
     weighted = (heads or method.heads) == "weighted"
     return Setup(method, weighted, layer, named, candidates, cost, nonfinite, group, alone, *lengths)
 

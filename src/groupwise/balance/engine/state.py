@@ -34,9 +34,12 @@ def load(run: Run, state: Mapping[str, Any]) -> None:
             "build it with the same one, or start afresh"
         )
     memory = Memory()
-    memory.load_state_dict(state["memory"])
-    run.memory, run.step = memory, int(state["step"])
-    run.tasks = set(state["tasks"])
+    try:
+        memory.load_state_dict(state["memory"])
+        step, tasks = int(state["step"]), {str(task) for task in state["tasks"]}
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise StateError(f"this is not the state of a balancer, or a broken one: {error}") from error
+    run.memory, run.step, run.tasks = memory, step, tasks
     run.expected = frozenset(run.tasks)
     run.forget_update()
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from groupwise.balance.engine import summary
+from groupwise.balance.engine import joint, summary
 from groupwise.balance.engine.direction import direction_of, own_weights_of, spread, weights_of
 from groupwise.balance.engine.facts import transfer
 from groupwise.balance.engine.finite import Facts, Verdict
 from groupwise.balance.engine.pending import Pending
 from groupwise.balance.engine.problem import Problem
-from groupwise.balance.engine.ranks import Ranks, averaged, reduced, require_told
+from groupwise.balance.engine.ranks.told import require_told
 from groupwise.balance.engine.routes.route import Route
 from groupwise.balance.engine.routes.rowwise import Rowwise
 from groupwise.balance.engine.routes.sequential import passes, sequential
@@ -32,7 +33,10 @@ def complete(run: Run, losses: Losses, features: object, scale: Tensor | None) -
     run.rows = None
     require_told(run.setup.ranks, run.setup.alone)
     ranks = run.setup.ranks
-    route, sums = _route(run, losses, features, scale) if ranks is None else _on(ranks, run, losses, features, scale)
+    if ranks is None:
+        route, sums = _route(run, losses, features, scale)
+    else:
+        route, sums = joint.route(ranks, run, losses, features, scale)
     run.pending = Pending()
     facts, s = transfer(sums, route, scale)
     tasks = tuple(sums)
@@ -55,60 +59,47 @@ def complete(run: Run, losses: Losses, features: object, scale: Tensor | None) -
 
 def accumulate(run: Run, losses: Losses, scale: Tensor | None) -> None:
     """Keep the gradients of a micro-batch."""
-    require_told(run.setup.ranks, run.setup.alone)
-    stated = run.setup.problem(losses, scale)
-    _require_whole(run, stated)
-    run.pending.add(stated)
+    ranks = run.setup.ranks
+    require_told(ranks, run.setup.alone)
+    if ranks is not None:
+        joint.accumulate(ranks, run, losses, scale)
+    else:
+        stated = run.setup.problem(losses, scale)
+        with _whole(stated):
+            run.pending.add(losses, passes(stated))
 
 
 def _route(run: Run, losses: Losses, features: object, scale: Tensor | None) -> tuple[Route, Losses]:
     """Take the gradients along the way that the method, the arguments and the moment ask for; the losses of all."""
     setup = run.setup
-    if not run.needs_rows or (not run.pending and not _due(run, tuple(losses))):
+    if not run.needs_rows or (not run.pending and not run.due(tuple(losses))):
         return setup.weighing(losses, scale), losses
     stated = setup.problem(losses, scale)
-    _require_whole(run, stated)
-    if run.pending:
-        run.pending.add(stated)
-        return run.pending.settled(setup.candidates), run.pending.losses
-    if run.held_out is not None:
-        return sequential(stated, run.buffers, None), losses
-    columns = run.columns.of(stated) if isinstance(run.method, JacobianMethod) else None
-    return setup.looking(stated, features, run.buffers, columns), losses
+    with _whole(stated):
+        if run.pending:
+            run.pending.add(losses, passes(stated))
+            return run.pending.settled(setup.candidates), run.pending.losses
+        if run.held_out is not None:
+            return sequential(stated, run.buffers, None), losses
+        columns = run.columns.of(stated) if isinstance(run.method, JacobianMethod) else None
+        return setup.looking(stated, features, run.buffers, columns), losses
 
 
-def _on(ranks: Ranks, run: Run, losses: Losses, features: object, scale: Tensor | None) -> tuple[Route, Losses]:
-    """The same on several ranks: what comes back is of the joint batch."""
-    setup = run.setup
-    if features is not None or setup.layer is not None or setup.cost not in {"auto", "sequential"}:
-        raise BalanceError('on several ranks there is cost="sequential" alone: without features= and at=')
-    if not run.needs_rows or (not run.pending and not _due(run, tuple(losses))):
-        return averaged(ranks, setup.weighing(losses, scale), losses)
-    stated = setup.problem(losses, scale)
-    _require_whole(run, stated)
-    if run.pending:
-        run.pending.add(stated)
-        rows = run.pending.rows
-        route, agreed = reduced(ranks, run.pending.losses, rows, rows.items(), run.buffers)
-    else:
-        reach = {task: stated.graph.reached(i) for i, task in enumerate(stated.tasks)}
-        route, agreed = reduced(ranks, losses, reach, passes(stated), run.buffers)
-    return route, agreed.losses
-
-
-def _require_whole(run: Run, stated: Problem) -> None:
-    """Raise `BalanceError` where the gradients of one task are not to be had."""
-    if stated.graph.sharded or (run.setup.ranks is not None and run.setup.ranks.sharded):
+@contextmanager
+def _whole(stated: Problem) -> Iterator[None]:
+    """Raise `BalanceError` where the leaves are passing copies; a root that was never resharded shows it afterwards."""
+    if not stated.graph.sharded and not _freed(stated):
+        yield
+    if stated.graph.sharded or _freed(stated):
         raise BalanceError(
-            "under fully_shard the gradients of one task alone are not to be had: use a method that looks at losses "
-            "(Uncertainty, DWA, FAMO), or DistributedDataParallel"
+            "the parameters belong to fully_shard, and their gradients to its copies, which are gone after a backward: "
+            "pass parameters= the outermost fully_shard module"
         )
 
 
-def _due(run: Run, tasks: tuple[str, ...]) -> bool:
-    """Whether the method wants to look, or answers from its memory."""
-    unknown = torch.full((len(tasks),), torch.nan, dtype=torch.float64)
-    return run.method.due(run.seen(tasks, unknown), run.memory)
+def _freed(stated: Problem) -> bool:
+    plain = (leaf for leaf in stated.graph.leaves if leaf.numel() and leaf.layout == torch.strided)
+    return any(leaf.untyped_storage().size() == 0 for leaf in plain)
 
 
 def _by_update(

@@ -56,7 +56,7 @@ class FairGrad(GramianMethod):
         except BalanceError as error:
             norms = listed(f"{t!r} {n:.2g}" for t, n in zip(seen.tasks, lengths(gramian).tolist(), strict=True))
             raise BalanceError(
-                f"FairGrad: alpha = {self.alpha:g}: {error}; the norms are {norms}: bring the losses to a common scale, "
+                f"FairGrad: alpha = {self.alpha:g}: {error}; the norms are {norms}: bring the losses to one scale, "
                 f"or take an alpha from 0.1 to 100"
             ) from None
 

@@ -17,6 +17,9 @@ from groupwise.balance.memory import Memory
 from groupwise.balance.method import GramianMethod, JacobianMethod, LossMethod, Method, Seen
 from groupwise.errors import BalanceError
 
+_THEIRS = {"Aggregator": "FromJacobian", "Weighting": "FromGramian"}
+"""Where TorchJD's classes belong: an aggregator takes a Gramian too, without a word, and its [t] are no weights."""
+
 
 @final
 @dataclass(frozen=True)
@@ -105,3 +108,7 @@ def _require_callable(method: Method, function: object) -> None:
         raise BalanceError(f"{method.name}: {function.__name__} is a class: write {function.__name__}(…)")
     if isinstance(function, Method):
         raise BalanceError(f"{method.name}: {function.name} is a method already: give it as it is")
+    for cls in type(function).__mro__ if isinstance(function, torch.nn.Module) else ():
+        fits = _THEIRS.get(cls.__name__, method.name) if cls.__module__.startswith("torchjd.") else method.name
+        if fits != method.name:
+            raise BalanceError(f"{method.name}: TorchJD's {type(function).__name__} is of another shape: use {fits}(…)")

@@ -42,6 +42,7 @@ TOLERANCE = 1e-12
 _STATIONARY = 2.0**-40
 _HARDLY = 2.0**-32  # the same for an iteration that did not settle
 _LEVEL = 1e-14  # of the residual, where the iteration stops
+_FAINT = 1e-12  # a gain that only rounding may have left, where rows cancel
 _ROUNDING = 2.0**-51
 _STILL = 1e-3  # the last change of log b; the next one would be about its square
 _LONGEST = 8.0  # how far log b + log s is moved in one round
@@ -52,7 +53,7 @@ _LEAST = torch.finfo(torch.float64).tiny
 def bargained(gramian: Tensor, share: Tensor, power: float) -> Tensor | None:
     """a [k] > 0 (the smallest float where it is smaller); None at a Pareto-stationary point. No row may be zero.
 
-    Raises `BalanceError` where the iteration does not settle: a power outside 0.01 to 10, and rows very unequal in length.
+    Raises `BalanceError` where the iteration does not settle: a power outside 0.01 to 10, and very unequal rows.
     """
     if power == 1 and len(gramian) == 2:
         return two_bargained(gramian, share)
@@ -100,17 +101,22 @@ def _newton(cosines: Tensor, right: Tensor, power: float) -> Tensor | None:
             break
         apart, missing = s - product, right - power * both[0] - both[1]
         if moved <= _STILL and float(torch.maximum(apart.abs(), s * missing.expm1().abs()).max()) <= level * total:
-            return both[0]
+            faint = float(s.min()) <= _FAINT * total
+            return None if faint and _is_stationary(cosines, _STATIONARY) else both[0]
         step = _step(cosines, b, s, apart, missing.clamp(-_LONGEST, _LONGEST), power)
         moved = float(step[0].abs().max())
         both += step.log1p().where(step > 0, step.clamp(min=-3.0 - rounds))
-    w = shortest(cosines)
-    if float(w @ cosines @ w) <= _HARDLY:
+    if _is_stationary(cosines, _HARDLY):
         return None
     raise BalanceError(
         f"its equations were not solved to a relative residual of {TOLERANCE:g} in {_ROUNDS} rounds: the gradients' "
         f"norms are too far apart for a power of {power:g}"
     )
+
+
+def _is_stationary(cosines: Tensor, square: float) -> bool:
+    w = shortest(cosines)
+    return float(w @ cosines @ w) <= square
 
 
 def _start(cosines: Tensor, right: Tensor, power: float) -> Tensor:

@@ -85,14 +85,19 @@ def averse_of_many(gramian: Tensor, preference: Tensor, c: float) -> Tensor:
 
 def _root(gramian: Tensor, toward: Tensor, square: float, radius: float, s: float, w: Tensor) -> tuple[float, Tensor]:
     """The s with |g_w(s)| = radius s, and its w, from first guesses."""
+    inside, exact = w > 0, False
     low, high = 0.0, float("inf")
     for _ in range(_ROUNDS):
-        w = shortest_of_many(gramian + s * (toward[:, None] + toward) + s * s * square, w > 0)
-        guess = _of_piece(gramian, toward, radius, w > 0)
+        w = shortest_of_many(gramian + s * (toward[:, None] + toward) + s * s * square, inside)
+        if exact and torch.equal(w > 0, inside):
+            break
+        inside = w > 0
+        guess = _of_piece(gramian, toward, radius, inside)
         if abs(guess - s) <= _SETTLED * s:
             break
         low, high = (s, high) if float(w @ gramian @ w) > (radius * s) ** 2 else (low, s)
-        if not low < guess < high:
+        exact = low < guess < high
+        if not exact:
             guess = 16 * s if high == float("inf") else (low * high) ** 0.5 if low > 0 else high / 16
         s = guess
     return s, w

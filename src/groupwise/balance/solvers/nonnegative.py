@@ -16,7 +16,7 @@ a time and cannot. All right-hand sides advance together. The diagonal is raised
 harmless and lies below the tolerance; one step of refinement takes its effect out again where the rows are independent.
 
 Two variables with the cosine c have a closed form: both are positive where |D| < S, with S = (b_1 + b_2) / (1 + c) and
-D = (b_1 - b_2) / (1 - c) in unit rows, and are then (S + D) / 2 and (S - D) / 2; else at most the one with the larger b.
+D = (b_1 - b_2) / (1 - c) in unit rows, and are then (S + D) / 2 and (S - D) / 2; else at most one is.
 """
 
 from __future__ import annotations

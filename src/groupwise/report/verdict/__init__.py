@@ -33,7 +33,9 @@ def summary(reading: Reading, sentences: tuple[Sentence, ...]) -> str:
     course = next((heads[rule] for rule in ("loss", "task-learned", "task-worse", "task-flat") if rule in heads), None)
     looks = sum(sentence.tone == "look" for sentence in sentences)
     steps = len(reading.run)
-    first = course or (f"{steps:,} records, no loss among them" if steps else "Nothing is recorded yet")
+    losses = "loss" in reading.scalars or reading.tasks("loss")
+    few = "too few losses to speak of a course" if losses else "no loss among them"
+    first = course or (f"{steps:,} record{'s' * (steps != 1)}, {few}" if steps else "Nothing is recorded yet")
     rest = {0: "nothing stands out", 1: "one thing to look at"}.get(looks, f"{looks} things to look at")
     return f"{first}; {rest}." if steps else f"{first}."
 

@@ -118,9 +118,8 @@ class Batched(Route):
         try:
             torch.vmap(backward)(seeds)
         except (RuntimeError, NotImplementedError) as error:
-            raise BalanceError(
-                f'this model\'s backward cannot be batched ({str(error).splitlines()[0]}): use cost="sequential"'
-            ) from error
+            why = str(error).splitlines()[0].split(". ")[0]
+            raise BalanceError(f'this model\'s backward cannot be batched ({why}): use cost="sequential"') from error
 
 
 @final

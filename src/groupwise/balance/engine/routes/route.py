@@ -42,6 +42,10 @@ class Route(ABC):
         """[t, t] float64 on the device, if the route has looked."""
         return None if self.rows is None else products.gramian(self.rows)
 
+    def rescued(self, table: Tensor) -> Tensor:
+        """[t, t] the Gramian, now on the CPU, taken again where it lost range."""
+        return table if self.rows is None else products.rescued(self.rows, table)
+
     def own_sums(self) -> Tensor | None:
         """[t] numbers that are finite where each task's gradients of task-only tensors are; None without a look."""
         return None

@@ -1,0 +1,155 @@
+"""The route of an update on several ranks. What decides between ways is agreed on first, and alike on all ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from groupwise.balance.engine.cut import AUTO, cut
+from groupwise.balance.engine.held_out import HeldOut, gradient_of
+from groupwise.balance.engine.problem import Problem
+from groupwise.balance.engine.ranks.copies import AtLayer, reduced, require_dense
+from groupwise.balance.engine.ranks.features import AtFeatures
+from groupwise.balance.engine.ranks.group import NOWHERE, Agreement, Ranks, Reach, require_everywhere, telling
+from groupwise.balance.engine.ranks.parts import Parts
+from groupwise.balance.engine.ranks.sharded import Sharded
+from groupwise.balance.engine.ranks.weighted import Averaged
+from groupwise.balance.engine.routes.route import Route
+from groupwise.balance.engine.routes.sequential import passes
+from groupwise.balance.engine.run import Run
+from groupwise.balance.method import JacobianMethod
+from groupwise.balance.methods import AutoLambda
+from groupwise.errors import BalanceError
+
+Losses: TypeAlias = Mapping[str, Tensor]
+
+
+def route(ranks: Ranks, run: Run, losses: Losses, features: object, scale: Tensor | None) -> tuple[Route, Losses]:
+    """The way that the method, the arguments and the moment ask for; what comes back is of the joint batch."""
+    if run.setup.cost == "gramian":
+        raise BalanceError('cost="gramian" is not there on several ranks; "sequential" and "features" are')
+    at_features = features is not None or run.setup.cost == "features"
+    if at_features and (ranks.parts is not None or isinstance(run.method, JacobianMethod)):
+        where = "under fully_shard" if ranks.parts is not None else f"for {run.method.name} on several ranks"
+        raise BalanceError(f"the features route is not there {where}: leave out features=")
+    if not run.needs_rows:
+        return weighing(ranks, run, losses, scale)
+    if at_features and not run.pending and run.held_out is None:
+        return _at_features(ranks, run, losses, AUTO if features is None else features, scale)
+    if ranks.parts is None:
+        return _of_copies(ranks, run, losses, scale)
+    return _of_parts(ranks, ranks.parts, run, losses, scale)
+
+
+def weighing(ranks: Ranks, run: Run, losses: Losses, scale: Tensor | None) -> tuple[Route, Losses]:
+    """One weighted backward, of a method that looks at losses."""
+    with telling(ranks):
+        stated = None if run.setup.weighted else run.setup.problem(losses, scale)
+    agreed = _agreed(ranks, run, losses)
+    return _averaged(ranks, run, agreed, losses, scale, stated), agreed.losses
+
+
+def accumulate(ranks: Ranks, run: Run, losses: Losses, scale: Tensor | None) -> None:
+    """Keep the gradients of a micro-batch: this rank's own, or its parts of the joint ones."""
+    if ranks.parts is None:
+        run.pending.add(losses, passes(run.setup.problem(losses, scale)))
+    else:
+        _take(ranks.parts, run, _everywhere(ranks, run, losses), scale)
+
+
+def held_out(ranks: Ranks, run: Run, method: AutoLambda, losses: Losses) -> HeldOut:
+    """The gradient of the joint held-out batch."""
+    if ranks.parts is not None:
+        raise BalanceError("learn() is not there under fully_shard: it compares whole gradients, as DDP has them")
+    with telling(ranks):
+        stated = run.setup.problem(losses, None)
+    agreed = ranks.agree(losses, _reach(stated), bool(stated.graph.sparse))
+    if agreed.sparse:
+        raise BalanceError("learn() does not average sparse gradients over ranks: use sparse=False")
+    shares = method.held_out(agreed.tasks) / torch.tensor(agreed.counts)
+    found = gradient_of(losses, shares[[agreed.tasks.index(task) for task in losses]])
+    sums = {leaf: found.pop(leaf) if leaf in found else torch.zeros_like(leaf) for leaf in agreed.reach}
+    return HeldOut({**found, **dict(ranks.add_all(sums))})
+
+
+def means(ranks: Ranks, losses: Mapping[str, float]) -> dict[str, float]:
+    """The mean of each task's loss over the ranks that have it."""
+    told = {task: torch.tensor(loss, dtype=torch.float64) for task, loss in losses.items()}
+    return {task: float(loss) for task, loss in ranks.agree(told).losses.items()}
+
+
+def _of_copies(ranks: Ranks, run: Run, losses: Losses, scale: Tensor | None) -> tuple[Route, Losses]:
+    with telling(ranks):
+        stated = run.setup.problem(losses, scale)
+        pending = bool(run.pending)
+        if pending:
+            run.pending.add(losses, passes(stated))
+    rows = run.pending.rows if pending else {}
+    sums, reach = (run.pending.losses, rows) if pending else (losses, _reach(stated))
+    agreed = _agreed(ranks, run, sums, reach, bool(stated.graph.sparse))
+    if pending:
+        return reduced(ranks, agreed, rows.items(), run.buffers), agreed.losses
+    if run.due(agreed.tasks) and run.setup.layer is None:
+        return reduced(ranks, agreed, passes(stated), run.buffers), agreed.losses
+    weighted = _averaged(ranks, run, agreed, losses, scale, stated)
+    if run.setup.layer is None or not run.due(agreed.tasks):
+        return weighted, agreed.losses
+    return AtLayer(ranks, agreed, stated, run.setup.layer, run.buffers, weighted), agreed.losses
+
+
+def _at_features(
+    ranks: Ranks, run: Run, losses: Losses, features: object, scale: Tensor | None
+) -> tuple[Route, Losses]:
+    with telling(ranks):
+        stated = run.setup.problem(dict(sorted(losses.items())), scale)
+        parted, edges = cut(stated, features)
+    agreed = _agreed(ranks, run, losses, _reach(stated), bool(stated.graph.sparse))
+    if not run.due(agreed.tasks):
+        return _averaged(ranks, run, agreed, losses, scale, stated), agreed.losses
+    require_dense(agreed)
+    require_everywhere(ranks, agreed, "for features on several ranks", "leave out features=")
+    return AtFeatures(ranks, agreed, parted, edges), agreed.losses
+
+
+def _of_parts(ranks: Ranks, parts: Parts, run: Run, losses: Losses, scale: Tensor | None) -> tuple[Route, Losses]:
+    if run.setup.layer is not None:
+        raise BalanceError("at= is not there under fully_shard: without it, all that is shared is looked at")
+    ordered = _everywhere(ranks, run, losses)
+    if not run.pending and not run.due(tuple(ordered)):
+        return weighing(ranks, run, losses, scale)
+    _take(parts, run, ordered, scale)
+    sums = run.pending.losses
+    joint = ranks.agree(sums).losses
+    return Sharded(ranks, parts, run.pending.settled(None)), {task: joint[task] for task in sums}
+
+
+def _take(parts: Parts, run: Run, losses: Losses, scale: Tensor | None) -> None:
+    run.pending.add(losses, parts.passes(run.setup.problem(losses, scale)))
+
+
+def _everywhere(ranks: Ranks, run: Run, losses: Losses) -> Losses:
+    """The losses in the order of all ranks. Raises `BalanceError`, on every rank, for a task that some rank lacks."""
+    agreed = _agreed(ranks, run, losses)
+    return {task: losses[task] for task in agreed.tasks}
+
+
+def _agreed(ranks: Ranks, run: Run, losses: Losses, reach: Reach = NOWHERE, sparse: bool = False) -> Agreement:
+    agreed = ranks.agree(losses, reach, sparse)
+    run.expect(agreed.tasks)
+    if ranks.parts is not None:
+        require_everywhere(ranks, agreed, "under fully_shard", "DistributedDataParallel")
+    return agreed
+
+
+def _reach(stated: Problem) -> Reach:
+    return {task: stated.graph.reached(i) for i, task in enumerate(stated.tasks)}
+
+
+def _averaged(
+    ranks: Ranks, run: Run, agreed: Agreement, losses: Losses, scale: Tensor | None, stated: Problem | None
+) -> Averaged:
+    apart = None if run.setup.weighted else stated
+    return Averaged(ranks, agreed, losses, scale, apart, run.setup.candidates)

@@ -1,0 +1,102 @@
+"""Features on several ranks: the joint batch's features are those of all ranks, one below the other.
+
+With L_i the mean of a task's losses over W ranks, its gradient at one rank's features is 1/W times the rank's own. So
+the Gramian at the joint features is a sum over ranks, one message of t^2 + t numbers; each rank sends its part of
+the combination through its own trunk, and what arrives at the parameters is added up in one message.
+
+Every rank needs every task, or ranks would not tell the same tensors for heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge
+
+from groupwise.balance.engine import gradients
+from groupwise.balance.engine.problem import Problem, translated
+from groupwise.balance.engine.ranks.group import Agreement, Ranks
+from groupwise.balance.engine.ranks.sharded import products
+from groupwise.balance.engine.routes import heads
+from groupwise.balance.engine.routes.route import OwnGradients, Route
+from groupwise.balance.engine.rows import Rows, Update, block_of
+
+
+@final
+class AtFeatures(Route):
+    """Rows at this rank's features; the Gramian of all.
+
+    Args:
+        ranks: the processes, which all have all tasks.
+        agreed: what they know of this batch.
+        stated: this rank's losses, in the order agreed on, cut at the features.
+        edges: the features.
+    """
+
+    def __init__(self, ranks: Ranks, agreed: Agreement, stated: Problem, edges: Sequence[GradientEdge]) -> None:
+        self._ranks = ranks
+        self._reach = agreed.reach
+        self._count = len(stated.tasks)
+        self._inputs = [leaf for leaf in stated.graph.leaves if leaf not in stated.own]
+        self._own = OwnGradients(stated.losses)
+        self._edges: dict[Tensor, GradientEdge] = {}
+        gathered: list[dict[int, Tensor]] = [{} for _ in edges]
+        for task, at_features, own in heads.look(stated, edges):
+            for place, gradient in enumerate(at_features):
+                if gradient is not None:
+                    gathered[place][task] = gradient / ranks.size
+            for leaf, gradient in own:
+                self._own.put(task, leaf, gradient)
+        self._rows = Rows(self._count, [])
+        for edge, by_task in zip(edges, gathered, strict=True):
+            if by_task:
+                like = torch.empty_like(next(iter(by_task.values())))
+                self._edges[like] = edge
+                self._rows.blocks.append(block_of(like, by_task, self._count))
+        table = sum(products(block.matrix).to(ranks.like.device) for block in self._rows.blocks)
+        self._told = ranks.add(torch.cat([torch.as_tensor(table).flatten(), self._own.sums().to(ranks.like.device)]))
+
+    @property
+    def words(self) -> str:
+        entries = sum(block.matrix.shape[1] for block in self._rows.blocks)
+        return (
+            f"features ({len(self._edges)}, {entries:,} entries on each of {self._ranks.size} ranks): the heads' "
+            "backwards, and one through the trunk, added up; the weights are those of the upper bound, the update is "
+            "exact for them"
+        )
+
+    def gramian(self) -> Tensor:
+        return self._told[: self._count**2].view(self._count, self._count)
+
+    def own_sums(self) -> Tensor:
+        return self._told[self._count**2 :]
+
+    def write(self, weights: Tensor, own: Tensor, kept: Sequence[int]) -> None:
+        self._rows.blank([task for task in range(self._count) if task not in kept])
+        starts = {self._edges[like]: piece for like, piece in self._rows.combined(weights)}
+        total = {leaf: torch.zeros_like(leaf, requires_grad=False) for leaf in self._reached(kept)}
+        elsewhere: list[Update] = []
+        for leaf, gradient in self._found(starts, own, kept):
+            if leaf in total:
+                total[leaf] += gradient
+            else:  # no copy of it is known: scaled as DDP's hooks would find it
+                elsewhere.append((leaf, gradient * self._ranks.size))
+        gradients.add(self._ranks.add_all(total))
+        for update in elsewhere:
+            gradients.add([update])
+
+    def _reached(self, kept: Sequence[int]) -> list[Tensor]:
+        return [leaf for leaf, tasks in self._reach.items() if tasks.intersection(kept)]
+
+    def _found(self, starts: Mapping[GradientEdge, Tensor], own: Tensor, kept: Sequence[int]) -> Iterator[Update]:
+        with translated():
+            found = torch.autograd.grad([*starts], self._inputs, [*starts.values()], allow_unused=True)
+        for leaf, gradient in zip(self._inputs, found, strict=True):
+            if gradient is not None:
+                yield leaf, gradient
+        for leaf, by_task in self._own.found.items():
+            for task in sorted(by_task.keys() & set(kept)):
+                yield leaf, by_task[task] * (float(own[task]) / self._ranks.size)

@@ -1,0 +1,115 @@
+"""A rank's part of every parameter under `fully_shard`, and of every task's gradient.
+
+FSDP2 has the whole gradient of a parameter for a moment only: its post-backward averages it over the ranks, scatters it
+and leaves each rank its part, as a DTensor. So there is one `backward` for each task, through one graph; after each,
+the parts are taken out of `.grad`. What they are parts of is the gradient of the joint batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor, Replicate
+
+from groupwise.balance.engine.problem import Problem, translated
+from groupwise.errors import BalanceError
+
+
+@final
+class Parts:
+    """This rank's part of every parameter: plain tensors that stand for the DTensors while rows are made of them."""
+
+    def __init__(self, parameters: Sequence[DTensor]) -> None:
+        self._whole = [parameter for parameter in parameters if parameter.requires_grad]
+        self._by_part: dict[Tensor, DTensor] = {}
+
+    @property
+    def like(self) -> Tensor:
+        """A tensor on the device of the parts."""
+        return next(iter(self._parameters))
+
+    @property
+    def _parameters(self) -> dict[Tensor, DTensor]:
+        """Each parameter by its part. Made at the first use: until the first forward, a model may be moved."""
+        if not self._by_part:
+            self._by_part = {_local(parameter): parameter for parameter in self._whole}
+        return self._by_part
+
+    def passes(self, stated: Problem) -> Iterator[tuple[str, dict[Tensor, Tensor]]]:
+        """One backward after the other: each task with the parts of its gradients. The last one lets the graph go.
+
+        Raises `BalanceError` where `fully_shard` does not own all that a task reaches.
+        """
+        with _without_grad([*self._parameters.values(), *stated.graph.leaves]):
+            last = len(stated.tasks) - 1
+            for i, (task, loss) in enumerate(stated.losses.items()):
+                with translated():
+                    start = None if stated.scale is None else stated.scale.to(loss)
+                    torch.autograd.backward(loss, start, retain_graph=i < last)
+                found = {part: _taken(parameter) for part, parameter in self._parameters.items()}
+                row = {part: gradient for part, gradient in found.items() if gradient is not None}
+                left = any(leaf.grad is not None for leaf in stated.graph.leaves)
+                _require_owned(task, len(stated.graph.reached(i)), len(row), left)
+                yield task, row
+
+    @contextmanager
+    def grads(self) -> Iterator[None]:
+        """Inside, the `.grad` of a part is the part of the parameter's `.grad`."""
+        for part, parameter in self._parameters.items():
+            part.grad = None if parameter.grad is None else _local(parameter.grad)
+        yield
+        for part, parameter in self._parameters.items():
+            if part.grad is not None and parameter.grad is None:
+                parameter.grad = DTensor.from_local(
+                    part.grad,
+                    parameter.device_mesh,
+                    parameter.placements,
+                    run_check=False,
+                    shape=parameter.shape,
+                    stride=parameter.stride(),
+                )
+            part.grad = None
+
+    def copies(self, part: Tensor) -> int:
+        """How many ranks have the same part."""
+        parameter = self._parameters[part]
+        placed = enumerate(parameter.placements)
+        return math.prod(parameter.device_mesh.size(i) for i, placement in placed if isinstance(placement, Replicate))
+
+
+def _taken(parameter: DTensor) -> Tensor | None:
+    """A parameter's part of its gradient, taken out of `.grad`: a copy, for one buffer holds those of a whole layer."""
+    gradient, parameter.grad = parameter.grad, None
+    return None if gradient is None else _local(gradient).clone()
+
+
+def _local(whole: Tensor) -> Tensor:
+    """This rank's part, as a view."""
+    return whole.to_local().detach() if isinstance(whole, DTensor) else whole.detach()
+
+
+@contextmanager
+def _without_grad(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Put every `.grad` aside."""
+    held = [(tensor, tensor.grad) for tensor in tensors]
+    for tensor in tensors:
+        tensor.grad = None
+    try:
+        yield
+    finally:
+        for tensor, gradient in held:
+            tensor.grad = gradient
+
+
+def _require_owned(task: str, reached: int, found: int, left: bool) -> None:
+    if left or reached != found:
+        raise BalanceError(
+            f"task {task!r} reaches {reached} tensors, and its backward left gradients in parts for {found} of the "
+            "module in parameters=: give the outermost fully_shard module, with all that the losses reach in it, no "
+            "ignored_params= among them, and gradient sync on (set_requires_gradient_sync)"
+        )

@@ -1,0 +1,66 @@
+"""Which processes belong together: read from the module in `parameters=`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import distributed as dist
+from torch import nn
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+from groupwise.balance.engine.ranks.group import Ranks
+from groupwise.balance.engine.ranks.parts import Parts
+from groupwise.errors import BalanceError
+
+
+def ranks_of(parameters: object) -> Ranks | None:
+    """Those of the `DistributedDataParallel` or `fully_shard` module in `parameters=`; None where there is none."""
+    parts = [*parameters.values()] if isinstance(parameters, Mapping) else [parameters]
+    modules = [part for part in parts if isinstance(part, nn.Module)]
+    copied = [module for module in modules if isinstance(module, DistributedDataParallel)]
+    if len(copied) > 1:
+        raise BalanceError(f"parameters holds {len(copied)} DistributedDataParallel modules: wrap one that holds all")
+    if copied and dist.get_world_size(copied[0].process_group) > 1:
+        return Ranks(copied[0].process_group, copied[0].module.parameters())
+    shards = [parameter for module in modules for parameter in _parts_of(module)]
+    return Ranks(_group_of(shards), (), Parts(shards)) if shards else None
+
+
+def _parts_of(module: nn.Module) -> list[DTensor]:
+    """The parameters in parts; between forward and backward some are there whole instead, which is undone here."""
+    for part in module.modules():
+        if isinstance(part, FSDPModule):
+            part.reshard()
+    return [
+        parameter for parameter in module.parameters() if isinstance(parameter, DTensor) and parameter.requires_grad
+    ]
+
+
+def _group_of(shards: Sequence[DTensor]) -> Any:
+    mesh = shards[0].device_mesh
+    if any(parameter.device_mesh != mesh for parameter in shards):
+        raise BalanceError(
+            "the parameters of the fully_shard module lie on several meshes: balancing needs one for all"
+        )
+    if mesh.size() == dist.get_world_size():
+        return dist.group.WORLD
+    if mesh.ndim > 1:
+        raise BalanceError(
+            f"the mesh of the fully_shard module has {mesh.ndim} dimensions and {mesh.size()} of "
+            f"{dist.get_world_size()} ranks: balancing needs a mesh of one dimension, or of all ranks"
+        )
+    return mesh.get_group()
+
+
+def require_told(ranks: Ranks | None, alone: bool) -> None:
+    """Raise `BalanceError` where several processes run and nobody said how they belong together."""
+    several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    if several and ranks is None and not alone:
+        raise BalanceError(
+            f"{dist.get_world_size()} ranks are running, and their gradients have to be averaged before they are "
+            "balanced: pass parameters= the DistributedDataParallel or the fully_shard module; "
+            'or ranks="alone" if each is for itself'
+        )

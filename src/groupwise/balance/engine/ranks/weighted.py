@@ -1,0 +1,113 @@
+"""A weighted backward on several ranks.
+
+DDP's hooks average over *all* ranks, so the weight of a task that c of W ranks have is W / c. They also wait for every
+rank, and for every parameter that the forward led to. Where that cannot be had (a task is skipped, a rank has none, or
+ranks with different tasks would sort heads from trunk differently), all ranks leave the hooks alone: each takes its
+gradients with `torch.autograd.grad`, and the weighted sums are added up in one message.
+
+Under `fully_shard` every rank has every task, so one and the same backward runs on all of them in any case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+
+from groupwise.balance.engine import gradients
+from groupwise.balance.engine.problem import Problem, problem
+from groupwise.balance.engine.ranks.group import Agreement, Ranks
+from groupwise.balance.engine.routes.route import Route
+from groupwise.balance.engine.routes.weighted import Weighted
+from groupwise.balance.engine.rows import Update
+from groupwise.errors import BalanceError
+
+
+@final
+class Averaged(Route):
+    """No look; told the weights of all tasks of all ranks.
+
+    Args:
+        ranks: the processes.
+        agreed: what they know of this batch.
+        losses: those of this rank.
+        scale: the scaler's, or None.
+        stated: their graph, sorted, where task-only tensors may have a factor of their own; None where none has.
+        candidates: all that may count as shared; None for everything.
+    """
+
+    def __init__(
+        self,
+        ranks: Ranks,
+        agreed: Agreement,
+        losses: Mapping[str, Tensor],
+        scale: Tensor | None,
+        stated: Problem | None,
+        candidates: frozenset[Tensor] | None,
+    ) -> None:
+        self._ranks = ranks
+        self._agreed = agreed
+        self._losses = losses
+        self._scale = scale
+        self._stated = stated
+        self._candidates = candidates
+        self._places = [agreed.tasks.index(task) for task in losses]
+
+    @property
+    def words(self) -> str:
+        who = "DistributedDataParallel" if self._ranks.parts is None else "fully_shard"
+        return f"weighted: one backward of the weighted sum, averaged over {self._ranks.size} ranks by {who}; exact"
+
+    def write(self, weights: Tensor, own: Tensor, kept: Sequence[int]) -> None:
+        if not kept:
+            return
+        if self._ranks.parts is None and self._hooks_would_wait(weights, own, kept):
+            self._add_up(weights.tolist(), own.tolist(), kept)
+            return
+        counts = torch.tensor([self._agreed.counts[place] for place in self._places], dtype=torch.float64)
+        factors = self._ranks.size / counts
+        route = Weighted(self._losses, self._scale, self._stated)
+        here = [i for i, place in enumerate(self._places) if place in kept]
+        route.write(weights[self._places] * factors, own[self._places] * factors, here)
+
+    def _hooks_would_wait(self, weights: Tensor, own: Tensor, kept: Sequence[int]) -> bool:
+        """Whether one backward through DDP's hooks will not do; the same on all ranks."""
+        if self._agreed.idle or len(kept) < len(self._agreed.tasks):
+            return True
+        apart = self._stated is not None and not torch.equal(weights, own)
+        uneven = any(count < self._ranks.size for count in self._agreed.counts)
+        return apart and (uneven or not bool(own.all()))
+
+    def _add_up(self, weights: Sequence[float], own: Sequence[float], kept: Sequence[int]) -> None:
+        stated = self._stated or problem(self._losses, self._candidates, self._scale)
+        reach = {task: stated.graph.reached(i) for i, task in enumerate(stated.tasks)}
+        agreed = self._ranks.agree(self._losses, reach, bool(stated.graph.sparse))
+        if agreed.sparse:
+            raise BalanceError(
+                "a task is skipped or absent on a rank, and there are sparse gradients, which are averaged by "
+                'DistributedDataParallel alone: use sparse=False, or nonfinite="skip step" and every task on every rank'
+            )
+        needed = min(2, len(agreed.tasks))
+        shared = {leaf for leaf, tasks in agreed.reach.items() if len(tasks) >= needed}
+        reached = [leaf for leaf, tasks in agreed.reach.items() if tasks.intersection(kept)]
+        total = {leaf: torch.zeros_like(leaf, requires_grad=False) for leaf in reached}
+        elsewhere: list[Update] = []
+        for place, leaf, gradient in self._found(stated, kept):
+            share = (weights if leaf in shared else own)[place] / agreed.counts[place]
+            if leaf in total:
+                total[leaf].add_(gradient, alpha=share)
+            else:
+                elsewhere.append((leaf, gradient * (share * self._ranks.size)))
+        gradients.add(self._ranks.add_all(total))
+        for update in elsewhere:
+            gradients.add([update])
+
+    def _found(self, stated: Problem, kept: Sequence[int]) -> Iterator[tuple[int, Tensor, Tensor]]:
+        for i, place in enumerate(self._places):
+            if place in kept:
+                leaves = stated.graph.reached(i)
+                for leaf, gradient in zip(leaves, stated.gradient(i, leaves), strict=True):
+                    if gradient is not None:
+                        yield place, leaf, gradient
