@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from groupwise.balance import FAMO, AutoLambda, Balancer, CAGrad, FromLosses, GradNorm, PCGrad, Periodic
+from groupwise.balance import FAMO, AutoLambda, Balancer, CAGrad, FromLosses, GradNorm, MoCo, PCGrad, Periodic
 from groupwise.errors import GroupwiseWarning
 from tests.distributed.ranks import Ranks
 from tests.distributed.tasks import Has, batches, joint, message, model, trained
@@ -98,6 +98,22 @@ def _at_features(heads: str, broken: str, rank: int | None) -> dict[str, Tensor]
             warnings.simplefilter("ignore", GroupwiseWarning)
             balancer.backward(spoilt(losses, broken, rank), features=z)
     return {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+
+
+def test_a_method_that_remembers_rows_finds_its_columns_again(two: Ranks) -> None:
+    _same(two, _remembering, {0: ("a",), 1: ("b",)}, {0: (), 1: ("c",)}, {0: ("c",), 1: ("a", "b")})
+
+
+def _remembering(*arguments: Any) -> dict[str, Tensor]:
+    *shares, rank = arguments
+    net, x = model(), batches(len(shares))
+    wrapped = net if rank is None else DistributedDataParallel(net, find_unused_parameters=True)
+
+    def losses(step: int) -> dict[str, Tensor]:
+        return joint(net, x[step], shares[step]) if rank is None else wrapped(x[step, rank], shares[step][rank])
+
+    trained(net, Balancer(MoCo(), parameters=wrapped), losses, len(shares))
+    return {name: p.detach() for name, p in net.named_parameters()}
 
 
 def test_held_out_batches_are_joined(two: Ranks) -> None:

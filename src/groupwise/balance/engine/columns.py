@@ -7,12 +7,10 @@ keeps its place, is zero where nobody reaches it, and what is shared later is ad
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import final
 
 from torch import Tensor
-
-from groupwise.balance.engine.problem import Problem
 
 
 @final
@@ -23,9 +21,9 @@ class Columns:
         self._order = {} if named is None else {leaf: i for i, leaf in enumerate(named.values())}
         self._known: dict[Tensor, None] = {}
 
-    def of(self, problem: Problem) -> tuple[Tensor, ...]:
-        """The columns for one problem. A task that is alone tells nothing new about what is shared."""
-        if len(problem.tasks) > 1:
-            fresh = [leaf for leaf in problem.shared if leaf not in self._known]
+    def of(self, shared: Iterable[Tensor], tasks: int) -> tuple[Tensor, ...]:
+        """The columns, of what so many tasks share. A task that is alone tells nothing new about that."""
+        if tasks > 1:
+            fresh = [leaf for leaf in shared if leaf not in self._known]
             self._known.update(dict.fromkeys(sorted(fresh, key=lambda leaf: self._order.get(leaf, 0))))
         return tuple(self._known)

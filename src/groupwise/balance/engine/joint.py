@@ -93,7 +93,7 @@ def _of_copies(ranks: Ranks, run: Run, losses: Losses, scale: Tensor | None) -> 
     if pending:
         return reduced(ranks, agreed, rows.items(), run.buffers), agreed.losses
     if run.due(agreed.tasks) and run.setup.layer is None:
-        return reduced(ranks, agreed, passes(stated), run.buffers), agreed.losses
+        return reduced(ranks, agreed, passes(stated), run.buffers, _columns(run, agreed)), agreed.losses
     weighted = _averaged(ranks, run, agreed, losses, scale, stated)
     if run.setup.layer is None or not run.due(agreed.tasks):
         return weighted, agreed.losses
@@ -123,7 +123,7 @@ def _of_parts(ranks: Ranks, parts: Parts, run: Run, losses: Losses, scale: Tenso
     _take(parts, run, ordered, scale)
     sums = run.pending.losses
     joint = ranks.agree(sums).losses
-    return Sharded(ranks, parts, run.pending.settled(None)), {task: joint[task] for task in sums}
+    return Sharded(ranks, parts, run.pending.settled(None), run.pending.passes), {task: joint[task] for task in sums}
 
 
 def _take(parts: Parts, run: Run, losses: Losses, scale: Tensor | None) -> None:
@@ -142,6 +142,12 @@ def _agreed(ranks: Ranks, run: Run, losses: Losses, reach: Reach = NOWHERE, spar
     if ranks.parts is not None:
         require_everywhere(ranks, agreed, "under fully_shard", "DistributedDataParallel")
     return agreed
+
+
+def _columns(run: Run, agreed: Agreement) -> tuple[Tensor, ...] | None:
+    """Those of a Jacobian method, which may remember them."""
+    shared = (leaf for leaf, tasks in agreed.reach.items() if len(tasks) > 1)
+    return run.columns.of(shared, len(agreed.tasks)) if isinstance(run.method, JacobianMethod) else None
 
 
 def _reach(stated: Problem) -> Reach:

@@ -81,7 +81,7 @@ def _route(run: Run, losses: Losses, features: object, scale: Tensor | None) -> 
             return run.pending.settled(setup.candidates), run.pending.losses
         if run.held_out is not None:
             return sequential(stated, run.buffers, None), losses
-        columns = run.columns.of(stated) if isinstance(run.method, JacobianMethod) else None
+        columns = run.columns.of(stated.shared, len(stated.tasks)) if isinstance(run.method, JacobianMethod) else None
         return setup.looking(stated, features, run.buffers, columns), losses
 
 

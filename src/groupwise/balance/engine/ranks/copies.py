@@ -24,11 +24,22 @@ from groupwise.errors import BalanceError
 Passes = Iterable[tuple[str, Mapping[Tensor, Tensor]]]
 
 
-def reduced(ranks: Ranks, agreed: Agreement, passes: Passes, buffers: Buffers) -> Rowwise:
-    """The joint batch's rows, from the local gradients of each local task."""
+def reduced(
+    ranks: Ranks, agreed: Agreement, passes: Passes, buffers: Buffers, columns: Sequence[Tensor] | None = None
+) -> Rowwise:
+    """The joint batch's rows, from the local gradients of each local task.
+
+    Args:
+        ranks: the processes.
+        agreed: what they know of this batch.
+        passes: each local task with its gradients.
+        buffers: the memory of the rows.
+        columns: the shared tensors and their order; None for those of this batch.
+    """
     require_dense(agreed)
-    needed = min(2, len(agreed.tasks))
-    shared = {leaf: tasks for leaf, tasks in agreed.reach.items() if len(tasks) >= needed}
+    if columns is None:
+        columns = [leaf for leaf, tasks in agreed.reach.items() if len(tasks) >= min(2, len(agreed.tasks))]
+    shared = {leaf: agreed.reach.get(leaf, set()) for leaf in columns}
     lone = {leaf: tasks for leaf, tasks in agreed.reach.items() if leaf not in shared}
     rows = _zeros(buffers, [*shared], len(agreed.tasks))
     own = OwnGradients(agreed.losses)

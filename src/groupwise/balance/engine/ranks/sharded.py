@@ -18,6 +18,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from groupwise._spelling import counted
 from groupwise.balance.engine.ranks.group import Ranks
 from groupwise.balance.engine.ranks.parts import Parts
 from groupwise.balance.engine.routes.route import Route
@@ -29,18 +30,19 @@ from groupwise.balance.engine.rows import CHUNK, Rows
 class Sharded(Route):
     """Parts of rows, and of the task-only gradients."""
 
-    def __init__(self, ranks: Ranks, parts: Parts, inner: Rowwise) -> None:
+    def __init__(self, ranks: Ranks, parts: Parts, inner: Rowwise, passes: int) -> None:
         self._ranks = ranks
         self._parts = parts
         self._inner = inner
         self._count = inner.rows.count
+        self._passes = passes
         self._told: Tensor | None = None
 
     @property
     def words(self) -> str:
         return (
             f"sequential: {self._passes} backwards, one for each task, averaged by fully_shard, whose parts on "
-            f"{numbered(self._ranks.size, 'rank')} are kept as rows; exact"
+            f"{counted(self._ranks.size, 'rank')} are kept as rows; exact"
         )
 
     @property
