@@ -77,8 +77,7 @@ class Draft:
         together = ranks is not None and ranks.together
         if together and self.taking.sharded:
             self._rows.add_up()
-        rows = [values for _, values, _ in self._rows.parts]
-        rows += [] if self.taking.path is None else [self.taking.path]
+        rows = [*self._rows.vectors, *([] if self.taking.path is None else [self.taking.path])]
         if ranks is not None and together:
             names = {repr(path): path for path in self._told}
             tensors = {name: torch.as_tensor(self._told[path], dtype=dtype) for name, path in names.items()}
@@ -102,10 +101,10 @@ class Draft:
             rows["pd"] = self._path
         afar = iter(rest)
         values = {
-            group: {name: next(afar) if isinstance(n, torch.Tensor) else n for name, n in own.items()}
+            group: {name: n if type(n) is float else next(afar) for name, n in own.items()}
             for group, own in self._values.items()
         }
-        told = [(path, rounded(next(afar)) if isinstance(n, torch.Tensor) else n) for path, n in self._told.items()]
+        told = [(path, n if type(n) is float else rounded(next(afar))) for path, n in self._told.items()]
         self.skipped = self._found_inf is not None and next(afar) > 0
         step = Step(self.step, self.seconds, values, self._groups(rows), hurt=self.logged.hurt, **nested(told))
         return self._with_noise(step, rows, noise)
@@ -118,7 +117,7 @@ class Draft:
 
     def _tensors(self) -> list[torch.Tensor]:
         numbers = [*(value for own in self._values.values() for value in own.values()), *self._told.values()]
-        return [number for number in numbers if isinstance(number, torch.Tensor)]
+        return [number for number in numbers if type(number) is not float]
 
     def _sums(self, rows: dict[str, list[float]]) -> list[dict[str, float]]:
         """What the gauges read, by group: the sums that speak of it, and the facts."""

@@ -80,7 +80,8 @@ class Logged:
                 f"balance is what a balancer's backward returned, not a {type(result).__name__}; "
                 "losses go in as losses=…, other numbers as scalars=…"
             )
-        self.numbers.setdefault(("scalars", "loss"), result.loss)
+        if ("scalars", "loss") not in self.numbers:
+            self.scalar("loss", result.loss)
         for name, values in (("loss", result.losses), ("weight", result.weights), ("norm", result.norms)):
             for task, value in values.items():
                 self.task(task, name, value)

@@ -170,7 +170,9 @@ class Observer:
         self._hooks = []
         if self._logged.numbers and self._writes:
             nothing = Taking(NOTHING, frozenset(), 1)
-            self._drafts.append(Draft(self.step, self._log.seconds, nothing, self._logged, None, None, path=False, values={}))
+            self._drafts.append(
+                Draft(self.step, self._log.seconds, nothing, self._logged, None, None, path=False, values={})
+            )
         self._flush(wait=True, exchange=False)
         self._log.close(self.step if finished else None)
 

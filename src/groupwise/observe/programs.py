@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from groupwise.errors import RecordError
+
+UNSCALED: Final = 1.0
+"""What gradients that need no unscaling are multiplied by."""
 
 
 def inmost(optimizer: Any) -> torch.optim.Optimizer:
@@ -44,7 +47,7 @@ def leaves_gradients(optimizer: torch.optim.Optimizer) -> bool:
 def unscale_of(optimizer: torch.optim.Optimizer) -> Any:
     """What a fused step multiplies gradients by before it uses them: a `GradScaler` leaves that to it."""
     scale = getattr(optimizer, "grad_scale", None)
-    return 1.0 / scale.double() if isinstance(scale, torch.Tensor) else 1.0
+    return 1.0 / scale.double() if isinstance(scale, torch.Tensor) else UNSCALED
 
 
 def table_of(optimizer: torch.optim.Optimizer) -> str | None:

@@ -11,7 +11,7 @@ SIZE: Final = 2048
 
 def sample(t: torch.Tensor, size: int = SIZE) -> torch.Tensor:
     """A copy of some entries of a dense tensor, shape [k], real, at least in single precision."""
-    flat = t.detach().reshape(-1)
+    flat = t.reshape(-1)
     stride = -(-flat.numel() // size)
     taken = flat[::stride] if stride > 1 else flat
     if taken.is_complex():

@@ -3,6 +3,7 @@
 Whatever is known of a group is a function of a few sums over its entries: of g², of w², of Δ², of g·Δ. A sum over a
 group is the sum over its tensors, and, where tensors are split, over the ranks. So a step collects vectors, one number
 for each tensor; they travel together, once, and the host adds them up. Only what ranks exchange is added up before.
+A CPU's numbers need not travel.
 """
 
 from __future__ import annotations
@@ -18,50 +19,73 @@ from groupwise.observe.tensors import precision
 
 @final
 class Sums:
-    """Vectors by key, and for each number of them, which of `count` groups it belongs to."""
+    """Vectors by key, and for each number of them, which of `count` groups it belongs to.
 
-    def __init__(self, count: int, device: torch.device) -> None:
-        self.parts: list[tuple[str, torch.Tensor, Sequence[int]]] = []
+    Args:
+        count, device: the groups, and where the vectors are.
+        exchanged: whether ranks are going to exchange the sums.
+
+    Attributes:
+        vectors: what has to travel, in its order.
+    """
+
+    def __init__(self, count: int, device: torch.device, exchanged: bool = False) -> None:
+        self.vectors: list[torch.Tensor] = []
         self.count = count
         self.device = device
+        self._at_hand = device.type == "cpu" and not exchanged
+        self._parts: list[tuple[str, Sequence[int]]] = []
+        self._rows: dict[str, list[float]] = {}
 
     def add(self, key: str, values: torch.Tensor, index: Sequence[int]) -> None:
         """Add [k] values to the row of `key`, each to the group that `index` names."""
-        self.parts.append((key, values, index))
+        if self._at_hand:
+            _add(self._rows, key, values.tolist(), index, self.count)
+        else:
+            self.vectors.append(values)
+            self._parts.append((key, index))
 
     def reserve(self, keys: Iterable[str]) -> None:
         """Make sure of a row for each key: ranks must agree on what they exchange."""
         nothing = torch.zeros(0, device=self.device)
-        self.parts += [(key, nothing, ()) for key in keys]
+        for key in keys:
+            self.add(key, nothing, ())
 
     def row(self, key: str) -> torch.Tensor:
         """The sums of one key by group, [count], on the device."""
-        row = torch.zeros(self.count, dtype=precision(self.device), device=self.device)
-        for name, values, index in self.parts:
+        known = self._rows.get(key, [0.0] * self.count)
+        row = torch.tensor(known, dtype=precision(self.device), device=self.device)
+        for values, (name, index) in zip(self.vectors, self._parts, strict=True):
             if name == key:
                 row.index_add_(0, _indices(tuple(index), self.device), values.to(row))
         return row
 
     def add_up(self) -> None:
         """Add up here what the host would: one number for each key, in their order, and group."""
-        keys, groups = sorted({key for key, _, _ in self.parts}), range(self.count)
-        self.parts = [(key, self.row(key), groups) for key in keys]
+        keys, groups = sorted({key for key, _ in self._parts}), range(self.count)
+        self.vectors = [self.row(key) for key in keys]
+        self._parts = [(key, groups) for key in keys]
 
     def rows(self, numbers: Sequence[float]) -> dict[str, list[float]]:
-        """The sums by key, one for each group, from the numbers of all parts, one after the other."""
-        rows: dict[str, list[float]] = {}
+        """The sums by key, one for each group, with the numbers that travelled."""
+        rows = {key: [*row] for key, row in self._rows.items()}
         begin = 0
-        for key, values, index in self.parts:
-            row = rows.get(key)
-            if row is None:
-                row = rows[key] = [0.0] * self.count
-            for i, number in zip(index, numbers[begin : begin + len(values)], strict=True):
-                row[i] += number
-            begin += len(values)
+        for key, index in self._parts:
+            _add(rows, key, numbers[begin : begin + len(index)], index, self.count)
+            begin += len(index)
         return rows
 
     def __len__(self) -> int:
-        return sum(len(values) for _, values, _ in self.parts)
+        """How many numbers travel."""
+        return sum(len(index) for _, index in self._parts)
+
+
+def _add(rows: dict[str, list[float]], key: str, numbers: Sequence[float], index: Sequence[int], count: int) -> None:
+    row = rows.get(key)
+    if row is None:
+        row = rows[key] = [0.0] * count
+    for i, number in zip(index, numbers, strict=True):
+        row[i] += number
 
 
 @functools.lru_cache(maxsize=64)

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias, final
 import torch
 
 from groupwise.observe.grouping import Grouping, Seen
+from groupwise.observe.programs import UNSCALED
 from groupwise.observe.sample import sample
 from groupwise.observe.scopes import factor_of
 from groupwise.observe.sums import Sums
@@ -54,7 +55,7 @@ class Taking:
     def __init__(self, seen: Seen, due: frozenset[str], world: int) -> None:
         self.seen, self.due = seen, due
         self.device = seen.params[0].device if seen.params else torch.device("cpu")
-        self.sums = Sums(len(seen.names), self.device)
+        self.sums = Sums(len(seen.names), self.device, exchanged=seen.sharded)
         self.sharded = seen.sharded
         self.samples: Samples = {}
         self.known: dict[str, frozenset[int]] = {}
@@ -63,7 +64,7 @@ class Taking:
         self._shares = [1 / replicas(p, world) for p in seen.params] if self.sharded else []
         self._copies: list[Copy] = []
         self._found: list[torch.Tensor | None] = []
-        self._unscale: Any = 1.0
+        self._unscale: Any = UNSCALED
         self._world = world
         self._rates_of = seen.rates if "updates" in due else []
 
@@ -90,7 +91,7 @@ class Taking:
         held = [entries(gradient) for gradient in self._found if gradient is not None]
         if held and self.due & {"gradients", "weights"}:
             norms = squares(held)
-            self._add("gg", where, norms * unscale**2)
+            self._add("gg", where, norms if unscale is UNSCALED else norms * unscale**2)
             self._nonfinite(where, held, norms)
         if held and "weights" in self.due:
             self._add("zeros", where, self._zeros(where, held))
@@ -130,7 +131,7 @@ class Taking:
         here = {id(p): gradient for p, gradient in zip(self.seen.params, self._found, strict=True)}
         copies, before._copies = before._copies, []
         if all(id(copy.param) in here for copy in copies):
-            before.sums = Sums(len(before.seen.names), before.device)
+            before.sums = Sums(len(before.seen.names), before.device, exchanged=before.sharded)
             found = product(copies, [here[id(copy.param)] for copy in copies])
             if found is not None:
                 before._add("pd", found.places, found.products * self._unscale)
@@ -158,7 +159,8 @@ class Taking:
         """Add [k] values that are of the parameters at these places; of what several ranks hold, a share."""
         if self._shares:
             values = values * torch.tensor([self._shares[i] for i in places]).to(values)
-        self.sums.add(key, values, [self.seen.index[i] for i in places])
+        index = self.seen.index
+        self.sums.add(key, values, index if len(places) == len(index) else [index[i] for i in places])
 
     def _whole(self, key: str, values: dict[int, torch.Tensor]) -> None:
         """Values of whole groups, the same on every rank."""
@@ -176,8 +178,9 @@ class Taking:
 
     def _zeros(self, where: Sequence[int], held: Sequence[torch.Tensor]) -> torch.Tensor:
         """The entries that are exactly 0; those that a sparse gradient leaves out are."""
-        whole = [local(self.seen.params[i]).numel() for i in where]
-        return gathered(n - torch.count_nonzero(t) for n, t in zip(whole, held, strict=True))
+        entries_of = torch.tensor([local(self.seen.params[i]).numel() for i in where])
+        others = gathered(torch.count_nonzero(t.bool()) for t in held)  # twice as fast as of numbers
+        return entries_of.to(others) - others
 
     def _cosines(self, where: Sequence[int], before: Samples, sampled: bool) -> None:
         """Of dense gradients: the entries of a sparse one are others each time."""
@@ -191,9 +194,9 @@ class Taking:
         alike = [(i, a, b) for i, a, b in both if a.shape == b.shape]
         if alike:
             places = [i for i, _, _ in alike]
-            self._add("aa", places, gathered(inner(a, a) for _, a, _ in alike))
+            self._add("aa", places, squares([a for _, a, _ in alike]))
             self._add("ab", places, gathered(inner(a, b) for _, a, b in alike))
-            self._add("bb", places, gathered(inner(b, b) for _, _, b in alike))
+            self._add("bb", places, squares([b for _, _, b in alike]))
 
     def _compared(self, compared: Compared) -> None:
         """Σ Δ², −Σ g·Δ, Σ (Δ / lr)², and the entries that have a learning rate to speak of."""
@@ -208,12 +211,15 @@ class Taking:
 
     def _spread(self) -> None:
         """Percentiles of |Δ| / lr; where tensors are split, the mean of the ranks' own."""
-        found: dict[int, list[torch.Tensor]] = {}
+        alike: dict[tuple[int, int, torch.device], tuple[Any, list[torch.Tensor]]] = {}
         for copy in self._copies:
             rate = self._rates_of[copy.place]
             if copy.weights.numel() and (isinstance(rate, torch.Tensor) or rate):
-                steps = sample(copy.weights, SPREAD).abs_() / rate
-                found.setdefault(self.seen.index[copy.place], []).append(steps.to(self.device))
+                key = self.seen.index[copy.place], id(rate), copy.weights.device
+                alike.setdefault(key, (rate, []))[1].append(sample(copy.weights, SPREAD))
+        found: dict[int, list[torch.Tensor]] = {}
+        for (i, _, _), (rate, updates) in alike.items():
+            found.setdefault(i, []).append((torch.cat(updates).abs_() / rate).to(self.device))
         quantiles = {i: _percentiles(torch.cat(steps)) for i, steps in found.items()}
         self._whole("low", {i: q[0] for i, q in quantiles.items()})
         self._whole("high", {i: q[1] for i, q in quantiles.items()})

@@ -31,8 +31,8 @@ def local(t: Any) -> torch.Tensor:
 def gradient_of(p: torch.Tensor) -> torch.Tensor | None:
     """The gradient of a parameter, this rank's part of it: dense, or sparse and coalesced."""
     gradient: Any = p.grad
-    if gradient is None:
-        return None
+    if gradient is None or (type(gradient) is torch.Tensor and gradient.layout == torch.strided):
+        return gradient  # type: ignore[no-any-return]
     if is_sharded(gradient):
         if gradient.placements != p.placements:  # type: ignore[attr-defined]
             gradient = gradient.redistribute(p.device_mesh, p.placements)  # type: ignore[attr-defined]
@@ -57,8 +57,9 @@ def replicas(p: Any, world: int) -> int:
 
 def squares(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     """The sum of squares of each of n >= 1 tensors, shape [n], on the device of the first."""
-    if len({t.dtype for t in tensors}) == 1 == len({t.device for t in tensors}):
-        return gathered(_norms(tensors)).square_()
+    device = tensors[0].device
+    if len({t.dtype for t in tensors}) == 1 and all(t.device == device for t in tensors):
+        return torch.stack(_norms(tensors)).to(precision(device)).square_()
     alike: dict[object, list[int]] = {}
     for i, t in enumerate(tensors):
         alike.setdefault((t.device, t.dtype), []).append(i)
@@ -76,9 +77,9 @@ def _norms(tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
 def gathered(scalars: Iterable[torch.Tensor]) -> torch.Tensor:
     """0-dim tensors as one vector, in the precision of sums, on the device of the first."""
     held = list(scalars)
-    if len({t.dtype for t in held}) == 1 == len({t.device for t in held}):
-        return torch.stack(held).to(precision(held[0].device))
     first = held[0].device
+    if len({t.dtype for t in held}) == 1 and all(t.device == first for t in held):
+        return torch.stack(held).to(precision(first))
     return torch.stack([t.to(device=first, dtype=precision(first)) for t in held])
 
 

@@ -19,7 +19,7 @@ class Sent:
     def __init__(self, vector: torch.Tensor) -> None:
         self._arrival: Any = None
         self._vector = vector
-        if vector.device.type == "cuda":
+        if vector.is_cuda:
             self._vector = torch.empty(vector.shape, dtype=vector.dtype, pin_memory=True)
             self._vector.copy_(vector, non_blocking=True)
             self._arrival = torch.cuda.Event()  # type: ignore[no-untyped-call]
@@ -39,7 +39,9 @@ class Sent:
 
 def packed(parts: Sequence[torch.Tensor], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """Vectors and 0-dim tensors as one vector."""
-    flat = [part if part.ndim == 1 and part.dtype == dtype else part.detach().reshape(-1).to(dtype) for part in parts]
-    if len({part.device for part in flat}) > 1:
+    flat = [part if part.ndim == 1 and part.dtype == dtype else part.reshape(-1).to(dtype) for part in parts]
+    if len(flat) == 1:
+        return flat[0]
+    if any(part.device != device for part in flat):
         flat = [part.to(device) for part in flat]
     return torch.cat(flat) if flat else torch.zeros(0, device=device, dtype=dtype)

@@ -141,9 +141,12 @@ def _group(keys: Mapping[str, Any]) -> Group:
     return Group(name, algorithm, tensors, parameters, keys.get("network"), keys.get("rule"), clip)
 
 
+_NOTHING: Final[tuple[object, ...]] = (None, "", (), {}, [])
+
+
 def _told(value: Header | Record) -> dict[str, Any]:
-    fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    written = {name: inner for name, inner in fields.items() if inner not in (None, "", (), {}, [])}
+    fields = ((name, getattr(value, name)) for name in value.__dataclass_fields__)
+    written = {name: inner for name, inner in fields if inner or inner not in _NOTHING}
     if "groups" in written and not isinstance(value, Step):
         written["groups"] = [_told_group(group) for group in written["groups"]]
     return written

@@ -53,8 +53,8 @@ def reduced(
         elsewhere = {leaf: gradient for leaf, gradient in found.items() if leaf not in targets}
         for leaf, gradient in elsewhere.items():  # no copy of it is known: scaled as DDP's hooks would find it
             own.put(place, leaf, gradient * (share * ranks.size))
-        if elsewhere:
-            _spoil(next(targets[leaf] for leaf in found if leaf in targets), elsewhere.values())
+        for leaf in [*(found.keys() & targets.keys())][:1]:
+            _spoil(targets[leaf], elsewhere.values())
     _add(ranks, rows)
     for leaf, gradient in ranks.add_all(kept):
         own.put(next(iter(lone[leaf])), leaf, gradient)

@@ -16,6 +16,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from groupwise._spelling import counted
 from groupwise.balance.engine import gradients
 from groupwise.balance.engine.problem import Problem, problem
 from groupwise.balance.engine.ranks.group import Agreement, Ranks
@@ -54,16 +55,21 @@ class Averaged(Route):
         self._stated = stated
         self._candidates = candidates
         self._places = [agreed.tasks.index(task) for task in losses]
+        self._by_hooks = True
 
     @property
     def words(self) -> str:
+        over = f"averaged over {counted(self._ranks.size, 'rank')}"
+        if not self._by_hooks:
+            return f"weighted: a backward for each task that is not skipped, their weighted sums {over}; exact"
         who = "DistributedDataParallel" if self._ranks.parts is None else "fully_shard"
-        return f"weighted: one backward of the weighted sum, averaged over {self._ranks.size} ranks by {who}; exact"
+        return f"weighted: one backward of the weighted sum, {over} by {who}; exact"
 
     def write(self, weights: Tensor, own: Tensor, kept: Sequence[int]) -> None:
         if not kept:
             return
-        if self._ranks.parts is None and self._hooks_would_wait(weights, own, kept):
+        self._by_hooks = self._ranks.parts is not None or not self._hooks_would_wait(weights, own, kept)
+        if not self._by_hooks:
             self._add_up(weights.tolist(), own.tolist(), kept)
             return
         counts = torch.tensor([self._agreed.counts[place] for place in self._places], dtype=torch.float64)
