@@ -127,6 +127,16 @@ def test_a_layer_may_be_a_name_or_parameters() -> None:
     assert norms[0] == norms[1]
 
 
+def test_features_serve_a_batch_with_one_task_which_gets_its_own_gradient() -> None:
+    model, alone = built("Plain"), built("Plain")
+    balancer = Balancer(FromGramian(lambda gramian: gramian.new_ones(len(gramian))))
+    task, loss = next(iter(model.losses().items()))
+    result = balancer.backward({task: loss}, features=model.features)
+    alone.losses()[task].backward()
+    assert result.tasks == (task,)
+    assert_same(model, gradients(alone))
+
+
 @pytest.mark.parametrize("cost", ["gramian", "features"])
 def test_while_the_whole_trunk_is_frozen_heads_learn_on_every_route(cost: Literal["gramian", "features"]) -> None:
     ours, theirs = built("Plain"), built("Plain")
