@@ -32,7 +32,7 @@ def gradient_of(p: torch.Tensor) -> torch.Tensor | None:
     """The gradient of a parameter, this rank's part of it: dense, or sparse and coalesced."""
     gradient: Any = p.grad
     if gradient is None or (type(gradient) is torch.Tensor and gradient.layout == torch.strided):
-        return gradient  # type: ignore[no-any-return]
+        return gradient
     if is_sharded(gradient):
         if gradient.placements != p.placements:  # type: ignore[attr-defined]
             gradient = gradient.redistribute(p.device_mesh, p.placements)  # type: ignore[attr-defined]

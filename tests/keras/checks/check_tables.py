@@ -14,6 +14,12 @@ from tests.schedules.samplers import epoch_sizes, schedules, totals
 FEW = settings(max_examples=40, deadline=None)
 
 
+def rounded(value: float) -> float:
+    """In float32, as XLA has it on a CPU: what is too small for a normal number is zero."""
+    number = np.float32(value)
+    return float(number) if abs(number) >= np.finfo(np.float32).tiny else 0.0
+
+
 def looked_up(table: Table, step: int) -> list[float]:
     found = table.at(keras.ops.convert_to_tensor(step, dtype="int32"))
     return [float(keras.ops.convert_to_numpy(value)) for value in found]
@@ -24,7 +30,8 @@ def looked_up(table: Table, step: int) -> list[float]:
 def test_the_table_is_the_schedule_rounded_once(schedule: Schedule, total: int, epoch: int) -> None:
     table = Table([Single(schedule)], total, epoch)
     for step in {0, 1, total // 2, max(total - 1, 0), total, total + 7}:
-        assert looked_up(table, step) == [float(np.float32(schedule.at(step, total, epoch)))]
+        (found,) = looked_up(table, step)
+        assert rounded(found) == rounded(schedule.at(step, total, epoch))
 
 
 def test_functions_of_python_are_looked_up_like_any_other() -> None:
