@@ -1,8 +1,9 @@
 """How often each family of statistics is taken.
 
 A norm of all gradients costs about one percent of a training step on a CPU, a copy of all weights ten times that. So
-families have cadences of their own, chosen such that all of them together stay below three percent
-(docs/observe.md has the measurements); a family is due at the updates that its number divides.
+families have cadences of their own, chosen such that all of them together stay below three percent of a step that takes
+a tenth of a second or more (docs/observe.md has the measurements); a family is due at the updates that its number
+divides.
 """
 
 from __future__ import annotations
