@@ -51,7 +51,7 @@ def _created(target: Path) -> tuple[Path, BinaryIO]:
     while True:
         own = target.with_name(f".{target.name}.{secrets.token_hex(8)}.partial")
         file = open(own, "xb")  # noqa: SIM115  the caller closes it
-        _locked(file)
+        _locked(file, wait=True)  # until whoever takes it for an orphan has removed it
         if own.exists():
             return own, file
         file.close()
@@ -60,15 +60,15 @@ def _created(target: Path) -> tuple[Path, BinaryIO]:
 def _remove_orphans(target: Path) -> None:
     for orphan in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
         with contextlib.suppress(OSError), open(orphan, "rb") as file:
-            if _locked(file):
+            if _locked(file, wait=False):
                 orphan.unlink()
 
 
-def _locked(file: BinaryIO) -> bool:
+def _locked(file: BinaryIO, wait: bool) -> bool:
     """Lock a file for as long as it is open; False if another writer has it, or if there are no locks here."""
     if sys.platform != "win32":
         with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
     return False
 
