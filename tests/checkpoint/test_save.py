@@ -155,6 +155,25 @@ def test_writers_at_the_same_time_leave_one_whole_file(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.pt"]
 
 
+def test_no_writer_takes_anothers_new_file_for_an_orphan(tmp_path: Path) -> None:
+    lost: list[OSError] = []
+
+    def write() -> None:
+        for _ in range(100):
+            try:
+                with replacing(tmp_path / "run.pt") as file:
+                    Path(file.name).stat()
+            except OSError as error:
+                lost.append(error)
+
+    writers = [threading.Thread(target=write) for _ in range(6)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert not lost
+
+
 FULL_DISK = """
 import resource, signal, sys
 import torch
