@@ -16,7 +16,7 @@ from groupwise.optim import parameters_of, resolve
 from groupwise.optim.algorithms import TorchAlgorithms
 from groupwise.optim.trial import try_out
 from groupwise.plan.group import groups_of
-from groupwise.plan.resolve import matches_of, treatments_of
+from groupwise.plan.resolve import matches_of, resolve_parameters
 from groupwise.schedules import cosine
 from groupwise.select import depth, inside, kind, ndim, role, shape, size
 
@@ -58,13 +58,15 @@ def race_parts(network: nn.Module, decay: bool) -> None:
     algorithms = TorchAlgorithms(chosen)
     resolution = chosen.resolve(infos, algorithms)
     matches = matches_of(chosen.rules, infos)
-    treatments = treatments_of(chosen.rules, infos, matches, resolution.algorithms)
+    resolved = resolve_parameters(chosen.rules, infos, matches, resolution.algorithms)
     works: dict[str, Work] = {
         "floor of the walk: named_parameters": lambda: list(network.named_parameters()),
         "walk: parameters_of": lambda: parameters_of(network),
         "match: every rule on every parameter": lambda: matches_of(chosen.rules, infos),
-        "cascade: each class of parameters": lambda: treatments_of(chosen.rules, infos, matches, resolution.algorithms),
-        "groups and their names": lambda: groups_of(chosen.rules, infos, treatments),
+        "cascade: each class of parameters": lambda: resolve_parameters(
+            chosen.rules, infos, matches, resolution.algorithms
+        ),
+        "groups and their names": lambda: groups_of(chosen.rules, infos, resolved),
         "trial: try_out": lambda: try_out(resolution, algorithms),
         "the whole: resolve": lambda: resolve(network, chosen),
     }

@@ -20,7 +20,7 @@ from torch.testing._internal.common_optimizers import (
 from groupwise import GroupedOptimizer, Plan, Rule
 from groupwise.optim.algorithms import hyperparameters_of
 from groupwise.select import ParameterInfo, tag
-from groupwise.select.info import Place
+from groupwise.select.info import Occurrence
 
 Route = Callable[[int, torch.Tensor], bool]
 DB: Mapping[str, OptimizerInfo] = {info.name: info for info in optim_db}
@@ -50,7 +50,7 @@ class Shim(GroupedOptimizer):
                     seen[id(p)] = None
                     where = frozenset({f"group{g}", "first" if first else "second"})
                     shape = tuple(p.shape)
-                    yield ParameterInfo((Place(name),), shape, p.requires_grad, tags=where, parameter=p)
+                    yield ParameterInfo((Occurrence(name),), shape, p.requires_grad, tags=where, parameter=p)
 
     def _rules(self, groups: list[dict[str, Any]]) -> Iterator[Rule]:
         for g, group in enumerate(groups):

@@ -7,7 +7,7 @@ from torch import nn
 
 from groupwise import Plan, Rule
 from groupwise.optim import resolve
-from groupwise.plan import Group, Resolution, Several, Single
+from groupwise.plan import Group, Resolution, ScalarSetting, TupleSetting
 
 
 class Net(nn.Module):
@@ -90,7 +90,7 @@ def values(resolution: Resolution, hyperparameter: str = "lr") -> dict[str, Any]
 def text(resolution: Resolution, name: str, hyperparameter: str = "lr") -> str:
     """How the table prints it."""
     setting = group_of(resolution, name).settings[hyperparameter]
-    return str(setting) if isinstance(setting, Single | Several) else ""
+    return str(setting) if isinstance(setting, ScalarSetting | TupleSetting) else ""
 
 
 def optimizer_of(resolution: Resolution, name: str) -> str | None:

@@ -10,7 +10,7 @@ from functools import reduce
 from typing import Any
 
 from groupwise.schedules import Schedule
-from tests.plan.trees import Place
+from tests.plan.trees import Occurrence
 
 Value = tuple[str, Any]
 
@@ -30,7 +30,7 @@ PROBLEMS = {
 
 @dataclass
 class Sentence:
-    where: Callable[[Place], bool]
+    where: Callable[[Occurrence], bool]
     optimizer: str | None = None
     values: dict[str, Value] = field(default_factory=dict)
     trainable: Any = None
@@ -55,11 +55,11 @@ class Verdict:
         return reduce(lambda x, f: x * (f.at(step) if isinstance(f, Schedule) else f), factors, _at(base, step))
 
 
-def judge(place: Place, plan: list[Sentence], tops: Mapping[tuple[int, str], int]) -> Verdict:
+def judge(occurrence: Occurrence, plan: list[Sentence], tops: Mapping[tuple[int, str], int]) -> Verdict:
     """One parameter. `tops` holds the deepest level that each sentence matches, by sentence and network."""
     it = Verdict()
-    heard = [i for i, sentence in enumerate(plan) if sentence.where(place)]
-    below = {i: tops[i, place.network] - place.depths[0] for i in heard}
+    heard = [i for i, sentence in enumerate(plan) if sentence.where(occurrence)]
+    below = {i: tops[i, occurrence.network] - occurrence.depths[0] for i in heard}
     namers = _last(it, "optimizer", [i for i in heard if plan[i].optimizer])
     it.algorithm = plan[namers].optimizer if namers is not None else None
     freezer = _last(it, "trainable", [i for i in heard if plan[i].trainable is not None])
@@ -81,7 +81,7 @@ def judge(place: Place, plan: list[Sentence], tops: Mapping[tuple[int, str], int
         else:
             it.problems.add("unknown")
     if it.algorithm is None:
-        trains = place.tensor.requires_grad if it.trainable is None else it.trainable is not False
+        trains = occurrence.tensor.requires_grad if it.trainable is None else it.trainable is not False
         it.problems |= {"coverage"} if trains else set()
         return it
     for slot, default in known.items():
@@ -104,12 +104,12 @@ def _settle(it: Verdict, slot: str, said: list[tuple[int, Value]], default: Any,
         it.spoke.add(said[stands][0])
 
 
-def _last(it: Verdict, name: str, speakers: list[int]) -> int | None:
-    if not speakers:
+def _last(it: Verdict, name: str, declaring_rules: list[int]) -> int | None:
+    if not declaring_rules:
         return None
-    it.last[name] = speakers[-1]
-    it.spoke.add(speakers[-1])
-    return speakers[-1]
+    it.last[name] = declaring_rules[-1]
+    it.spoke.add(declaring_rules[-1])
+    return declaring_rules[-1]
 
 
 def _unfrozen(n: int, below: int) -> Any:
@@ -120,23 +120,23 @@ def _at(base: Any, step: int) -> float:
     return base.at(step) if isinstance(base, Schedule) else base
 
 
-def trains_at(place: Place, verdict: Verdict, step: int) -> bool:
+def trains_at(occurrence: Occurrence, verdict: Verdict, step: int) -> bool:
     if verdict.trainable is None:
-        return place.tensor.requires_grad
+        return occurrence.tensor.requires_grad
     if isinstance(verdict.trainable, bool):
         return verdict.trainable
     word, n, times = verdict.trainable
     return step >= n * times if word == "after" else step < n
 
 
-def judge_all(places: list[Place], plan: list[Sentence]) -> tuple[list[Verdict], set[str]]:
+def judge_all(occurrences: list[Occurrence], plan: list[Sentence]) -> tuple[list[Verdict], set[str]]:
     """Every parameter's verdict, and every kind of problem that the plan has on this model."""
     tops: dict[tuple[int, str], int] = {}
-    for place in places:
+    for occurrence in occurrences:
         for i, sentence in enumerate(plan):
-            if sentence.where(place):
-                tops[i, place.network] = max(tops.get((i, place.network), 0), place.depths[0])
-    verdicts = [judge(place, plan, tops) for place in places]
+            if sentence.where(occurrence):
+                tops[i, occurrence.network] = max(tops.get((i, occurrence.network), 0), occurrence.depths[0])
+    verdicts = [judge(occurrence, plan, tops) for occurrence in occurrences]
     problems = {problem for verdict in verdicts for problem in verdict.problems}
     alive = {i for verdict in verdicts for i in verdict.spoke}
     if any(i not in alive and not sentence.optional for i, sentence in enumerate(plan)):

@@ -13,14 +13,14 @@ from groupwise.plan import Algorithm
 from groupwise.schedules import linear, steps
 from groupwise.select import Selector, depth, kind, name, ndim, network, selector
 from tests.plan.oracle import DEFAULTS, Sentence, Value
-from tests.plan.trees import Model, Place, models, places_of
+from tests.plan.trees import Model, Occurrence, models, places_of
 
 ALGORITHMS = {
     "Adaptive": Algorithm("Adaptive", {"lr": 1e-3, "betas": (0.9, 0.999), "weight_decay": 0.01}),
     "Plain": Algorithm("Plain", {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0}),
     "Sparse": Algorithm("Sparse", {"lr": 1e-3, "betas": (0.9, 0.95)}),
 }
-Chosen = tuple[Selector, Callable[[Place], bool]]
+Chosen = tuple[Selector, Callable[[Occurrence], bool]]
 SLOTS = {"lr": "lr", "weight_decay": "weight_decay", "momentum": "momentum", "beta1": "betas[0]", "beta2": "betas[1]"}
 LINEAR = linear(0.5, end=0.25, over=steps(8))
 HALVED = linear(1.0, end=0.5, over=steps(4))
@@ -33,37 +33,37 @@ class Case:
     model: Model
     plan: Plan
     sentences: list[Sentence]
-    places: list[Place]
+    occurrences: list[Occurrence]
 
     @property
     def shown(self) -> str:
         return "\n".join(map(str, self.plan.rules))
 
 
-def selectors(places: list[Place]) -> st.SearchStrategy[Chosen]:
+def selectors(occurrences: list[Occurrence]) -> st.SearchStrategy[Chosen]:
     """Atoms that occur in a model (some do not), and their combinations."""
-    names = [name for place in places for name in place.names]
+    names = [name for occurrence in occurrences for name in occurrence.names]
     words = sorted({word for full in names for word in full.split(".")})
     paths = sorted({full.rsplit(".", n)[0] for full in names for n in range(1, full.count(".") + 1)} or {"none"})
     globs = st.sampled_from([*(f"*{word}" for word in words), *(f"{word}.*" for word in words), *names])
     atoms = st.one_of(
         globs.map(_glob),
         st.sampled_from(paths).map(_path),
-        st.integers(0, 4).map(lambda n: (ndim(n), lambda place: place.tensor.ndim == n)),
+        st.integers(0, 4).map(lambda n: (ndim(n), lambda occurrence: occurrence.tensor.ndim == n)),
         st.sampled_from([nn.Linear, nn.LayerNorm, nn.Embedding, nn.Conv2d, nn.Module]).map(_kind),
         st.sampled_from(["gen", "other"]).map(lambda key: (network(key), lambda p: any(_in(n, key) for n in p.names))),
-        st.integers(0, 3).map(lambda n: (depth(min=n), lambda place: any(d >= n for d in place.depths))),
+        st.integers(0, 3).map(lambda n: (depth(min=n), lambda occurrence: any(d >= n for d in occurrence.depths))),
     )
     return st.recursive(st.one_of(st.just(_glob("*")), atoms), _combined, max_leaves=3)
 
 
 def _glob(glob: str) -> Chosen:
     accepts = fnmatchcase if set(glob) & set("*?[") else _in
-    return name(glob), lambda place: any(accepts(full, glob) for full in place.names)
+    return name(glob), lambda occurrence: any(accepts(full, glob) for full in occurrence.names)
 
 
 def _path(path: str) -> Chosen:
-    return selector(path), lambda place: any(_in(full, path) for full in place.names)
+    return selector(path), lambda occurrence: any(_in(full, path) for full in occurrence.names)
 
 
 def _in(full: str, path: str) -> bool:
@@ -71,16 +71,22 @@ def _in(full: str, path: str) -> bool:
 
 
 def _kind(cls: type) -> Chosen:
-    return kind(cls), lambda place: cls.__name__ in place.kinds and cls is not nn.Module
+    return kind(cls), lambda occurrence: cls.__name__ in occurrence.kinds and cls is not nn.Module
 
 
 def _combined(inner: st.SearchStrategy[Chosen]) -> st.SearchStrategy[Chosen]:
     pairs = st.tuples(inner, inner)
     return st.one_of(
-        inner.map(lambda one: (~one[0], lambda place: not one[1](place))),
-        pairs.map(lambda two: (two[0][0] | two[1][0], lambda place: two[0][1](place) or two[1][1](place))),
-        pairs.map(lambda two: (two[0][0] & two[1][0], lambda place: two[0][1](place) and two[1][1](place))),
-        pairs.map(lambda two: (two[0][0] - two[1][0], lambda place: two[0][1](place) and not two[1][1](place))),
+        inner.map(lambda one: (~one[0], lambda occurrence: not one[1](occurrence))),
+        pairs.map(
+            lambda two: (two[0][0] | two[1][0], lambda occurrence: two[0][1](occurrence) or two[1][1](occurrence))
+        ),
+        pairs.map(
+            lambda two: (two[0][0] & two[1][0], lambda occurrence: two[0][1](occurrence) and two[1][1](occurrence))
+        ),
+        pairs.map(
+            lambda two: (two[0][0] - two[1][0], lambda occurrence: two[0][1](occurrence) and not two[1][1](occurrence))
+        ),
     )
 
 
@@ -104,9 +110,9 @@ def python_value(value: Value) -> Any:
 
 
 @st.composite
-def _rule(draw: st.DrawFn, places: list[Place], first: bool, tame: bool) -> tuple[Rule, Sentence]:
+def _rule(draw: st.DrawFn, occurrences: list[Occurrence], first: bool, tame: bool) -> tuple[Rule, Sentence]:
     base = first and (tame or draw(st.integers(0, 9)) > 0)
-    chosen, where = _glob("*") if base else draw(selectors(places))
+    chosen, where = _glob("*") if base else draw(selectors(occurrences))
     optimizer = draw(st.sampled_from(list(DEFAULTS) if base else [None, None, *DEFAULTS]))
     own: dict[str | None, st.SearchStrategy[Value]] = {"Plain": st.one_of(zeros, fractions), None: zeros}
     options = {
@@ -143,6 +149,6 @@ def _timeline(trainable: Any) -> Any:
 def cases(draw: st.DrawFn, tame: bool = False) -> Case:
     """A model and up to six rules, the first of which is usually a base; `tame` ones seldom break a law."""
     model = draw(models())
-    places = places_of(model)
-    pairs = [draw(_rule(places, i == 0, tame)) for i in range(draw(st.integers(3 if tame else 1, 6)))]
-    return Case(model, Plan([rule for rule, _ in pairs]), [sentence for _, sentence in pairs], places)
+    occurrences = places_of(model)
+    pairs = [draw(_rule(occurrences, i == 0, tame)) for i in range(draw(st.integers(3 if tame else 1, 6)))]
+    return Case(model, Plan([rule for rule, _ in pairs]), [sentence for _, sentence in pairs], occurrences)

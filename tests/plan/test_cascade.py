@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from groupwise.errors import GroupwiseError
-from groupwise.plan import Group, Resolution, Several, Single
+from groupwise.plan import Group, Resolution, ScalarSetting, TupleSetting
 from groupwise.select import parameters_of
 from tests.plan.oracle import PROBLEMS, Verdict, judge_all, trains_at
 from tests.plan.samplers import ALGORITHMS, Case, cases
@@ -26,19 +26,23 @@ def resolve(case: Case) -> Resolution:
 
 def resolved(case: Case) -> tuple[Resolution, dict[str, Group], dict[str, Verdict]]:
     """The resolution, and by first name the group that each parameter is in and what the oracle says of it."""
-    verdicts, problems = judge_all(case.places, case.sentences)
+    verdicts, problems = judge_all(case.occurrences, case.sentences)
     assume(not problems)
     resolution = resolve(case)
     groups = {info.name: group for group in resolution.groups for info in group.parameters}
-    return resolution, groups, {place.name: verdict for place, verdict in zip(case.places, verdicts, strict=True)}
+    return (
+        resolution,
+        groups,
+        {occurrence.name: verdict for occurrence, verdict in zip(case.occurrences, verdicts, strict=True)},
+    )
 
 
-def slots_of(group: Group) -> dict[str, Single]:
-    slots: dict[str, Single] = {}
+def slots_of(group: Group) -> dict[str, ScalarSetting]:
+    slots: dict[str, ScalarSetting] = {}
     for name, setting in group.settings.items():
-        if isinstance(setting, Several):
+        if isinstance(setting, TupleSetting):
             slots |= {f"{name}[{i}]": element for i, element in enumerate(setting.elements)}
-        elif isinstance(setting, Single):
+        elif isinstance(setting, ScalarSetting):
             slots[name] = setting
     return slots
 
@@ -46,7 +50,7 @@ def slots_of(group: Group) -> dict[str, Single]:
 @settings(thorough, max_examples=250)
 @given(cases())
 def test_a_plan_is_refused_exactly_where_it_breaks_a_law_and_for_that_reason(case: Case) -> None:
-    _, problems = judge_all(case.places, case.sentences)
+    _, problems = judge_all(case.occurrences, case.sentences)
     if not problems:
         assert resolve(case).groups
         return
@@ -59,8 +63,10 @@ def test_a_plan_is_refused_exactly_where_it_breaks_a_law_and_for_that_reason(cas
 def test_every_parameter_lands_in_exactly_one_group_under_all_its_names(case: Case) -> None:
     resolution, _, _ = resolved(case)
     landed = [info for group in resolution.groups for info in group.parameters]
-    assert sorted(info.name for info in landed) == sorted(place.name for place in case.places)
-    assert {info.name: list(info.names) for info in landed} == {place.name: place.names for place in case.places}
+    assert sorted(info.name for info in landed) == sorted(occurrence.name for occurrence in case.occurrences)
+    assert {info.name: list(info.names) for info in landed} == {
+        occurrence.name: occurrence.names for occurrence in case.occurrences
+    }
     assert len({id(info.parameter) for info in landed}) == len(landed)
 
 
@@ -68,10 +74,13 @@ def test_every_parameter_lands_in_exactly_one_group_under_all_its_names(case: Ca
 @given(cases(tame=True))
 def test_groups_are_the_classes_of_parameters_that_are_treated_alike(case: Case) -> None:
     _, groups, verdicts = resolved(case)
-    treatments = {place.name: _treatment(verdicts[place.name], place.tensor.requires_grad) for place in case.places}
-    networks = {place.name: place.network for place in case.places}
+    classes = {
+        occurrence.name: _treatment(verdicts[occurrence.name], occurrence.tensor.requires_grad)
+        for occurrence in case.occurrences
+    }
+    networks = {occurrence.name: occurrence.network for occurrence in case.occurrences}
     for one, other in combinations(verdicts, 2):
-        alike = treatments[one] == treatments[other] and networks[one] == networks[other]
+        alike = classes[one] == classes[other] and networks[one] == networks[other]
         assert (groups[one] is groups[other]) == alike, f"{one}, {other}\n{case.shown}"
 
 
@@ -100,7 +109,7 @@ def test_the_last_word_times_the_factors_that_it_hears_stands_at_every_step(case
             continue
         assert set(verdict.slots) <= set(slots)
         undeclared = {slot: slots[slot] for slot in set(slots) - set(verdict.slots)}
-        assert undeclared == {slot: Single(ALGORITHMS[verdict.algorithm].default(slot)) for slot in undeclared}
+        assert undeclared == {slot: ScalarSetting(ALGORITHMS[verdict.algorithm].default(slot)) for slot in undeclared}
         for slot in verdict.slots:
             expected = [verdict.at(slot, step) for step in STEPS]
             assert [slots[slot].at(step) for step in STEPS] == pytest.approx(expected), f"{name}\n{case.shown}"
@@ -110,9 +119,11 @@ def test_the_last_word_times_the_factors_that_it_hears_stands_at_every_step(case
 @given(cases(tame=True))
 def test_freezing_follows_the_last_word_and_silence_leaves_the_model_as_it_is(case: Case) -> None:
     _, groups, verdicts = resolved(case)
-    for place in case.places:
-        expected = [trains_at(place, verdicts[place.name], step) for step in STEPS]
-        assert [groups[place.name].trainable_at(step) for step in STEPS] == expected, f"{place.name}\n{case.shown}"
+    for occurrence in case.occurrences:
+        expected = [trains_at(occurrence, verdicts[occurrence.name], step) for step in STEPS]
+        assert [groups[occurrence.name].trainable_at(step) for step in STEPS] == expected, (
+            f"{occurrence.name}\n{case.shown}"
+        )
 
 
 @thorough
@@ -155,19 +166,19 @@ def test_group_names_are_unique_and_made_of_labels(case: Case) -> None:
 @given(cases(tame=True))
 def test_explain_names_the_rule_that_had_the_last_word_and_all_who_spoke(case: Case) -> None:
     resolution, groups, verdicts = resolved(case)
-    for place in case.places:
-        verdict = verdicts[place.name]
-        for name in place.names:
+    for occurrence in case.occurrences:
+        verdict = verdicts[occurrence.name]
+        for name in occurrence.names:
             explanation = resolution.explain(name)
-            told = {one.property: [word for _, word in one.words] for one in explanation.properties}
-            assert explanation.group == groups[place.name].name
-            last = {slot: [w.rule for w in said if w.verdict == "last word"] for slot, said in told.items()}
+            told = {one.property: [word for _, word in one.outcomes] for one in explanation.properties}
+            assert explanation.group == groups[occurrence.name].name
+            last = {slot: [w.rule for w in said if w.status == "last word"] for slot, said in told.items()}
             assert {slot: rules[0] for slot, rules in last.items() if rules} == verdict.last, case.shown
             assert all([w.rule for w in said] == sorted({w.rule for w in said}) for said in told.values())
             spoke = {word.rule for said in told.values() for word in said}
-            matching = {i for i, sentence in enumerate(case.sentences) if sentence.where(place)}
+            matching = {i for i, sentence in enumerate(case.sentences) if sentence.where(occurrence)}
             assert spoke == matching
-            assert {word.rule for said in told.values() for word in said if word.heard} == verdict.spoke
+            assert {word.rule for said in told.values() for word in said if word.effective} == verdict.spoke
 
 
 @thorough

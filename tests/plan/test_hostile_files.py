@@ -15,7 +15,7 @@ from groupwise import Plan
 from groupwise._formats import LARGEST
 from groupwise.errors import GroupwiseError, PlanError
 from groupwise.plan import Algorithm
-from groupwise.plan.files import build
+from groupwise.plan.files import decode
 from groupwise.schedules.files import KINDS
 from groupwise.select import parameters_of
 from groupwise.select.files import _KEYS as SELECTOR_KEYS
@@ -203,8 +203,8 @@ def survive(read: Any) -> None:
 
 @fuzz
 @given(files)
-def test_no_data_makes_build_raise_anything_but_our_own_errors(file: dict[str, Any]) -> None:
-    survive(lambda: build(Plan, file, ()))
+def test_no_data_makes_decoding_raise_anything_but_our_own_errors(file: dict[str, Any]) -> None:
+    survive(lambda: Plan(**decode(file, ())))
 
 
 @fuzz

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from groupwise.errors import LengthError, ScheduleError
 from groupwise.plan import Algorithm, Plan, Resolution, Rule, after, exact, scale, unfreeze_down, until
-from groupwise.plan.preview import Panel, Row, lacking, preview
+from groupwise.plan.preview import Panel, Row, missing_lengths, preview
 from groupwise.schedules import Schedule, constant, cosine, linear, plateau, step_decay
-from groupwise.select import ParameterInfo, Place
+from groupwise.select import Occurrence, ParameterInfo
 from tests.schedules.samplers import schedules
 
 TOY = Algorithm(
@@ -26,7 +26,7 @@ BASE = Rule("*", label="base", optimizer="Toy", lr=cosine(1e-3, warmup="10 steps
 def resolution(
     rules: Sequence[Rule], values: dict[str, Schedule] | None = None, frozen: Sequence[str] = ()
 ) -> Resolution:
-    infos = [ParameterInfo((Place(name, depth=i),), (2, 2), name not in frozen) for i, name in enumerate(NAMES)]
+    infos = [ParameterInfo((Occurrence(name, depth=i),), (2, 2), name not in frozen) for i, name in enumerate(NAMES)]
     return Plan(rules, values=values).resolve(infos, {"Toy": TOY, "Bare": BARE})
 
 
@@ -157,7 +157,7 @@ def test_what_a_metric_will_change_is_marked(s: Schedule) -> None:
 
 
 def test_with_every_length_nothing_is_lacking() -> None:
-    assert lacking(resolution([BASE, Rule("stem", trainable=after("2 epochs"))]), 100, 10) == ()
+    assert missing_lengths(resolution([BASE, Rule("stem", trainable=after("2 epochs"))]), 100, 10) == ()
 
 
 def test_what_is_lacking_names_the_rule_the_property_and_the_length() -> None:
@@ -167,7 +167,9 @@ def test_what_is_lacking_names_the_rule_the_property_and_the_length() -> None:
         Rule("body", beta1=linear(0.8)),
         Rule("stem", label="stem", trainable=after("5%")),
     ]
-    lacks = {(lack.who, lack.property): lack for lack in lacking(resolution(rules, {"t": linear(1.0)}), None, None)}
+    lacks = {
+        (lack.who, lack.property): lack for lack in missing_lengths(resolution(rules, {"t": linear(1.0)}), None, None)
+    }
     assert {key: lack.needs for key, lack in lacks.items()} == {
         ("rule 1 'base'", "lr"): {"total_steps"},
         ("rule 2 'head'", "lr"): {"steps_per_epoch"},
@@ -180,14 +182,14 @@ def test_what_is_lacking_names_the_rule_the_property_and_the_length() -> None:
 
 def test_a_length_that_is_given_is_not_lacking() -> None:
     resolved = resolution([Rule("*", optimizer="Toy", lr=cosine(0.1, warmup="1 epoch"))])
-    assert [lack.needs for lack in lacking(resolved, 100, None)] == [{"steps_per_epoch"}]
-    assert [lack.needs for lack in lacking(resolved, None, 10)] == [{"total_steps"}]
+    assert [lack.needs for lack in missing_lengths(resolved, 100, None)] == [{"steps_per_epoch"}]
+    assert [lack.needs for lack in missing_lengths(resolved, None, 10)] == [{"total_steps"}]
 
 
 def test_a_schedule_inside_exact_or_a_tuple_is_its_rules() -> None:
     rules = [Rule("*", label="base", optimizer="Toy", lr=0.1), Rule("head", label="head", lr=exact(linear(0.1)))]
     rules.append(Rule("stem", label="stem", betas=(linear(0.8, 0.9), 0.98)))
-    lacks = lacking(resolution(rules), None, None)
+    lacks = missing_lengths(resolution(rules), None, None)
     assert {(lack.who, lack.property) for lack in lacks} == {("rule 2 'head'", "lr"), ("rule 3 'stem'", "betas")}
 
 

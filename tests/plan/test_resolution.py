@@ -178,12 +178,12 @@ def test_explain_keeps_the_plans_order_when_a_rule_in_between_speaks_for_another
         Rule("head", optimizer="AdamW", beta1=0.6),
     )
     told = {one.property: one for one in resolution.explain("head.bias").properties}
-    assert [(who, word.verdict) for who, word in told["betas[0]"].words] == [
+    assert [(who, word.status) for who, word in told["betas[0]"].outcomes] == [
         ("rule 1 'base' → rule 3 'head'", "overridden"),
-        ("rule 2 'head' → rule 3 'head'", "speaks for Adam only"),
+        ("rule 2 'head' → rule 3 'head'", "declared for Adam only"),
         ("rule 3 'head'", "last word"),
     ]
-    assert [word.verdict for _, word in told["betas[1]"].words] == ["last word", "speaks for Adam only"]
+    assert [word.status for _, word in told["betas[1]"].outcomes] == ["last word", "declared for Adam only"]
     assert told["momentum"].value == "none (AdamW)"
 
 

@@ -164,7 +164,7 @@ def test_a_zero_is_satisfied_by_an_algorithm_that_has_no_such_argument(name: str
         Net(sparse=True), base(), Rule("embed", optimizer="SparseAdam", lr=0.01), Rule("embed", **{name: zero})
     )
     told = next(one for one in resolution.explain("embed.weight").properties if one.property == name)
-    assert [word.verdict for _, word in told.words] == ["SparseAdam has none: satisfied"]
+    assert [word.status for _, word in told.outcomes] == ["SparseAdam has none: satisfied"]
     assert told.value == "none (SparseAdam)"
 
 
@@ -182,7 +182,7 @@ def test_a_zero_that_has_the_last_word_overrides_what_the_algorithm_does_not_hav
         .properties
         if told.property == "weight_decay"
     )
-    assert [word.verdict for _, word in told.words] == ["overridden", "SparseAdam has none: satisfied"]
+    assert [word.status for _, word in told.outcomes] == ["overridden", "SparseAdam has none: satisfied"]
 
 
 def test_what_is_not_zero_is_not_satisfied() -> None:

@@ -22,7 +22,7 @@ class Box(nn.Module):
 
 
 @dataclass
-class Place:
+class Occurrence:
     """A parameter as a walk of one's own finds it: every name, the classes that hold it, every depth."""
 
     tensor: torch.Tensor
@@ -43,15 +43,15 @@ def networks_of(model: Model) -> list[tuple[str, nn.Module | nn.Parameter]]:
     return [("", model)] if isinstance(model, nn.Module) else list(model.items())
 
 
-def places_of(model: Model) -> list[Place]:
+def places_of(model: Model) -> list[Occurrence]:
     """Every parameter of a model once, in module order."""
-    found: dict[int, Place] = {}
+    found: dict[int, Occurrence] = {}
     for network, part in networks_of(model):
         for name, kinds, depth, tensor in _held(network, part):
-            place = found.setdefault(id(tensor), Place(tensor, network))
-            place.names.append(name)
-            place.kinds |= kinds
-            place.depths.append(depth)
+            occurrence = found.setdefault(id(tensor), Occurrence(tensor, network))
+            occurrence.names.append(name)
+            occurrence.kinds |= kinds
+            occurrence.depths.append(depth)
     return list(found.values())
 
 
@@ -129,8 +129,8 @@ def models(draw: st.DrawFn) -> Model:
     if kind != "tree":
         model = {"gen": model, "other": draw(trees) if kind == "two" else nn.Parameter(torch.zeros(()))}
     _tie(draw, [part for _, part in networks_of(model) if isinstance(part, nn.Module)])
-    for place in places_of(model):
-        place.tensor.requires_grad_(draw(st.integers(0, 4)) > 0)
+    for occurrence in places_of(model):
+        occurrence.tensor.requires_grad_(draw(st.integers(0, 4)) > 0)
     return model
 
 

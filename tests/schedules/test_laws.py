@@ -101,7 +101,7 @@ def test_then_gives_each_side_its_own_clock_and_its_own_run(
 @given(schedules, numbers, some_steps, totals, epoch_sizes)
 def test_scaled_by_a_number_multiplies_every_value(s: Schedule, x: float, step: int, total: int, epoch: int) -> None:
     assert s.scaled(x).at(step, total, epoch) == s.at(step, total, epoch) * x
-    assert s.scaled(x).landmarks == tuple(value * x for value in s.landmarks)
+    assert s.scaled(x).key_values == tuple(value * x for value in s.key_values)
 
 
 @given(schedules, schedules, some_steps, totals, epoch_sizes)
@@ -121,33 +121,33 @@ def test_clamped_keeps_what_is_within_and_moves_the_rest_to_the_bound(
 
 @pytest.mark.parametrize("shape", WITHIN_LANDMARKS)
 @given(st.data(), totals, epoch_sizes)
-def test_without_a_warmup_every_value_lies_between_the_landmarks(
+def test_without_a_warmup_every_value_lies_between_the_key_values(
     shape: str, data: st.DataObject, total: int, epoch: int
 ) -> None:
     s = _warmed(data.draw(SHAPES[shape]), 0)
-    low, high = min(s.landmarks), max(s.landmarks)
+    low, high = min(s.key_values), max(s.key_values)
     for step in range(total + 1):
         value = s.at(step, total, epoch)
         assert low <= value <= high or close(value, low) or close(value, high)
 
 
 @given(shapes, shapes, some_steps, totals, epoch_sizes)
-def test_the_landmarks_of_a_product_enclose_the_products_of_values_between_the_landmarks(
+def test_the_key_values_of_a_product_enclose_the_products_of_values_between_the_key_values(
     s: Schedule, x: Schedule, step: int, total: int, epoch: int
 ) -> None:
-    bounds = [(min(part.landmarks), max(part.landmarks), part.at(step, total, epoch)) for part in (s, x)]
+    bounds = [(min(part.key_values), max(part.key_values), part.at(step, total, epoch)) for part in (s, x)]
     assume(all(low <= value <= high for low, high, value in bounds))
     product = s.scaled(x)
-    assert min(product.landmarks) <= product.at(step, total, epoch) <= product.highest
+    assert min(product.key_values) <= product.at(step, total, epoch) <= product.highest
 
 
 @pytest.mark.parametrize("shape", sorted(set(SHAPES) - {"one_cycle", "multi_step", "piecewise"}))
 @given(st.data(), totals, epoch_sizes)
 def test_the_first_landmark_is_the_first_value(shape: str, data: st.DataObject, total: int, epoch: int) -> None:
     s = _warmed(data.draw(SHAPES[shape]), 0)
-    assert s.at(0, total, epoch) == s.landmarks[0]
+    assert s.at(0, total, epoch) == s.key_values[0]
 
 
 @given(schedules)
 def test_highest_is_the_largest_landmark(s: Schedule) -> None:
-    assert s.highest == max(s.landmarks)
+    assert s.highest == max(s.key_values)

@@ -240,7 +240,7 @@ def test_a_function_that_returns_no_finite_number_is_an_error_that_says_where(re
 
 
 def test_a_function_has_one_landmark_its_first_value() -> None:
-    assert function(lambda step: 7.0 - step).landmarks == (7.0,)
+    assert function(lambda step: 7.0 - step).key_values == (7.0,)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_repr_is_exact_and_reads_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("s", "landmarks", "highest"),
+    ("s", "key_values", "highest"),
     [
         (cosine(3e-4, 1e-5), (3e-4, 1e-5), 3e-4),
         (cosine(0.996, 1.0), (0.996, 1.0), 1.0),
@@ -278,6 +278,8 @@ def test_repr_is_exact_and_reads_back() -> None:
         (exponential(0.5, 0.9), (0.5,), 0.5),
     ],
 )
-def test_landmarks_are_start_turning_points_and_end(s: Schedule, landmarks: tuple[float, ...], highest: float) -> None:
-    assert s.landmarks == pytest.approx(landmarks)
+def test_key_values_are_start_turning_points_and_end(
+    s: Schedule, key_values: tuple[float, ...], highest: float
+) -> None:
+    assert s.key_values == pytest.approx(key_values)
     assert s.highest == highest

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from groupwise.select import (
     ROLES,
     STATISTICS,
+    Occurrence,
     ParameterInfo,
-    Place,
     Selector,
     depth,
     inside,
@@ -31,8 +31,8 @@ NETWORKS = st.sampled_from(["", "generator", "critic"])
 TAGS = st.sampled_from(["no_decay", "frozen"])
 SMALL = st.integers(0, 4)
 
-places = st.builds(
-    Place,
+occurrences = st.builds(
+    Occurrence,
     name=PATHS,
     module=PATHS,
     kinds=st.lists(st.sampled_from(CLASSES), max_size=2, unique=True).map(tuple),
@@ -43,7 +43,7 @@ places = st.builds(
 )
 infos = st.builds(
     ParameterInfo,
-    places=st.lists(places, min_size=1, max_size=3).map(tuple),
+    occurrences=st.lists(occurrences, min_size=1, max_size=3).map(tuple),
     shape=st.lists(SMALL, max_size=4).map(tuple),
     tags=st.frozensets(TAGS),
 )

@@ -128,12 +128,12 @@ def grown(tree: object) -> nn.Module:
 def reference(root: nn.Module) -> dict[str, int]:
     """The sentence of the design, written down naively: containers first, then one comparison per parameter."""
 
-    def carries(module: nn.Module) -> bool:
+    def has_parameters(module: nn.Module) -> bool:
         return any(True for _ in module.parameters())
 
     def numbered(module: nn.Module) -> bool:
         names = [name for name, _ in module.named_children()]
-        return bool(names) and all(name.isdigit() for name in names) and carries(module)
+        return bool(names) and all(name.isdigit() for name in names) and has_parameters(module)
 
     def outermost(path: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
         if numbered(module):
@@ -143,10 +143,13 @@ def reference(root: nn.Module) -> dict[str, int]:
     order = [name for name, _ in root.named_parameters(remove_duplicate=False)]
     containers = outermost("", root)
     levels = [
-        f"{path}{name}." for path, module in containers for name, child in module.named_children() if carries(child)
+        f"{path}{name}."
+        for path, module in containers
+        for name, child in module.named_children()
+        if has_parameters(child)
     ]
     if not levels:
-        levels = [f"{name}." for name, child in root.named_children() if carries(child)]
+        levels = [f"{name}." for name, child in root.named_children() if has_parameters(child)]
         return {n: next((i for i, level in enumerate(levels, 1) if n.startswith(level)), 0) for n in order}
     home = {n: next((i for i, level in enumerate(levels, 1) if n.startswith(level)), None) for n in order}
     found, passed = {}, 0

@@ -19,8 +19,8 @@ def mlp(*sizes: int) -> nn.Sequential:
 
 
 def heads(model: nn.Module) -> list[str]:
-    found = [info.places[-1] for info in parameters_of(model) if "head" in info.roles]
-    return list(dict.fromkeys(place.module for place in found))
+    found = [info.occurrences[-1] for info in parameters_of(model) if "head" in info.roles]
+    return list(dict.fromkeys(occurrence.module for occurrence in found))
 
 
 CASES: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {

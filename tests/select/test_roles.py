@@ -179,7 +179,7 @@ def test_lora_names_are_matrices() -> None:
 def test_a_tied_decoder_is_embedding_and_head_and_no_matrix() -> None:
     info = next(i for i in parameters_of(language_model()) if len(i.names) == 2)
     assert info.roles == {"weight", "embedding", "head"}
-    assert [place.roles for place in info.places] == [{"weight", "embedding"}, {"weight", "head"}]
+    assert [occurrence.roles for occurrence in info.occurrences] == [{"weight", "embedding"}, {"weight", "head"}]
 
 
 def test_a_linear_tied_to_a_table_is_no_matrix_in_either_place() -> None:
@@ -194,17 +194,19 @@ def test_a_linear_tied_to_a_table_is_no_matrix_in_either_place() -> None:
 )
 def test_what_holds_of_roles_in_any_model(build) -> None:
     for info in parameters_of(build()):
-        assert info.roles == frozenset().union(*(place.roles for place in info.places)) == set(info.reasons)
+        assert (
+            info.roles == frozenset().union(*(occurrence.roles for occurrence in info.occurrences)) == set(info.reasons)
+        )
         assert info.roles <= set(ROLES)
         assert ("matrix" in info.roles) is (info.ndim == 2 and not info.roles & {"embedding", "head"})
         assert not {"weight", "bias"} <= info.roles
         assert not {"norm", "conv"} <= info.roles
-        assert all(len(place.reasons) == len(place.roles) for place in info.places)
+        assert all(len(occurrence.reasons) == len(occurrence.roles) for occurrence in info.occurrences)
 
 
 @given(infos)
 def test_roles_are_the_union_over_the_places(info: ParameterInfo) -> None:
-    assert info.roles == {role for place in info.places for role in place.roles} == set(info.reasons)
+    assert info.roles == {role for occurrence in info.occurrences for role in occurrence.roles} == set(info.reasons)
 
 
 def test_every_role_has_a_reason_in_one_line() -> None:

@@ -9,8 +9,8 @@ from torch import nn
 
 from groupwise.errors import SelectorError
 from groupwise.select import (
+    Occurrence,
     ParameterInfo,
-    Place,
     Selector,
     depth,
     inside,
@@ -34,7 +34,7 @@ from tests.select.samplers import PATHS
 
 
 def called(*names: str) -> ParameterInfo:
-    return ParameterInfo(tuple(Place(each) for each in names), shape=(3, 4))
+    return ParameterInfo(tuple(Occurrence(each) for each in names), shape=(3, 4))
 
 
 def chosen(selector: Selector, model: nn.Module) -> list[str]:
@@ -174,7 +174,7 @@ def test_shape_leaves_open_what_is_none() -> None:
 
 
 def test_network_and_depth_of_a_tied_parameter_are_those_of_any_place() -> None:
-    tied = ParameterInfo((Place("g.w", network="g", depth=1), Place("d.w", network="d", depth=7)), (2,))
+    tied = ParameterInfo((Occurrence("g.w", network="g", depth=1), Occurrence("d.w", network="d", depth=7)), (2,))
     assert (network("g") & network("d") & depth(1) & depth(7)).matches(tied)
     assert not (depth(3) | network("x") | depth(min=2, max=6)).matches(tied)
 

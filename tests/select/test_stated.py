@@ -57,7 +57,7 @@ def test_a_matrix_can_be_stated_too() -> None:
 def test_a_role_stated_of_a_tied_parameter_is_one_of_all_its_places() -> None:
     info = parameters_of(language_model(), roles={"norm": "lm_head.weight"})[0]
     assert info.names == ("wte.weight", "lm_head.weight")
-    assert all("norm" in place.roles for place in info.places)
+    assert all("norm" in occurrence.roles for occurrence in info.occurrences)
 
 
 @pytest.mark.parametrize(

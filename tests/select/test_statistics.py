@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from groupwise.errors import SelectorError
-from groupwise.select import STATISTICS, ParameterInfo, Place, magnitude, parameters_of, select, statistic
+from groupwise.select import STATISTICS, Occurrence, ParameterInfo, magnitude, parameters_of, select, statistic
 from tests.select.models import named
 
 
 def info_of(tensor: Any) -> ParameterInfo:
-    return ParameterInfo((Place("w"),), tuple(tensor.shape), parameter=tensor)
+    return ParameterInfo((Occurrence("w"),), tuple(tensor.shape), parameter=tensor)
 
 
 @given(st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=20))
@@ -131,4 +131,4 @@ def test_meta_has_no_values(name: str) -> None:
 
 def test_data_without_a_tensor_has_no_values() -> None:
     with pytest.raises(SelectorError, match="nothing was kept of its tensor"):
-        ParameterInfo((Place("w"),), (2,)).statistic("norm")
+        ParameterInfo((Occurrence("w"),), (2,)).statistic("norm")

@@ -22,7 +22,7 @@ every_model = pytest.mark.parametrize("build", EVERY.values(), ids=EVERY.keys())
 
 def facts(model: Any) -> list[tuple[Any, ...]]:
     """What rules can see of every parameter, the shape of wrappers apart."""
-    return [(i.names, i.shape, i.depth, i.roles, [p.module for p in i.places]) for i in parameters_of(model)]
+    return [(i.names, i.shape, i.depth, i.roles, [p.module for p in i.occurrences]) for i in parameters_of(model)]
 
 
 @every_model
@@ -46,7 +46,10 @@ def test_it_is_the_same_on_the_meta_device(build: Callable[[], nn.Module]) -> No
 def test_a_tied_parameter_comes_once_with_all_its_places() -> None:
     info = next(i for i in parameters_of(language_model()) if i.name == "wte.weight")
     assert info.names == ("wte.weight", "lm_head.weight")
-    assert [(p.kinds[0], p.module, p.depth) for p in info.places] == [("Embedding", "wte", 0), ("Linear", "lm_head", 3)]
+    assert [(p.kinds[0], p.module, p.depth) for p in info.occurrences] == [
+        ("Embedding", "wte", 0),
+        ("Linear", "lm_head", 3),
+    ]
     assert info.depth == 0
     assert depth(3).matches(info)
     assert (kind("Linear") & kind("Embedding")).matches(info)
@@ -56,7 +59,7 @@ def test_a_shared_layer_has_a_name_for_every_use() -> None:
     layer = nn.Linear(3, 3)
     infos = parameters_of(nn.Sequential(layer, nn.ReLU(), layer))
     assert [info.names for info in infos] == [("0.weight", "2.weight"), ("0.bias", "2.bias")]
-    assert [place.depth for place in infos[0].places] == [1, 2]
+    assert [occurrence.depth for occurrence in infos[0].occurrences] == [1, 2]
 
 
 def test_a_module_that_contains_itself_is_walked_once() -> None:
@@ -78,7 +81,7 @@ def test_a_mapping_puts_its_keys_in_front_and_makes_them_networks() -> None:
     generator = parameters_of(model["generator"])
     assert [i.name for i in infos[: len(generator)]] == [f"generator.{i.name}" for i in generator]
     assert [(i.depth, i.roles) for i in infos[: len(generator)]] == [(i.depth, i.roles) for i in generator]
-    assert {place.network for info in generator for place in info.places} == {""}
+    assert {occurrence.network for info in generator for occurrence in info.occurrences} == {""}
 
 
 def test_networks_may_share_a_parameter() -> None:
@@ -86,7 +89,7 @@ def test_networks_may_share_a_parameter() -> None:
     infos = parameters_of({"a": nn.Sequential(trunk), "b": nn.Sequential(nn.Linear(2, 2), trunk)})
     shared = infos[0]
     assert shared.names == ("a.0.weight", "b.1.weight")
-    assert [(p.network, p.depth) for p in shared.places] == [("a", 1), ("b", 2)]
+    assert [(p.network, p.depth) for p in shared.occurrences] == [("a", 1), ("b", 2)]
     assert len(infos) == 4
 
 
@@ -106,8 +109,8 @@ def test_a_parametrized_layer_keeps_torchs_names_and_its_own_roles() -> None:
         ("3.bias", "3.bias"),
     ]:
         assert (infos[new].roles, infos[new].depth) == (before[old].roles, before[old].depth)
-        assert infos[new].places[0].module == before[old].places[0].module
-        assert set(before[old].places[0].kinds) <= set(infos[new].places[0].kinds)
+        assert infos[new].occurrences[0].module == before[old].occurrences[0].module
+        assert set(before[old].occurrences[0].kinds) <= set(infos[new].occurrences[0].kinds)
 
 
 def test_the_parameters_of_a_parametrization_are_its_own_and_no_level() -> None:
@@ -124,7 +127,7 @@ def test_the_parameters_of_a_parametrization_are_its_own_and_no_level() -> None:
     infos = parameters_of(model)
     assert [i.name for i in infos] == [n for n, _ in model.named_parameters()]
     own = next(i for i in infos if i.name == "stem.parametrizations.weight.0.lora_A")
-    assert (own.places[0].kinds, own.depth) == (("LowRank",), 1)
+    assert (own.occurrences[0].kinds, own.depth) == (("LowRank",), 1)
 
 
 def test_parameters_in_lists_and_dictionaries_are_told_by_the_collections_name() -> None:

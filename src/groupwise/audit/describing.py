@@ -23,7 +23,7 @@ Model: TypeAlias = "torch.nn.Module | Mapping[str, torch.nn.Module | torch.Tenso
 Losses: TypeAlias = (
     "torch.Tensor | Mapping[str, torch.Tensor] | Callable[..., torch.Tensor | Mapping[str, torch.Tensor]]"
 )
-Several: TypeAlias = "Any | Iterable[Any] | Mapping[str, Any]"
+TupleSetting: TypeAlias = "Any | Iterable[Any] | Mapping[str, Any]"
 """One optimizer (or scheduler), several, or several by name."""
 
 
@@ -38,7 +38,7 @@ def described_parameters(model: Model) -> tuple[ParameterInfo, ...]:
     return infos
 
 
-def named(given: Several, what: str) -> dict[str, Any]:
+def named(given: TupleSetting, what: str) -> dict[str, Any]:
     """Optimizers or schedulers by name: the keys of a mapping, else `optimizer`, or `optimizers[0]` and so on."""
     if isinstance(given, Mapping):
         return {str(name): each for name, each in given.items()}

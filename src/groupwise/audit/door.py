@@ -13,7 +13,7 @@ from groupwise.audit.checks import CHECKS
 from groupwise.audit.describing import (
     Losses,
     Model,
-    Several,
+    TupleSetting,
     described_optimizers,
     described_parameters,
     described_reach,
@@ -60,7 +60,11 @@ class Inspection:
 
 
 def audit(
-    model: Model, optimizers: Several, schedulers: Several = (), losses: Losses | None = None, batch: object = None
+    model: Model,
+    optimizers: TupleSetting,
+    schedulers: TupleSetting = (),
+    losses: Losses | None = None,
+    batch: object = None,
 ) -> list[Finding]:
     """Find the silent mistakes of a training program; nothing in it is changed.
 
@@ -82,7 +86,11 @@ def audit(
 
 
 def inspect(
-    model: Model, optimizers: Several, schedulers: Several = (), losses: Losses | None = None, batch: object = None
+    model: Model,
+    optimizers: TupleSetting,
+    schedulers: TupleSetting = (),
+    losses: Losses | None = None,
+    batch: object = None,
 ) -> Inspection:
     """As `audit`, with the names of the checks that ran and of those that could not; it prints as a whole."""
     program = _described(model, named(optimizers, "optimizer"), named(schedulers, "scheduler"))
@@ -109,7 +117,7 @@ class watch:
         AuditError: as `audit`, or `steps` is not a positive whole number.
     """
 
-    def __init__(self, model: Model, optimizers: Several, schedulers: Several = (), steps: int = 5) -> None:
+    def __init__(self, model: Model, optimizers: TupleSetting, schedulers: TupleSetting = (), steps: int = 5) -> None:
         if not isinstance(steps, int) or steps < 1:
             raise AuditError(f"steps = {shown(steps)}: watch at least one step of each optimizer")
         self._model = model

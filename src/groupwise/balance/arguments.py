@@ -18,7 +18,7 @@ from groupwise.balance.method import Method
 from groupwise.errors import BalanceError, ScheduleError
 from groupwise.schedules import Schedule, arguments, decode
 from groupwise.schedules.arguments import Fraction, Kind, NonNegative, Number, Positive, Times
-from groupwise.schedules.numeric import number, number_from_text
+from groupwise.schedules.numbers import number, number_from_text
 
 
 def read(method: Method) -> None:

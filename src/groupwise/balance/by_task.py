@@ -11,7 +11,7 @@ from torch import Tensor
 from groupwise._spelling import shown
 from groupwise.errors import BalanceError, LengthError, ScheduleError, unknown, within
 from groupwise.schedules import Schedule, plateaus
-from groupwise.schedules.numeric import number
+from groupwise.schedules.numbers import number
 
 
 @final

@@ -35,7 +35,7 @@ from groupwise.errors import BalanceError, listed, nearest, unknown, within
 from groupwise.schedules import Schedule
 from groupwise.schedules import encode as encode_schedule
 from groupwise.schedules.arguments import Kind, given, signature
-from groupwise.schedules.numeric import number, number_from_text
+from groupwise.schedules.numbers import number, number_from_text
 
 INNER = "of"
 """The key of the method inside another."""

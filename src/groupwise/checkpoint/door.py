@@ -128,10 +128,10 @@ def _parts(
 
 
 def _check(parts: Mapping[str, Part], saved: Mapping[str, Any]) -> None:
-    lacking = [name for name in parts if name not in saved]
-    if lacking:
+    missing_lengths = [name for name in parts if name not in saved]
+    if missing_lengths:
         held = ", ".join(name for name in saved if name != _RNG) or "none"
-        raise StateError(f"it has no {' and no '.join(lacking)} (the parts in it: {held})")
+        raise StateError(f"it has no {' and no '.join(missing_lengths)} (the parts in it: {held})")
     for name, part in parts.items():
         with Refusing(name):
             part.check(saved[name])

@@ -25,12 +25,12 @@ def explain(plan: Path, parameter: str, model: str, allow: Sequence[str], consol
     story = resolution.explain(_one_name(resolution, parameter))
     for line in _head(story):
         console.print(line, soft_wrap=True)
-    said = [explained for explained in story.properties if explained.words]
+    said = [explained for explained in story.properties if explained.outcomes]
     for explained in said:
         console.print()
         console.print(Text.assemble((explained.property, "bold"), f" = {printable(explained.value)}"), soft_wrap=True)
         console.print(_words(explained))
-    defaults = [explained for explained in story.properties if not explained.words]
+    defaults = [explained for explained in story.properties if not explained.outcomes]
     if defaults:
         console.print(Text("\nno rule speaks about", style="dim"))
         for explained in defaults:
@@ -68,13 +68,13 @@ def _words(explained: Explained) -> Table:
     for column in ("verdict", "rule", "says"):
         lines.add_column(column, overflow="fold")
     ranks = {"last word": 0, "factor": 1}
-    for who, word in sorted(explained.words, key=lambda said: (ranks.get(said[1].verdict, 2), -said[1].rule)):
-        style = _STYLES.get(word.verdict, "dim" if not word.heard else "")
+    for who, word in sorted(explained.outcomes, key=lambda said: (ranks.get(said[1].status, 2), -said[1].rule)):
+        style = _STYLES.get(word.status, "dim" if not word.effective else "")
         rule, _, silencer = who.partition(" → ")
-        verdict = word.verdict + (f" by {silencer}" if silencer and word.verdict == "overridden" else "")
+        verdict = word.status + (f" by {silencer}" if silencer and word.status == "overridden" else "")
         lines.add_row(
             Text(f"  {printable(verdict)}", style=style),
             Text(printable(rule)),
-            Text(printable(word.text), style="" if word.heard else "dim"),
+            Text(printable(word.text), style="" if word.effective else "dim"),
         )
     return lines

@@ -18,7 +18,7 @@ from groupwise.cli.resolving import resolved
 from groupwise.cli.table import table
 from groupwise.errors import GroupwiseError
 from groupwise.plan import Resolution
-from groupwise.plan.preview import Lack, Preview, lacking, preview
+from groupwise.plan.preview import MissingLength, Preview, missing_lengths, preview
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,10 @@ def show(request: Request, console: Console) -> None:
     """Print the table and the picture; write the picture if a file is asked for. Raises `GroupwiseError`."""
     resolution = resolved(request.plan, request.model, request.allow)
     write = plot.writer(request.plot) if request.plot is not None else None
-    lengths, lacks = request.lengths, lacking(resolution, request.lengths.total_steps, request.lengths.steps_per_epoch)
+    lengths, lacks = (
+        request.lengths,
+        missing_lengths(resolution, request.lengths.total_steps, request.lengths.steps_per_epoch),
+    )
     total_steps = None if lacks else lengths.total_steps
     if write is not None and total_steps is None:
         raise GroupwiseError(f"--plot needs {' and '.join(_flags(lacks))}{_because(lacks)}")
@@ -58,7 +61,7 @@ def _title(request: Request) -> str:
 
 
 def _schedules(
-    resolution: Resolution, drawn: Preview | None, lacks: Sequence[Lack], console: Console
+    resolution: Resolution, drawn: Preview | None, lacks: Sequence[MissingLength], console: Console
 ) -> Iterator[Text]:
     """The picture, or what it takes to draw it."""
     if not resolution.scheduled:
@@ -71,20 +74,20 @@ def _schedules(
         yield from (Text(f"  {_said(lack)} needs {_needed(lack)}") for lack in lacks)
 
 
-def _flags(lacks: Sequence[Lack]) -> list[str]:
+def _flags(lacks: Sequence[MissingLength]) -> list[str]:
     """The flags that are missing; the length of the run is where a picture ends, so without a reason it is that one."""
     needs = {name for lack in lacks for name in lack.needs} or {"total_steps"}
     return [f"{flag} N" for name, flag in FLAGS.items() if name in needs]
 
 
-def _because(lacks: Sequence[Lack]) -> str:
+def _because(lacks: Sequence[MissingLength]) -> str:
     more = f", and {len(lacks) - 1} more like it" if len(lacks) > 1 else ""
     return f": {_said(lacks[0])} needs {_needed(lacks[0])}{more}" if lacks else ""
 
 
-def _said(lack: Lack) -> str:
+def _said(lack: MissingLength) -> str:
     return printable(f"{lack.who}: {lack.property} = {lack.text}")
 
 
-def _needed(lack: Lack) -> str:
+def _needed(lack: MissingLength) -> str:
     return " and ".join(flag for name, flag in FLAGS.items() if name in lack.needs)

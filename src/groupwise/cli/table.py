@@ -21,7 +21,7 @@ from rich.text import Text
 from groupwise._spelling import counted, number
 from groupwise.cli.door import printable
 from groupwise.cli.lengths import Lengths
-from groupwise.plan import Group, Resolution, Setting, Several, Single
+from groupwise.plan import Group, Resolution, ScalarSetting, Setting, TupleSetting
 from groupwise.plan.table import totals
 
 _NONE = "–"
@@ -141,18 +141,20 @@ def _trains(freezing: str) -> Cell:
 
 
 def _setting(setting: Setting, lengths: Lengths) -> Cell:
-    if isinstance(setting, Several):
+    if isinstance(setting, TupleSetting):
         elements = [_setting(element, lengths) for element in setting.elements]
         products = ", ".join(element.product or element.course for element in elements)
         course = f"({', '.join(element.course for element in elements)})"
         return Cell(course, f"({products})" if any(element.product for element in elements) else "")
-    if not isinstance(setting, Single):
+    if not isinstance(setting, ScalarSetting):
         return Cell(str(setting))
-    product = " × ".join([number(Single(setting.base).peak), *(printable(factor.text) for factor in setting.factors)])
+    product = " × ".join(
+        [number(ScalarSetting(setting.base).peak), *(printable(factor.text) for factor in setting.factors)]
+    )
     return Cell(_course(setting, lengths), product if setting.factors else "")
 
 
-def _course(single: Single, lengths: Lengths) -> str:
+def _course(single: ScalarSetting, lengths: Lengths) -> str:
     """`1.5e-4 → 0`: the value of the first update and the one at the end, as far as the lengths tell them."""
     if not single.schedules:
         return number(single.at(0))
@@ -164,12 +166,12 @@ def _course(single: Single, lengths: Lengths) -> str:
 
 
 def _below(resolution: Resolution, declared: list[str], rows: Rows, hidden: Mapping[str, Cell]) -> Iterator[Text]:
-    yield Text(f"\n{totals(resolution)}", style="bold")
+    yield Text(f"\n{totals(resolution.groups)}", style="bold")
     if hidden:
         said = [" = ".join(filter(None, (f"{name} {cell.course}", cell.product))) for name, cell in hidden.items()]
         yield Text(f"in every group: {printable(', '.join(said))}")
-    if resolution.plan.clip is not None:
-        yield Text(f"clip over everything, last: {resolution.plan.clip}")
+    if resolution.clip is not None:
+        yield Text(f"clip over everything, last: {resolution.clip}")
     cells = [cell for _, row in rows for cell in row.values()]
     keys = ["a → b: at the first update, at the end"] if any("→" in cell.course for cell in cells) else []
     keys += ["a × b: peak × factors"] if any(cell.product for cell in cells) else []

@@ -21,7 +21,7 @@ import keras
 from groupwise.errors import BalanceError, listed, unknown
 from groupwise.keras.program import Lengths
 from groupwise.keras.table import Table
-from groupwise.plan import Single
+from groupwise.plan import ScalarSetting
 from groupwise.schedules import Schedule, decode, encode, is_table
 
 ops = keras.ops
@@ -74,7 +74,7 @@ class Static(Method):
         missing = [task for task in tasks if task not in self.task_weights]
         if missing:
             raise BalanceError(f"no weight for {listed(missing)}: Static takes one for every output")
-        settings = [Single(value) for value in (self.task_weights[task] for task in tasks)]
+        settings = [ScalarSetting(value) for value in (self.task_weights[task] for task in tasks)]
         scheduled = any(setting.schedules for setting in settings)
         if scheduled and lengths.total_steps is None:
             raise BalanceError("a weight that is scheduled needs BalancedModel(…, total_steps=…)")

@@ -52,14 +52,14 @@ def _as_default(value: object, default: object) -> object:
 
 
 def _try(cls: type[Any], settings: Mapping[str, Setting]) -> None:
-    landmarks = {name: setting.landmarks for name, setting in settings.items()}
-    for name, values in landmarks.items():
+    key_values = {name: setting.key_values for name, setting in settings.items()}
+    for name, values in key_values.items():
         for value in values:
             if isinstance(value, int | float) and not isinstance(value, bool):
                 _check(name, value)
-    longest = max((len(values) for values in landmarks.values()), default=1)
+    longest = max((len(values) for values in key_values.values()), default=1)
     for i in range(longest):
-        values_then = {name: values[min(i, len(values) - 1)] for name, values in landmarks.items()}
+        values_then = {name: values[min(i, len(values) - 1)] for name, values in key_values.items()}
         optimizer = built(cls, values_then)
     for name, setting in settings.items():
         if setting.schedules and not _schedulable(optimizer, name):
@@ -83,7 +83,7 @@ class _Complaint:
     """Raises what a class complains about as a `ResolutionError` that names the group, its rules and a variable."""
 
     def __init__(self, resolution: Resolution, group: Group) -> None:
-        rules = listed(f"{i + 1} {resolution.plan.rules[i].label!r}" for i in group.rules)
+        rules = listed(f"{i + 1} {resolution.rules[i].label!r}" for i in group.rules)
         example = group.parameters[0].name
         self.where = f"group {group.name!r} (rules {rules}), variable {example!r}: {group.algorithm} refuses"
 

@@ -39,7 +39,7 @@ class Clipper:
     """Clips the gradients of a step by the scopes of one resolution."""
 
     def __init__(self, resolution: Resolution) -> None:
-        self._whole = resolution.plan.clip
+        self._whole = resolution.clip
         self._places: dict[str, _Place] = {}
         for group in resolution.groups:
             for info in group.parameters:

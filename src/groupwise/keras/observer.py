@@ -154,7 +154,7 @@ def _header(optimizer: GroupedOptimizer, every: int, model: Any) -> Header:
 
 
 def _group(resolution: Resolution, group: PlanGroup) -> Group:
-    rules = [resolution.plan.rules[i].label for i in group.rules]
+    rules = [resolution.rules[i].label for i in group.rules]
     scope = group.clip
     clip = None if scope is None else Clip(scope.clip.kind, scope.clip.bound, scope.label)
     return Group(

@@ -20,7 +20,7 @@ from groupwise.keras.measuring import measurements
 from groupwise.keras.saved import Described
 from groupwise.keras.table import Table
 from groupwise.plan import Group, Resolution, Setting
-from groupwise.plan.preview import lacking
+from groupwise.plan.preview import missing_lengths
 from groupwise.schedules import plateaus
 
 
@@ -76,11 +76,11 @@ class Program:
 
 def check(resolution: Resolution, lengths: Lengths) -> None:
     """Raise where the lengths do not suffice, or a schedule cannot run in a compiled step."""
-    for lack in lacking(resolution, *lengths):
+    for lack in missing_lengths(resolution, *lengths):
         needs = " and ".join(sorted(lack.needs))
         raise LengthError(f"{lack.who}: {lack.property} = {lack.text} needs {needs}: GroupedOptimizer(plan, {needs}=…)")
     for group, name, setting in _settings(resolution):
-        who = resolution.speakers(group, name)
+        who = resolution.declaring_rules(group, name)
         if any(plateaus(schedule) for schedule in setting.schedules):
             raise ResolutionError(
                 f"{who}: {name} = {setting} follows a metric, which no compiled step sees: declare a number, and pass "

@@ -18,9 +18,9 @@ from typing import Any, final
 from groupwise.errors import StateError
 from groupwise.plan import Algorithm, Plan, Resolution
 from groupwise.plan.group import groups_of
-from groupwise.plan.resolve import matches_of, treatments_of
+from groupwise.plan.resolve import matches_of, resolve_parameters
 from groupwise.select import ParameterInfo
-from groupwise.select.info import Place
+from groupwise.select.info import Occurrence
 
 
 @final
@@ -42,7 +42,7 @@ class Described:
             "trainable": info.requires_grad,
             "network": info.network,
             "depth": info.depth,
-            "module": info.places[0].module,
+            "module": info.occurrences[0].module,
             "rules": list(self.rules),
             "position": self.position,
         }
@@ -52,8 +52,8 @@ class Described:
         """What `to_dict` wrote."""
         facts = {"module": data["module"], "network": data["network"], "depth": data["depth"]}
         reasons = tuple(data["roles"].items())
-        places = tuple(Place(name, reasons=reasons, **facts) for name in data["names"])
-        info = ParameterInfo(places, tuple(data["shape"]), data["trainable"])
+        occurrences = tuple(Occurrence(name, reasons=reasons, **facts) for name in data["names"])
+        info = ParameterInfo(occurrences, tuple(data["shape"]), data["trainable"])
         return Described(info, tuple(data["rules"]), data["position"])
 
 
@@ -67,9 +67,10 @@ def resolution_of(plan: Plan, kept: Sequence[Described], algorithms: Mapping[str
     """The resolution that `kept` came from; no selector is asked."""
     known = {rule.optimizer: algorithms[rule.optimizer] for rule in plan.rules if rule.optimizer is not None}
     infos = [one.info for one in kept]
-    treatments = treatments_of(plan.rules, infos, [one.rules for one in kept], known)
-    by_name = {info.name: treatment for info, treatment in zip(infos, treatments, strict=True)}
-    return Resolution(plan, groups_of(plan.rules, infos, treatments), known, by_name)
+    resolved = resolve_parameters(plan.rules, infos, [one.rules for one in kept], known)
+    by_name = {info.name: decided for info, decided in zip(infos, resolved, strict=True)}
+    groups = groups_of(plan.rules, infos, resolved)
+    return Resolution(plan.rules, plan.clip, plan.values, groups, known, by_name)
 
 
 def fitted(kept: Sequence[Described], variables: Sequence[Any]) -> tuple[Described, ...]:

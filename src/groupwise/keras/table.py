@@ -18,7 +18,7 @@ from typing import Any, final
 
 import keras
 
-from groupwise.plan import Setting, Single
+from groupwise.plan import ScalarSetting, Setting
 
 
 @final
@@ -28,7 +28,7 @@ class Table:
     def __init__(self, settings: Sequence[Setting], total_steps: int, steps_per_epoch: int | None) -> None:
         courses: dict[Setting, int] = {}
         self._rows = [courses.setdefault(setting.unscaled, len(courses)) for setting in settings]
-        self._factors = [setting.constant_factor if isinstance(setting, Single) else 1.0 for setting in settings]
+        self._factors = [setting.constant_factor if isinstance(setting, ScalarSetting) else 1.0 for setting in settings]
         self._last = total_steps
         values = [
             [course.at(step, total_steps, steps_per_epoch) for course in courses] for step in range(total_steps + 1)

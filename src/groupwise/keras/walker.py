@@ -23,7 +23,7 @@ from groupwise.keras.balanced_model import BalancedModel
 from groupwise.select import ParameterInfo
 from groupwise.select.describe import describe
 from groupwise.select.roles import is_linear
-from groupwise.select.tree import Held, Node
+from groupwise.select.tree import Node, OwnParameter
 
 _NOISE = frozenset({"Layer", "Operation", "KerasSaveable", "object"})
 _INNER_MODULES = ("keras.src.backend.", "keras.src.trainers.", "torch.", "flax.", "tensorflow.")
@@ -125,16 +125,16 @@ def _members(value: Any) -> list[tuple[str, Any]]:
     return [(str(key), member) for key, member in entries if _layers_in(member)]
 
 
-def _held(layer: Any) -> Iterator[Held]:
+def _held(layer: Any) -> Iterator[OwnParameter]:
     """The layer's own variables that were made to be trained, whether or not they are now."""
     taken: set[str] = set()
     for i, variable in enumerate(layer._trainable_variables):
         name = variable.name if variable.name not in taken else f"{variable.name}_{i}"
         taken.add(name)
-        yield Held(name, variable.name, variable)
+        yield OwnParameter(name, variable.name, variable)
 
 
-def _features(held: Sequence[Held]) -> tuple[int | None, int | None]:
+def _features(held: Sequence[OwnParameter]) -> tuple[int | None, int | None]:
     shape = next((tuple(own.tensor.shape) for own in held if own.leaf == "kernel"), ())
     return (shape[0], prod(shape[1:])) if len(shape) > 1 else (None, None)
 
@@ -153,7 +153,7 @@ def _of_every_layer() -> frozenset[str]:
 
 def _of_paths(name: str, path: str, found: Sequence[tuple[str, Any]]) -> Node:
     """The node of all variables whose rest of the path is given with them."""
-    held = tuple(Held(rest, rest, variable) for rest, variable in found if "." not in rest)
+    held = tuple(OwnParameter(rest, rest, variable) for rest, variable in found if "." not in rest)
     below: dict[str, list[tuple[str, Any]]] = {}
     for rest, variable in found:
         first, dot, others = rest.partition(".")

@@ -137,7 +137,7 @@ class Grouping:
         """A group's own clip scope, or the plan's over everything."""
         if scope is not None:
             return Clip(scope.clip.kind, scope.clip.bound, scope.label)
-        whole = getattr(getattr(self.plan, "plan", None), "clip", None)
+        whole = getattr(self.plan, "clip", None)
         return None if whole is None else Clip(whole.kind, whole.bound, WHOLE)
 
     def _by_rule(self, live: Sequence[Live]) -> list[str]:

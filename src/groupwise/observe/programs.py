@@ -39,7 +39,7 @@ def leaves_gradients(optimizer: torch.optim.Optimizer) -> bool:
     resolution = getattr(optimizer, "resolution", None)
     if resolution is None:
         return type(optimizer).__module__.startswith("torch.optim")
-    clips = resolution.plan.clip is not None or any(group.clip is not None for group in resolution.groups)
+    clips = resolution.clip is not None or any(group.clip is not None for group in resolution.groups)
     known = all(getattr(torch.optim, group.algorithm, None) for group in resolution.groups if group.algorithm)
     return known and not clips
 

@@ -52,7 +52,7 @@ class Clipper:
     """Clips the gradients of a step, by the scopes of one resolution."""
 
     def __init__(self, resolution: Resolution) -> None:
-        self._whole = resolution.plan.clip
+        self._whole = resolution.clip
         self._several = len({group.network for group in resolution.groups}) > 1
         self._scopes = {g.name: g.clip for g in resolution.groups if g.clip is not None and g.algorithm is not None}
         self._members: dict[tuple[int, str], set[str]] = {}

@@ -66,7 +66,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
     @property
     def plan(self) -> Plan:
         """The plan that runs."""
-        return self._runtime.resolution.plan
+        return self._runtime.plan
 
     @property
     def resolution(self) -> Resolution:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
 from groupwise.optim.trial import Trial
-from groupwise.plan import Group, Setting, Several, Single
+from groupwise.plan import Group, ScalarSetting, Setting, TupleSetting
 
 OURS: Final = ("params", "param_names", "name", "algorithm", "network", "frozen", "declared")
 """The keys of a live group that are no hyperparameters."""
@@ -45,7 +45,9 @@ def hyperparameters(group: Mapping[str, Any]) -> dict[str, Any]:
 
 def _spelled(setting: Setting) -> str:
     """A setting as text that is equal only for equal settings: the table's form would round."""
-    if isinstance(setting, Several):
+    if isinstance(setting, TupleSetting):
         return ", ".join(map(_spelled, setting.elements))
-    terms = [setting.base, *(factor.by for factor in setting.factors)] if isinstance(setting, Single) else [setting]
+    terms = (
+        [setting.base, *(factor.by for factor in setting.factors)] if isinstance(setting, ScalarSetting) else [setting]
+    )
     return " × ".join(map(repr, terms))

@@ -32,7 +32,7 @@ def lay_out(optimizer: GroupedOptimizer, state_dict: dict[str, Any], values: Val
     resolution = optimizer.resolution
     aliases = {name: info.name for info in resolution.parameters for name in info.names}
     aliases |= {name: name for group in optimizer.param_groups for name in group["param_names"]}
-    saved = read(state_dict, list(resolution.treatments), aliases)
+    saved = read(state_dict, list(resolution.resolved), aliases)
     return transfer(saved, optimizer.param_groups, optimizer._runtime.claims(values))
 
 

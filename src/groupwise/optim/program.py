@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from groupwise.errors import within
-from groupwise.plan import Group, Resolution, Setting, Several, Single
+from groupwise.plan import Group, Resolution, ScalarSetting, Setting, TupleSetting
 from groupwise.schedules import PlateauState, Schedule, plateaus, reduced
 
 
@@ -58,7 +58,7 @@ class Program:
         self._check_lengths()
         self.lines = {g.name: self._lines(g) for g in resolution.groups if g.algorithm is not None}
         self.rates = {name for name, lines in self.lines.items() if any(key == "lr" for key, *_ in lines)}
-        self._named = {name: self._index(schedule) for name, schedule in resolution.plan.values.items()}
+        self._named = {name: self._index(schedule) for name, schedule in resolution.values.items()}
         self.moving = {g.name: g for g in resolution.groups if g.timeline is not None and g.timeline.moves}
         self._schedules = list(self._indices)
         self.states = {p: p.initial for schedule in self._schedules for p in plateaus(schedule)}
@@ -94,20 +94,24 @@ class Program:
         for key, setting in group.settings.items():
             if not setting.schedules:
                 continue
-            simple = isinstance(setting, Single) and isinstance(setting.base, Schedule) and len(setting.schedules) == 1
-            if simple and isinstance(setting, Single):
+            simple = (
+                isinstance(setting, ScalarSetting)
+                and isinstance(setting.base, Schedule)
+                and len(setting.schedules) == 1
+            )
+            if simple and isinstance(setting, ScalarSetting):
                 lines.append((key, self._index(setting.schedules[0]), setting.constant_factor))
             else:
                 lines.append((key, self._terms.setdefault(self._compose(setting), len(self._terms)), None))
         return lines
 
     def _compose(self, setting: Setting) -> Term | Terms:
-        if isinstance(setting, Several):
+        if isinstance(setting, TupleSetting):
             return Terms(tuple(self._term(element) for element in setting.elements))
         return self._term(setting)
 
     def _term(self, setting: Setting) -> Term:
-        single = setting if isinstance(setting, Single) else Single(None)
+        single = setting if isinstance(setting, ScalarSetting) else ScalarSetting(None)
         base = None if isinstance(single.base, Schedule) else single.base
         indices = tuple(self._index(schedule) for schedule in single.schedules)
         return Term(base, indices, single.constant_factor if single.factors else None)
@@ -119,12 +123,12 @@ class Program:
         """Evaluate everything once, so that a missing length is reported with the rule that needs it."""
         for group in self.resolution.groups:
             for key, setting in group.settings.items():
-                with within(f"{self.resolution.speakers(group, key)}: {key}"):
+                with within(f"{self.resolution.declaring_rules(group, key)}: {key}"):
                     setting.at(0, *self.lengths)
             if group.timeline is not None:
-                with within(f"{self.resolution.speakers(group, 'trainable')}: trainable"):
+                with within(f"{self.resolution.declaring_rules(group, 'trainable')}: trainable"):
                     group.timeline.trainable_at(0, *self.lengths)
-        for name, schedule in self.resolution.plan.values.items():
+        for name, schedule in self.resolution.values.items():
             with within(f"values.{name}"):
                 schedule.at(0, *self.lengths)
 

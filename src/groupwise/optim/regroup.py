@@ -21,9 +21,7 @@ def current(resolution: Resolution, groups: Sequence[Mapping[str, Any]]) -> tupl
     """
     live = {name: p for group in groups for name, p in zip(group["param_names"], group["params"], strict=True)}
     infos = {info.name: info for info in resolution.parameters}
-    return tuple(
-        replace(infos[name], parameter=live.get(name, infos[name].parameter)) for name in resolution.treatments
-    )
+    return tuple(replace(infos[name], parameter=live.get(name, infos[name].parameter)) for name in resolution.resolved)
 
 
 def snapshot(groups: Sequence[Mapping[str, Any]], state: Mapping[Any, Any]) -> Saved:

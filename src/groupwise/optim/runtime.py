@@ -19,8 +19,9 @@ from groupwise.plan import Plan, Resolution
 
 @dataclass(frozen=True, eq=False)
 class Runtime:
-    """A resolution with its trials, engines and clipper. `route` is the algorithm of groups that name none."""
+    """A plan, its resolution, trials, engines and clipper. `route` is the algorithm of groups that name none."""
 
+    plan: Plan
     resolution: Resolution
     trials: Mapping[str, Trial]
     engines: Engines
@@ -35,7 +36,7 @@ class Runtime:
         if not trials:
             raise OptimizerError("nothing to optimise: every parameter is frozen and no rule gives any an optimizer")
         engines = Engines(algorithms, trials, resolution)
-        return Runtime(resolution, trials, engines, Clipper(resolution), _default_route(plan, resolution))
+        return Runtime(plan, resolution, trials, engines, Clipper(resolution), _default_route(plan, resolution))
 
     def live_groups(self, moment: Moment = START) -> list[dict[str, Any]]:
         """New live group dicts, as the plan declares them at `moment`."""

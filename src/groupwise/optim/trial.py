@@ -90,12 +90,12 @@ def _try(cls: type[torch.optim.Optimizer], settings: Mapping[str, Setting], rank
 
 
 def _moments(settings: Mapping[str, Setting]) -> list[dict[str, Any]]:
-    """The values at their first, second, … landmark together; a setting with fewer stays at its last."""
-    landmarks = {name: setting.landmarks for name, setting in settings.items()}
-    if "lr" in landmarks:  # a schedule may end at 0, which SparseAdam's constructor refuses and its step does not
-        landmarks["lr"] = tuple(rate for rate in landmarks["lr"] if rate != 0) or landmarks["lr"]
-    longest = max((len(values) for values in landmarks.values()), default=1)
-    return [{name: values[min(i, len(values) - 1)] for name, values in landmarks.items()} for i in range(longest)]
+    """The values at their first, second, … key value together; a setting with fewer stays at its last."""
+    key_values = {name: setting.key_values for name, setting in settings.items()}
+    if "lr" in key_values:  # a schedule may end at 0, which SparseAdam's constructor refuses and its step does not
+        key_values["lr"] = tuple(rate for rate in key_values["lr"] if rate != 0) or key_values["lr"]
+    longest = max((len(values) for values in key_values.values()), default=1)
+    return [{name: values[min(i, len(values) - 1)] for name, values in key_values.items()} for i in range(longest)]
 
 
 def _step(engine: torch.optim.Optimizer, parameter: torch.nn.Parameter, sparse: bool) -> None:
@@ -165,7 +165,7 @@ class _Complaint:
     """Raises what a class complains about as a `ResolutionError` that names the group, its rules and a parameter."""
 
     def __init__(self, resolution: Resolution, group: Group, example: str) -> None:
-        rules = ", ".join(f"{i + 1} {resolution.plan.rules[i].label!r}" for i in group.rules)
+        rules = ", ".join(f"{i + 1} {resolution.rules[i].label!r}" for i in group.rules)
         self.where = f"group {group.name!r} (rules {rules}), parameter {example!r}: {group.algorithm} refuses"
 
     def __enter__(self) -> None:

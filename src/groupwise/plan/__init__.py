@@ -9,7 +9,7 @@ from groupwise.plan.group import Group
 from groupwise.plan.plan import Plan
 from groupwise.plan.resolution import Resolution
 from groupwise.plan.rule import Rule
-from groupwise.plan.setting import Setting, Several, Single
+from groupwise.plan.setting import ScalarSetting, Setting, TupleSetting
 
 __all__ = [
     "REQUIRED",
@@ -24,10 +24,10 @@ __all__ = [
     "Plan",
     "Resolution",
     "Rule",
+    "ScalarSetting",
     "Setting",
-    "Several",
-    "Single",
     "Timeline",
+    "TupleSetting",
     "after",
     "clip_adaptive",
     "clip_norm",

@@ -1,7 +1,7 @@
 """An algorithm as the cascade sees it: its name, its hyperparameters and their defaults.
 
 The cascade is pure, so whoever knows the classes (torch's, Keras') supplies these. A *slot* is what one declaration
-speaks about: a hyperparameter, or one element of a tuple of them (`betas[0]`, which `beta1` names as well), so that
+assigns: a hyperparameter, or one element of a tuple of them (`betas[0]`, which `beta1` names as well), so that
 `betas=(0.9, 0.95)` in one rule and `beta2=0.98` in a later one mean what they say.
 """
 
@@ -77,7 +77,7 @@ class Algorithm:
         return [hyperparameter]
 
     def slots_of(self, name: str) -> list[str]:
-        """The slots that a declaration under `name` speaks about; `name` itself where this algorithm has no such."""
+        """The slots that a declaration under `name` assigns; `name` itself where this algorithm has none."""
         alias = self._alias(name)
         if alias is not None:
             return [alias]
@@ -89,8 +89,8 @@ class Algorithm:
         value = self.defaults[name]
         return value[int(index[:-1])] if index and isinstance(value, tuple | list) else value
 
-    def speak(self, name: str, value: object) -> Iterator[tuple[str, object]]:
-        """The slots that the declaration `name=value` speaks about, each with its value.
+    def assignments(self, name: str, value: object) -> Iterator[tuple[str, object]]:
+        """The slots that the declaration `name=value` assigns, each with its value.
 
         Raises `PlanError` for a name or a type of value that the constructor does not have.
         """

@@ -1,11 +1,14 @@
 """The cascade: what the rules that match one parameter come to.
 
-For each property the last word wins; factors multiply into whatever value finally stands, wherever they appear;
-`exact(x)` closes its ears to the factors before it. A hyperparameter belongs to who names it: declared in a rule that
-names an algorithm it speaks only where that algorithm finally stands, otherwise for whatever stands.
+For each property the last declaration wins; factors multiply into whatever value finally stands, wherever they appear;
+`exact(x)` is not touched by the factors declared before it. A hyperparameter declared in a rule that names an algorithm
+applies only where that algorithm finally stands; one declared in a rule that names none applies to any.
 
-`treat` is a pure function of the matching rules and of what the parameter is; every decision leaves a `Word`, so that
-`explain` has nothing to reconstruct.
+A default is never taken silently: a learning rate that no rule declares is an error, and so is a declared value that a
+change of algorithm drops where the new class would put another default in its place.
+
+`resolve_parameter` is a pure function of the matching rules and of what the parameter is. It records an `Outcome` for
+every declaration, from which `explain` is made.
 """
 
 from __future__ import annotations
@@ -15,23 +18,22 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final
 
+from groupwise._spelling import number
 from groupwise.errors import PlanError, ResolutionError, within
-from groupwise.plan.algorithm import Algorithm, is_number
+from groupwise.plan.algorithm import PERFORMANCE, REQUIRED, Algorithm, is_number
 from groupwise.plan.clip import Clip, ClipScope
 from groupwise.plan.declarations import Exact, Factor, Multiplier
 from groupwise.plan.freezing import Timeline
-from groupwise.plan.rule import Rule
-from groupwise.plan.setting import Setting, Several, Single
-from groupwise.plan.silence import check_defaults
-from groupwise.plan.words import Speech, Word, last_word, text_of, title
+from groupwise.plan.rule import Rule, title
+from groupwise.plan.setting import ScalarSetting, Setting, TupleSetting
 from groupwise.select import ParameterInfo
 
-UNIT: Final = "factor of one"
+NEUTRAL: Final = "factor of one"
 
 
 @dataclass(frozen=True)
-class Case:
-    """One parameter before the law: the rules that match it (by index), and its distance from each rule's top level."""
+class MatchedParameter:
+    """A parameter, the indices of the rules that match it, and its distance from each of their top levels."""
 
     info: ParameterInfo
     matching: tuple[int, ...]
@@ -39,179 +41,102 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Treatment:
-    """What the rules come to for a parameter. `depth` is set where a heard declaration depends on it."""
+class Declaration:
+    """The value that one rule declares for one property."""
+
+    rule: int
+    value: object
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a declaration.
+
+    `status` is "last word", "factor", "factor of one", "overridden" (by the rule `overridden_by`) or says why the
+    declaration does not apply; `effective` is whether it contributes to the value that stands.
+    """
+
+    rule: int
+    text: str
+    status: str
+    effective: bool
+    overridden_by: int | None = None
+
+
+@dataclass(frozen=True)
+class ResolvedSettings:
+    """Everything the rules decide for a parameter. `depth` is set where an effective declaration depends on it."""
 
     algorithm: str | None
     settings: Mapping[str, Setting]
     timeline: Timeline | None
     clip: ClipScope | None
     depth: int | None
-    words: Mapping[str, tuple[Word, ...]] = field(compare=False)
+    outcomes: Mapping[str, tuple[Outcome, ...]] = field(compare=False)
 
     @cached_property
-    def spoken(self) -> frozenset[int]:
-        """The rules that match, heard or not."""
-        return frozenset(word.rule for words in self.words.values() for word in words)
+    def declaring(self) -> frozenset[int]:
+        """The rules that declare something for the parameter, effective or not."""
+        return frozenset(outcome.rule for outcome in self._all())
 
     @cached_property
-    def heard(self) -> frozenset[int]:
-        """The rules that had an effect."""
-        return frozenset(word.rule for words in self.words.values() for word in words if word.heard)
+    def effective(self) -> frozenset[int]:
+        """The rules with an effective declaration."""
+        return frozenset(outcome.rule for outcome in self._all() if outcome.effective)
 
     @cached_property
-    def telling(self) -> frozenset[int]:
-        """The rules whose effect shows: not those that only multiply by one."""
-        shown = (word for words in self.words.values() for word in words if word.verdict != UNIT)
-        return frozenset(word.rule for word in shown if word.heard)
+    def visible(self) -> frozenset[int]:
+        """The rules whose effect changes a value: not those that only multiply by one."""
+        return frozenset(outcome.rule for outcome in self._all() if outcome.effective and outcome.status != NEUTRAL)
+
+    def _all(self) -> Iterator[Outcome]:
+        return (outcome for outcomes in self.outcomes.values() for outcome in outcomes)
 
 
-def treat(rules: Sequence[Rule], case: Case, algorithms: Mapping[str, Algorithm]) -> Treatment:
+def resolve_parameter(
+    rules: Sequence[Rule], matched: MatchedParameter, algorithms: Mapping[str, Algorithm]
+) -> ResolvedSettings:
     """Decide every property of one parameter. Raises `ResolutionError` or `PlanError` naming the rule at fault."""
-    named = [Speech(i, rules[i].optimizer) for i in case.matching if rules[i].optimizer is not None]
-    standing = algorithms[str(named[-1].value)] if named else None
-    frozen = [Speech(i, rules[i].trainable) for i in case.matching if rules[i].trainable is not None]
-    clips = [Speech(i, rules[i].clip) for i in case.matching if rules[i].clip is not None]
-    words = {"optimizer": last_word(named), "trainable": last_word(frozen), "clip": last_word(clips)}
+    named = [Declaration(i, rules[i].optimizer) for i in matched.matching if rules[i].optimizer is not None]
+    algorithm = algorithms[str(named[-1].value)] if named else None
+    frozen = [Declaration(i, rules[i].trainable) for i in matched.matching if rules[i].trainable is not None]
+    clips = [Declaration(i, rules[i].clip) for i in matched.matching if rules[i].clip is not None]
+    outcomes = {"optimizer": outcomes_of(named), "trainable": outcomes_of(frozen), "clip": outcomes_of(clips)}
     settings: dict[str, Setting] = {}
-    if standing is None:
-        words |= {name: last_word(said) for name, said in _declared(rules, case.matching).items()}
+    if algorithm is None:
+        outcomes |= {name: outcomes_of(made) for name, made in _declarations(rules, matched.matching).items()}
     else:
-        settings, spoken = _hyperparameters(rules, case, standing, algorithms)
-        words |= spoken
-    timeline = _timeline(frozen, case)
-    return Treatment(
-        algorithm=standing.name if standing else None,
+        settings, of_hyperparameters = _hyperparameters(rules, matched, algorithm, algorithms)
+        outcomes |= of_hyperparameters
+    return ResolvedSettings(
+        algorithm=algorithm.name if algorithm else None,
         settings=settings,
-        timeline=timeline,
+        timeline=_timeline(frozen, matched),
         clip=_scope(rules, clips),
-        depth=case.info.depth if _by_depth(rules, frozen, words if standing else {}) else None,
-        words={name: said for name, said in words.items() if said},
+        depth=matched.info.depth if _by_depth(rules, frozen, outcomes if algorithm else {}) else None,
+        outcomes={name: made for name, made in outcomes.items() if made},
     )
 
 
-def _hyperparameters(
-    rules: Sequence[Rule], case: Case, standing: Algorithm, algorithms: Mapping[str, Algorithm]
-) -> tuple[dict[str, Setting], dict[str, tuple[Word, ...]]]:
-    speeches: dict[str, list[Speech]] = {}
-    words: list[tuple[str, Word]] = []
-    dropped: list[tuple[str, Speech]] = []
-    namer = max(i for i in case.matching if rules[i].optimizer is not None)
-    satisfied = _satisfied(rules, case.matching, standing, algorithms)
-    for i in case.matching:
-        for name, value in rules[i].hyperparameters.items():
-            if rules[i].optimizer not in (None, standing.name):
-                dropped.append((name, Speech(i, value)))
-                word = Word(i, text_of(value), f"speaks for {rules[i].optimizer} only", False, namer)
-                words += [(slot, word) for slot in standing.slots_of(name)]
-            elif i in satisfied.get(name, ()):
-                words.append((name, _satisfied_word(i, value, standing, satisfied[name])))
-            else:
-                with within(f"{title(rules, i)}, for {case.info.name!r}"):
-                    for slot, spoken in standing.speak(name, value):
-                        _hear(speeches.setdefault(slot, []), slot, Speech(i, spoken))
-    check_defaults(rules, namer, standing, speeches, dropped, case.info.name)
-    singles = {}
-    for slot, said in speeches.items():
-        with within(f"{title(rules, said[-1].rule)}, for {case.info.name!r}"):
-            singles[slot], settled = _settle(slot, said, standing, case)
-        words += [(slot, word) for word in settled]
-    return _assemble(standing, singles), _by_slot(words)
-
-
-def _satisfied(
-    rules: Sequence[Rule], matching: Iterable[int], standing: Algorithm, algorithms: Mapping[str, Algorithm]
-) -> dict[str, list[int]]:
-    """The hyperparameters that `standing` has not and whose last word asks for none of it; by name, who speaks."""
-    said: dict[str, list[int]] = {}
-    for i in matching:
-        if rules[i].optimizer in (None, standing.name):
-            for name in rules[i].hyperparameters:
-                said.setdefault(name, []).append(i)
-    last = {name: rules[speakers[-1]].hyperparameters[name] for name, speakers in said.items()}
-    return {name: said[name] for name, value in last.items() if standing.satisfied_by(name, value, algorithms)}
-
-
-def _satisfied_word(i: int, value: object, standing: Algorithm, speakers: Sequence[int]) -> Word:
-    if i == speakers[-1]:
-        return Word(i, text_of(value), f"{standing.name} has none: satisfied", True)
-    return Word(i, text_of(value), "overridden", False, speakers[-1])
-
-
-def _hear(said: list[Speech], slot: str, speech: Speech) -> None:
-    if said and said[-1].rule == speech.rule:
-        raise PlanError(f"it declares {slot} twice, as {text_of(said[-1].value)} and as {text_of(speech.value)}")
-    said.append(speech)
-
-
-def _by_slot(words: Iterable[tuple[str, Word]]) -> dict[str, tuple[Word, ...]]:
-    """The words about each slot, in the plan's order."""
-    slots: dict[str, list[Word]] = {}
-    for slot, word in sorted(words, key=lambda pair: pair[1].rule):
-        slots.setdefault(slot, []).append(word)
-    return {slot: tuple(said) for slot, said in slots.items()}
-
-
-def _settle(slot: str, said: Sequence[Speech], standing: Algorithm, case: Case) -> tuple[Single, tuple[Word, ...]]:
-    """One slot: the last value, times the factors that it hears."""
-    words = list(last_word(said))
-    value = next((said[i].value for i, word in enumerate(words) if word.verdict == "last word"), standing.default(slot))
-    base = value.value if isinstance(value, Exact) else value
-    factors: list[Multiplier] = []
-    for i, word in enumerate(words):
-        if word.verdict == "factor":
-            own = [m for m in _multipliers(slot, said[i], base, case) if not m.neutral]
-            factors += own
-            words[i] = word if own else replace(word, verdict=UNIT)
-    return Single(base, tuple(factors)), tuple(words)
-
-
-def _multipliers(slot: str, speech: Speech, base: object, case: Case) -> Iterator[Multiplier]:
-    if not is_number(base):
-        raise ResolutionError(f"{speech.value} cannot multiply {slot}, which is {base!r} and not a number")
-    factor = speech.value
-    for part in factor.parts if isinstance(factor, Factor) else ():
-        yield part.multiplier(case.info, case.below_top.get(speech.rule, 0))
-
-
-def _assemble(standing: Algorithm, singles: Mapping[str, Single]) -> dict[str, Setting]:
-    """Slots back to hyperparameters, in the constructor's order; undeclared elements take the class default."""
-    settings: dict[str, Setting] = {}
-    for name in standing.defaults:
-        slots = standing.slots(name)
-        if not any(slot in singles for slot in slots):
-            continue
-        if slots == [name]:
-            settings[name] = singles[name]
+def outcomes_of(made: Sequence[Declaration]) -> tuple[Outcome, ...]:
+    """The outcomes of one property's declarations: the last value, every factor that applies to it, the overridden."""
+    last = max((i for i, declaration in enumerate(made) if not isinstance(declaration.value, Factor)), default=-1)
+    exact_from = last if last >= 0 and isinstance(made[last].value, Exact) else -1
+    outcomes = []
+    for i, declaration in enumerate(made):
+        text = text_of(declaration.value)
+        if isinstance(declaration.value, Factor) and i > exact_from:
+            outcomes.append(Outcome(declaration.rule, text, "factor", True))
+        elif i == last:
+            outcomes.append(Outcome(declaration.rule, text, "last word", True))
         else:
-            settings[name] = Several(tuple(singles.get(slot) or Single(standing.default(slot)) for slot in slots))
-    return settings
+            outcomes.append(Outcome(declaration.rule, text, "overridden", False, made[last].rule))
+    return tuple(outcomes)
 
 
-def _declared(rules: Sequence[Rule], matching: Iterable[int]) -> dict[str, list[Speech]]:
-    said: dict[str, list[Speech]] = {}
-    for i in matching:
-        for name, value in rules[i].hyperparameters.items():
-            said.setdefault(name, []).append(Speech(i, value))
-    return said
-
-
-def _timeline(said: Sequence[Speech], case: Case) -> Timeline | None:
-    if not said or not isinstance(said[-1].value, Timeline):
-        return None
-    return said[-1].value.at_level(case.below_top.get(said[-1].rule, 0))
-
-
-def _scope(rules: Sequence[Rule], said: Sequence[Speech]) -> ClipScope | None:
-    if not said or not isinstance(said[-1].value, Clip):
-        return None
-    return ClipScope(said[-1].value, said[-1].rule, rules[said[-1].rule].label)
-
-
-def _by_depth(rules: Sequence[Rule], frozen: Sequence[Speech], words: Mapping[str, Sequence[Word]]) -> bool:
-    downwards = bool(frozen) and isinstance(frozen[-1].value, Timeline) and frozen[-1].value.downwards
-    heard = {word.rule for said in words.values() for word in said if word.verdict in ("factor", UNIT)}
-    return downwards or any(depth_dependent(rules[i]) for i in heard)
+def text_of(value: object) -> str:
+    """A declared value as tables and errors print it."""
+    return number(value, 6) if isinstance(value, float | tuple) else str(value)
 
 
 def depth_dependent(rule: Rule) -> bool:
@@ -224,3 +149,192 @@ def factors_of(rule: Rule) -> list[Factor]:
     """Every single factor that the rule declares, those of a tuple's elements too."""
     values = (v for value in rule.hyperparameters.values() for v in (value if isinstance(value, tuple) else (value,)))
     return [part for value in values if isinstance(value, Factor) for part in value.parts]
+
+
+def _hyperparameters(
+    rules: Sequence[Rule], matched: MatchedParameter, algorithm: Algorithm, algorithms: Mapping[str, Algorithm]
+) -> tuple[dict[str, Setting], dict[str, tuple[Outcome, ...]]]:
+    by_slot: dict[str, list[Declaration]] = {}
+    outcomes: list[tuple[str, Outcome]] = []
+    dropped: list[tuple[str, Declaration]] = []
+    namer = max(i for i in matched.matching if rules[i].optimizer is not None)
+    satisfied = _satisfied(rules, matched.matching, algorithm, algorithms)
+    for i in matched.matching:
+        for name, value in rules[i].hyperparameters.items():
+            if rules[i].optimizer not in (None, algorithm.name):
+                dropped.append((name, Declaration(i, value)))
+                outcome = Outcome(i, text_of(value), f"declared for {rules[i].optimizer} only", False, namer)
+                outcomes += [(slot, outcome) for slot in algorithm.slots_of(name)]
+            elif i in satisfied.get(name, ()):
+                outcomes.append((name, _satisfied_outcome(i, value, algorithm, satisfied[name])))
+            else:
+                with within(f"{title(rules, i)}, for {matched.info.name!r}"):
+                    for slot, assigned in algorithm.assignments(name, value):
+                        _append(by_slot.setdefault(slot, []), slot, Declaration(i, assigned))
+    _check_defaults(rules, namer, algorithm, by_slot, dropped, matched.info.name)
+    scalars = {}
+    for slot, made in by_slot.items():
+        with within(f"{title(rules, made[-1].rule)}, for {matched.info.name!r}"):
+            scalars[slot], of_slot = _decide(slot, made, algorithm, matched)
+        outcomes += [(slot, outcome) for outcome in of_slot]
+    return _assemble(algorithm, scalars), _by_slot(outcomes)
+
+
+def _satisfied(
+    rules: Sequence[Rule], matching: Iterable[int], algorithm: Algorithm, algorithms: Mapping[str, Algorithm]
+) -> dict[str, list[int]]:
+    """The hyperparameters that `algorithm` lacks and whose last declaration is an "off"; by name, the rules."""
+    declaring: dict[str, list[int]] = {}
+    for i in matching:
+        if rules[i].optimizer in (None, algorithm.name):
+            for name in rules[i].hyperparameters:
+                declaring.setdefault(name, []).append(i)
+    last = {name: rules[indices[-1]].hyperparameters[name] for name, indices in declaring.items()}
+    return {name: declaring[name] for name, value in last.items() if algorithm.satisfied_by(name, value, algorithms)}
+
+
+def _satisfied_outcome(i: int, value: object, algorithm: Algorithm, declaring: Sequence[int]) -> Outcome:
+    if i == declaring[-1]:
+        return Outcome(i, text_of(value), f"{algorithm.name} has none: satisfied", True)
+    return Outcome(i, text_of(value), "overridden", False, declaring[-1])
+
+
+def _append(made: list[Declaration], slot: str, declaration: Declaration) -> None:
+    if made and made[-1].rule == declaration.rule:
+        raise PlanError(f"it declares {slot} twice, as {text_of(made[-1].value)} and as {text_of(declaration.value)}")
+    made.append(declaration)
+
+
+def _by_slot(outcomes: Iterable[tuple[str, Outcome]]) -> dict[str, tuple[Outcome, ...]]:
+    """The outcomes of each slot, in the plan's order."""
+    slots: dict[str, list[Outcome]] = {}
+    for slot, outcome in sorted(outcomes, key=lambda pair: pair[1].rule):
+        slots.setdefault(slot, []).append(outcome)
+    return {slot: tuple(of_slot) for slot, of_slot in slots.items()}
+
+
+def _decide(
+    slot: str, made: Sequence[Declaration], algorithm: Algorithm, matched: MatchedParameter
+) -> tuple[ScalarSetting, tuple[Outcome, ...]]:
+    """One slot: the last value, times the factors that apply to it."""
+    outcomes = list(outcomes_of(made))
+    default = algorithm.default(slot)
+    value = next((made[i].value for i, outcome in enumerate(outcomes) if outcome.status == "last word"), default)
+    base = value.value if isinstance(value, Exact) else value
+    factors: list[Multiplier] = []
+    for i, outcome in enumerate(outcomes):
+        if outcome.status == "factor":
+            own = [m for m in _multipliers(slot, made[i], base, matched) if not m.neutral]
+            factors += own
+            outcomes[i] = outcome if own else replace(outcome, status=NEUTRAL)
+    return ScalarSetting(base, tuple(factors)), tuple(outcomes)
+
+
+def _multipliers(slot: str, declaration: Declaration, base: object, matched: MatchedParameter) -> Iterator[Multiplier]:
+    if not is_number(base):
+        raise ResolutionError(f"{declaration.value} cannot multiply {slot}, which is {base!r} and not a number")
+    factor = declaration.value
+    for part in factor.parts if isinstance(factor, Factor) else ():
+        yield part.multiplier(matched.info, matched.below_top.get(declaration.rule, 0))
+
+
+def _assemble(algorithm: Algorithm, scalars: Mapping[str, ScalarSetting]) -> dict[str, Setting]:
+    """Slots back to hyperparameters, in the constructor's order; undeclared elements take the class default."""
+    settings: dict[str, Setting] = {}
+    for name in algorithm.defaults:
+        slots = algorithm.slots(name)
+        if not any(slot in scalars for slot in slots):
+            continue
+        if slots == [name]:
+            settings[name] = scalars[name]
+        else:
+            elements = (scalars.get(slot) or ScalarSetting(algorithm.default(slot)) for slot in slots)
+            settings[name] = TupleSetting(tuple(elements))
+    return settings
+
+
+def _declarations(rules: Sequence[Rule], matching: Iterable[int]) -> dict[str, list[Declaration]]:
+    made: dict[str, list[Declaration]] = {}
+    for i in matching:
+        for name, value in rules[i].hyperparameters.items():
+            made.setdefault(name, []).append(Declaration(i, value))
+    return made
+
+
+def _timeline(made: Sequence[Declaration], matched: MatchedParameter) -> Timeline | None:
+    if not made or not isinstance(made[-1].value, Timeline):
+        return None
+    return made[-1].value.at_level(matched.below_top.get(made[-1].rule, 0))
+
+
+def _scope(rules: Sequence[Rule], made: Sequence[Declaration]) -> ClipScope | None:
+    if not made or not isinstance(made[-1].value, Clip):
+        return None
+    return ClipScope(made[-1].value, made[-1].rule, rules[made[-1].rule].label)
+
+
+def _by_depth(rules: Sequence[Rule], frozen: Sequence[Declaration], outcomes: Mapping[str, Sequence[Outcome]]) -> bool:
+    downwards = bool(frozen) and isinstance(frozen[-1].value, Timeline) and frozen[-1].value.downwards
+    factors = {o.rule for of_slot in outcomes.values() for o in of_slot if o.status in ("factor", NEUTRAL)}
+    return downwards or any(depth_dependent(rules[i]) for i in factors)
+
+
+def _check_defaults(
+    rules: Sequence[Rule],
+    namer: int,
+    algorithm: Algorithm,
+    by_slot: Mapping[str, Sequence[Declaration]],
+    dropped: Sequence[tuple[str, Declaration]],
+    parameter: str,
+) -> None:
+    """Raise `ResolutionError` if, for `parameter`, a default of `algorithm` would be taken silently where it matters.
+
+    `by_slot` are the declarations that apply; `dropped` those made for another algorithm; `namer` is the rule that
+    named `algorithm`.
+    """
+    declared = {slot for slot, made in by_slot.items() if any(not isinstance(d.value, Factor) for d in made)}
+    checked = set(declared)
+    for name, declaration in reversed(dropped):
+        if name in PERFORMANCE or not algorithm.knows(name):
+            continue
+        for slot, value in _assigned_elsewhere(algorithm, name, declaration.value):
+            if slot in checked or isinstance(value, Factor):
+                continue
+            if not _same(value, algorithm.default(slot)):
+                raise ResolutionError(_lost(rules, declaration.rule, namer, algorithm, slot, value, parameter))
+            checked.add(slot)
+    rate = algorithm.learning_rate
+    if rate is not None and rate not in declared:
+        raise ResolutionError(
+            f"{parameter!r} has no declared {rate}: {title(rules, namer)} gives it to {algorithm.name}, "
+            f"whose default {rate} is {algorithm.defaults[rate]!r}, and a learning rate is never a silent default; "
+            f"declare {rate}= there"
+        )
+    missing = [slot for slot, default in algorithm.defaults.items() if default is REQUIRED and slot not in declared]
+    if missing:
+        raise ResolutionError(f"{parameter!r}: {algorithm.name} requires {', '.join(missing)}, which no rule declares")
+
+
+def _assigned_elsewhere(algorithm: Algorithm, name: str, value: object) -> list[tuple[str, object]]:
+    """The slots of `algorithm` that a declaration made for another algorithm would have set."""
+    slots = algorithm.slots_of(name)
+    inner = value.value if isinstance(value, Exact) else value
+    if isinstance(inner, tuple) and slots != [name] and len(inner) == len(slots):
+        return list(zip(slots, inner, strict=True))
+    return [(slot, value) for slot in slots]
+
+
+def _lost(
+    rules: Sequence[Rule], source: int, namer: int, algorithm: Algorithm, slot: str, value: object, parameter: str
+) -> str:
+    return (
+        f"{parameter!r} would silently lose {slot}={text_of(value)}: {title(rules, source)} declares it for "
+        f"{rules[source].optimizer}, {title(rules, namer)} changes the algorithm to {algorithm.name}, whose default "
+        f"{slot}={algorithm.default(slot)!r} would take its place; declare {slot.partition('[')[0]}= "
+        f"in rule {namer + 1}, or in a rule that names no optimizer"
+    )
+
+
+def _same(value: object, default: object) -> bool:
+    plain = value.value if isinstance(value, Exact) else value
+    return type(plain) in (bool, int, float, str, type(None)) and plain == default

@@ -1,4 +1,4 @@
-"""Why a parameter is optimised as it is: the cascade's words, property by property."""
+"""Why a parameter is optimised as it is: the outcome of every declaration, property by property."""
 
 from __future__ import annotations
 
@@ -6,31 +6,30 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from groupwise.plan.algorithm import Algorithm
-from groupwise.plan.cascade import Treatment
+from groupwise.plan.cascade import Outcome, ResolvedSettings
 from groupwise.plan.group import Group
-from groupwise.plan.rule import Rule
-from groupwise.plan.setting import Several
-from groupwise.plan.words import Word, title
+from groupwise.plan.rule import Rule, title
+from groupwise.plan.setting import TupleSetting
 from groupwise.select import ParameterInfo
 
 
 @dataclass(frozen=True)
 class Explained:
-    """One property: what stands, and what each rule said about it, in the plan's order."""
+    """One property: the value that stands, and each rule's declaration with its outcome, in the plan's order."""
 
     property: str
     value: str
-    words: tuple[tuple[str, Word], ...]
+    outcomes: tuple[tuple[str, Outcome], ...]
 
     def __str__(self) -> str:
         lines = [f"{self.property} = {self.value}"]
-        lines += [f"    {who}: {word.text}  [{word.verdict}]" for who, word in self.words]
+        lines += [f"    {who}: {outcome.text}  [{outcome.status}]" for who, outcome in self.outcomes]
         return "\n".join(lines)
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """The whole story of one parameter; `str()` prints it."""
+    """Every property of one parameter; `str()` prints it."""
 
     info: ParameterInfo
     group: str
@@ -44,26 +43,30 @@ class Explanation:
 
 
 def explain(
-    rules: Sequence[Rule], group: Group, info: ParameterInfo, treatment: Treatment, algorithms: Mapping[str, Algorithm]
+    rules: Sequence[Rule],
+    group: Group,
+    info: ParameterInfo,
+    decided: ResolvedSettings,
+    algorithms: Mapping[str, Algorithm],
 ) -> Explanation:
     """The explanation of one parameter of `group`."""
-    heard = {slot for slot, said in treatment.words.items() if any(word.heard for word in said)}
-    standing = _standing(group, algorithms, heard)
-    names = [*treatment.words, *(name for name in standing if name not in treatment.words)]
+    effective = {slot for slot, outcomes in decided.outcomes.items() if any(o.effective for o in outcomes)}
+    values = _values(group, algorithms, effective)
+    names = [*decided.outcomes, *(name for name in values if name not in decided.outcomes)]
     properties = []
     for name in names:
-        words = tuple((_name_of(rules, word), word) for word in treatment.words.get(name, ()))
-        properties.append(Explained(name, standing.get(name, f"none ({group.algorithm or 'no optimizer'})"), words))
+        outcomes = tuple((_rules_of(rules, outcome), outcome) for outcome in decided.outcomes.get(name, ()))
+        properties.append(Explained(name, values.get(name, f"none ({group.algorithm or 'no optimizer'})"), outcomes))
     return Explanation(info, group.name, tuple(properties))
 
 
-def _name_of(rules: Sequence[Rule], word: Word) -> str:
-    by = "" if word.silenced_by is None else f" → {title(rules, word.silenced_by)}"
-    return f"{title(rules, word.rule)}{by}"
+def _rules_of(rules: Sequence[Rule], outcome: Outcome) -> str:
+    by = "" if outcome.overridden_by is None else f" → {title(rules, outcome.overridden_by)}"
+    return f"{title(rules, outcome.rule)}{by}"
 
 
-def _standing(group: Group, algorithms: Mapping[str, Algorithm], declared: Collection[str]) -> dict[str, str]:
-    """What stands, by property; what is not `declared` stands at its class default."""
+def _values(group: Group, algorithms: Mapping[str, Algorithm], declared: Collection[str]) -> dict[str, str]:
+    """The value of every property; what is not `declared` has its class default."""
     values = {
         "optimizer": group.algorithm or "none",
         "trainable": group.freezing,
@@ -75,7 +78,7 @@ def _standing(group: Group, algorithms: Mapping[str, Algorithm], declared: Colle
     for name in algorithm.defaults:
         setting = group.settings.get(name)
         for i, slot in enumerate(algorithm.slots(name)):
-            one = setting.elements[i] if isinstance(setting, Several) else setting
+            one = setting.elements[i] if isinstance(setting, TupleSetting) else setting
             default = f"{algorithm.default(slot)!r} (default of {algorithm.name})"
             values[slot] = default if one is None or slot not in declared else str(one)
     return values

@@ -11,11 +11,12 @@ import os
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypedDict
 
 from groupwise import _formats as formats
 from groupwise._spelling import shown
 from groupwise.errors import PlanError, unknown, within
+from groupwise.plan.clip import Clip
 from groupwise.plan.declarations import finite
 from groupwise.plan.encoding import (
     decode_clip,
@@ -26,18 +27,25 @@ from groupwise.plan.encoding import (
     encode_value,
 )
 from groupwise.plan.rule import Rule
+from groupwise.schedules import Schedule
 from groupwise.schedules import decode as decode_schedule
 from groupwise.schedules import encode as encode_schedule
 from groupwise.select import decode as decode_selector
 from groupwise.select import encode as encode_selector
 
-if TYPE_CHECKING:
-    from groupwise.plan.plan import Plan
-
 TABLES = ("rule", "clip", "values", "balance")
 
 
-def load(plan: type[Plan], path: str | os.PathLike[str], allow: Sequence[str]) -> Plan:
+class PlanArguments(TypedDict):
+    """The arguments of `Plan`."""
+
+    rules: list[Rule]
+    clip: Clip | None
+    values: dict[str, Schedule]
+    balance: Mapping[str, Any] | None
+
+
+def load(path: str | os.PathLike[str], allow: Sequence[str]) -> PlanArguments:
     """Read the plan file at `path`."""
     try:
         place = Path(path)
@@ -45,33 +53,34 @@ def load(plan: type[Plan], path: str | os.PathLike[str], allow: Sequence[str]) -
         given = type(path).__name__
         raise PlanError(f"a plan is Plan([Rule(…), …]) or the path of a plan file, not a {given}") from error
     with within(str(path)):
-        return build(plan, formats.load(place), allow)
+        return decode(formats.load(place), allow)
 
 
-def loads(plan: type[Plan], text: str, allow: Sequence[str], format: str) -> Plan:
+def loads(text: str, allow: Sequence[str], format: str) -> PlanArguments:
     """Read a plan from text."""
-    return build(plan, formats.parse(text, format), allow)
+    return decode(formats.parse(text, format), allow)
 
 
-def dumps(plan: Plan) -> str:
+def dumps(
+    rules: Sequence[Rule], clip: Clip | None, values: Mapping[str, Schedule], balance: Mapping[str, Any] | None
+) -> str:
     """A plan as TOML."""
     data: dict[str, Any] = {}
-    if plan.clip is not None:
-        data["clip"] = encode_clip(plan.clip)
-    data["rule"] = [encode_rule(rule) for rule in plan.rules]
-    if plan.values:
-        data["values"] = {name: encode_schedule(schedule) for name, schedule in plan.values.items()}
-    if plan.balance is not None:
-        data["balance"] = dict(plan.balance)
+    if clip is not None:
+        data["clip"] = encode_clip(clip)
+    data["rule"] = [encode_rule(rule) for rule in rules]
+    if values:
+        data["values"] = {name: encode_schedule(schedule) for name, schedule in values.items()}
+    if balance is not None:
+        data["balance"] = dict(balance)
     return formats.write_toml(data)
 
 
-def dump(plan: Plan, path: str | os.PathLike[str]) -> None:
-    """Write a plan next to its final place, then move it there."""
+def dump(text: str, path: str | os.PathLike[str]) -> None:
+    """Write the text of a plan next to its final place, then move it there."""
     target = Path(path)
     if formats.format_of(target) != "toml":
         raise PlanError(f"{target}: plans are written as TOML; give the file the suffix .toml")
-    text = dumps(plan)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         temporary.write_text(text, encoding="utf-8")
@@ -82,8 +91,8 @@ def dump(plan: Plan, path: str | os.PathLike[str]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def build(plan: type[Plan], data: Mapping[str, Any], allow: Sequence[str]) -> Plan:
-    """A plan from plain data."""
+def decode(data: Mapping[str, Any], allow: Sequence[str]) -> PlanArguments:
+    """The arguments of a plan from plain data."""
     for key in data:
         if key not in TABLES:
             raise PlanError(unknown("table", key, TABLES))
@@ -93,8 +102,8 @@ def build(plan: type[Plan], data: Mapping[str, Any], allow: Sequence[str]) -> Pl
         raise PlanError(f"the plan has no list of rules: {hint}")
     values = _table("values", data.get("values", {}))
     balance = data.get("balance")
-    return plan(
-        [decode_rule(i, rule, allow) for i, rule in enumerate(rules)],
+    return PlanArguments(
+        rules=[decode_rule(i, rule, allow) for i, rule in enumerate(rules)],
         clip=_plan_clip(data.get("clip")),
         values={name: _value(name, value) for name, value in values.items()},
         balance=None if balance is None else _balance(_table("balance", balance)),

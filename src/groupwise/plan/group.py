@@ -1,4 +1,4 @@
-"""Groups: the classes of parameters that are treated equally, and their names.
+"""Groups: the classes of parameters with equal settings, and their names.
 
 A group is never written by hand. Two parameters share one if algorithm, settings, freezing, network and clip scope are
 equal. Its name comes from the labels of the rules that set it apart from the other groups, plus the depth where that
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
-from groupwise.plan.cascade import Treatment
+from groupwise.plan.cascade import ResolvedSettings
 from groupwise.plan.clip import ClipScope
 from groupwise.plan.freezing import Timeline
 from groupwise.plan.rule import Rule
@@ -51,53 +51,53 @@ class Group:
         return "trainable" if self.parameters[0].requires_grad else "frozen"
 
     def trainable_at(self, step: int, total_steps: int | None = None, steps_per_epoch: int | None = None) -> bool:
-        """Whether it trains at update `step`; where the plan is silent, whether it did when the plan was resolved."""
+        """Whether it trains at update `step`; where no rule says, whether it did when the plan was resolved."""
         if self.timeline is None:
             return self.parameters[0].requires_grad
         return self.timeline.trainable_at(step, total_steps, steps_per_epoch)
 
 
 def groups_of(
-    rules: Sequence[Rule], parameters: Sequence[ParameterInfo], treatments: Sequence[Treatment]
+    rules: Sequence[Rule], parameters: Sequence[ParameterInfo], resolved: Sequence[ResolvedSettings]
 ) -> tuple[Group, ...]:
     """The groups, headline group (the one that the fewest special rules touch) first."""
-    members: dict[object, list[tuple[ParameterInfo, Treatment]]] = {}
-    alike: dict[object, list[tuple[ParameterInfo, Treatment]]] = {}  # the same lists, by what is cheaper to hash
-    for info, treatment in zip(parameters, treatments, strict=True):
-        key = id(treatment), info.requires_grad, info.network
+    members: dict[object, list[tuple[ParameterInfo, ResolvedSettings]]] = {}
+    alike: dict[object, list[tuple[ParameterInfo, ResolvedSettings]]] = {}  # the same lists, by what is cheaper to hash
+    for info, decided in zip(parameters, resolved, strict=True):
+        key = id(decided), info.requires_grad, info.network
         if key not in alike:
-            alike[key] = members.setdefault(_class_of(info, treatment), [])
-        alike[key].append((info, treatment))
+            alike[key] = members.setdefault(_class_of(info, decided), [])
+        alike[key].append((info, decided))
     groups = [_group(pairs) for pairs in members.values()]
-    spoken = frozenset.intersection(*(treatment.spoken for treatment in treatments))
-    heard = _own(spoken, [[treatment.heard for _, treatment in pairs] for pairs in members.values()])
-    telling = _own(spoken, [[treatment.telling for _, treatment in pairs] for pairs in members.values()])
-    order = sorted(range(len(groups)), key=lambda i: _place(groups[i], heard[i]))
-    names = _unique([groups[i] for i in order], [_name(rules, groups[i], telling[i]) for i in order])
+    declaring = frozenset.intersection(*(decided.declaring for decided in resolved))
+    effective = _distinguishing(declaring, [[decided.effective for _, decided in pairs] for pairs in members.values()])
+    visible = _distinguishing(declaring, [[decided.visible for _, decided in pairs] for pairs in members.values()])
+    order = sorted(range(len(groups)), key=lambda i: _order(groups[i], effective[i]))
+    names = _unique([groups[i] for i in order], [_name(rules, groups[i], visible[i]) for i in order])
     return tuple(replace(groups[i], name=name) for i, name in zip(order, names, strict=True))
 
 
-def _own(spoken: frozenset[int], groups: Sequence[Sequence[frozenset[int]]]) -> list[tuple[int, ...]]:
-    """For each group the rules that set it apart: those at work in it, less those that speak or work everywhere."""
-    at_work = [frozenset(i for rules in group for i in rules) for group in groups]
-    common = spoken | frozenset.intersection(*at_work)
-    return [tuple(sorted(rules - common)) for rules in at_work]
+def _distinguishing(everywhere: frozenset[int], groups: Sequence[Sequence[frozenset[int]]]) -> list[tuple[int, ...]]:
+    """For each group the rules with an effect on it, less those that declare or have an effect everywhere."""
+    effective = [frozenset(i for rules in group for i in rules) for group in groups]
+    common = everywhere | frozenset.intersection(*effective)
+    return [tuple(sorted(rules - common)) for rules in effective]
 
 
-def _place(group: Group, own: tuple[int, ...]) -> tuple[object, ...]:
+def _order(group: Group, own: tuple[int, ...]) -> tuple[object, ...]:
     first = min(info.name for info in group.parameters)
     return group.algorithm is None, own, group.network, -(group.depth or 0), first
 
 
-def _class_of(info: ParameterInfo, treatment: Treatment) -> object:
-    silent = info.requires_grad if treatment.timeline is None else None
-    settings = tuple(treatment.settings.items())
-    return treatment.algorithm, settings, treatment.timeline, silent, treatment.clip, info.network
+def _class_of(info: ParameterInfo, decided: ResolvedSettings) -> object:
+    undeclared = info.requires_grad if decided.timeline is None else None
+    settings = tuple(decided.settings.items())
+    return decided.algorithm, settings, decided.timeline, undeclared, decided.clip, info.network
 
 
-def _group(pairs: Sequence[tuple[ParameterInfo, Treatment]]) -> Group:
+def _group(pairs: Sequence[tuple[ParameterInfo, ResolvedSettings]]) -> Group:
     first = pairs[0][1]
-    depths = {treatment.depth for _, treatment in pairs}
+    depths = {decided.depth for _, decided in pairs}
     return Group(
         name="",
         algorithm=first.algorithm,
@@ -106,7 +106,7 @@ def _group(pairs: Sequence[tuple[ParameterInfo, Treatment]]) -> Group:
         clip=first.clip,
         network=pairs[0][0].network,
         parameters=tuple(info for info, _ in pairs),
-        rules=tuple(sorted({i for _, treatment in pairs for i in treatment.telling})),
+        rules=tuple(sorted({i for _, decided in pairs for i in decided.visible})),
         depth=depths.pop() if len(depths) == 1 else None,
     )
 

@@ -17,9 +17,8 @@ from groupwise.plan.algorithm import Algorithm
 from groupwise.plan.clip import Clip
 from groupwise.plan.group import groups_of
 from groupwise.plan.resolution import Resolution
-from groupwise.plan.resolve import check_alive, check_coverage, matches_of, treatments_of
-from groupwise.plan.rule import Rule
-from groupwise.plan.words import title
+from groupwise.plan.resolve import check_alive, check_coverage, matches_of, resolve_parameters
+from groupwise.plan.rule import Rule, title
 from groupwise.schedules import Schedule
 from groupwise.select import ParameterInfo
 
@@ -82,20 +81,20 @@ class Plan:
         Bare optimizer names are those of `torch.optim`; `"package.module:Class"` needs its package in `allow`. Nothing
         is imported or run here. Raises `PlanError` naming the file and the place in it.
         """
-        return files.load(cls, path, allow)
+        return cls(**files.load(path, allow))
 
     @classmethod
     def loads(cls, text: str, allow: Sequence[str] = (), format: str = "toml") -> Plan:
         """Read a plan from text in `format` ("toml", "yaml" or "json"). Raises `PlanError`."""
-        return files.loads(cls, text, allow, format)
+        return cls(**files.loads(text, allow, format))
 
     def dumps(self) -> str:
         """The plan as TOML, such that `Plan.loads(plan.dumps()) == plan`. `PlanError` for Python-only parts."""
-        return files.dumps(self)
+        return files.dumps(self.rules, self.clip, self.values, self.balance)
 
     def dump(self, path: str | os.PathLike[str]) -> None:
         """Write `dumps()` to a `.toml` file, whole or not at all."""
-        files.dump(self, path)
+        files.dump(self.dumps(), path)
 
     def resolve(self, parameters: Sequence[ParameterInfo], algorithms: Mapping[str, Algorithm]) -> Resolution:
         """Apply the plan to parameters (`parameters_of(model)`).
@@ -107,11 +106,12 @@ class Plan:
             raise ResolutionError("the model has no parameters")
         known = self._known(algorithms)
         matches = matches_of(self.rules, parameters)
-        treatments = treatments_of(self.rules, parameters, matches, known)
-        check_alive(self.rules, parameters, matches, treatments)
-        check_coverage(parameters, treatments)
-        by_name = {info.name: treatment for info, treatment in zip(parameters, treatments, strict=True)}
-        return Resolution(self, groups_of(self.rules, parameters, treatments), known, by_name)
+        resolved = resolve_parameters(self.rules, parameters, matches, known)
+        check_alive(self.rules, parameters, matches, resolved)
+        check_coverage(parameters, resolved)
+        by_name = {info.name: decided for info, decided in zip(parameters, resolved, strict=True)}
+        groups = groups_of(self.rules, parameters, resolved)
+        return Resolution(self.rules, self.clip, self.values, groups, known, by_name)
 
     def _known(self, algorithms: Mapping[str, Algorithm]) -> dict[str, Algorithm]:
         known = {}

@@ -1,12 +1,12 @@
 """What a run will look like, before it: every schedule of a resolution, sampled over time.
 
-Schedules are pure functions of the step, so the picture of a run costs no run. A *panel* is one property that
+Schedules are pure functions of the step, so a preview costs no run. A *panel* is one property that
 something schedules, over all the groups that have it (one that stays put is part of the picture); a *row* is one course
 of values, with the names of all the groups that share it. The learning rate leads, whether or not it is what moves.
 Values that no parameter owns make panels of their own.
 
-A picture needs the lengths that the plan's schedules count in. `lacking` names the rules that wait for one, so that
-whoever draws can ask for it.
+A preview needs the lengths that the plan's schedules count in; `missing_lengths` names the rules whose schedules wait
+for one.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from groupwise.plan.declarations import Exact, Factor, Scale
 from groupwise.plan.freezing import Timeline
 from groupwise.plan.group import Group
 from groupwise.plan.resolution import Resolution
-from groupwise.plan.setting import Setting, Several, Single
-from groupwise.plan.words import title
+from groupwise.plan.rule import title
+from groupwise.plan.setting import ScalarSetting, Setting, TupleSetting
 from groupwise.schedules import Schedule, plateaus
 
 Trains = Callable[[int], bool]
 
 
 @dataclass(frozen=True)
-class Lack:
-    """A schedule or a freezing that waits for a length: whose it is, what it says, and what it `needs`."""
+class MissingLength:
+    """A schedule or a freezing that waits for a length: the rules behind it, its text, and what it `needs`."""
 
     who: str
     property: str
@@ -85,15 +85,17 @@ def preview(
         raise ScheduleError(f"a picture has at least one step and two samples, not {total_steps} and {samples}")
     run = _Run(total_steps, steps_per_epoch, _spread(0, total_steps, samples))
     panels = [_panel(resolution, slot, run) for slot in _slots(resolution)]
-    named = [_named(name, schedule, run) for name, schedule in resolution.plan.values.items()]
+    named = [_named(name, schedule, run) for name, schedule in resolution.values.items()]
     return Preview(run.steps, total_steps, steps_per_epoch, (*panels, *named))
 
 
-def lacking(resolution: Resolution, total_steps: int | None, steps_per_epoch: int | None) -> tuple[Lack, ...]:
+def missing_lengths(
+    resolution: Resolution, total_steps: int | None, steps_per_epoch: int | None
+) -> tuple[MissingLength, ...]:
     """Whatever cannot be evaluated with these lengths, each schedule once per rules that say it."""
     given = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
     unknown = {name for name, size in given.items() if size is None}
-    lacks = (Lack(who, what, text, needs & unknown) for who, what, text, needs in _timed(resolution))
+    lacks = (MissingLength(who, what, text, needs & unknown) for who, what, text, needs in _timed(resolution))
     return tuple(dict.fromkeys(lack for lack in lacks if lack.needs))
 
 
@@ -102,19 +104,19 @@ def _timed(resolution: Resolution) -> Iterator[tuple[str, str, str, frozenset[st
     for group in resolution.groups:
         for name, setting in group.settings.items():
             for schedule in setting.schedules:
-                yield _sayer(resolution, group, name, schedule), name, str(schedule), schedule.needs
+                yield _declaring(resolution, group, name, schedule), name, str(schedule), schedule.needs
         if group.timeline is not None:
             needs = _lengths_of(group.timeline)
-            yield resolution.speakers(group, "trainable"), "trainable", str(group.timeline), needs
-    for name, schedule in resolution.plan.values.items():
+            yield resolution.declaring_rules(group, "trainable"), "trainable", str(group.timeline), needs
+    for name, schedule in resolution.values.items():
         yield "values", name, str(schedule), schedule.needs
 
 
-def _sayer(resolution: Resolution, group: Group, name: str, schedule: Schedule) -> str:
+def _declaring(resolution: Resolution, group: Group, name: str, schedule: Schedule) -> str:
     """The rules that declare `schedule` for a group."""
-    rules = resolution.plan.rules
+    rules = resolution.rules
     said = [i for i in group.rules if any(_holds(value, schedule) for value in rules[i].hyperparameters.values())]
-    return listed(title(rules, i) for i in said) or resolution.speakers(group, name)
+    return listed(title(rules, i) for i in said) or resolution.declaring_rules(group, name)
 
 
 def _holds(value: object, schedule: Schedule) -> bool:
@@ -140,9 +142,9 @@ class _Run:
     def __init__(self, total_steps: int, steps_per_epoch: int | None, steps: tuple[int, ...]) -> None:
         self.lengths = (total_steps, steps_per_epoch)
         self.steps = steps
-        self._courses: dict[Single, tuple[float, ...]] = {}
+        self._courses: dict[ScalarSetting, tuple[float, ...]] = {}
 
-    def row(self, name: str, setting: Single, trains: Trains) -> Row:
+    def row(self, name: str, setting: ScalarSetting, trains: Trains) -> Row:
         """The course of one setting; equal to `setting.at` at every sample."""
         factor = setting.constant_factor if setting.factors else 1
         *values, peak = (value * factor for value in self._course(setting.unscaled))
@@ -150,7 +152,7 @@ class _Run:
         trained = tuple(trains(min(step, last)) for step in self.steps)
         return Row((name,), tuple(values), trained, values[0], peak, values[-1])
 
-    def _course(self, setting: Single) -> tuple[float, ...]:
+    def _course(self, setting: ScalarSetting) -> tuple[float, ...]:
         """The value at every sample, and the largest; constant factors are never negative, so they do not move it."""
         if setting not in self._courses:
             values = [self._at(setting, step) for step in self.steps]
@@ -161,7 +163,7 @@ class _Run:
                 self._courses[setting] = (*values, values[0])
         return self._courses[setting]
 
-    def _at(self, setting: Single, step: int) -> float:
+    def _at(self, setting: ScalarSetting, step: int) -> float:
         value = setting.at(step, *self.lengths)
         if isinstance(value, int | float):
             return value
@@ -193,7 +195,7 @@ def _slots(resolution: Resolution) -> list[str]:
 
 
 def _moving(name: str, setting: Setting) -> list[str]:
-    if isinstance(setting, Several):
+    if isinstance(setting, TupleSetting):
         return [f"{name}[{i}]" for i, element in enumerate(setting.elements) if element.schedules]
     return [name] if setting.schedules else []
 
@@ -207,7 +209,7 @@ def _panel(resolution: Resolution, slot: str, run: _Run) -> Panel:
 
 
 def _named(name: str, schedule: Schedule, run: _Run) -> Panel:
-    row = run.row(name, Single(schedule), lambda step: True)
+    row = run.row(name, ScalarSetting(schedule), lambda step: True)
     return Panel(name, (row,), named=True, reactive=bool(plateaus(schedule)))
 
 
@@ -215,7 +217,7 @@ def _trains(group: Group, run: _Run) -> Trains:
     return lambda step: group.trainable_at(step, *run.lengths)
 
 
-def _single(resolution: Resolution, group: Group, slot: str) -> Single | None:
+def _single(resolution: Resolution, group: Group, slot: str) -> ScalarSetting | None:
     """What `slot` is in a group, the class default where nobody declares it; None if it has no such number."""
     if group.algorithm is None:
         return None
@@ -223,9 +225,9 @@ def _single(resolution: Resolution, group: Group, slot: str) -> Single | None:
     if name not in algorithm.defaults or slot not in algorithm.slots(name):
         return None
     setting = group.settings.get(name)
-    if isinstance(setting, Several):
+    if isinstance(setting, TupleSetting):
         setting = setting.elements[algorithm.slots(name).index(slot)]
-    single = setting if isinstance(setting, Single) else Single(algorithm.default(slot))
+    single = setting if isinstance(setting, ScalarSetting) else ScalarSetting(algorithm.default(slot))
     return single if is_number(single.base) else None
 
 

@@ -4,32 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from groupwise.errors import ResolutionError, listed, unknown
 from groupwise.plan.algorithm import Algorithm
-from groupwise.plan.cascade import Treatment
+from groupwise.plan.cascade import ResolvedSettings
+from groupwise.plan.clip import Clip
 from groupwise.plan.explanation import Explanation, explain
 from groupwise.plan.group import Group
+from groupwise.plan.rule import Rule, title
 from groupwise.plan.table import table
-from groupwise.plan.words import title
+from groupwise.schedules import Schedule
 from groupwise.select import ParameterInfo
-
-if TYPE_CHECKING:
-    from groupwise.plan.plan import Plan
 
 
 @dataclass(frozen=True, eq=False)
 class Resolution:
     """The groups of a plan on a model, every parameter in exactly one of them, with the provenance of each decision.
 
-    `str(resolution)` is the table. `algorithms` are those that the groups use.
+    `str(resolution)` is the table. `rules`, `clip` and `values` are the plan's; `algorithms` those that its rules name;
+    `resolved` has the settings of every parameter, by its first name.
     """
 
-    plan: Plan
+    rules: tuple[Rule, ...]
+    clip: Clip | None
+    values: Mapping[str, Schedule]
     groups: tuple[Group, ...]
     algorithms: Mapping[str, Algorithm]
-    treatments: Mapping[str, Treatment]
+    resolved: Mapping[str, ResolvedSettings]
 
     @property
     def parameters(self) -> tuple[ParameterInfo, ...]:
@@ -41,26 +43,25 @@ class Resolution:
         """Whether a scheduler has anything to do: a schedule or a freeze timeline in any group, or a named value."""
         settings = (setting for group in self.groups for setting in group.settings.values())
         moving = any(group.timeline is not None and group.timeline.moves for group in self.groups)
-        return moving or bool(self.plan.values) or any(setting.schedules for setting in settings)
+        return moving or bool(self.values) or any(setting.schedules for setting in settings)
 
     def explain(self, name: str) -> Explanation:
-        """Property by property, which rule had the last word about `name` and which spoke before it.
+        """Property by property, which rule declared the value of `name`, and which declarations it overrode.
 
         Raises `ResolutionError` for a name that no parameter has.
         """
         for group in self.groups:
             for info in group.parameters:
                 if name in info.names:
-                    return explain(self.plan.rules, group, info, self.treatments[info.name], self.algorithms)
+                    return explain(self.rules, group, info, self.resolved[info.name], self.algorithms)
         raise ResolutionError(unknown("parameter", name, (n for info in self.parameters for n in info.names)))
 
-    def speakers(self, group: Group, property: str) -> str:
-        """The rules that are heard about one property of a group, as errors name them."""
-        words = self.treatments[group.parameters[0].name].words
-        said = [
-            word for name, told in words.items() if name.partition("[")[0] == property for word in told if word.heard
-        ]
-        return listed(dict.fromkeys(title(self.plan.rules, word.rule) for word in said)) or f"group {group.name!r}"
+    def declaring_rules(self, group: Group, property: str) -> str:
+        """The rules with an effective declaration of one property of a group, as errors name them."""
+        outcomes = self.resolved[group.parameters[0].name].outcomes
+        slots = [slot for slot in outcomes if slot.partition("[")[0] == property]
+        effective = (o for slot in slots for o in outcomes[slot] if o.effective)
+        return listed(dict.fromkeys(title(self.rules, o.rule) for o in effective)) or f"group {group.name!r}"
 
     def torch_groups(self) -> list[dict[str, Any]]:
         """Plain parameter group dicts for any `torch.optim` class: params, name, algorithm and what the plan declares.
@@ -80,4 +81,4 @@ class Resolution:
         ]
 
     def __str__(self) -> str:
-        return table(self)
+        return table(self.groups, self.clip)

@@ -1,7 +1,7 @@
 """From rules and parameters to groups.
 
-Parameters that the same rules match, at the same depth in the same network, are treated alike, so the cascade runs once
-per such class and not once per parameter: ten thousand tensors cost little more than the matching of their names.
+Parameters that the same rules match, at the same depth in the same network, have the same settings, so the cascade runs
+once per such class and not once per parameter: ten thousand tensors cost little more than the matching of their names.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 
 from groupwise.errors import ResolutionError, listed
 from groupwise.plan.algorithm import Algorithm
-from groupwise.plan.cascade import Case, Treatment, depth_dependent, factors_of, treat
+from groupwise.plan.cascade import MatchedParameter, ResolvedSettings, depth_dependent, factors_of, resolve_parameter
 from groupwise.plan.declarations import Scale
-from groupwise.plan.rule import Rule
-from groupwise.plan.words import title
+from groupwise.plan.rule import Rule, title
 from groupwise.schedules import Schedule
 from groupwise.select import ParameterInfo, nearest
 
@@ -24,35 +23,35 @@ def matches_of(rules: Sequence[Rule], parameters: Sequence[ParameterInfo]) -> li
     return [tuple(i for i, column in enumerate(columns) if column[p]) for p in range(len(parameters))]
 
 
-def treatments_of(
+def resolve_parameters(
     rules: Sequence[Rule],
     parameters: Sequence[ParameterInfo],
     matches: Sequence[tuple[int, ...]],
     algorithms: Mapping[str, Algorithm],
-) -> list[Treatment]:
-    """What the rules come to, parameter by parameter; equal cases share one `Treatment`."""
+) -> list[ResolvedSettings]:
+    """What the rules come to, parameter by parameter; parameters with equal matches share one `ResolvedSettings`."""
     deep = {i for i, rule in enumerate(rules) if depth_dependent(rule)}
     tops = _tops(deep, parameters, matches)
-    personal = {i for i, rule in enumerate(rules) if _asks_the_parameter(rule)}
-    seen: dict[object, Treatment] = {}
-    treatments = []
+    per_parameter = {i for i, rule in enumerate(rules) if _has_scale_function(rule)}
+    seen: dict[object, ResolvedSettings] = {}
+    resolved = []
     for info, matching in zip(parameters, matches, strict=True):
         by_depth = info.depth if deep.intersection(matching) else None
-        own = info.name if personal.intersection(matching) else None
+        own = info.name if per_parameter.intersection(matching) else None
         key = (matching, info.network, by_depth, own)
         if key not in seen:
             below = {i: tops[i, info.network] - info.depth for i in deep.intersection(matching)}
-            seen[key] = treat(rules, Case(info, matching, below), algorithms)
-        treatments.append(seen[key])
-    return treatments
+            seen[key] = resolve_parameter(rules, MatchedParameter(info, matching, below), algorithms)
+        resolved.append(seen[key])
+    return resolved
 
 
-def check_coverage(parameters: Sequence[ParameterInfo], treatments: Sequence[Treatment]) -> None:
+def check_coverage(parameters: Sequence[ParameterInfo], resolved: Sequence[ResolvedSettings]) -> None:
     """Law 1: raise `ResolutionError` naming every trainable parameter that no rule gives an optimizer."""
     bare = [
         info.name
-        for info, treatment in zip(parameters, treatments, strict=True)
-        if treatment.algorithm is None and _trains(info, treatment)
+        for info, decided in zip(parameters, resolved, strict=True)
+        if decided.algorithm is None and _trains(info, decided)
     ]
     if bare:
         count = "1 trainable parameter has" if len(bare) == 1 else f"{len(bare)} trainable parameters have"
@@ -66,25 +65,25 @@ def check_alive(
     rules: Sequence[Rule],
     parameters: Sequence[ParameterInfo],
     matches: Sequence[tuple[int, ...]],
-    treatments: Sequence[Treatment],
+    resolved: Sequence[ResolvedSettings],
 ) -> None:
-    """Law 4: raise `ResolutionError` for a rule that matches nothing, or that is overridden in all that it says."""
+    """Law 4: raise `ResolutionError` for a rule that matches nothing, or that is overridden in all that it declares."""
     matched = {i for matching in matches for i in matching}
-    distinct = list({id(treatment): treatment for treatment in treatments}.values())
-    heard = {i for treatment in distinct for i in treatment.heard}
+    distinct = list({id(decided): decided for decided in resolved}.values())
+    effective = {i for decided in distinct for i in decided.effective}
     for i, rule in enumerate(rules):
-        if rule.optional or rule.match.dynamic or i in heard:
+        if rule.optional or rule.match.dynamic or i in effective:
             continue
         if i not in matched:
             raise ResolutionError(_matches_nothing(rules, i, parameters))
-        silencers = {
-            word.silenced_by
-            for treatment in distinct
-            for said in treatment.words.values()
-            for word in said
-            if word.rule == i and word.silenced_by is not None
+        overriding = {
+            outcome.overridden_by
+            for decided in distinct
+            for outcomes in decided.outcomes.values()
+            for outcome in outcomes
+            if outcome.rule == i and outcome.overridden_by is not None
         }
-        by = listed(title(rules, j) for j in sorted(silencers))
+        by = listed(title(rules, j) for j in sorted(overriding))
         raise ResolutionError(
             f"{title(rules, i)} has no effect: everything that it declares is overridden everywhere, by {by}; "
             "move it below, drop it, or say optional=True"
@@ -97,8 +96,8 @@ def _matches_nothing(rules: Sequence[Rule], i: int, parameters: Sequence[Paramet
     return f"{title(rules, i)} matches no parameter ({rules[i].match}); {hint}; say optional=True if that is meant"
 
 
-def _trains(info: ParameterInfo, treatment: Treatment) -> bool:
-    return info.requires_grad if treatment.timeline is None else not treatment.timeline.never
+def _trains(info: ParameterInfo, decided: ResolvedSettings) -> bool:
+    return info.requires_grad if decided.timeline is None else not decided.timeline.never
 
 
 def _tops(
@@ -112,6 +111,6 @@ def _tops(
     return tops
 
 
-def _asks_the_parameter(rule: Rule) -> bool:
+def _has_scale_function(rule: Rule) -> bool:
     scales = [factor.by for factor in factors_of(rule) if isinstance(factor, Scale)]
     return any(callable(by) and not isinstance(by, Schedule) for by in scales)

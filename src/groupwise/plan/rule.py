@@ -1,12 +1,12 @@
 """A rule: a selector and some declarations.
 
 Rules are values. What a declaration means for a parameter is the cascade's business; here each is only checked for
-being sayable at all, so that a typing mistake is reported at the line that makes it.
+being possible at all, so that a typing mistake is reported at the line that makes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
@@ -24,13 +24,13 @@ Match: TypeAlias = str | Selector | list[str | Selector] | tuple[str | Selector,
 
 @dataclass(frozen=True, init=False)
 class Rule:
-    """What the parameters that `match` selects are told.
+    """Declarations for the parameters that `match` selects.
 
     Args:
         match: a selector, a glob over dotted names, or a list of them (any of which may match).
         label: how tables, groups and errors call the rule; by default the selector's text.
         optimizer: the algorithm: a name in `torch.optim`, `"package.module:Class"`, or a class.
-        trainable: False, True, `after(…)`, `until(…)` or `unfreeze_down(…)`; silent rules never touch `requires_grad`.
+        trainable: False, True, `after(…)`, `until(…)` or `unfreeze_down(…)`; without it `requires_grad` stays as it is.
         clip: `clip_norm(…)`, `clip_value(…)`, `clip_adaptive(…)`, or False to unset.
         optional: whether the rule may match nothing or be overridden everywhere.
         **hyperparameters: arguments of the algorithm's constructor: numbers, text, bools, tuples, schedules, factors.
@@ -107,6 +107,11 @@ def declared(name: str, value: object) -> object:
     if value is None or isinstance(value, bool | int | float | str | Schedule | Factor):
         return value
     raise PlanError(f"{name} must be a number, text, bool, tuple, schedule or factor, not {type(value).__name__}")
+
+
+def title(rules: Sequence[Rule], i: int) -> str:
+    """How errors name a rule: its place in the plan, counted from one, and its label."""
+    return f"rule {i + 1} {rules[i].label!r}"
 
 
 def _rebuild(

@@ -33,7 +33,7 @@ class Setting(ABC):
 
     @property
     @abstractmethod
-    def landmarks(self) -> tuple[object, ...]:
+    def key_values(self) -> tuple[object, ...]:
         """Values it is known to take whatever the lengths: start, peak, end."""
 
     @property
@@ -47,7 +47,7 @@ class Setting(ABC):
 
 
 @dataclass(frozen=True)
-class Single(Setting):
+class ScalarSetting(Setting):
     """One value, possibly scheduled, times its factors."""
 
     base: object
@@ -64,9 +64,9 @@ class Single(Setting):
         return prod(f.by for f in self.factors if not isinstance(f.by, Schedule))
 
     @property
-    def unscaled(self) -> Single:
+    def unscaled(self) -> ScalarSetting:
         """The base and the factors that are schedules."""
-        return Single(self.base, tuple(f for f in self.factors if isinstance(f.by, Schedule)))
+        return ScalarSetting(self.base, tuple(f for f in self.factors if isinstance(f.by, Schedule)))
 
     @property
     def peak(self) -> object:
@@ -74,9 +74,9 @@ class Single(Setting):
         return self._product([s.highest for s in self.schedules])
 
     @property
-    def landmarks(self) -> tuple[object, ...]:
-        """Every combination of the landmarks of base and factors."""
-        combinations = product(*(s.landmarks for s in self.schedules))
+    def key_values(self) -> tuple[object, ...]:
+        """Every combination of the key values of base and factors."""
+        combinations = product(*(s.key_values for s in self.schedules))
         return tuple(dict.fromkeys(self._product(list(chosen)) for chosen in combinations))
 
     def at(self, step: int, total_steps: int | None = None, steps_per_epoch: int | None = None) -> object:
@@ -96,10 +96,10 @@ class Single(Setting):
 
 
 @dataclass(frozen=True)
-class Several(Setting):
+class TupleSetting(Setting):
     """A tuple of settings, as `betas` is."""
 
-    elements: tuple[Single, ...]
+    elements: tuple[ScalarSetting, ...]
 
     @property
     def schedules(self) -> tuple[Schedule, ...]:
@@ -107,9 +107,9 @@ class Several(Setting):
         return tuple(s for element in self.elements for s in element.schedules)
 
     @property
-    def unscaled(self) -> Several:
+    def unscaled(self) -> TupleSetting:
         """Every element without its constant factors."""
-        return Several(tuple(element.unscaled for element in self.elements))
+        return TupleSetting(tuple(element.unscaled for element in self.elements))
 
     @property
     def peak(self) -> object:
@@ -117,10 +117,10 @@ class Several(Setting):
         return tuple(element.peak for element in self.elements)
 
     @property
-    def landmarks(self) -> tuple[object, ...]:
-        """Tuples in which the elements stand at their first, second, … landmark together."""
-        longest = max(len(element.landmarks) for element in self.elements)
-        return tuple(tuple(e.landmarks[min(i, len(e.landmarks) - 1)] for e in self.elements) for i in range(longest))
+    def key_values(self) -> tuple[object, ...]:
+        """Tuples in which the elements stand at their first, second, … key value together."""
+        longest = max(len(element.key_values) for element in self.elements)
+        return tuple(tuple(e.key_values[min(i, len(e.key_values) - 1)] for e in self.elements) for i in range(longest))
 
     def at(self, step: int, total_steps: int | None = None, steps_per_epoch: int | None = None) -> object:
         """The tuple at update `step`."""

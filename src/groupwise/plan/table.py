@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from groupwise.plan.clip import Clip
 from groupwise.plan.group import Group
-
-if TYPE_CHECKING:
-    from groupwise.plan.resolution import Resolution
 
 RIGHT = frozenset({"tensors", "parameters"})
 
 
-def columns_of(resolution: Resolution) -> list[str]:
+def columns_of(groups: Sequence[Group]) -> list[str]:
     """The table's columns: the fixed ones around every hyperparameter that some group declares."""
-    declared = dict.fromkeys(name for group in resolution.groups for name in group.settings)
-    clip = ["clip"] if any(group.clip for group in resolution.groups) else []
+    declared = dict.fromkeys(name for group in groups for name in group.settings)
+    clip = ["clip"] if any(group.clip for group in groups) else []
     return ["group", "algorithm", "tensors", "parameters", *declared, *clip, "trains"]
 
 
@@ -34,10 +31,10 @@ def row_of(group: Group, columns: Sequence[str]) -> list[str]:
     return [(cells | settings).get(column, "-") for column in columns]
 
 
-def table(resolution: Resolution) -> str:
-    """The whole table with its totals, ending in no newline."""
-    columns = columns_of(resolution)
-    rows = [columns, *(row_of(group, columns) for group in resolution.groups)]
+def table(groups: Sequence[Group], clip: Clip | None) -> str:
+    """The whole table with its totals, ending in no newline; `clip` is the plan's own, over everything."""
+    columns = columns_of(groups)
+    rows = [columns, *(row_of(group, columns) for group in groups)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(columns))]
     lines = [
         "  ".join(
@@ -47,13 +44,12 @@ def table(resolution: Resolution) -> str:
         for row in rows
     ]
     rule = "  ".join("─" * width for width in widths)
-    whole = f"clip over everything: {resolution.plan.clip}" if resolution.plan.clip else ""
-    return "\n".join(line.rstrip() for line in [lines[0], rule, *lines[1:], rule, totals(resolution), whole]).rstrip()
+    whole = f"clip over everything: {clip}" if clip else ""
+    return "\n".join(line.rstrip() for line in [lines[0], rule, *lines[1:], rule, totals(groups), whole]).rstrip()
 
 
-def totals(resolution: Resolution) -> str:
+def totals(groups: Sequence[Group]) -> str:
     """One line: groups, tensors, parameters, how many of them train at the first step."""
-    groups = resolution.groups
     tensors = sum(len(group.parameters) for group in groups)
     numbers = sum(group.numel for group in groups)
     frozen = sum(group.numel for group in groups if group.freezing == "frozen")

@@ -11,6 +11,8 @@
 `epochs(2)`, `percent(5)` or `"500 steps"`, `"2 epochs"`, `"5%"`.
 """
 
+from groupwise.schedules.custom import Function as function
+from groupwise.schedules.custom import Piecewise as piecewise
 from groupwise.schedules.cycles import CosineRestarts as cosine_restarts
 from groupwise.schedules.cycles import Triangular as triangular
 from groupwise.schedules.decays import Constant as constant
@@ -19,17 +21,15 @@ from groupwise.schedules.decays import InverseSqrt as inverse_sqrt
 from groupwise.schedules.decays import MultiStep as multi_step
 from groupwise.schedules.decays import StepDecay as step_decay
 from groupwise.schedules.files import decode, encode, is_table
-from groupwise.schedules.freehand import Function as function
-from groupwise.schedules.freehand import Piecewise as piecewise
+from groupwise.schedules.finite_curves import Cosine as cosine
+from groupwise.schedules.finite_curves import Linear as linear
+from groupwise.schedules.finite_curves import Polynomial as polynomial
+from groupwise.schedules.finite_curves import WarmupStableDecay as warmup_stable_decay
 from groupwise.schedules.lengths import Length, epochs, length, percent, steps
 from groupwise.schedules.one_cycle import OneCycle as one_cycle
 from groupwise.schedules.plateau import Plateau as plateau
 from groupwise.schedules.plateau import PlateauState, plateaus, reduced
 from groupwise.schedules.schedule import Clamped, Scaled, Schedule, Then
-from groupwise.schedules.stretches import Cosine as cosine
-from groupwise.schedules.stretches import Linear as linear
-from groupwise.schedules.stretches import Polynomial as polynomial
-from groupwise.schedules.stretches import WarmupStableDecay as warmup_stable_decay
 
 __all__ = [
     "Clamped",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, fin
 from groupwise._spelling import shown
 from groupwise.errors import ScheduleError, listed, within
 from groupwise.schedules.lengths import Length, length
-from groupwise.schedules.numeric import number, number_from_text
+from groupwise.schedules.numbers import number, number_from_text
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -14,14 +14,14 @@ from typing import Literal, final
 
 from groupwise.schedules.arguments import NonNegative, Number, Period, Span, Times
 from groupwise.schedules.decays import geometric
+from groupwise.schedules.finite_curves import cosine_left, interpolate
 from groupwise.schedules.segment import Segment
-from groupwise.schedules.shape import Open
-from groupwise.schedules.stretches import between, cosine_left
+from groupwise.schedules.shape import EndlessCurve
 
 
 @final
 @dataclass(frozen=True, repr=False)
-class Triangular(Open):
+class Triangular(EndlessCurve):
     """Straight lines from `low` to `high` over `up` and back over `down` (as long as `up`, when None).
 
     `mode` says how the height of a cycle changes: "triangular" not at all, "triangular2" halves it every cycle,
@@ -36,7 +36,7 @@ class Triangular(Open):
     mode: Literal["triangular", "triangular2", "exp_range"] = "triangular"
     gamma: NonNegative = 1.0
 
-    def body(self, t: int, segment: Segment) -> float:
+    def curve(self, t: int, segment: Segment) -> float:
         up = max(1, segment.steps(self.up))
         down = up if self.down is None else segment.steps(self.down)
         cycle, since = divmod(t, up + down)
@@ -44,7 +44,7 @@ class Triangular(Open):
         return self.low + (self.high - self.low) * height * self._share(t, cycle)
 
     @property
-    def landmarks(self) -> tuple[float, ...]:
+    def key_values(self) -> tuple[float, ...]:
         return self.low, self.high
 
     def _share(self, t: int, cycle: int) -> float:
@@ -55,7 +55,7 @@ class Triangular(Open):
 
 @final
 @dataclass(frozen=True, repr=False)
-class CosineRestarts(Open):
+class CosineRestarts(EndlessCurve):
     """Half a cosine from `start` to `end` over `first`, then again, each cycle `factor` times as long as the last."""
 
     start: Number
@@ -64,15 +64,15 @@ class CosineRestarts(Open):
     first: Period
     factor: Times = 1
 
-    def body(self, t: int, segment: Segment) -> float:
+    def curve(self, t: int, segment: Segment) -> float:
         n = max(1, segment.steps(self.first))
         if self.factor == 1:
             t %= n
         while t >= n:
             t -= n
             n *= self.factor
-        return between(self.start, self.end, cosine_left(t / n))
+        return interpolate(self.start, self.end, cosine_left(t / n))
 
     @property
-    def landmarks(self) -> tuple[float, ...]:
+    def key_values(self) -> tuple[float, ...]:
         return self.start, self.end

@@ -20,7 +20,7 @@ from groupwise.schedules import arguments
 from groupwise.schedules.arguments import NonNegative, Number, Period, Spans
 from groupwise.schedules.lengths import Length, epochs
 from groupwise.schedules.segment import Segment
-from groupwise.schedules.shape import Open
+from groupwise.schedules.shape import EndlessCurve
 
 EACH_EPOCH = epochs(1)
 TIMESCALE = 10_000  # of inverse_sqrt without a warmup, in steps
@@ -36,22 +36,22 @@ def geometric(start: float, gamma: float, exponent: float) -> float:
 
 @final
 @dataclass(frozen=True, repr=False)
-class Constant(Open):
+class Constant(EndlessCurve):
     """Always `value` (torch's `ConstantLR` is two of these and a `then`)."""
 
     value: Number
 
-    def body(self, t: int, segment: Segment) -> float:
+    def curve(self, t: int, segment: Segment) -> float:
         return self.value
 
     @property
-    def landmarks(self) -> tuple[float, ...]:
+    def key_values(self) -> tuple[float, ...]:
         return (self.value,)
 
 
 @final
 @dataclass(frozen=True, repr=False)
-class Exponential(Open):
+class Exponential(EndlessCurve):
     """`start`, multiplied by `gamma` every `every`, smoothly (torch's `ExponentialLR` at whole epochs)."""
 
     start: Number
@@ -59,17 +59,17 @@ class Exponential(Open):
     _: KW_ONLY
     every: Period = EACH_EPOCH
 
-    def body(self, t: int, segment: Segment) -> float:
+    def curve(self, t: int, segment: Segment) -> float:
         return geometric(self.start, self.gamma, t / max(1, segment.steps(self.every)))
 
     @property
-    def landmarks(self) -> tuple[float, ...]:
+    def key_values(self) -> tuple[float, ...]:
         return (self.start,)
 
 
 @final
 @dataclass(frozen=True, repr=False)
-class StepDecay(Open):
+class StepDecay(EndlessCurve):
     """`start`, multiplied by `gamma` each time that `every` has passed (torch's `StepLR`)."""
 
     start: Number
@@ -77,17 +77,17 @@ class StepDecay(Open):
     _: KW_ONLY
     every: Period
 
-    def body(self, t: int, segment: Segment) -> float:
+    def curve(self, t: int, segment: Segment) -> float:
         return geometric(self.start, self.gamma, t // max(1, segment.steps(self.every)))
 
     @property
-    def landmarks(self) -> tuple[float, ...]:
+    def key_values(self) -> tuple[float, ...]:
         return (self.start,)
 
 
 @final
 @dataclass(frozen=True, repr=False, init=False)
-class MultiStep(Open):
+class MultiStep(EndlessCurve):
     """`start`, multiplied by `gamma` at each length in `at`, counted from the warmup's end (torch's `MultiStepLR`)."""
 
     start: Number
@@ -101,17 +101,17 @@ class MultiStep(Open):
         arguments.store(self, {"start": start, "gamma": gamma, "at_": at, "warmup": warmup})
         self.__post_init__()
 
-    def body(self, t: int, segment: Segment) -> float:
+    def curve(self, t: int, segment: Segment) -> float:
         return geometric(self.start, self.gamma, sum(t >= segment.steps(milestone) for milestone in self.at_))
 
     @property
-    def landmarks(self) -> tuple[float, ...]:
+    def key_values(self) -> tuple[float, ...]:
         return tuple(geometric(self.start, self.gamma, passed) for passed in range(len(self.at_) + 1))
 
 
 @final
 @dataclass(frozen=True, repr=False)
-class InverseSqrt(Open):
+class InverseSqrt(EndlessCurve):
     """`peak` falling as one over the square root of time, halved after three times `timescale`.
 
     `timescale` defaults to the warmup's length, and to 10 000 steps without one, as in transformers'
@@ -122,11 +122,11 @@ class InverseSqrt(Open):
     _: KW_ONLY
     timescale: Period | None = None
 
-    def body(self, t: int, segment: Segment) -> float:
+    def curve(self, t: int, segment: Segment) -> float:
         default = segment.warmup or TIMESCALE
         scale = default if self.timescale is None else max(1, segment.steps(self.timescale))
         return self.peak * math.sqrt(scale / (t + scale))
 
     @property
-    def landmarks(self) -> tuple[float, ...]:
+    def key_values(self) -> tuple[float, ...]:
         return (self.peak,)

@@ -20,14 +20,14 @@ from typing import TypeAlias, TypeGuard
 from groupwise._spelling import shown
 from groupwise.errors import ScheduleError, listed, unknown, within
 from groupwise.schedules.arguments import given, kinds, signature
+from groupwise.schedules.custom import Function, Piecewise
 from groupwise.schedules.cycles import CosineRestarts, Triangular
 from groupwise.schedules.decays import Constant, Exponential, InverseSqrt, MultiStep, StepDecay
-from groupwise.schedules.freehand import Function, Piecewise
+from groupwise.schedules.finite_curves import Cosine, Linear, Polynomial, WarmupStableDecay
 from groupwise.schedules.lengths import Length
 from groupwise.schedules.one_cycle import OneCycle
 from groupwise.schedules.plateau import Plateau
 from groupwise.schedules.schedule import DEEPEST, Clamped, Scaled, Schedule, Then
-from groupwise.schedules.stretches import Cosine, Linear, Polynomial, WarmupStableDecay
 
 Plain: TypeAlias = "float | str | bool | list[Plain] | dict[str, Plain]"
 

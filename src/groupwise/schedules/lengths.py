@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias, final, get_args
 
 from groupwise._spelling import shown
 from groupwise.errors import LengthError, ScheduleError, unknown
-from groupwise.schedules.numeric import number
+from groupwise.schedules.numbers import number
 
 Unit: TypeAlias = Literal["steps", "epochs", "percent"]
 

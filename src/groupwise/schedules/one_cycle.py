@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 from groupwise.schedules.arguments import Fraction, Number, Positive
+from groupwise.schedules.finite_curves import cosine_left, interpolate
 from groupwise.schedules.segment import Segment
-from groupwise.schedules.shape import Stretch
-from groupwise.schedules.stretches import between, cosine_left
+from groupwise.schedules.shape import FiniteCurve
 
 
 @final
 @dataclass(frozen=True, repr=False)
-class OneCycle(Stretch):
+class OneCycle(FiniteCurve):
     """One cycle with its turning point at `peak` (torch's `OneCycleLR`).
 
     There, pct_start is `rise`, anneal_strategy is `shape`, div_factor is `start_divisor`, final_div_factor is
@@ -38,7 +38,7 @@ class OneCycle(Stretch):
     end_divisor: Positive = 1e4
     three_phase: bool = False
 
-    def along(self, t: int, n: int, segment: Segment) -> float:
+    def curve_over(self, t: int, n: int, segment: Segment) -> float:
         if n == 0 and t == 0:
             return self.start
         t = min(t, max(0, n - 1))
@@ -60,7 +60,7 @@ class OneCycle(Stretch):
         return self.start / self.end_divisor
 
     @property
-    def landmarks(self) -> tuple[float, ...]:
+    def key_values(self) -> tuple[float, ...]:
         return self.start, self.peak, self.end
 
     def _phases(self, n: int) -> Iterator[tuple[float, float]]:
@@ -71,4 +71,4 @@ class OneCycle(Stretch):
 
     def _between(self, first: float, last: float, t: float, n: float) -> float:
         x = t / n if n > 0 else 1.0
-        return between(first, last, cosine_left(x) if self.shape == "cosine" else 1 - x)
+        return interpolate(first, last, cosine_left(x) if self.shape == "cosine" else 1 - x)

@@ -22,10 +22,10 @@ from typing import Any, Literal, SupportsFloat, final
 from groupwise._spelling import shown
 from groupwise.errors import ScheduleError, StateError, listed, within
 from groupwise.schedules.arguments import Count, NonNegative, Number, numbers
-from groupwise.schedules.numeric import number
+from groupwise.schedules.numbers import number
 from groupwise.schedules.schedule import Schedule
 from groupwise.schedules.segment import Segment
-from groupwise.schedules.shape import Open
+from groupwise.schedules.shape import EndlessCurve
 
 
 @final
@@ -64,7 +64,7 @@ _READERS: Mapping[str, Callable[[object], Any]] = {"value": number, "best": _bes
 
 @final
 @dataclass(frozen=True, repr=False)
-class Plateau(Open):
+class Plateau(EndlessCurve):
     """`start`, multiplied by `factor` after more than `patience` metrics in a row without improvement.
 
     An improvement beats the best metric by more than `threshold`, relative ("rel") or absolute ("abs"), towards `mode`.
@@ -87,11 +87,11 @@ class Plateau(Open):
         if self.factor >= 1:
             raise ScheduleError(f"{self.kind}: factor: {self.factor:g} does not reduce; it must be below 1")
 
-    def body(self, t: int, segment: Segment) -> float:
+    def curve(self, t: int, segment: Segment) -> float:
         return self.start
 
     @property
-    def landmarks(self) -> tuple[float, ...]:
+    def key_values(self) -> tuple[float, ...]:
         return (self.start,)
 
     @property

@@ -26,16 +26,16 @@ from groupwise._spelling import shown
 from groupwise.errors import LengthError, ScheduleError
 from groupwise.schedules import arguments
 from groupwise.schedules.arguments import Kind, Number, Span
+from groupwise.schedules.expression import Expression
 from groupwise.schedules.lengths import Length, length, listed_needs
-from groupwise.schedules.numeric import number, number_from_text
+from groupwise.schedules.numbers import number, number_from_text
 from groupwise.schedules.segment import Segment
-from groupwise.schedules.spelling import Spelled
 
 DEEPEST = 32  # levels of then, scaled and clamped; a longer chain is a piecewise or a multi_step
 
 
 @dataclass(frozen=True, repr=False)
-class Schedule(Spelled):
+class Schedule(Expression):
     """A value over time: of a hyperparameter, a task's weight, or anything else that is a number."""
 
     kind: ClassVar[str]
@@ -73,7 +73,7 @@ class Schedule(Spelled):
 
     @property
     @abstractmethod
-    def landmarks(self) -> tuple[float, ...]:
+    def key_values(self) -> tuple[float, ...]:
         """The start, the turning points and the end of the schedule, as far as they are known without lengths.
 
         A warmup does not count: it starts where its length says. Neither does what grows or shrinks with the run.
@@ -91,8 +91,8 @@ class Schedule(Spelled):
     @final
     @property
     def highest(self) -> float:
-        """The largest landmark: what a parameter group holds until a scheduler is attached."""
-        return max(self.landmarks)
+        """The largest key value: what a parameter group holds until a scheduler is attached."""
+        return max(self.key_values)
 
     @final
     @cached_property
@@ -177,8 +177,8 @@ class Then(Schedule):
         return (first.needs - {"total_steps"}) | second.needs | length(self.at_).needs
 
     @property
-    def landmarks(self) -> tuple[float, ...]:
-        return self.pair[0].landmarks + self.pair[1].landmarks
+    def key_values(self) -> tuple[float, ...]:
+        return self.pair[0].key_values + self.pair[1].key_values
 
     @property
     def parts(self) -> tuple[Schedule, ...]:
@@ -187,9 +187,9 @@ class Then(Schedule):
     def with_parts(self, parts: Sequence[Schedule]) -> Then:
         return Then(parts, at=self.at_)
 
-    def spelled(self, write: Callable[[object], str]) -> str:
+    def expression(self, write: Callable[[object], str]) -> str:
         first, second = self.pair
-        return f"{first.spelled(write)}.then({second.spelled(write)}, at={write(self.at_)})"
+        return f"{first.expression(write)}.then({second.expression(write)}, at={write(self.at_)})"
 
 
 @final
@@ -209,12 +209,12 @@ class Scaled(Schedule):
         return frozenset().union(*(part.needs for part in self.parts))
 
     @property
-    def landmarks(self) -> tuple[float, ...]:
+    def key_values(self) -> tuple[float, ...]:
         """Of a product of two schedules: start, bounds and end, since their turning points need not coincide."""
-        ours = self.schedule.landmarks
+        ours = self.schedule.key_values
         if not isinstance(self.by, Schedule):
             return tuple(value * self.by for value in ours)
-        theirs = self.by.landmarks
+        theirs = self.by.key_values
         corners = [a * b for a in (min(ours), max(ours)) for b in (min(theirs), max(theirs))]
         return ours[0] * theirs[0], max(corners), min(corners), ours[-1] * theirs[-1]
 
@@ -225,8 +225,8 @@ class Scaled(Schedule):
     def with_parts(self, parts: Sequence[Schedule]) -> Scaled:
         return Scaled(parts[0], parts[1] if isinstance(self.by, Schedule) else self.by)
 
-    def spelled(self, write: Callable[[object], str]) -> str:
-        return f"{self.schedule.spelled(write)}.scaled({write(self.by)})"
+    def expression(self, write: Callable[[object], str]) -> str:
+        return f"{self.schedule.expression(write)}.scaled({write(self.by)})"
 
 
 @final
@@ -253,8 +253,8 @@ class Clamped(Schedule):
         return self.schedule.needs
 
     @property
-    def landmarks(self) -> tuple[float, ...]:
-        return tuple(self._within(value) for value in self.schedule.landmarks)
+    def key_values(self) -> tuple[float, ...]:
+        return tuple(self._within(value) for value in self.schedule.key_values)
 
     @property
     def parts(self) -> tuple[Schedule, ...]:
@@ -263,9 +263,9 @@ class Clamped(Schedule):
     def with_parts(self, parts: Sequence[Schedule]) -> Clamped:
         return replace(self, schedule=parts[0])
 
-    def spelled(self, write: Callable[[object], str]) -> str:
+    def expression(self, write: Callable[[object], str]) -> str:
         bounds = [f"{name}={write(x)}" for name, x in (("low", self.low), ("high", self.high)) if x is not None]
-        return f"{self.schedule.spelled(write)}.clamped({', '.join(bounds)})"
+        return f"{self.schedule.expression(write)}.clamped({', '.join(bounds)})"
 
     def _within(self, value: float) -> float:
         if self.low is not None and value < self.low:

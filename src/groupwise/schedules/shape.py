@@ -4,8 +4,8 @@ A warmup of n steps gives (t + 1)/n of the curve's first value at step t < n, so
 a zero; the curve starts at step n, with its own clock. Lengths inside the shape are counted from there, and a percent
 is one of the whole segment, warmup included: `cosine(peak, warmup="10%", over="90%")` fills the run exactly.
 
-Two kinds of curve: a `Stretch` runs once over a length, which defaults to what the warmup leaves, and then holds its
-end; an `Open` curve has no end of its own.
+Two kinds of curve: a `FiniteCurve` runs once over a length, which defaults to what the warmup leaves, and then holds
+its end; an `EndlessCurve` has no end of its own.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from groupwise.schedules.segment import Segment
 
 @dataclass(frozen=True, repr=False)
 class Shape(Schedule):
-    """A curve, `body`, after an optional `warmup`."""
+    """A curve, `curve`, after an optional `warmup`."""
 
     warmup: Span | None = field(default=None, kw_only=True)
 
     @abstractmethod
-    def body(self, t: int, segment: Segment) -> float:
+    def curve(self, t: int, segment: Segment) -> float:
         """The value `t` steps after the warmup, which took `segment.warmup` steps of the segment."""
 
     @final
     def value_in(self, step: int, segment: Segment) -> float:
         n = 0 if self.warmup is None else segment.steps(self.warmup)
         own = Segment(segment.total_steps, segment.steps_per_epoch, n)
-        return (step + 1) / n * self.body(0, own) if step < n else self.body(step - n, own)
+        return (step + 1) / n * self.curve(0, own) if step < n else self.curve(step - n, own)
 
     @final
     @property
@@ -49,13 +49,13 @@ class Shape(Schedule):
         return self
 
     @final
-    def spelled(self, write: Callable[[object], str]) -> str:
+    def expression(self, write: Callable[[object], str]) -> str:
         (_, first), *rest = arguments.given(self).items()
         return f"{self.kind}({', '.join([write(first), *(f'{name}={write(value)}' for name, value in rest)])})"
 
 
 @dataclass(frozen=True, repr=False)
-class Open(Shape):
+class EndlessCurve(Shape):
     """A curve without an end of its own."""
 
     @final
@@ -65,18 +65,18 @@ class Open(Shape):
 
 
 @dataclass(frozen=True, repr=False)
-class Stretch(Shape):
+class FiniteCurve(Shape):
     """A curve that runs once, `over` a length (None: what the warmup leaves), and then holds its end."""
 
     over: Span | None = field(default=None, kw_only=True)
 
     @abstractmethod
-    def along(self, t: int, n: int, segment: Segment) -> float:
+    def curve_over(self, t: int, n: int, segment: Segment) -> float:
         """The value `t` steps into the `n` of the curve; t may exceed n, and n may be 0."""
 
     @final
-    def body(self, t: int, segment: Segment) -> float:
-        return self.along(t, segment.rest() if self.over is None else segment.steps(self.over), segment)
+    def curve(self, t: int, segment: Segment) -> float:
+        return self.curve_over(t, segment.rest() if self.over is None else segment.steps(self.over), segment)
 
     @final
     @cached_property

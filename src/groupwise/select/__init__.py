@@ -11,20 +11,20 @@ from groupwise.select.by_value import magnitude, statistic, where
 from groupwise.select.describe import describe
 from groupwise.select.files import decode, encode
 from groupwise.select.hints import nearest
-from groupwise.select.info import ParameterInfo, Place
+from groupwise.select.info import Occurrence, ParameterInfo
 from groupwise.select.roles import ROLES
 from groupwise.select.selectors import Selector, select, selector
 from groupwise.select.statistics import STATISTICS
-from groupwise.select.tree import Held, Node
+from groupwise.select.tree import Node, OwnParameter
 from groupwise.select.walk import parameters_of
 
 __all__ = [
     "ROLES",
     "STATISTICS",
-    "Held",
     "Node",
+    "Occurrence",
+    "OwnParameter",
     "ParameterInfo",
-    "Place",
     "Selector",
     "decode",
     "depth",

@@ -223,7 +223,7 @@ class Depth(_Within):
 
     def numbers(self, info: ParameterInfo) -> tuple[int, ...]:
         """Its levels, one per place."""
-        return tuple([place.depth for place in info.places])
+        return tuple([occurrence.depth for occurrence in info.occurrences])
 
 
 @final

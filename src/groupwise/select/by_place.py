@@ -14,7 +14,7 @@ from typing import ClassVar, final
 
 from groupwise.errors import SelectorError, nearest
 from groupwise.select.globs import Accepts, repairs
-from groupwise.select.info import ParameterInfo, Place
+from groupwise.select.info import Occurrence, ParameterInfo
 from groupwise.select.selectors import Atom, Infos, Name, Selector, any_of
 
 
@@ -85,7 +85,7 @@ class Regex(Atom):
 
     def matches(self, info: ParameterInfo) -> bool:
         """Whether the pattern covers one of its names."""
-        return any(self._accepts(place.name) for place in info.places)
+        return any(self._accepts(occurrence.name) for occurrence in info.occurrences)
 
     def suggest(self, infos: Infos) -> Iterator[str]:
         """The pattern with both ends open where that helps, else names that look like it."""
@@ -116,12 +116,12 @@ class _Word(Atom):
             raise SelectorError(f"{self.key}() takes text that is not empty, not {type(self.word).__name__}")
 
     @abc.abstractmethod
-    def words(self, place: Place) -> Iterable[str]:
+    def words(self, occurrence: Occurrence) -> Iterable[str]:
         """The words that a place shows."""
 
     def suggest(self, infos: Infos) -> Iterator[str]:
         """The nearest words that some place shows; all of them, if few, where none is near."""
-        shown = list(dict.fromkeys(w for info in infos for p in info.places for w in sorted(self.words(p)) if w))
+        shown = list(dict.fromkeys(w for info in infos for p in info.occurrences for w in sorted(self.words(p)) if w))
         yield from nearest(self.word, shown) or (shown if len(shown) <= 8 else ())
 
     @property
@@ -143,13 +143,13 @@ class Kind(_Word):
 
     key: ClassVar[str] = "kind"
 
-    def words(self, place: Place) -> Iterable[str]:
+    def words(self, occurrence: Occurrence) -> Iterable[str]:
         """Class names of the layer that holds it."""
-        return place.kinds
+        return occurrence.kinds
 
     def matches(self, info: ParameterInfo) -> bool:
         """Whether a layer of that class holds it."""
-        return any(self.word in place.kinds for place in info.places)
+        return any(self.word in occurrence.kinds for occurrence in info.occurrences)
 
     def suggest(self, infos: Infos) -> Iterator[str]:
         """`inside`, where the class only encloses; the nearest classes otherwise."""
@@ -167,13 +167,13 @@ class Inside(_Word):
 
     key: ClassVar[str] = "inside"
 
-    def words(self, place: Place) -> Iterable[str]:
+    def words(self, occurrence: Occurrence) -> Iterable[str]:
         """Class names of all that encloses it."""
-        return place.ancestors
+        return occurrence.ancestors
 
     def matches(self, info: ParameterInfo) -> bool:
         """Whether a module of that class encloses it."""
-        return any(self.word in place.ancestors for place in info.places)
+        return any(self.word in occurrence.ancestors for occurrence in info.occurrences)
 
 
 @final
@@ -185,13 +185,13 @@ class Network(_Word):
 
     key: ClassVar[str] = "network"
 
-    def words(self, place: Place) -> Iterable[str]:
+    def words(self, occurrence: Occurrence) -> Iterable[str]:
         """The network's key."""
-        return (place.network,)
+        return (occurrence.network,)
 
     def matches(self, info: ParameterInfo) -> bool:
         """Whether it belongs to that network."""
-        return any(self.word == place.network for place in info.places)
+        return any(self.word == occurrence.network for occurrence in info.occurrences)
 
 
 def _some(word: str, given: tuple[str | type, ...]) -> tuple[str | type, ...]:

@@ -11,10 +11,10 @@ from typing import Any, final
 
 from groupwise.errors import SelectorError
 from groupwise.select.heads import heads
-from groupwise.select.info import ParameterInfo, Place
+from groupwise.select.info import Occurrence, ParameterInfo
 from groupwise.select.levels import levels
-from groupwise.select.roles import guess, settled
-from groupwise.select.tree import Held, Node
+from groupwise.select.roles import guess, with_matrix_role
+from groupwise.select.tree import Node, OwnParameter
 
 
 def describe(networks: Iterable[tuple[str, Node]]) -> tuple[ParameterInfo, ...]:
@@ -34,8 +34,10 @@ def describe(networks: Iterable[tuple[str, Node]]) -> tuple[ParameterInfo, ...]:
 
 def resettled(info: ParameterInfo, reasons: list[tuple[tuple[str, str], ...]]) -> ParameterInfo:
     """The same parameter with other reasons in its places, `matrix` decided anew."""
-    places = [replace(place, reasons=told) for place, told in zip(info.places, reasons, strict=True)]
-    return replace(info, places=_settled(places, info.shape))
+    occurrences = [
+        replace(occurrence, reasons=told) for occurrence, told in zip(info.occurrences, reasons, strict=True)
+    ]
+    return replace(info, occurrences=_settled(occurrences, info.shape))
 
 
 @final
@@ -44,13 +46,13 @@ class _Draft:
     tensor: Any
     shape: tuple[int, ...]
     sparse: bool = False
-    places: list[Place] = field(default_factory=list)
+    occurrences: list[Occurrence] = field(default_factory=list)
 
     def finished(self) -> ParameterInfo:
-        places = _settled(self.places, self.shape) if len(self.shape) == 2 else tuple(self.places)
+        occurrences = _settled(self.occurrences, self.shape) if len(self.shape) == 2 else tuple(self.occurrences)
         trainable = getattr(self.tensor, "requires_grad", None)
         trainable = getattr(self.tensor, "trainable", True) if trainable is None else trainable
-        return ParameterInfo(places, self.shape, bool(trainable), self.sparse, frozenset(), self.tensor)
+        return ParameterInfo(occurrences, self.shape, bool(trainable), self.sparse, frozenset(), self.tensor)
 
 
 @final
@@ -62,7 +64,7 @@ class _Describer:
     found: dict[int, _Draft]
 
     def visit(self, node: Node, above: frozenset[str]) -> None:
-        if not node.carries:
+        if not node.has_parameters:
             return
         enclosing = above if above.issuperset(node.kinds) else above.union(node.kinds)
         for held in node.held:
@@ -70,7 +72,7 @@ class _Describer:
         for child in node.children:
             self.visit(child, enclosing)
 
-    def _hold(self, node: Node, held: Held, enclosing: frozenset[str]) -> None:
+    def _hold(self, node: Node, held: OwnParameter, enclosing: frozenset[str]) -> None:
         module = self._named(node.path)
         name = self._named(f"{node.path}.{held.name}" if node.path and held.name else node.path or held.name)
         draft = self.found.get(id(held.tensor))
@@ -80,17 +82,19 @@ class _Describer:
         vector = sum(size != 1 for size in draft.shape) <= 1
         reasons = guess(held.leaf, node.kinds, vector, node.path in self.heads)
         level = self.levels[node.path]
-        draft.places.append(Place(name, module, node.kinds, enclosing, self.network, level, reasons))
+        draft.occurrences.append(Occurrence(name, module, node.kinds, enclosing, self.network, level, reasons))
 
     def _named(self, path: str) -> str:
         return f"{self.network}.{path}" if self.network and path else self.network or path
 
 
-def _settled(places: list[Place], shape: tuple[int, ...]) -> tuple[Place, ...]:
+def _settled(occurrences: list[Occurrence], shape: tuple[int, ...]) -> tuple[Occurrence, ...]:
     """The places with the role `matrix` where it is due."""
-    agreed = settled([place.reasons for place in places], shape)
-    pairs = zip(places, agreed, strict=True)
-    return tuple(place if place.reasons == told else replace(place, reasons=told) for place, told in pairs)
+    agreed = with_matrix_role([occurrence.reasons for occurrence in occurrences], shape)
+    pairs = zip(occurrences, agreed, strict=True)
+    return tuple(
+        occurrence if occurrence.reasons == told else replace(occurrence, reasons=told) for occurrence, told in pairs
+    )
 
 
 def _shape(tensor: Any, name: str) -> tuple[int, ...]:

@@ -27,14 +27,14 @@ def heads(root: Node) -> set[str]:
 
 def _read(node: Node, later: _Sizes, found: set[str]) -> tuple[bool, _Sizes]:
     """Whether what stands before `node` may still be a head, and the input sizes of the run's part inside `node`."""
-    if not node.carries:
+    if not node.has_parameters:
         return True, frozenset()
     if node.held and is_linear(node.kinds):
         fan_in, fan_out = node.features
         if fan_out is None or fan_out not in later:
             found.add(node.path)
         return True, frozenset() if fan_in is None else frozenset([fan_in])
-    inner = [child for child in node.children if child.carries]
+    inner = [child for child in node.children if child.has_parameters]
     if "ModuleDict" in node.kinds and (side_by_side := _read_each(inner, later)) is not None:
         is_open, sizes, heads_inside = side_by_side
         found |= heads_inside

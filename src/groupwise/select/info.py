@@ -1,9 +1,9 @@
 """What a selector may know of a parameter: plain data, so that a choice can be tested, printed and replayed.
 
-A parameter is one tensor with one or more *places*. Tying is why the two are apart: a decoder that shares the word
-table is one thing to optimise, found under two names, in two layers, with two sets of roles. What belongs to the tensor
-(shape, gradient, statistics, tags) is on the `ParameterInfo`; what belongs to where it is held is on its `Place`s, and
-the parameter's roles are the union over them.
+A parameter is one tensor with one or more *occurrences* in the model. Tying is why the two are apart: a decoder that
+shares the word table is one thing to optimise, found under two names, in two layers, with two sets of roles. What
+belongs to the tensor (shape, gradient, statistics, tags) is on the `ParameterInfo`; what belongs to where it is held is
+on its `Occurrence`s, and the parameter's roles are the union over them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Reasons = tuple[tuple[str, str], ...]  # (role, why) pairs
 
 @final
 @dataclass(frozen=True, slots=True)
-class Place:
+class Occurrence:
     """One name of a parameter, and what surrounds it there.
 
     Args:
@@ -61,7 +61,7 @@ class ParameterInfo:
         parameter: the tensor or variable itself; no part of equality.
     """
 
-    places: tuple[Place, ...]
+    occurrences: tuple[Occurrence, ...]
     shape: tuple[int, ...]
     requires_grad: bool = True
     sparse: bool = False
@@ -70,28 +70,32 @@ class ParameterInfo:
     roles: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        roles = self.places[0].roles if len(self.places) == 1 else frozenset().union(*(p.roles for p in self.places))
+        roles = (
+            self.occurrences[0].roles
+            if len(self.occurrences) == 1
+            else frozenset().union(*(p.roles for p in self.occurrences))
+        )
         object.__setattr__(self, "roles", roles)
 
     @property
     def name(self) -> str:
         """Its first name."""
-        return self.places[0].name
+        return self.occurrences[0].name
 
     @property
     def names(self) -> tuple[str, ...]:
         """All its names, the first one first."""
-        return tuple(place.name for place in self.places)
+        return tuple(occurrence.name for occurrence in self.occurrences)
 
     @property
     def network(self) -> str:
         """The network of its first place."""
-        return self.places[0].network
+        return self.occurrences[0].network
 
     @property
     def depth(self) -> int:
         """The depth of its first place."""
-        return self.places[0].depth
+        return self.occurrences[0].depth
 
     @property
     def ndim(self) -> int:
@@ -106,7 +110,7 @@ class ParameterInfo:
     @property
     def reasons(self) -> dict[str, str]:
         """Role to reason, over all places; where a role has several, the first place's."""
-        return {role: why for place in reversed(self.places) for role, why in place.reasons}
+        return {role: why for occurrence in reversed(self.occurrences) for role, why in occurrence.reasons}
 
     def statistic(self, name: str) -> float:
         """The present value of a statistic, computed anew at each call.

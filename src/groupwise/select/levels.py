@@ -24,7 +24,7 @@ def levels(root: Node) -> dict[str, int]:
         passed.append((node.path, top))
         stacked = not inside and _numbered(node)
         for child in node.children:
-            top += stacked and child.carries
+            top += stacked and child.has_parameters
             visit(child, inside or stacked)
         if stacked:
             end = len(passed)
@@ -35,7 +35,7 @@ def levels(root: Node) -> dict[str, int]:
 
 def _numbered(node: Node) -> bool:
     children = node.children
-    return any(child.carries for child in children) and all(child.name.isdigit() for child in children)
+    return any(child.has_parameters for child in children) and all(child.name.isdigit() for child in children)
 
 
 def _has_stack(node: Node) -> bool:
@@ -50,6 +50,6 @@ def _by_registration(root: Node) -> dict[str, int]:
         for child in node.children:
             paint(child, level)
 
-    for level, child in enumerate((child for child in root.children if child.carries), start=1):
+    for level, child in enumerate((child for child in root.children if child.has_parameters), start=1):
         paint(child, level)
     return found

@@ -66,7 +66,7 @@ def embedding_kind(kinds: tuple[str, ...]) -> str:
 
 @functools.lru_cache(maxsize=65536)
 def guess(leaf: str, kinds: tuple[str, ...], vector: bool, head: bool = False) -> tuple[tuple[str, str], ...]:
-    """(role, reason) pairs for one place of a parameter; `matrix` is not among them, see `settled`.
+    """(role, reason) pairs for one place of a parameter; `matrix` is not among them, see `with_matrix_role`.
 
     Args:
         leaf: the parameter's own name in its layer: weight, bias_ih_l0, pos_embed.
@@ -97,11 +97,13 @@ def guess(leaf: str, kinds: tuple[str, ...], vector: bool, head: bool = False) -
     return tuple(found)
 
 
-def settled(places: Sequence[tuple[tuple[str, str], ...]], shape: Sequence[int]) -> list[tuple[tuple[str, str], ...]]:
+def with_matrix_role(
+    occurrences: Sequence[tuple[tuple[str, str], ...]], shape: Sequence[int]
+) -> list[tuple[tuple[str, str], ...]]:
     """The reasons of a parameter's places with `matrix` added where it is due, or taken away where it no longer is."""
-    told = {role for reasons in places for role, _ in reasons}
+    told = {role for reasons in occurrences for role, _ in reasons}
     why = ("matrix", "it has exactly two dimensions and is neither embedding nor head")
-    bare = [tuple(pair for pair in reasons if pair != why) for reasons in places]
+    bare = [tuple(pair for pair in reasons if pair != why) for reasons in occurrences]
     if len(shape) != 2 or told & {"embedding", "head"}:
         return bare
     return [reasons if any(role == "matrix" for role, _ in reasons) else (*reasons, why) for reasons in bare]

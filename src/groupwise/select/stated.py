@@ -29,7 +29,7 @@ def with_roles(infos: Infos, roles: Mapping[str, Stated]) -> Infos:
         if role not in ROLES:
             raise SelectorError(f"{unknown('role', role, ROLES)}; for words of your own there is tags=")
     chosen = {role: _chosen(infos, f"roles[{role!r}]", stated) for role, stated in roles.items()}
-    networks = {place.network for i in chosen.get("head", ()) for place in infos[i].places}
+    networks = {occurrence.network for i in chosen.get("head", ()) for occurrence in infos[i].occurrences}
     return tuple(_stated(info, [r for r in ROLES if i in chosen.get(r, ())], networks) for i, info in enumerate(infos))
 
 
@@ -46,8 +46,12 @@ def _stated(info: ParameterInfo, roles: list[str], headed: set[str]) -> Paramete
     if not roles and "head" not in info.roles:
         return info
     kept = [
-        [pair for pair in place.reasons if pair[0] not in roles and not (pair[0] == "head" and place.network in headed)]
-        for place in info.places
+        [
+            pair
+            for pair in occurrence.reasons
+            if pair[0] not in roles and not (pair[0] == "head" and occurrence.network in headed)
+        ]
+        for occurrence in info.occurrences
     ]
     return resettled(info, [(*reasons, *((role, "the caller said so") for role in roles)) for reasons in kept])
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, final
 
 
-class Held(NamedTuple):
+class OwnParameter(NamedTuple):
     """A parameter as its layer holds it: its name below the layer, its telling last word, and the tensor."""
 
     name: str
@@ -37,11 +37,11 @@ class Node:
     name: str
     path: str
     kinds: tuple[str, ...]
-    held: tuple[Held, ...] = ()
+    held: tuple[OwnParameter, ...] = ()
     children: tuple[Node, ...] = ()
     features: tuple[int | None, int | None] = (None, None)
     sparse: bool = False
-    carries: bool = field(init=False)
+    has_parameters: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        self.carries = bool(self.held) or any(child.carries for child in self.children)
+        self.has_parameters = bool(self.held) or any(child.has_parameters for child in self.children)

@@ -18,7 +18,7 @@ from groupwise.select.describe import describe
 from groupwise.select.info import ParameterInfo
 from groupwise.select.roles import embedding_kind, is_linear
 from groupwise.select.stated import Stated, tagged, with_roles
-from groupwise.select.tree import Held, Node
+from groupwise.select.tree import Node, OwnParameter
 
 _ALWAYS_WRAPPED = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 _WRAPPERS = re.compile(r"DataParallel$|^AveragedModel$|^(DeepSpeed\w*|Pipeline)Engine$|^ModelEma")
@@ -65,7 +65,7 @@ def _networks(model: Any) -> Iterator[tuple[str, Any]]:
 def _tree(part: Any, key: str) -> Node:
     if _is_module(part):
         return _node(part, "", "", set())
-    return Node("", "", (), (Held("", key, part),))
+    return Node("", "", (), (OwnParameter("", key, part),))
 
 
 def _node(module: Any, name: str, path: str, above: set[int]) -> Node:
@@ -84,18 +84,20 @@ def _node(module: Any, name: str, path: str, above: set[int]) -> Node:
     return Node(name, path, kinds, tuple(held), tuple(children), features, sparse)
 
 
-def _own(module: Any, kinds: tuple[str, ...], name: str) -> Iterator[Held]:
+def _own(module: Any, kinds: tuple[str, ...], name: str) -> Iterator[OwnParameter]:
     collected = "ParameterList" in kinds or "ParameterDict" in kinds
     for own, tensor in module._parameters.items():
         if tensor is not None:
-            yield Held(own, f"{name}_{own}" if collected else own, tensor)
+            yield OwnParameter(own, f"{name}_{own}" if collected else own, tensor)
 
 
-def _absorb(parametrizations: Any, path: str, held: list[Held], children: list[Node], above: set[int]) -> None:
+def _absorb(parametrizations: Any, path: str, held: list[OwnParameter], children: list[Node], above: set[int]) -> None:
     """Give a parametrized layer its tensors: the originals as its own, the parametrizations' as layers below it."""
     for tensor_name, listed in _children(parametrizations):
         prefix = f"parametrizations.{tensor_name}"
-        held += [Held(f"{prefix}.{own}", tensor_name, t) for own, t in listed._parameters.items() if t is not None]
+        held += [
+            OwnParameter(f"{prefix}.{own}", tensor_name, t) for own, t in listed._parameters.items() if t is not None
+        ]
         for name, child in _children(listed):
             below = f"{prefix}.{name}"
             children.append(_node(child, below, f"{path}.{below}" if path else below, above))
@@ -131,7 +133,7 @@ def _class_names(mro: tuple[type, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(base.__name__ for base in mro if base.__name__ not in _NOISE))
 
 
-def _features(module: Any, held: list[Held]) -> tuple[int | None, int | None]:
+def _features(module: Any, held: list[OwnParameter]) -> tuple[int | None, int | None]:
     fan_in, fan_out = getattr(module, "in_features", None), getattr(module, "out_features", None)
     if isinstance(fan_in, int) and isinstance(fan_out, int):
         return fan_in, fan_out

@@ -13,11 +13,11 @@ from typing import Annotated, Literal, TypeAlias, final
 from groupwise._spelling import shown
 from groupwise.errors import ScheduleError
 from groupwise.schedules.arguments import Kind
+from groupwise.schedules.finite_curves import interpolate
 from groupwise.schedules.lengths import Length, length
-from groupwise.schedules.numeric import number, number_from_text
+from groupwise.schedules.numbers import number, number_from_text
 from groupwise.schedules.segment import Segment
-from groupwise.schedules.shape import Open, progress
-from groupwise.schedules.stretches import between
+from groupwise.schedules.shape import EndlessCurve, progress
 
 
 def _points(value: object) -> tuple[tuple[Length, float], ...]:
@@ -50,7 +50,7 @@ OfStep: TypeAlias = Annotated[Callable[[int], float], Kind(_callable)]
 
 @final
 @dataclass(frozen=True, repr=False)
-class Piecewise(Open):
+class Piecewise(EndlessCurve):
     """Through `points`, pairs of a length and a value, in order: joined by straight lines, or each "held".
 
     Before the first point its value holds, after the last one the last's. Two points at one step are a jump. Lengths
@@ -60,7 +60,7 @@ class Piecewise(Open):
     points: Points
     shape: Literal["linear", "held"] = "linear"
 
-    def body(self, t: int, segment: Segment) -> float:
+    def curve(self, t: int, segment: Segment) -> float:
         resolved = [(segment.steps(when), value) for when, value in self.points]
         if any(later < earlier for (earlier, _), (later, _) in pairwise(resolved)):
             raise ScheduleError(f"{self}: points out of order, at steps {[when for when, _ in resolved]}")
@@ -68,25 +68,25 @@ class Piecewise(Open):
         if passed in (0, len(resolved)):
             return resolved[max(0, passed - 1)][1]
         (start, first), (end, last) = resolved[passed - 1 : passed + 1]
-        return first if self.shape == "held" else between(first, last, 1 - progress(t - start, end - start))
+        return first if self.shape == "held" else interpolate(first, last, 1 - progress(t - start, end - start))
 
     @property
-    def landmarks(self) -> tuple[float, ...]:
+    def key_values(self) -> tuple[float, ...]:
         return tuple(value for _, value in self.points)
 
 
 @final
 @dataclass(frozen=True, repr=False)
-class Function(Open):
+class Function(EndlessCurve):
     """Whatever `call(step)` returns, a finite number (torch's `LambdaLR`, in values rather than factors).
 
     Python only: it cannot be written to a file. It is called with its own step, counted from the warmup's end, and
-    should be pure, since a schedule is looked at as often as anyone likes. Its one landmark is `call(0)`.
+    should be pure, since a schedule is looked at as often as anyone likes. Its one key value is `call(0)`.
     """
 
     call: OfStep
 
-    def body(self, t: int, segment: Segment) -> float:
+    def curve(self, t: int, segment: Segment) -> float:
         returned = self.call(t)
         try:
             return number(returned)
@@ -94,5 +94,5 @@ class Function(Open):
             raise ScheduleError(f"{self}: what it returned at step {t}: {error}") from None
 
     @property
-    def landmarks(self) -> tuple[float, ...]:
-        return (self.body(0, Segment(None, None)),)
+    def key_values(self) -> tuple[float, ...]:
+        return (self.curve(0, Segment(None, None)),)

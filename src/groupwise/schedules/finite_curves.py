@@ -16,7 +16,7 @@ from typing import Literal, final
 
 from groupwise.schedules.arguments import Number, Positive, Span
 from groupwise.schedules.segment import Segment
-from groupwise.schedules.shape import Stretch, progress
+from groupwise.schedules.shape import FiniteCurve, progress
 
 
 def cosine_left(x: float) -> float:
@@ -24,63 +24,63 @@ def cosine_left(x: float) -> float:
     return (1 + math.cos(math.pi * x)) / 2
 
 
-def between(start: float, end: float, left: float) -> float:
+def interpolate(start: float, end: float, left: float) -> float:
     """The value with a share `left` of the way from `start` to `end` to go: exact at both."""
     return end + (start - end) * left if left < 1 else start
 
 
 @final
 @dataclass(frozen=True, repr=False)
-class Linear(Stretch):
+class Linear(FiniteCurve):
     """A straight line from `start` to `end` (torch's `LinearLR`, in values rather than factors)."""
 
     start: Number
     end: Number = 0.0
 
-    def along(self, t: int, n: int, segment: Segment) -> float:
-        return between(self.start, self.end, 1 - progress(t, n))
+    def curve_over(self, t: int, n: int, segment: Segment) -> float:
+        return interpolate(self.start, self.end, 1 - progress(t, n))
 
     @property
-    def landmarks(self) -> tuple[float, ...]:
+    def key_values(self) -> tuple[float, ...]:
         return self.start, self.end
 
 
 @final
 @dataclass(frozen=True, repr=False)
-class Cosine(Stretch):
+class Cosine(FiniteCurve):
     """Half a cosine from `peak` to `end` (torch's `CosineAnnealingLR`, closed form; T_max is `over`)."""
 
     peak: Number
     end: Number = 0.0
 
-    def along(self, t: int, n: int, segment: Segment) -> float:
-        return between(self.peak, self.end, cosine_left(progress(t, n)))
+    def curve_over(self, t: int, n: int, segment: Segment) -> float:
+        return interpolate(self.peak, self.end, cosine_left(progress(t, n)))
 
     @property
-    def landmarks(self) -> tuple[float, ...]:
+    def key_values(self) -> tuple[float, ...]:
         return self.peak, self.end
 
 
 @final
 @dataclass(frozen=True, repr=False)
-class Polynomial(Stretch):
+class Polynomial(FiniteCurve):
     """From `start` to `end` as (1 - t/n) to the `power` (torch's `PolynomialLR`, which always ends at 0)."""
 
     start: Number
     end: Number = 0.0
     power: Positive = 1.0
 
-    def along(self, t: int, n: int, segment: Segment) -> float:
-        return between(self.start, self.end, (1 - progress(t, n)) ** self.power)
+    def curve_over(self, t: int, n: int, segment: Segment) -> float:
+        return interpolate(self.start, self.end, (1 - progress(t, n)) ** self.power)
 
     @property
-    def landmarks(self) -> tuple[float, ...]:
+    def key_values(self) -> tuple[float, ...]:
         return self.start, self.end
 
 
 @final
 @dataclass(frozen=True, repr=False)
-class WarmupStableDecay(Stretch):
+class WarmupStableDecay(FiniteCurve):
     """`peak`, held until the last `decay` steps of the curve, which go to `end` along `shape`.
 
     What is left of the way at a share x of the decay: 1 - x (linear), (1 + cos πx)/2 (cosine), 1 - √x (sqrt, the best
@@ -93,9 +93,9 @@ class WarmupStableDecay(Stretch):
     end: Number = 0.0
     shape: Literal["linear", "cosine", "sqrt"] = "linear"
 
-    def along(self, t: int, n: int, segment: Segment) -> float:
+    def curve_over(self, t: int, n: int, segment: Segment) -> float:
         decay = min(n, segment.steps(self.decay))
-        return between(self.peak, self.end, self._left(progress(t - (n - decay), decay)))
+        return interpolate(self.peak, self.end, self._left(progress(t - (n - decay), decay)))
 
     def _left(self, x: float) -> float:
         if self.shape == "cosine":
@@ -103,5 +103,5 @@ class WarmupStableDecay(Stretch):
         return 1 - (math.sqrt(x) if self.shape == "sqrt" else x)
 
     @property
-    def landmarks(self) -> tuple[float, ...]:
+    def key_values(self) -> tuple[float, ...]:
         return self.peak, self.end

@@ -14,20 +14,20 @@ from groupwise._spelling import number
 from groupwise.schedules.lengths import Length
 
 
-class Spelled(ABC):
+class Expression(ABC):
     """What can be written as an expression."""
 
     @abstractmethod
-    def spelled(self, write: Callable[[object], str]) -> str:
+    def expression(self, write: Callable[[object], str]) -> str:
         """The expression, its arguments written by `write`."""
 
     @final
     def __str__(self) -> str:
-        return self.spelled(compact)
+        return self.expression(compact)
 
     @final
     def __repr__(self) -> str:
-        return self.spelled(exact)
+        return self.expression(exact)
 
 
 def compact(value: object) -> str:
@@ -41,8 +41,8 @@ def exact(value: object) -> str:
 
 
 def _nested(value: object, write: Callable[[object], str], otherwise: Callable[[object], str]) -> str:
-    if isinstance(value, Spelled):
-        return value.spelled(write)
+    if isinstance(value, Expression):
+        return value.expression(write)
     if isinstance(value, tuple):
         return f"[{', '.join(write(item) for item in value)}]"
     if callable(value):
