@@ -51,10 +51,18 @@ OfStep: TypeAlias = Annotated[Callable[[int], float], Kind(_callable)]
 @final
 @dataclass(frozen=True, repr=False)
 class Piecewise(EndlessCurve):
-    """Through `points`, pairs of a length and a value, in order: joined by straight lines, or each "held".
+    """Through points, in order. Before the first point its value holds, after the last one the last's.
 
-    Before the first point its value holds, after the last one the last's. Two points at one step are a jump. Lengths
-    count from the warmup's end. Points whose order turns out wrong, once resolved, are a `ScheduleError`.
+    Args:
+        points: pairs of a length, counted from the warmup's end, and a value. Two points at one step are a jump.
+        shape: "linear" joins them by straight lines, "held" holds each value until the next point.
+        warmup: a length before the curve, over which the value rises in equal steps to the first value.
+
+    Raises:
+        ScheduleError: no points, or, once their lengths are resolved, points out of order.
+
+    >>> [piecewise([("0 steps", 1.0), ("2 steps", 0.5)]).at(t) for t in range(4)]
+    [1.0, 0.75, 0.5, 0.5]
     """
 
     points: Points
@@ -78,10 +86,19 @@ class Piecewise(EndlessCurve):
 @final
 @dataclass(frozen=True, repr=False)
 class Function(EndlessCurve):
-    """Whatever `call(step)` returns, a finite number (torch's `LambdaLR`, in values rather than factors).
+    """Whatever a function of the step returns.
 
-    Python only: it cannot be written to a file. It is called with its own step, counted from the warmup's end, and
-    should be pure, since a schedule is looked at as often as anyone likes. Its one key value is `call(0)`.
+    Python only: it cannot be written to a file. It should be pure, since a schedule is evaluated as often as anyone
+    likes. Its one key value is `call(0)`.
+
+    Args:
+        call: takes the step, counted from the warmup's end, and returns a finite number.
+        warmup: a length before the curve, over which the value rises in equal steps to the first value.
+
+    Source: `torch.optim.lr_scheduler.LambdaLR`, in values rather than factors.
+
+    >>> [function(lambda step: 1 / (1 + step)).at(t) for t in (0, 1, 3)]
+    [1.0, 0.5, 0.25]
     """
 
     call: OfStep

@@ -22,10 +22,22 @@ from groupwise.schedules.shape import EndlessCurve
 @final
 @dataclass(frozen=True, repr=False)
 class Triangular(EndlessCurve):
-    """Straight lines from `low` to `high` over `up` and back over `down` (as long as `up`, when None).
+    """Straight lines from `low` to `high` and back, again and again.
 
-    `mode` says how the height of a cycle changes: "triangular" not at all, "triangular2" halves it every cycle,
-    "exp_range" multiplies it by `gamma` every step (torch's `CyclicLR`). A momentum has its `low` above its `high`.
+    Args:
+        low: the value at the ends of a cycle.
+        high: the value at its turning point; a momentum has its `low` above its `high`.
+        up: the length of the rise.
+        down: the length of the fall; None is as long as `up`.
+        mode: how the height of a cycle changes: "triangular" not at all, "triangular2" halves it every cycle,
+            "exp_range" multiplies it by `gamma` every step.
+        gamma: at least 0, for "exp_range".
+        warmup: a length before the curve, over which the value rises in equal steps to the first value.
+
+    Source: Smith 2017; `torch.optim.lr_scheduler.CyclicLR`, which also cycles the momentum by default.
+
+    >>> [triangular(0.0, 1.0, up="2 steps", mode="triangular2").at(t) for t in range(7)]
+    [0.0, 0.5, 1.0, 0.5, 0.0, 0.25, 0.5]
     """
 
     low: Number
@@ -56,7 +68,21 @@ class Triangular(EndlessCurve):
 @final
 @dataclass(frozen=True, repr=False)
 class CosineRestarts(EndlessCurve):
-    """Half a cosine from `start` to `end` over `first`, then again, each cycle `factor` times as long as the last."""
+    """Half a cosine from `start` to `end`, then again, each cycle `factor` times as long as the last.
+
+    Args:
+        start: the value at the start of each cycle.
+        end: the value towards its end.
+        first: the length of the first cycle.
+        factor: a whole number of at least 1.
+        warmup: a length before the curve, over which the value rises in equal steps to the first value.
+
+    Source: Loshchilov and Hutter 2017 (SGDR); `torch.optim.lr_scheduler.CosineAnnealingWarmRestarts`, whose T_0 is
+    `first` and T_mult `factor`.
+
+    >>> [round(cosine_restarts(1.0, first="2 steps", factor=2).at(t), 3) for t in range(7)]
+    [1.0, 0.5, 1.0, 0.854, 0.5, 0.146, 1.0]
+    """
 
     start: Number
     end: Number = 0.0

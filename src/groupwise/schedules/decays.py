@@ -37,7 +37,17 @@ def geometric(start: float, gamma: float, exponent: float) -> float:
 @final
 @dataclass(frozen=True, repr=False)
 class Constant(EndlessCurve):
-    """Always `value` (torch's `ConstantLR` is two of these and a `then`)."""
+    """Always `value`.
+
+    Args:
+        value: the value.
+        warmup: a length before the curve, over which the value rises in equal steps to the first value.
+
+    Source: `torch.optim.lr_scheduler.ConstantLR` is two of these and a `then`.
+
+    >>> [constant(0.1, warmup="2 steps").at(t) for t in range(3)]
+    [0.05, 0.1, 0.1]
+    """
 
     value: Number
 
@@ -52,7 +62,19 @@ class Constant(EndlessCurve):
 @final
 @dataclass(frozen=True, repr=False)
 class Exponential(EndlessCurve):
-    """`start`, multiplied by `gamma` every `every`, smoothly (torch's `ExponentialLR` at whole epochs)."""
+    """Exponential decay: `start · gamma^(t/every)` at step t.
+
+    Args:
+        start: the first value.
+        gamma: the factor per `every`, at least 0.
+        every: a length, one epoch by default.
+        warmup: a length before the curve, over which the value rises in equal steps to the first value.
+
+    Source: `torch.optim.lr_scheduler.ExponentialLR`, between its epochs too.
+
+    >>> [exponential(1.0, 0.25, every="2 steps").at(t) for t in range(4)]
+    [1.0, 0.5, 0.25, 0.125]
+    """
 
     start: Number
     gamma: NonNegative
@@ -70,7 +92,19 @@ class Exponential(EndlessCurve):
 @final
 @dataclass(frozen=True, repr=False)
 class StepDecay(EndlessCurve):
-    """`start`, multiplied by `gamma` each time that `every` has passed (torch's `StepLR`)."""
+    """Decay in steps: `start · gamma^⌊t/every⌋` at step t.
+
+    Args:
+        start: the first value.
+        gamma: the factor, at least 0, each time that `every` has passed.
+        every: a length.
+        warmup: a length before the curve, over which the value rises in equal steps to the first value.
+
+    Source: `torch.optim.lr_scheduler.StepLR`.
+
+    >>> [step_decay(1.0, 0.5, every="2 steps").at(t) for t in range(5)]
+    [1.0, 1.0, 0.5, 0.5, 0.25]
+    """
 
     start: Number
     gamma: NonNegative
@@ -88,7 +122,19 @@ class StepDecay(EndlessCurve):
 @final
 @dataclass(frozen=True, repr=False, init=False)
 class MultiStep(EndlessCurve):
-    """`start`, multiplied by `gamma` at each length in `at`, counted from the warmup's end (torch's `MultiStepLR`)."""
+    """Decay at milestones: `start · gamma^(milestones passed)`.
+
+    Args:
+        start: the first value.
+        gamma: the factor at each milestone, at least 0.
+        at: lengths, counted from the warmup's end.
+        warmup: a length before the curve, over which the value rises in equal steps to the first value.
+
+    Source: `torch.optim.lr_scheduler.MultiStepLR`.
+
+    >>> [multi_step(1.0, 0.5, at=["1 step", "3 steps"]).at(t) for t in range(5)]
+    [1.0, 0.5, 0.5, 0.25, 0.25]
+    """
 
     start: Number
     gamma: NonNegative
@@ -112,10 +158,17 @@ class MultiStep(EndlessCurve):
 @final
 @dataclass(frozen=True, repr=False)
 class InverseSqrt(EndlessCurve):
-    """`peak` falling as one over the square root of time, halved after three times `timescale`.
+    """Inverse square root of time: `peak · √(s/(t + s))` at step t, s being the timescale.
 
-    `timescale` defaults to the warmup's length, and to 10 000 steps without one, as in transformers'
-    `get_inverse_sqrt_schedule`.
+    Args:
+        peak: the first value; half of it is left after 3 s.
+        timescale: the length s; by default the warmup's, and 10,000 steps without one.
+        warmup: a length before the curve, over which the value rises in equal steps to the first value.
+
+    Source: Vaswani et al. 2017; transformers' `get_inverse_sqrt_schedule`.
+
+    >>> [inverse_sqrt(1.0, timescale="4 steps").at(t) for t in (0, 12, 60)]
+    [1.0, 0.5, 0.25]
     """
 
     peak: Number

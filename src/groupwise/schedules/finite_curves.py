@@ -32,7 +32,19 @@ def interpolate(start: float, end: float, left: float) -> float:
 @final
 @dataclass(frozen=True, repr=False)
 class Linear(FiniteCurve):
-    """A straight line from `start` to `end` (torch's `LinearLR`, in values rather than factors)."""
+    """A straight line: `start + (end - start) t/n` at step t of n.
+
+    Args:
+        start: the first value.
+        end: the value after n steps.
+        warmup: a length before the curve, over which the value rises in equal steps to the first value.
+        over: the length of the curve; by default what the warmup leaves of the run. Afterwards the end holds.
+
+    Source: `torch.optim.lr_scheduler.LinearLR`, in values rather than factors.
+
+    >>> [linear(1.0, 0.5).at(t, total_steps=4) for t in range(5)]
+    [1.0, 0.875, 0.75, 0.625, 0.5]
+    """
 
     start: Number
     end: Number = 0.0
@@ -48,7 +60,19 @@ class Linear(FiniteCurve):
 @final
 @dataclass(frozen=True, repr=False)
 class Cosine(FiniteCurve):
-    """Half a cosine from `peak` to `end` (torch's `CosineAnnealingLR`, closed form; T_max is `over`)."""
+    """Half a cosine: `end + (peak - end) (1 + cos πt/n)/2` at step t of n.
+
+    Args:
+        peak: the first value.
+        end: the value after n steps.
+        warmup: a length before the curve, over which the value rises in equal steps to the first value.
+        over: the length of the curve; by default what the warmup leaves of the run. Afterwards the end holds.
+
+    Source: Loshchilov and Hutter 2017 (SGDR); `torch.optim.lr_scheduler.CosineAnnealingLR`, whose T_max is `over`.
+
+    >>> [round(cosine(1.0, warmup="2 steps").at(t, total_steps=6), 3) for t in range(7)]
+    [0.5, 1.0, 1.0, 0.854, 0.5, 0.146, 0.0]
+    """
 
     peak: Number
     end: Number = 0.0
@@ -64,7 +88,20 @@ class Cosine(FiniteCurve):
 @final
 @dataclass(frozen=True, repr=False)
 class Polynomial(FiniteCurve):
-    """From `start` to `end` as (1 - t/n) to the `power` (torch's `PolynomialLR`, which always ends at 0)."""
+    """A power of the time left: `end + (start - end) (1 - t/n)^power` at step t of n.
+
+    Args:
+        start: the first value.
+        end: the value after n steps.
+        power: above zero; 1 is a straight line.
+        warmup: a length before the curve, over which the value rises in equal steps to the first value.
+        over: the length of the curve; by default what the warmup leaves of the run. Afterwards the end holds.
+
+    Source: `torch.optim.lr_scheduler.PolynomialLR`, which always ends at 0.
+
+    >>> [polynomial(1.0, power=2).at(t, total_steps=4) for t in range(5)]
+    [1.0, 0.5625, 0.25, 0.0625, 0.0]
+    """
 
     start: Number
     end: Number = 0.0
@@ -83,8 +120,20 @@ class Polynomial(FiniteCurve):
 class WarmupStableDecay(FiniteCurve):
     """`peak`, held until the last `decay` steps of the curve, which go to `end` along `shape`.
 
-    What is left of the way at a share x of the decay: 1 - x (linear), (1 + cos πx)/2 (cosine), 1 - √x (sqrt, the best
-    in Hägele et al., 2024). A `decay` longer than the curve starts at once and takes all of it.
+    What is left of the way at a share x of the decay: 1 - x (linear), (1 + cos πx)/2 (cosine), 1 - √x (sqrt).
+
+    Args:
+        peak: the value that is held.
+        decay: the length of the decay at the end; one longer than the curve takes all of it.
+        end: the value after the decay.
+        shape: "linear", "cosine" or "sqrt"; the last was the best in Hägele et al. 2024.
+        warmup: a length before the curve, over which the value rises in equal steps to the first value.
+        over: the length of the curve; by default what the warmup leaves of the run. Afterwards the end holds.
+
+    Source: Hu et al. 2024 (MiniCPM), Hägele et al. 2024.
+
+    >>> [warmup_stable_decay(1.0, decay="50%").at(t, total_steps=4) for t in range(5)]
+    [1.0, 1.0, 1.0, 0.5, 0.0]
     """
 
     peak: Number

@@ -22,13 +22,27 @@ from groupwise.schedules.shape import FiniteCurve
 @final
 @dataclass(frozen=True, repr=False)
 class OneCycle(FiniteCurve):
-    """One cycle with its turning point at `peak` (torch's `OneCycleLR`).
-
-    There, pct_start is `rise`, anneal_strategy is `shape`, div_factor is `start_divisor`, final_div_factor is
-    `end_divisor`, and total_steps is `over`.
+    """One rise to `peak` and one long fall.
 
     Divisors below 1 make a valley: the momentum that torch cycles from 0.95 to 0.85 and back is
     `one_cycle(0.85, start_divisor=0.85 / 0.95, end_divisor=1)`.
+
+    Args:
+        peak: the value at the turning point (max_lr).
+        rise: the share of the curve that rises, between 0 and 1 (pct_start).
+        shape: "cosine" or "linear" (anneal_strategy).
+        start_divisor: the first value is `peak / start_divisor` (div_factor).
+        end_divisor: the last value is `peak / start_divisor / end_divisor` (final_div_factor).
+        three_phase: fall back to the first value as fast as it rose, then on to the last.
+        warmup: a length before the curve, over which the value rises in equal steps to the first value.
+        over: the length of the curve; by default what the warmup leaves of the run. Afterwards the end holds.
+
+    Source: Smith and Topin 2018; `torch.optim.lr_scheduler.OneCycleLR` (its names in parentheses), which also cycles
+    the momentum by default.
+
+    >>> curve = one_cycle(1.0, rise=0.5, shape="linear", start_divisor=4, end_divisor=2)
+    >>> [round(curve.at(t, total_steps=6), 3) for t in range(6)]
+    [0.25, 0.625, 1.0, 0.708, 0.417, 0.125]
     """
 
     peak: Number

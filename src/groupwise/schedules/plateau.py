@@ -67,9 +67,28 @@ _READERS: Mapping[str, Callable[[object], Any]] = {"value": number, "best": _bes
 class Plateau(EndlessCurve):
     """`start`, multiplied by `factor` after more than `patience` metrics in a row without improvement.
 
-    An improvement beats the best metric by more than `threshold`, relative ("rel") or absolute ("abs"), towards `mode`.
-    After a reduction, `cooldown` metrics are not counted. The value stays at or above `floor`, and a reduction by no
-    more than `eps` is left undone (torch's `ReduceLROnPlateau`, whose min_lr is `floor`).
+    The metric comes from `PlanScheduler.observe(metric)`, once per evaluation.
+
+    Args:
+        start: the value before any reduction.
+        factor: what a reduction multiplies by, at least 0 and below 1.
+        patience: how many metrics in a row may bring no improvement.
+        threshold: an improvement beats the best metric by more than this.
+        threshold_mode: whether the threshold is relative to the best metric ("rel") or absolute ("abs").
+        mode: whether a smaller ("min") or a larger ("max") metric is better.
+        cooldown: how many metrics after a reduction are not counted.
+        floor: the value never falls below it (min_lr).
+        eps: a reduction by no more than this is left undone.
+        warmup: a length before the curve, over which the value rises in equal steps to the first value.
+
+    Source: `torch.optim.lr_scheduler.ReduceLROnPlateau` (its name in parentheses).
+
+    >>> policy = plateau(1.0, factor=0.5, patience=1)
+    >>> state = policy.initial
+    >>> for metric in (3.0, 3.0, 3.0):
+    ...     state = policy.observe(state, metric)
+    >>> state.value
+    0.5
     """
 
     start: Number
