@@ -70,7 +70,7 @@ def resolution_of(plan: Plan, kept: Sequence[Described], algorithms: Mapping[str
     resolved = resolve_parameters(plan.rules, infos, [one.rules for one in kept], known)
     by_name = {info.name: decided for info, decided in zip(infos, resolved, strict=True)}
     groups = groups_of(plan.rules, infos, resolved)
-    return Resolution(plan.rules, plan.clip, plan.values, groups, known, by_name)
+    return Resolution(plan.rules, plan.clip, dict(plan.values), groups, known, by_name)
 
 
 def fitted(kept: Sequence[Described], variables: Sequence[Any]) -> tuple[Described, ...]:

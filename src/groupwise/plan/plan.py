@@ -111,7 +111,7 @@ class Plan:
         check_coverage(parameters, resolved)
         by_name = {info.name: decided for info, decided in zip(parameters, resolved, strict=True)}
         groups = groups_of(self.rules, parameters, resolved)
-        return Resolution(self.rules, self.clip, self.values, groups, known, by_name)
+        return Resolution(self.rules, self.clip, dict(self.values), groups, known, by_name)
 
     def _known(self, algorithms: Mapping[str, Algorithm]) -> dict[str, Algorithm]:
         known = {}
