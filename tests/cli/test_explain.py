@@ -41,7 +41,7 @@ def test_the_last_word_comes_before_those_that_it_overruled(tmp_path: Path) -> N
 
 def test_what_no_rule_speaks_about_is_told_too(tmp_path: Path) -> None:
     last = explained(tmp_path, "head.weight").stdout.split("\n\n")[-1]
-    assert last.startswith("no rule speaks about")
+    assert last.startswith("no rule declares")
     assert "eps = 1e-08 (default of AdamW)" in last
 
 

@@ -32,7 +32,7 @@ def explain(plan: Path, parameter: str, model: str, allow: Sequence[str], consol
         console.print(_words(explained))
     defaults = [explained for explained in story.properties if not explained.outcomes]
     if defaults:
-        console.print(Text("\nno rule speaks about", style="dim"))
+        console.print(Text("\nno rule declares", style="dim"))
         for explained in defaults:
             console.print(Text(f"  {explained.property} = {printable(explained.value)}", style="dim"), soft_wrap=True)
 

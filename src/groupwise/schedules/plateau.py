@@ -1,7 +1,7 @@
 """Reduce when a metric stops improving: the one policy with a memory, kept pure by keeping the memory outside.
 
 A `plateau` is an immutable schedule like any other; its `at` is the value before any reduction. What it has seen is a
-`PlateauState`, plain numbers, which whoever is told the metric holds:
+`PlateauState`, plain numbers, which whoever receives the metric holds:
 
     state = p.initial                        before the first metric
     state = p.observe(state, metric)         after each one
