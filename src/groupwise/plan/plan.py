@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from groupwise import _html
+from groupwise._spelling import counted
 from groupwise.errors import PlanError, ResolutionError, within
 from groupwise.plan import files
 from groupwise.plan.algorithm import Algorithm
+from groupwise.plan.cascade import text_of
 from groupwise.plan.clip import Clip
 from groupwise.plan.group import groups_of
 from groupwise.plan.resolution import Resolution
@@ -23,7 +26,7 @@ from groupwise.schedules import Schedule
 from groupwise.select import ParameterInfo
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, repr=False)
 class Plan:
     """An ordered list of rules.
 
@@ -70,6 +73,17 @@ class Plan:
 
     def __hash__(self) -> int:
         return hash((self.rules, self.clip, frozenset(self.values)))
+
+    def __repr__(self) -> str:
+        labels = ", ".join(repr(rule.label) for rule in self.rules)
+        clip = f"; clip {self.clip}" if self.clip else ""
+        values = f"; values {', '.join(self.values)}" if self.values else ""
+        return f"Plan({counted(len(self.rules), 'rule')}: {labels}{clip}{values})"
+
+    def _repr_html_(self) -> str:
+        declared = [(rule, "; ".join(f"{k}={text_of(v)}" for k, v in rule.declarations.items())) for rule in self.rules]
+        rows = [(rule.label, str(rule.match), text) for rule, text in declared]
+        return _html.table(("rule", "matches", "declares"), rows, below=[repr(self)])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Plan, (self.rules, self.clip, dict(self.values), None if self.balance is None else dict(self.balance))

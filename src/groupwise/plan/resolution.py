@@ -13,12 +13,12 @@ from groupwise.plan.clip import Clip
 from groupwise.plan.explanation import Explanation, explain
 from groupwise.plan.group import Group
 from groupwise.plan.rule import Rule, title
-from groupwise.plan.table import table
+from groupwise.plan.table import html_table, table, totals
 from groupwise.schedules import Schedule
 from groupwise.select import ParameterInfo
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Resolution:
     """The groups of a plan on a model, every parameter in exactly one of them, with the provenance of each decision.
 
@@ -82,3 +82,9 @@ class Resolution:
 
     def __str__(self) -> str:
         return table(self.groups, self.clip)
+
+    def __repr__(self) -> str:
+        return f"Resolution({totals(self.groups)})"
+
+    def _repr_html_(self) -> str:
+        return html_table(self.groups, self.clip)

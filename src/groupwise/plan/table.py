@@ -1,9 +1,10 @@
-"""The table of a resolution, as plain text: one row a group, factors shown as the products that they are."""
+"""The table of a resolution, as plain text or HTML: one row a group, factors shown as the products that they are."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from groupwise import _html
 from groupwise.plan.clip import Clip
 from groupwise.plan.group import Group
 
@@ -46,6 +47,13 @@ def table(groups: Sequence[Group], clip: Clip | None) -> str:
     rule = "  ".join("─" * width for width in widths)
     whole = f"clip over everything: {clip}" if clip else ""
     return "\n".join(line.rstrip() for line in [lines[0], rule, *lines[1:], rule, totals(groups), whole]).rstrip()
+
+
+def html_table(groups: Sequence[Group], clip: Clip | None) -> str:
+    """The same table as HTML, for notebooks."""
+    columns = columns_of(groups)
+    below = [totals(groups), *([f"clip over everything: {clip}"] if clip else [])]
+    return _html.table(columns, [row_of(group, columns) for group in groups], RIGHT, below)
 
 
 def totals(groups: Sequence[Group]) -> str:

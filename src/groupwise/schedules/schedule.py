@@ -1,6 +1,7 @@
 """A schedule is an immutable value whose `at` is a pure function of the step.
 
-Nothing advances on its own, so a schedule can be previewed, jumped to, resumed from one integer, compared and written to a file.
+Nothing advances on its own, so a schedule can be previewed, jumped to, resumed from one integer, compared and written
+to a file.
 Schedules form a small algebra, closed under three operations:
 
     a.then(b, at=n)     a for the first n steps; then b, whose clock starts at 0
