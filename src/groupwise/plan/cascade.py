@@ -53,7 +53,9 @@ class Outcome:
     """What became of a declaration.
 
     `status` is "last word", "factor", "factor of one", "overridden" (by the rule `overridden_by`) or says why the
-    declaration does not apply; `effective` is whether it contributes to the value that stands.
+    declaration does not apply; `effective` is whether it contributes to the value that stands, `changes` whether
+    anything would be different without it: a factor of one and a value equal to the one before contribute, but change
+    nothing. At the top of a layer-wise decay the factor is one as well; it is part of the ladder, so it counts.
     """
 
     rule: int
@@ -61,6 +63,7 @@ class Outcome:
     status: str
     effective: bool
     overridden_by: int | None = None
+    changes: bool = True
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,8 @@ class ResolvedSettings:
 
     @cached_property
     def visible(self) -> frozenset[int]:
-        """The rules whose effect changes a value: not those that only multiply by one."""
-        return frozenset(outcome.rule for outcome in self._all() if outcome.effective and outcome.status != NEUTRAL)
+        """The rules that change something."""
+        return frozenset(outcome.rule for outcome in self._all() if outcome.effective and outcome.changes)
 
     def _all(self) -> Iterator[Outcome]:
         return (outcome for outcomes in self.outcomes.values() for outcome in outcomes)
@@ -101,7 +104,11 @@ def resolve_parameter(
     algorithm = algorithms[str(named[-1].value)] if named else None
     frozen = [Declaration(i, rules[i].trainable) for i in matched.matching if rules[i].trainable is not None]
     clips = [Declaration(i, rules[i].clip) for i in matched.matching if rules[i].clip is not None]
-    outcomes = {"optimizer": outcomes_of(named), "trainable": outcomes_of(frozen), "clip": outcomes_of(clips)}
+    outcomes = {
+        "optimizer": outcomes_of(named),
+        "trainable": outcomes_of(frozen),
+        "clip": outcomes_of(clips, by_rule=True),
+    }
     settings: dict[str, Setting] = {}
     if algorithm is None:
         outcomes |= {name: outcomes_of(made) for name, made in _declarations(rules, matched.matching).items()}
@@ -118,9 +125,14 @@ def resolve_parameter(
     )
 
 
-def outcomes_of(made: Sequence[Declaration]) -> tuple[Outcome, ...]:
-    """The outcomes of one property's declarations: the last value, every factor that applies to it, the overridden."""
-    last = max((i for i, declaration in enumerate(made) if not isinstance(declaration.value, Factor)), default=-1)
+def outcomes_of(made: Sequence[Declaration], by_rule: bool = False) -> tuple[Outcome, ...]:
+    """The outcomes of one property's declarations: the last value, every factor that applies to it, the overridden.
+
+    `by_rule` says that equal values of two rules differ all the same, as clip scopes do.
+    """
+    values = [i for i, declaration in enumerate(made) if not isinstance(declaration.value, Factor)]
+    changes = by_rule or len(values) < 2 or not _equal(made[values[-2]].value, made[values[-1]].value)
+    last = values[-1] if values else -1
     exact_from = last if last >= 0 and isinstance(made[last].value, Exact) else -1
     outcomes = []
     for i, declaration in enumerate(made):
@@ -128,7 +140,7 @@ def outcomes_of(made: Sequence[Declaration]) -> tuple[Outcome, ...]:
         if isinstance(declaration.value, Factor) and i > exact_from:
             outcomes.append(Outcome(declaration.rule, text, "factor", True))
         elif i == last:
-            outcomes.append(Outcome(declaration.rule, text, "last word", True))
+            outcomes.append(Outcome(declaration.rule, text, "last word", True, changes=changes))
         else:
             outcomes.append(Outcome(declaration.rule, text, "overridden", False, made[last].rule))
     return tuple(outcomes)
@@ -195,7 +207,7 @@ def _satisfied(
 
 def _satisfied_outcome(i: int, value: object, algorithm: Algorithm, declaring: Sequence[int]) -> Outcome:
     if i == declaring[-1]:
-        return Outcome(i, text_of(value), f"{algorithm.name} has none: satisfied", True)
+        return Outcome(i, text_of(value), f"{algorithm.name} has none: satisfied", True, changes=False)
     return Outcome(i, text_of(value), "overridden", False, declaring[-1])
 
 
@@ -226,7 +238,9 @@ def _decide(
         if outcome.status == "factor":
             own = [m for m in _multipliers(slot, made[i], base, matched) if not m.neutral]
             factors += own
-            outcomes[i] = outcome if own else replace(outcome, status=NEUTRAL)
+            outcomes[i] = (
+                outcome if own else replace(outcome, status=NEUTRAL, changes=_on_ladder(made[i].value, matched))
+            )
     return ScalarSetting(base, tuple(factors)), tuple(outcomes)
 
 
@@ -236,6 +250,12 @@ def _multipliers(slot: str, declaration: Declaration, base: object, matched: Mat
     factor = declaration.value
     for part in factor.parts if isinstance(factor, Factor) else ():
         yield part.multiplier(matched.info, matched.below_top.get(declaration.rule, 0))
+
+
+def _on_ladder(factor: object, matched: MatchedParameter) -> bool:
+    """Whether a factor that is one here would be another one level below."""
+    parts = factor.parts if isinstance(factor, Factor) else ()
+    return any(part.uses_depth and not part.multiplier(matched.info, 1).neutral for part in parts)
 
 
 def _assemble(algorithm: Algorithm, scalars: Mapping[str, ScalarSetting]) -> dict[str, Setting]:
@@ -333,6 +353,11 @@ def _lost(
         f"{slot}={algorithm.default(slot)!r} would take its place; declare {slot.partition('[')[0]}= "
         f"in rule {namer + 1}, or in a rule that names no optimizer"
     )
+
+
+def _equal(before: object, value: object) -> bool:
+    """Whether a declared value is the one that stood before it; `exact` also stops the factors before it."""
+    return type(before) is type(value) and not isinstance(value, Exact) and before == value
 
 
 def _same(value: object, default: object) -> bool:

@@ -1,8 +1,9 @@
 """Groups: the classes of parameters with equal settings, and their names.
 
 A group is never written by hand. Two parameters share one if algorithm, settings, freezing, network and clip scope are
-equal. Its name comes from the labels of the rules that set it apart from the other groups, plus the depth where that
-matters, so it survives a reordering of the parameters and stays the same from run to run.
+equal. Its name comes from the labels of the rules that change something in all of its parameters and set it apart from
+the other groups, plus the depth where that matters. So it survives a reordering of the parameters and stays the same
+from run to run. Where several rules come to the same values, each for a part of the group, it is called "a + b".
 """
 
 from __future__ import annotations
@@ -71,9 +72,10 @@ def groups_of(
     groups = [_group(pairs) for pairs in members.values()]
     declaring = frozenset.intersection(*(decided.declaring for decided in resolved))
     effective = _distinguishing(declaring, [[decided.effective for _, decided in pairs] for pairs in members.values()])
-    visible = _distinguishing(declaring, [[decided.visible for _, decided in pairs] for pairs in members.values()])
+    visible = [list(dict.fromkeys(decided.visible for _, decided in pairs)) for pairs in members.values()]
+    common = declaring | frozenset.intersection(*(kind for kinds in visible for kind in kinds))
     order = sorted(range(len(groups)), key=lambda i: _order(groups[i], effective[i]))
-    names = _unique([groups[i] for i in order], [_name(rules, groups[i], visible[i]) for i in order])
+    names = _unique([groups[i] for i in order], [_name(rules, groups[i], visible[i], common) for i in order])
     return tuple(replace(groups[i], name=name) for i, name in zip(order, names, strict=True))
 
 
@@ -111,13 +113,24 @@ def _group(pairs: Sequence[tuple[ParameterInfo, ResolvedSettings]]) -> Group:
     )
 
 
-def _name(rules: Sequence[Rule], group: Group, own: Iterable[int]) -> str:
-    labels = list(dict.fromkeys(rules[i].label for i in own))
-    if group.depth is not None:
-        labels.append(f"depth{group.depth}")
-    if labels:
-        return "/".join(labels)
-    return rules[group.rules[-1]].label if group.rules else "frozen"
+def _name(rules: Sequence[Rule], group: Group, kinds: Sequence[frozenset[int]], common: frozenset[int]) -> str:
+    """A group's name; `kinds` are the rules that change something in its parameters, `common` tell no groups apart."""
+    shared = frozenset.intersection(*kinds)
+    own = [kind - common for kind in kinds]
+    if shared - common:
+        labels = _labels(rules, shared - common)
+    elif all(own):
+        labels = [" + ".join(sorted("/".join(_labels(rules, kind)) for kind in own))]
+    else:
+        labels = []
+    depth = [f"depth{group.depth}"] if group.depth is not None else []
+    if labels or depth:
+        return "/".join([*labels, *depth])
+    return rules[max(shared)].label if shared else "frozen"
+
+
+def _labels(rules: Sequence[Rule], chosen: Iterable[int]) -> list[str]:
+    return list(dict.fromkeys(rules[i].label for i in sorted(chosen)))
 
 
 def _unique(groups: Sequence[Group], names: list[str]) -> list[str]:

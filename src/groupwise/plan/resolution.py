@@ -45,6 +45,17 @@ class Resolution:
         moving = any(group.timeline is not None and group.timeline.moves for group in self.groups)
         return moving or bool(self.values) or any(setting.schedules for setting in settings)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the table should know besides: rules that match and change nothing."""
+        distinct = {id(decided): decided for decided in self.resolved.values()}.values()
+        effective = {i for decided in distinct for i in decided.effective}
+        visible = {i for decided in distinct for i in decided.visible}
+        return tuple(
+            f"{title(self.rules, i)} changes nothing: its values are those that stand without it"
+            for i in sorted(effective - visible)
+        )
+
     def explain(self, name: str) -> Explanation:
         """Property by property, which rule declared the value of `name`, and which declarations it overrode.
 
@@ -81,10 +92,10 @@ class Resolution:
         ]
 
     def __str__(self) -> str:
-        return table(self.groups, self.clip)
+        return table(self.groups, self.algorithms, self.clip, self.notes)
 
     def __repr__(self) -> str:
         return f"Resolution({totals(self.groups)})"
 
     def _repr_html_(self) -> str:
-        return html_table(self.groups, self.clip)
+        return html_table(self.groups, self.algorithms, self.clip, self.notes)

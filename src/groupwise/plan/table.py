@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from groupwise import _html
+from groupwise._spelling import number
+from groupwise.plan.algorithm import Algorithm
 from groupwise.plan.clip import Clip
 from groupwise.plan.group import Group
 
@@ -18,8 +20,8 @@ def columns_of(groups: Sequence[Group]) -> list[str]:
     return ["group", "algorithm", "tensors", "parameters", *declared, *clip, "trains"]
 
 
-def row_of(group: Group, columns: Sequence[str]) -> list[str]:
-    """One group's cells."""
+def row_of(group: Group, columns: Sequence[str], algorithms: Mapping[str, Algorithm]) -> list[str]:
+    """One group's cells: what is declared, the class default in force where nothing is, "-" where there is no such."""
     cells = {
         "group": group.name,
         "algorithm": group.algorithm or "-",
@@ -28,14 +30,18 @@ def row_of(group: Group, columns: Sequence[str]) -> list[str]:
         "clip": f"{group.clip.clip} ({group.clip.label})" if group.clip else "-",
         "trains": {"trainable": "yes", "frozen": "no"}.get(group.freezing, group.freezing),
     }
+    defaults = algorithms[group.algorithm].defaults if group.algorithm is not None else {}
+    standing = {name: f"{number(value)} (default)" for name, value in defaults.items()}
     settings = {name: str(setting) for name, setting in group.settings.items()}
-    return [(cells | settings).get(column, "-") for column in columns]
+    return [(standing | settings | cells).get(column, "-") for column in columns]
 
 
-def table(groups: Sequence[Group], clip: Clip | None) -> str:
-    """The whole table with its totals, ending in no newline; `clip` is the plan's own, over everything."""
+def table(
+    groups: Sequence[Group], algorithms: Mapping[str, Algorithm], clip: Clip | None, notes: Sequence[str] = ()
+) -> str:
+    """The table with totals and `notes` below it, ending in no newline; `clip` is the plan's own, over everything."""
     columns = columns_of(groups)
-    rows = [columns, *(row_of(group, columns) for group in groups)]
+    rows = [columns, *(row_of(group, columns, algorithms) for group in groups)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(columns))]
     lines = [
         "  ".join(
@@ -45,15 +51,23 @@ def table(groups: Sequence[Group], clip: Clip | None) -> str:
         for row in rows
     ]
     rule = "  ".join("─" * width for width in widths)
-    whole = f"clip over everything: {clip}" if clip else ""
-    return "\n".join(line.rstrip() for line in [lines[0], rule, *lines[1:], rule, totals(groups), whole]).rstrip()
+    below = lines_below(groups, clip, notes)
+    return "\n".join(line.rstrip() for line in [lines[0], rule, *lines[1:], rule, *below])
 
 
-def html_table(groups: Sequence[Group], clip: Clip | None) -> str:
+def html_table(
+    groups: Sequence[Group], algorithms: Mapping[str, Algorithm], clip: Clip | None, notes: Sequence[str] = ()
+) -> str:
     """The same table as HTML, for notebooks."""
     columns = columns_of(groups)
-    below = [totals(groups), *([f"clip over everything: {clip}"] if clip else [])]
-    return _html.table(columns, [row_of(group, columns) for group in groups], RIGHT, below)
+    return _html.table(
+        columns, [row_of(group, columns, algorithms) for group in groups], RIGHT, lines_below(groups, clip, notes)
+    )
+
+
+def lines_below(groups: Sequence[Group], clip: Clip | None, notes: Sequence[str]) -> list[str]:
+    """What stands under the table: the totals, the plan's own clip, notes."""
+    return [totals(groups), *([f"clip over everything: {clip}"] if clip else []), *notes]
 
 
 def totals(groups: Sequence[Group]) -> str:
