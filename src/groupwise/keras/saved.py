@@ -18,6 +18,7 @@ from typing import Any, final
 from groupwise.errors import StateError
 from groupwise.plan import Algorithm, Plan, Resolution
 from groupwise.plan.group import groups_of
+from groupwise.plan.mistakes import Mistakes
 from groupwise.plan.resolve import matches_of, resolve_parameters
 from groupwise.select import ParameterInfo
 from groupwise.select.info import Occurrence
@@ -67,7 +68,9 @@ def resolution_of(plan: Plan, kept: Sequence[Described], algorithms: Mapping[str
     """The resolution that `kept` came from; no selector is asked."""
     known = {rule.optimizer: algorithms[rule.optimizer] for rule in plan.rules if rule.optimizer is not None}
     infos = [one.info for one in kept]
-    resolved = resolve_parameters(plan.rules, infos, [one.rules for one in kept], known)
+    mistakes = Mistakes()
+    resolved = resolve_parameters(plan.rules, infos, [one.rules for one in kept], known, mistakes)
+    mistakes.raise_all()
     by_name = {info.name: decided for info, decided in zip(infos, resolved, strict=True)}
     groups = groups_of(plan.rules, infos, resolved)
     return Resolution(plan.rules, plan.clip, dict(plan.values), groups, known, by_name)

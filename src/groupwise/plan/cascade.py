@@ -24,6 +24,7 @@ from groupwise.plan.algorithm import PERFORMANCE, REQUIRED, Algorithm, is_number
 from groupwise.plan.clip import Clip, ClipScope
 from groupwise.plan.declarations import Exact, Factor, Multiplier
 from groupwise.plan.freezing import Timeline
+from groupwise.plan.mistakes import Mistakes
 from groupwise.plan.rule import Rule, title
 from groupwise.plan.setting import ScalarSetting, Setting, TupleSetting
 from groupwise.select import ParameterInfo
@@ -97,9 +98,9 @@ class ResolvedSettings:
 
 
 def resolve_parameter(
-    rules: Sequence[Rule], matched: MatchedParameter, algorithms: Mapping[str, Algorithm]
+    rules: Sequence[Rule], matched: MatchedParameter, algorithms: Mapping[str, Algorithm], mistakes: Mistakes
 ) -> ResolvedSettings:
-    """Decide every property of one parameter. Raises `ResolutionError` or `PlanError` naming the rule at fault."""
+    """Decide every property of one parameter. What is wrong goes to `mistakes`, each naming the rule at fault."""
     named = [Declaration(i, rules[i].optimizer) for i in matched.matching if rules[i].optimizer is not None]
     algorithm = algorithms[str(named[-1].value)] if named else None
     frozen = [Declaration(i, rules[i].trainable) for i in matched.matching if rules[i].trainable is not None]
@@ -113,7 +114,7 @@ def resolve_parameter(
     if algorithm is None:
         outcomes |= {name: outcomes_of(made) for name, made in _declarations(rules, matched.matching).items()}
     else:
-        settings, of_hyperparameters = _hyperparameters(rules, matched, algorithm, algorithms)
+        settings, of_hyperparameters = _hyperparameters(rules, matched, algorithm, algorithms, mistakes)
         outcomes |= of_hyperparameters
     return ResolvedSettings(
         algorithm=algorithm.name if algorithm else None,
@@ -164,11 +165,16 @@ def factors_of(rule: Rule) -> list[Factor]:
 
 
 def _hyperparameters(
-    rules: Sequence[Rule], matched: MatchedParameter, algorithm: Algorithm, algorithms: Mapping[str, Algorithm]
+    rules: Sequence[Rule],
+    matched: MatchedParameter,
+    algorithm: Algorithm,
+    algorithms: Mapping[str, Algorithm],
+    mistakes: Mistakes,
 ) -> tuple[dict[str, Setting], dict[str, tuple[Outcome, ...]]]:
     by_slot: dict[str, list[Declaration]] = {}
     outcomes: list[tuple[str, Outcome]] = []
     dropped: list[tuple[str, Declaration]] = []
+    declared: set[str] = set()
     namer = max(i for i in matched.matching if rules[i].optimizer is not None)
     satisfied = _satisfied(rules, matched.matching, algorithm, algorithms)
     for i in matched.matching:
@@ -180,15 +186,17 @@ def _hyperparameters(
             elif i in satisfied.get(name, ()):
                 outcomes.append((name, _satisfied_outcome(i, value, algorithm, satisfied[name])))
             else:
-                with within(f"{title(rules, i)}, for {matched.info.name!r}"):
+                declared |= set() if isinstance(value, Factor) else {*algorithm.slots_of(name)}
+                with mistakes.collecting(matched.info.name), within(f"{title(rules, i)}, for {matched.info.name!r}"):
                     for slot, assigned in algorithm.assignments(name, value):
                         _append(by_slot.setdefault(slot, []), slot, Declaration(i, assigned))
-    _check_defaults(rules, namer, algorithm, by_slot, dropped, matched.info.name)
+    _check_defaults(rules, namer, algorithm, declared, dropped, matched.info.name, mistakes)
     scalars = {}
     for slot, made in by_slot.items():
-        with within(f"{title(rules, made[-1].rule)}, for {matched.info.name!r}"):
+        place = f"{title(rules, made[-1].rule)}, for {matched.info.name!r}"
+        with mistakes.collecting(matched.info.name), within(place):
             scalars[slot], of_slot = _decide(slot, made, algorithm, matched)
-        outcomes += [(slot, outcome) for outcome in of_slot]
+            outcomes += [(slot, outcome) for outcome in of_slot]
     return _assemble(algorithm, scalars), _by_slot(outcomes)
 
 
@@ -303,17 +311,17 @@ def _check_defaults(
     rules: Sequence[Rule],
     namer: int,
     algorithm: Algorithm,
-    by_slot: Mapping[str, Sequence[Declaration]],
+    declared: Iterable[str],
     dropped: Sequence[tuple[str, Declaration]],
     parameter: str,
+    mistakes: Mistakes,
 ) -> None:
-    """Raise `ResolutionError` if, for `parameter`, a default of `algorithm` would be taken silently where it matters.
+    """Collect an error for every default of `algorithm` that `parameter` would take silently where it matters.
 
-    `by_slot` are the declarations that apply; `dropped` those made for another algorithm; `namer` is the rule that
-    named `algorithm`.
+    `declared` are the slots whose value a rule declares; `dropped` the declarations made for another algorithm; `namer`
+    is the rule that named `algorithm`.
     """
-    declared = {slot for slot, made in by_slot.items() if any(not isinstance(d.value, Factor) for d in made)}
-    checked = set(declared)
+    checked, told = set(declared), set(declared)
     for name, declaration in reversed(dropped):
         if name in PERFORMANCE or not algorithm.knows(name):
             continue
@@ -321,18 +329,22 @@ def _check_defaults(
             if slot in checked or isinstance(value, Factor):
                 continue
             if not _same(value, algorithm.default(slot)):
-                raise ResolutionError(_lost(rules, declaration.rule, namer, algorithm, slot, value, parameter))
+                told.add(slot)
+                with mistakes.collecting(parameter):
+                    raise ResolutionError(_lost(rules, declaration.rule, namer, algorithm, slot, value, parameter))
             checked.add(slot)
     rate = algorithm.learning_rate
-    if rate is not None and rate not in declared:
-        raise ResolutionError(
-            f"{parameter!r} has no declared {rate}: {title(rules, namer)} gives it to {algorithm.name}, "
-            f"whose default {rate} is {algorithm.defaults[rate]!r}, and a learning rate is never a silent default; "
-            f"declare {rate}= there"
-        )
-    missing = [slot for slot, default in algorithm.defaults.items() if default is REQUIRED and slot not in declared]
-    if missing:
-        raise ResolutionError(f"{parameter!r}: {algorithm.name} requires {', '.join(missing)}, which no rule declares")
+    missing = [slot for slot, default in algorithm.defaults.items() if default is REQUIRED and slot not in told]
+    with mistakes.collecting(parameter):
+        if rate is not None and rate not in told:
+            raise ResolutionError(
+                f"{parameter!r} has no declared {rate}: {title(rules, namer)} gives it to {algorithm.name}, "
+                f"whose default {rate} is {algorithm.defaults[rate]!r}, and a learning rate is never a silent default; "
+                f"declare {rate}= there"
+            )
+        if missing:
+            names = ", ".join(missing)
+            raise ResolutionError(f"{parameter!r}: {algorithm.name} requires {names}, which no rule declares")
 
 
 def _assigned_elsewhere(algorithm: Algorithm, name: str, value: object) -> list[tuple[str, object]]:

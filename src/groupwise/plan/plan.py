@@ -19,8 +19,15 @@ from groupwise.plan.algorithm import Algorithm
 from groupwise.plan.cascade import text_of
 from groupwise.plan.clip import Clip
 from groupwise.plan.group import groups_of
+from groupwise.plan.mistakes import Mistakes
 from groupwise.plan.resolution import Resolution
-from groupwise.plan.resolve import check_alive, check_coverage, matches_of, resolve_parameters
+from groupwise.plan.resolve import (
+    check_coverage,
+    check_matched,
+    check_overridden,
+    matches_of,
+    resolve_parameters,
+)
 from groupwise.plan.rule import Rule, title
 from groupwise.schedules import Schedule
 from groupwise.select import ParameterInfo
@@ -114,15 +121,19 @@ class Plan:
         """Apply the plan to parameters (`parameters_of(model)`).
 
         `algorithms` maps the name of each algorithm to what its constructor takes; whoever knows the classes supplies
-        it. Raises `ResolutionError` or `PlanError` where a law of the cascade is broken.
+        it. Raises `ResolutionError` or `PlanError` where laws of the cascade are broken, all mistakes in one.
         """
         if not parameters:
             raise ResolutionError("the model has no parameters")
         known = self._known(algorithms)
         matches = matches_of(self.rules, parameters)
-        resolved = resolve_parameters(self.rules, parameters, matches, known)
-        check_alive(self.rules, parameters, matches, resolved)
-        check_coverage(parameters, resolved)
+        mistakes = Mistakes()
+        check_matched(self.rules, parameters, matches, mistakes)
+        resolved = resolve_parameters(self.rules, parameters, matches, known, mistakes)
+        mistakes.raise_all()
+        check_overridden(self.rules, resolved, mistakes)
+        check_coverage(parameters, resolved, mistakes)
+        mistakes.raise_all()
         by_name = {info.name: decided for info, decided in zip(parameters, resolved, strict=True)}
         groups = groups_of(self.rules, parameters, resolved)
         return Resolution(self.rules, self.clip, dict(self.values), groups, known, by_name)

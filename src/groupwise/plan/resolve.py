@@ -12,6 +12,7 @@ from groupwise.errors import ResolutionError, listed
 from groupwise.plan.algorithm import Algorithm
 from groupwise.plan.cascade import MatchedParameter, ResolvedSettings, depth_dependent, factors_of, resolve_parameter
 from groupwise.plan.declarations import Scale
+from groupwise.plan.mistakes import Mistakes
 from groupwise.plan.rule import Rule, title
 from groupwise.schedules import Schedule
 from groupwise.select import ParameterInfo, nearest
@@ -28,6 +29,7 @@ def resolve_parameters(
     parameters: Sequence[ParameterInfo],
     matches: Sequence[tuple[int, ...]],
     algorithms: Mapping[str, Algorithm],
+    mistakes: Mistakes,
 ) -> list[ResolvedSettings]:
     """What the rules come to, parameter by parameter; parameters with equal matches share one `ResolvedSettings`."""
     deep = {i for i, rule in enumerate(rules) if depth_dependent(rule)}
@@ -41,53 +43,67 @@ def resolve_parameters(
         key = (matching, info.network, by_depth, own)
         if key not in seen:
             below = {i: tops[i, info.network] - info.depth for i in deep.intersection(matching)}
-            seen[key] = resolve_parameter(rules, MatchedParameter(info, matching, below), algorithms)
+            seen[key] = resolve_parameter(rules, MatchedParameter(info, matching, below), algorithms, mistakes)
         resolved.append(seen[key])
     return resolved
 
 
-def check_coverage(parameters: Sequence[ParameterInfo], resolved: Sequence[ResolvedSettings]) -> None:
-    """Law 1: raise `ResolutionError` naming every trainable parameter that no rule gives an optimizer."""
+def check_matched(
+    rules: Sequence[Rule],
+    parameters: Sequence[ParameterInfo],
+    matches: Sequence[tuple[int, ...]],
+    mistakes: Mistakes,
+) -> None:
+    """Law 4, first half: a rule that matches nothing is a mistake."""
+    matched = {i for matching in matches for i in matching}
+    for i, rule in enumerate(rules):
+        with mistakes.collecting():
+            if not rule.optional and not rule.match.dynamic and i not in matched:
+                raise ResolutionError(_matches_nothing(rules, i, parameters))
+
+
+def check_overridden(rules: Sequence[Rule], resolved: Sequence[ResolvedSettings], mistakes: Mistakes) -> None:
+    """Law 4, second half: a rule that is overridden in all that it declares is a mistake."""
+    distinct = list({id(decided): decided for decided in resolved}.values())
+    effective = {i for decided in distinct for i in decided.effective}
+    for i, rule in enumerate(rules):
+        with mistakes.collecting():
+            if not rule.optional and not rule.match.dynamic and i not in effective:
+                raise ResolutionError(_overridden(rules, i, distinct))
+
+
+def check_coverage(
+    parameters: Sequence[ParameterInfo], resolved: Sequence[ResolvedSettings], mistakes: Mistakes
+) -> None:
+    """Law 1: trainable parameters that no rule gives an optimizer are a mistake, which names them all."""
     bare = [
         info.name
         for info, decided in zip(parameters, resolved, strict=True)
         if decided.algorithm is None and _trains(info, decided)
     ]
-    if bare:
-        count = "1 trainable parameter has" if len(bare) == 1 else f"{len(bare)} trainable parameters have"
+    if not bare:
+        return
+    count = "1 trainable parameter has" if len(bare) == 1 else f"{len(bare)} trainable parameters have"
+    with mistakes.collecting():
         raise ResolutionError(
             f'{count} no optimizer: {", ".join(bare)}; add a first rule Rule("*", optimizer=…, lr=…), '
             "or freeze them with trainable=False"
         )
 
 
-def check_alive(
-    rules: Sequence[Rule],
-    parameters: Sequence[ParameterInfo],
-    matches: Sequence[tuple[int, ...]],
-    resolved: Sequence[ResolvedSettings],
-) -> None:
-    """Law 4: raise `ResolutionError` for a rule that matches nothing, or that is overridden in all that it declares."""
-    matched = {i for matching in matches for i in matching}
-    distinct = list({id(decided): decided for decided in resolved}.values())
-    effective = {i for decided in distinct for i in decided.effective}
-    for i, rule in enumerate(rules):
-        if rule.optional or rule.match.dynamic or i in effective:
-            continue
-        if i not in matched:
-            raise ResolutionError(_matches_nothing(rules, i, parameters))
-        overriding = {
-            outcome.overridden_by
-            for decided in distinct
-            for outcomes in decided.outcomes.values()
-            for outcome in outcomes
-            if outcome.rule == i and outcome.overridden_by is not None
-        }
-        by = listed(title(rules, j) for j in sorted(overriding))
-        raise ResolutionError(
-            f"{title(rules, i)} has no effect: everything that it declares is overridden everywhere, by {by}; "
-            "move it below, drop it, or say optional=True"
-        )
+def _overridden(rules: Sequence[Rule], i: int, distinct: Sequence[ResolvedSettings]) -> str:
+    overriding = {
+        outcome.overridden_by
+        for decided in distinct
+        for outcomes in decided.outcomes.values()
+        for outcome in outcomes
+        if outcome.rule == i and outcome.overridden_by is not None
+    }
+    by = listed(title(rules, j) for j in sorted(overriding))
+    return (
+        f"{title(rules, i)} has no effect: everything that it declares is overridden everywhere, by {by}; "
+        "move it below, drop it, or say optional=True"
+    )
 
 
 def _matches_nothing(rules: Sequence[Rule], i: int, parameters: Sequence[ParameterInfo]) -> str:

@@ -1,0 +1,53 @@
+"""The mistakes of a plan on a model, reported together.
+
+Who corrects one mistake only to be shown the next corrects a plan one run at a time. So whatever can still be checked
+after a mistake is checked, and one error tells them all; a mistake that many parameters share is told once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from groupwise.errors import GroupwiseError, ResolutionError
+
+_MOST = 8
+
+
+class Mistakes:
+    """Collects errors; `raise_all` raises one that tells them all."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[GroupwiseError, list[str]]] = {}
+
+    @contextlib.contextmanager
+    def collecting(self, parameter: str = "") -> Iterator[None]:
+        """Collect an error of the block, which is about `parameter` if one is named, and go on after it."""
+        try:
+            yield
+        except GroupwiseError as error:
+            alike = str(error).replace(repr(parameter), "…") if parameter else str(error)
+            self._found.setdefault(alike, (error, []))[1].append(parameter)
+
+    def raise_all(self) -> None:
+        """Raise what was collected: a single error as it is, several as one of their class or `ResolutionError`."""
+        found = list(self._found.values())
+        if not found:
+            return
+        told = [_told(error, parameters) for error, parameters in found]
+        kinds = {type(error) for error, _ in found}
+        kind = kinds.pop() if len(kinds) == 1 else ResolutionError
+        if len(found) == 1:
+            raise kind(told[0]) from found[0][0].__cause__
+        lines = [f"  {i}. {text}" for i, text in enumerate(told[:_MOST], 1)]
+        rest = [f"  and {len(told) - _MOST} more"] if len(told) > _MOST else []
+        raise kind("\n".join([f"{len(told)} mistakes:", *lines, *rest]))
+
+
+def _told(error: GroupwiseError, parameters: list[str]) -> str:
+    others = list(dict.fromkeys(parameters))[1:]
+    return f"{error} (the same for {others[0]!r}{_more(len(others) - 1)})" if others else str(error)
+
+
+def _more(count: int) -> str:
+    return f" and {count} more" if count else ""
