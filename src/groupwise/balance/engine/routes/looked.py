@@ -13,6 +13,7 @@ Either is followed by the weighted backward.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any, final
 
 import torch
@@ -83,12 +84,10 @@ class Batched(Route):
         self._problem = problem
         self._write = Weighted(problem.losses, problem.scale, problem)
         self._sum = _Sum()
-        handles = [_hook(leaf, self._sum) for leaf in problem.shared]
-        try:
+        with ExitStack() as hooks:
+            for leaf in problem.shared:
+                hooks.callback(_hook(leaf, self._sum).remove)
             self._look()
-        finally:
-            for handle in handles:
-                handle.remove()
 
     @property
     def words(self) -> str:
