@@ -2,7 +2,8 @@
 
 A parameter is a column once two tasks have shared it, for as long as it is there and trains: it is zero where nobody
 reaches it. With `parameters=` its name is the one there. Without, it is its number in the order of first sight, which
-the next process finds again by the order in which the graph shows the parameters. Nothing here keeps a parameter alive.
+the next process finds again by the order in which the graph shows the parameters. Parameters without names are held
+weakly, and only for a method that remembers something of them: `torch.utils.swap_tensors` refuses what is held so.
 """
 
 from __future__ import annotations
@@ -26,13 +27,15 @@ class Columns:
     """All that were shared so far.
 
     Attributes:
-        known: each with its name.
-        count: how many had no name and got a number.
+        names: theirs, in order.
+        unnamed: those without a name of their own, by number.
+        count: how many numbers were given.
         order: the labels of the last walk of several tasks, in its order.
         resumed: those of the walk before a state was saved, until the first walk after it was loaded.
     """
 
-    known: tuple[tuple[ref[Tensor], str], ...] = ()
+    names: tuple[str, ...] = ()
+    unnamed: tuple[tuple[ref[Tensor], str], ...] = ()
     count: int = 0
     order: tuple[str, ...] = ()
     resumed: tuple[str, ...] = ()
@@ -41,27 +44,25 @@ class Columns:
         """With what so many tasks share. A task that is alone tells nothing new about that."""
         if tasks < 2:
             return self
-        if self.resumed and named is None:
+        if named is not None:
+            chosen, known = set(shared), set(self.names)
+            fresh = (name for name, leaf in named.items() if leaf in chosen and name not in known)
+            return Columns((*self.names, *fresh))
+        if self.resumed:
             return self._resuming(shared)
-        known = {there: name for there, name in self.known if there() is not None}
-        fresh = [leaf for leaf in shared if ref(leaf) not in known]
-        if named is None:
-            known.update((ref(leaf), f"#{self.count + i}") for i, leaf in enumerate(fresh))
-        else:
-            chosen = set(fresh)
-            known.update((ref(leaf), name) for name, leaf in named.items() if leaf in chosen)
-        order = tuple(label_of(leaf, known[ref(leaf)]) for leaf in shared)
-        return Columns(tuple(known.items()), self.count + len(fresh) * (named is None), order)
+        numbers = {there: name for there, name in self.unnamed if there() is not None}
+        unknown = [leaf for leaf in shared if ref(leaf) not in numbers]
+        numbers.update((ref(leaf), f"#{self.count + i}") for i, leaf in enumerate(unknown))
+        order = tuple(label_of(leaf, numbers[ref(leaf)]) for leaf in shared)
+        return Columns((), tuple(numbers.items()), self.count + len(unknown), order)
 
     def leaves(self, named: Named) -> dict[Tensor, str]:
-        """The columns in order, with their labels: those that are there, train, and are among the named if any are."""
-        allowed = None if named is None else set(named.values())
-        found = ((there(), name) for there, name in self.known)
-        return {
-            leaf: label_of(leaf, name)
-            for leaf, name in found
-            if leaf is not None and leaf.requires_grad and (allowed is None or leaf in allowed)
-        }
+        """The columns in order, with their labels: those that are there and train."""
+        found: Iterable[tuple[Tensor | None, str]] = ((there(), name) for there, name in self.unnamed)
+        if named is not None:
+            found = ((named.get(name), name) for name in self.names)
+        there = ((leaf, name) for leaf, name in found if leaf is not None and leaf.requires_grad)
+        return {leaf: label_of(leaf, name) for leaf, name in there}
 
     def after_loading(self, order: Sequence[str]) -> Columns:
         """What goes on from a state whose last walk had these labels."""
@@ -75,9 +76,10 @@ class Columns:
                 f"the state that was loaded remembers {len(names)} shared parameters by their order, and the tasks of "
                 f"this batch share {len(shared)}, or others: start such a run with names, Balancer(parameters=model)"
             )
-        numbers = [int(name[1:]) for name in names]
-        known = tuple((ref(leaf), name) for leaf, name in zip(shared, names, strict=True))
-        return Columns(known, max(numbers, default=-1) + 1, self.resumed)
+        count = max((int(name[1:]) for name in names), default=-1) + 1
+        return Columns(
+            (), tuple((ref(leaf), name) for leaf, name in zip(shared, names, strict=True)), count, self.resumed
+        )
 
 
 def label_of(leaf: Tensor, name: str) -> str:

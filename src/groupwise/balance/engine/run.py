@@ -87,7 +87,8 @@ class Run:
 
     def settled(self) -> Run:
         """What is kept of a draft: nothing that was of this call only."""
-        return replace(self, undo=None, scope=Scope(), broken=frozenset())
+        columns = self.columns if self.columns.resumed or self.columns.names or self.memory.has_rows else Columns()
+        return replace(self, undo=None, scope=Scope(), broken=frozenset(), columns=columns)
 
     def begin(self, call: str, look: bool = True) -> None:
         """Begin a call: look at the parameters as they are now, and tell the ranks what has to be the same."""

@@ -41,7 +41,8 @@ class Undo:
         for leaf, (gradient, content) in self._grads.items():
             if gradient is not None and content is not None:
                 gradient.copy_(content)
-            leaf.grad = gradient
+            if leaf.grad is not gradient:
+                leaf.grad = gradient
 
 
 def generators_of(method: Method) -> Iterator[torch.Generator]:

@@ -12,8 +12,9 @@ Either is followed by the weighted backward.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -85,9 +86,12 @@ class Batched(Route):
         self._write = Weighted(problem.losses, problem.scale, problem)
         self._sum = _Sum()
         with ExitStack() as hooks:
-            for leaf in problem.shared:
-                hooks.callback(_hook(leaf, self._sum).remove)
-            self._look()
+            for place, leaf in enumerate(problem.shared):
+                hooks.callback(_hook(leaf, partial(self._sum.add, place)).remove)
+            found = self._look()
+        for place, gradients in enumerate(found):
+            if place not in self._sum.taken:  # torch runs no hook of a tensor that had one before `swap_tensors`
+                self._sum.take(gradients)
 
     @property
     def words(self) -> str:
@@ -102,7 +106,7 @@ class Batched(Route):
     def write(self, weights: Tensor, own: Tensor, kept: Sequence[int]) -> None:
         self._write.write(weights, own, kept)
 
-    def _look(self) -> None:
+    def _look(self) -> tuple[Tensor, ...]:
         losses = [*self._problem.losses.values()]
         scale = 1.0 if self._problem.scale is None else self._problem.scale
         seeds = (torch.eye(len(losses), device=losses[0].device) * scale).to(losses[0].dtype)
@@ -115,21 +119,26 @@ class Batched(Route):
                 )
 
         try:
-            torch.vmap(backward)(seeds)
+            found: tuple[Tensor, ...] = torch.vmap(backward)(seeds)
+        except torch.OutOfMemoryError:
+            raise
         except (RuntimeError, NotImplementedError) as error:
-            why = str(error).splitlines()[0].split(". ")[0]
+            why = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0]
             raise BalanceError(f'this model\'s backward cannot be batched ({why}): use cost="sequential"') from error
+        return found
 
 
 @final
 class _Sum:
-    """The Gramian so far."""
+    """The Gramian so far, and the parameters (their places) that are in it."""
 
     def __init__(self) -> None:
         self.total: Tensor | None = None
+        self.taken: set[int] = set()
 
-    def add(self, gradient: Tensor) -> Tensor:
+    def add(self, place: int, gradient: Tensor) -> Tensor:
         """The hook: take one parameter's gradients, leave zeros that take no memory."""
+        self.taken.add(place)
         return _Take.apply(gradient, self)  # type: ignore[no-any-return, no-untyped-call]
 
     def take(self, rows: Tensor) -> None:
@@ -139,8 +148,8 @@ class _Sum:
             self.total = product if self.total is None else self.total + product.to(self.total.device)
 
 
-def _hook(leaf: Tensor, total: _Sum) -> RemovableHandle:
-    return leaf.register_hook(total.add)  # type: ignore[no-any-return, no-untyped-call]
+def _hook(leaf: Tensor, hook: Callable[[Tensor], Tensor]) -> RemovableHandle:
+    return leaf.register_hook(hook)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _Take(torch.autograd.Function):
