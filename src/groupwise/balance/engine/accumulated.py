@@ -50,10 +50,16 @@ class Accumulated:
     def __bool__(self) -> bool:
         return self.begun
 
-    def written(self, losses: Mapping[str, Tensor], skipped: Mapping[str, str]) -> Accumulated:
+    def written(self, losses: Mapping[str, Tensor], skipped: Mapping[str, str], broken: frozenset[str]) -> Accumulated:
         """With a micro-batch whose gradient is in `.grad` already."""
-        summed = self._summed(losses)
-        return replace(self, losses=summed, skipped={**self.skipped, **skipped}, passes=self.passes + 1, begun=True)
+        return replace(
+            self,
+            losses=self._summed(losses),
+            skipped={**self.skipped, **skipped},
+            broken=self.broken | broken,
+            passes=self.passes + 1,
+            begun=True,
+        )
 
     def with_rows(self, losses: Mapping[str, Tensor], found: Passes, broken: frozenset[str]) -> Accumulated:
         """With the gradients that one backward for each task finds."""

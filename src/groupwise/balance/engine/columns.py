@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import TypeAlias, final
 from weakref import ref
 
@@ -27,14 +28,14 @@ class Columns:
     """All that were shared so far.
 
     Attributes:
-        names: theirs, in order.
+        names: theirs; their order is that of `parameters=`.
         unnamed: those without a name of their own, by number.
         count: how many numbers were given.
         order: the labels of the last walk of several tasks, in its order.
         resumed: those of the walk before a state was saved, until the first walk after it was loaded.
     """
 
-    names: tuple[str, ...] = ()
+    names: frozenset[str] = frozenset()
     unnamed: tuple[tuple[ref[Tensor], str], ...] = ()
     count: int = 0
     order: tuple[str, ...] = ()
@@ -45,22 +46,21 @@ class Columns:
         if tasks < 2:
             return self
         if named is not None:
-            chosen, known = set(shared), set(self.names)
-            fresh = (name for name, leaf in named.items() if leaf in chosen and name not in known)
-            return Columns((*self.names, *fresh))
+            chosen = set(shared)
+            return Columns(self.names.union(name for name, leaf in named.items() if leaf in chosen))
         if self.resumed:
             return self._resuming(shared)
         numbers = {there: name for there, name in self.unnamed if there() is not None}
         unknown = [leaf for leaf in shared if ref(leaf) not in numbers]
         numbers.update((ref(leaf), f"#{self.count + i}") for i, leaf in enumerate(unknown))
         order = tuple(label_of(leaf, numbers[ref(leaf)]) for leaf in shared)
-        return Columns((), tuple(numbers.items()), self.count + len(unknown), order)
+        return Columns(frozenset(), tuple(numbers.items()), self.count + len(unknown), order)
 
     def leaves(self, named: Named) -> dict[Tensor, str]:
         """The columns in order, with their labels: those that are there and train."""
         found: Iterable[tuple[Tensor | None, str]] = ((there(), name) for there, name in self.unnamed)
         if named is not None:
-            found = ((named.get(name), name) for name in self.names)
+            found = ((leaf, name) for name, leaf in named.items() if name in self.names)
         there = ((leaf, name) for leaf, name in found if leaf is not None and leaf.requires_grad)
         return {leaf: label_of(leaf, name) for leaf, name in there}
 
@@ -76,10 +76,9 @@ class Columns:
                 f"the state that was loaded remembers {len(names)} shared parameters by their order, and the tasks of "
                 f"this batch share {len(shared)}, or others: start such a run with names, Balancer(parameters=model)"
             )
-        count = max((int(name[1:]) for name in names), default=-1) + 1
-        return Columns(
-            (), tuple((ref(leaf), name) for leaf, name in zip(shared, names, strict=True)), count, self.resumed
-        )
+        numbers = sorted(zip((int(name[1:]) for name in names), shared, strict=True), key=itemgetter(0))
+        unnamed = tuple((ref(leaf), f"#{number}") for number, leaf in numbers)
+        return Columns(frozenset(), unnamed, numbers[-1][0] + 1, self.resumed)
 
 
 def label_of(leaf: Tensor, name: str) -> str:

@@ -23,7 +23,7 @@ from groupwise.balance.engine.update import weighing
 from groupwise.balance.result import BalanceResult
 
 
-def add(run: Run, losses: Mapping[str, Tensor], scale: Tensor | None) -> Route:
+def add(run: Run, losses: Mapping[str, Tensor], scale: Tensor | None, last: bool = False) -> Route:
     """Write the gradient of one micro-batch, and add its losses."""
     require_process_group(run.setup.ranks, run.setup.alone)
     ranks, here = run.setup.ranks, losses
@@ -35,7 +35,7 @@ def add(run: Run, losses: Mapping[str, Tensor], scale: Tensor | None) -> Route:
         route, losses = joint.weighing(ranks, run, losses, scale)
     facts, s = transfer(losses, route, scale)
     tasks = tuple(losses)
-    verdict = run.judged(tasks, facts, None if scale is None else s)
+    verdict = run.judged(tasks, facts, None if scale is None else s, last)
     kept = list(verdict.kept)
     if kept:
         seen = run.seen(tuple(tasks[i] for i in kept), facts.losses[kept])
@@ -44,14 +44,14 @@ def add(run: Run, losses: Mapping[str, Tensor], scale: Tensor | None) -> Route:
         own = weights if run.setup.weighted else own_weights_of(run.method, seen, scratch)
         run.remember_grads(here, route)
         route.write(spread(weights, kept, len(tasks)), spread(own, kept, len(tasks)), kept)
-    run.accumulated = run.accumulated.written({tasks[i]: facts.losses[i] for i in kept}, verdict.skipped)
+    run.accumulated = run.accumulated.written({tasks[i]: facts.losses[i] for i in kept}, verdict.skipped, run.broken)
     return route
 
 
 def complete(run: Run, losses: Mapping[str, Tensor], scale: Tensor | None) -> BalanceResult:
     """Write the last micro-batch; let the method learn from the sums."""
     run.buffers.shown = None
-    route = add(run, losses, scale)
+    route = add(run, losses, scale, last=True)
     sums, run.accumulated = run.accumulated, Accumulated()
     tasks = tuple(sums.losses)
     verdict = Verdict(tuple(range(len(tasks))), dict(sums.skipped))

@@ -176,11 +176,14 @@ class Run:
         self.accumulated, self.held_out = Accumulated(), None
         self.buffers.shown = None
 
-    def judged(self, tasks: tuple[str, ...], facts: Facts, scale: float | None = None) -> Verdict:
-        """Apply the policy for what is not finite, and say so once. `scale` is the scaler's; None without one."""
+    def judged(self, tasks: tuple[str, ...], facts: Facts, scale: float | None = None, last: bool = True) -> Verdict:
+        """Apply the policy for what is not finite, and say so once.
+
+        `scale` is the scaler's, None without one; `last` is false for a micro-batch that others follow.
+        """
         self.heard = self.heard.union(tasks)
         verdict = judge(tasks, facts, self.setup.nonfinite, 1.0 if scale is None else scale, self.broken)
-        if scale is not None:
+        if scale is not None and last:
             self._suspect(tasks, facts, verdict, scale)
         if verdict.skipped:
             reasons = "; ".join(f"task {task!r}: {why}" for task, why in verdict.skipped.items())
@@ -194,8 +197,8 @@ class Run:
             self.falls = self.falls + 1 if fell else 0
         self.scale = scale
         unseen = tasks if fell and facts.gramian is None and facts.own is None and self.falls % _FALLS == 0 else ()
-        still = self.broken.intersection(tasks).union(verdict.overflowed, unseen)
-        self.suspects = self.suspects.difference(tasks) | still
+        found = self.broken | self.accumulated.broken
+        self.suspects = self.suspects.difference(tasks).union(found, verdict.overflowed, unseen)
 
     def remember_grads(self, losses: Mapping[str, Tensor], route: Route) -> None:
         """Take down every `.grad` that the route is about to write."""

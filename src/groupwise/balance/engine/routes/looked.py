@@ -85,13 +85,7 @@ class Batched(Route):
         self._problem = problem
         self._write = Weighted(problem.losses, problem.scale, problem)
         self._sum = _Sum()
-        with ExitStack() as hooks:
-            for place, leaf in enumerate(problem.shared):
-                hooks.callback(_hook(leaf, partial(self._sum.add, place)).remove)
-            found = self._look()
-        for place, gradients in enumerate(found):
-            if place not in self._sum.taken:  # torch runs no hook of a tensor that had one before `swap_tensors`
-                self._sum.take(gradients)
+        self._take(range(len(problem.tasks)))
 
     @property
     def words(self) -> str:
@@ -103,11 +97,39 @@ class Batched(Route):
     def gramian(self) -> Tensor | None:
         return self._sum.total
 
+    def rescued(self, table: Tensor) -> Tensor:
+        """[t, t], taken again without broken tasks: 0/0 in the graph of one makes the rows of all nan."""
+        if bool(table.diagonal().isfinite().all()):
+            return table
+        whole = [task for task in range(len(table)) if self._is_whole(task)]
+        found = torch.full_like(table, torch.nan)
+        if whole:
+            self._sum = _Sum()
+            self._take(whole)
+            total = self._sum.total
+            found[torch.tensor(whole)[:, None], whole] = torch.zeros(()).double() if total is None else total.cpu()
+        return found
+
+    def _is_whole(self, task: int) -> bool:
+        grads = self._problem.gradient(task, self._problem.shared)
+        return all(bool(torch.isfinite(gradient).all()) for gradient in grads if gradient is not None)
+
     def write(self, weights: Tensor, own: Tensor, kept: Sequence[int]) -> None:
         self._write.write(weights, own, kept)
 
-    def _look(self) -> tuple[Tensor, ...]:
-        losses = [*self._problem.losses.values()]
+    def _take(self, tasks: Sequence[int]) -> None:
+        """Add the products of these tasks' gradients up."""
+        with ExitStack() as hooks:
+            for place, leaf in enumerate(self._problem.shared):
+                hooks.callback(_hook(leaf, partial(self._sum.add, place)).remove)
+            found = self._look(tasks)
+        for place, gradients in enumerate(found):
+            if place not in self._sum.taken:  # torch runs no hook of a tensor that had one before `swap_tensors`
+                self._sum.take(gradients)
+
+    def _look(self, tasks: Sequence[int]) -> tuple[Tensor, ...]:
+        every = [*self._problem.losses.values()]
+        losses = [every[task] for task in tasks]
         scale = 1.0 if self._problem.scale is None else self._problem.scale
         seeds = (torch.eye(len(losses), device=losses[0].device) * scale).to(losses[0].dtype)
 
