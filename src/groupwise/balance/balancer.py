@@ -113,11 +113,13 @@ class Balancer:
         Raises:
             BalanceError: losses that cannot be balanced, naming the task.
         """
-        with self._changing("backward", exchanges=True) as run:
+        after = " after accumulate" if self._run.accumulated else ""
+        call = f"backward{after}{'' if features is None else ' with features'}"
+        with self._changing(call, exchanges=True) as run:
             with propagated(run.setup.ranks):
                 stated, scale = self._stated(run, losses, scaler)
-            if run.accumulated and features is not None:
-                raise BalanceError("features= cannot be used in an update that began with accumulate()")
+                if run.accumulated and features is not None:
+                    raise BalanceError("features= cannot be used in an update that began with accumulate()")
             with without_autocast(stated.values()):
                 if run.accumulated and run.accumulated.rows is None:
                     return micro.complete(run, stated, scale)

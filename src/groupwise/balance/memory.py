@@ -216,7 +216,7 @@ class Memory:
             part._share(generator)
 
     def _unsplit(self, key: str, task: str, labels: Sequence[str], sizes: Sequence[int]) -> dict[str, Tensor]:
-        """What a state from before 0.2 keeps as one vector of all parameters, cut as the parameters stand now."""
+        """What an older state keeps as one vector of all parameters, cut as the parameters stand now."""
         whole = self._tasks.get(key, {}).get(task)
         if whole is None:
             return {}

@@ -19,10 +19,12 @@ from groupwise.balance import (
     CAGrad,
     FromGramian,
     GradDrop,
+    Memory,
     Method,
     MoCo,
     NashMTL,
     PCGrad,
+    Smoothed,
     Static,
     Uncertainty,
     UPGrad,
@@ -147,9 +149,15 @@ def test_a_generator_that_was_given_is_put_back() -> None:
         twins.go_on_alike()
 
 
+def test_so_is_one_that_an_inner_method_was_given() -> None:
+    twins = Twins(lambda: Smoothed(PCGrad(generator=torch.Generator().manual_seed(3))))
+    _failing_method(twins)
+    twins.go_on_alike()
+
+
 def _failing_method(twins: Twins) -> None:
     """The method raises after it has drawn and learnt."""
-    cls = type(twins.methods[0])
+    cls = next(cls for cls in type(twins.methods[0]).__mro__ if {"update", "weights"} & vars(cls).keys())
     name = "update" if "update" in vars(cls) else "weights"
     inner = getattr(cls, name)
 
@@ -293,6 +301,8 @@ def test_a_state_nested_without_end_is_refused() -> None:
         deep = {"tasks": {}, "pairs": {}, "run": {}, "parts": {"inner": deep}}
     with pytest.raises(StateError, match="not the state of a balanc"):
         Balancer(Uncertainty()).load_state_dict({**state, "memory": {**state["memory"], "parts": {"inner": deep}}})
+    with pytest.raises(StateError, match="this is not the state of a balancing method"):
+        Memory().load_state_dict({**state["memory"], "parts": {"inner": deep}})
 
 
 @pytest.mark.parametrize("make", [CAGrad, MoCo, FAMO])

@@ -218,6 +218,25 @@ def test_a_broken_task_and_an_overflow_at_once_are_told_apart() -> None:
     assert all([*result.skipped] in ([], ["b"]) for result in results)
 
 
+@pytest.mark.parametrize("method", [CAGrad(), Static(dict.fromkeys("abc", 1.0))], ids=lambda m: m.name)
+def test_a_loss_that_is_not_finite_is_no_overflow(method: object) -> None:
+    model = built("Plain")
+    losses = model.losses()
+    with pytest.warns(GroupwiseWarning, match="task 'b': its loss is nan"):
+        result = Balancer(method).backward(
+            {**losses, "b": losses["b"] * torch.nan}, scaler=GradScaler("cpu", init_scale=2.0**16)
+        )
+    assert result.tasks == ("a", "c")
+
+
+def test_a_broken_task_beside_an_overflow_raises_under_raise() -> None:
+    model = built("Plain")
+    losses = model.losses()
+    both = {**losses, "b": losses["b"] * torch.nan, "c": _Overflow.apply(losses["c"] * 2.0**9)}
+    with pytest.raises(BalanceError, match=r"^task 'b': its loss is nan$"):
+        Balancer(CAGrad(), nonfinite="raise").backward(both, scaler=GradScaler("cpu", init_scale=2.0**16))
+
+
 def test_at_a_scale_of_one_there_is_nothing_to_wait_for() -> None:
     model = built("Plain")
     with pytest.warns(GroupwiseWarning, match="task 'b': its gradient is not finite"):

@@ -1,5 +1,6 @@
 """Layers that thaw and freeze in mid-run under methods that remember something of parameters."""
 
+import copy
 import io
 from collections.abc import Callable
 
@@ -142,6 +143,30 @@ def test_a_resumed_run_finds_what_is_known_of_each_layer(make: Callable[[], Meth
         second.load_state_dict(torch.load(file, weights_only=True))
         found = trained(nets[1], second, range(4, 6), lambda _: order[3])
         assert all(torch.equal(one, other) for one, other in zip(found, expected[4:], strict=True))
+        assert columns(second, nets[1]) == columns(whole, nets[0])
+        fresh = nn.Linear(4, 4).double()
+        nets[0].layers.append(fresh)
+        nets[1].layers.append(copy.deepcopy(fresh))
+        ends = [
+            trained(net, balancer, range(6, 8), lambda _: (0, 1, 2, 3))
+            for net, balancer in ((nets[0], whole), (nets[1], second))
+        ]
+        assert all(torch.equal(one, other) for one, other in zip(*ends, strict=True))
+
+
+def columns(balancer: Balancer, net: Net) -> list[str]:
+    """The names of the columns of one more update, in order."""
+    names = {p: name for name, p in net.named_parameters()}
+    return [names[p] for p in balancer.backward(net.losses(0)).shared]
+
+
+def test_a_task_that_is_alone_makes_no_columns_of_its_head() -> None:
+    for named in (False, True):
+        net = Net()
+        balancer = Balancer(MoCo(), parameters=net if named else None)
+        for tasks in ("a", "ab", "a"):
+            balancer.backward(net.losses(0, tasks))
+        assert sorted(columns(balancer, net)) == sorted(f"layers.{name}" for name, _ in net.layers.named_parameters())
 
 
 def test_a_resumed_run_with_other_layers_and_no_names_is_an_error() -> None:

@@ -92,17 +92,18 @@ def walk_from(tasks: tuple[str, ...], roots: tuple[GradientEdge, ...], stop: Seq
 
 def leaves_of(losses: Iterable[Tensor]) -> list[Tensor]:
     """Every tensor that a backward of the losses would give a gradient, in no order that means anything."""
-    stack: list[Node | None] = [get_gradient_edge(loss).node for loss in losses]
+    level = {get_gradient_edge(loss).node for loss in losses}
     seen: set[Node] = set()
     leaves: dict[Tensor, None] = {}
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        stack.extend(child for child, _ in node.next_functions)
-        if (leaf := _leaf(node)) is not None:
-            leaves[leaf] = None
+    while level:
+        seen |= level
+        below: set[Node | None] = set()
+        for node in level:
+            if edges := node.next_functions:
+                below.update([edge[0] for edge in edges])
+            elif isinstance(leaf := getattr(node, "variable", None), Tensor):
+                leaves[leaf] = None
+        level = {node for node in below - seen if node is not None}
     return [*leaves]
 
 

@@ -28,12 +28,9 @@ Losses: TypeAlias = Mapping[str, Tensor]
 
 def route(ranks: Ranks, run: Run, losses: Losses, features: object, scale: Tensor | None) -> tuple[Route, Losses]:
     """The way that the method, the arguments and the moment ask for; what comes back is of the joint batch."""
-    if run.setup.cost == "gramian":
-        raise BalanceError('cost="gramian" is not there on several ranks; "sequential" and "features" are')
     at_features = features is not None or run.setup.cost == "features"
-    if at_features and (ranks.parts is not None or isinstance(run.method, JacobianMethod)):
-        where = "under fully_shard" if ranks.parts is not None else f"for {run.method.name} on several ranks"
-        raise BalanceError(f"the features route is not there {where}: leave out features=")
+    with propagated(ranks):
+        _require_possible(ranks, run, at_features)
     if not run.needs_rows and not run.accumulated:
         return weighing(ranks, run, losses, scale)
     if at_features and not run.accumulated and run.held_out is None:
@@ -41,6 +38,17 @@ def route(ranks: Ranks, run: Run, losses: Losses, features: object, scale: Tenso
     if ranks.parts is None:
         return _of_copies(ranks, run, losses, scale)
     return _of_parts(ranks, ranks.parts, run, losses, scale)
+
+
+def _require_possible(ranks: Ranks, run: Run, at_features: bool) -> None:
+    """Raise `BalanceError` for what one process can and several cannot."""
+    if run.setup.cost == "gramian":
+        raise BalanceError('cost="gramian" is not there on several ranks; "sequential" and "features" are')
+    if at_features and (ranks.parts is not None or isinstance(run.method, JacobianMethod)):
+        where = "under fully_shard" if ranks.parts is not None else f"for {run.method.name} on several ranks"
+        raise BalanceError(f"the features route is not there {where}: leave out features=")
+    if run.scope.layer is not None and ranks.parts is not None:
+        raise BalanceError("at= is not there under fully_shard: without it, all that is shared is looked at")
 
 
 def weighing(ranks: Ranks, run: Run, losses: Losses, scale: Tensor | None) -> tuple[Route, Losses]:
@@ -58,7 +66,7 @@ def accumulate(ranks: Ranks, run: Run, losses: Losses, scale: Tensor | None) -> 
         run.find_broken(losses, scale)
         run.accumulated = run.accumulated.with_rows(losses, passes(run.problem(losses, scale)), run.broken)
     else:
-        _take(ranks.parts, run, _everywhere(ranks, run, losses), scale)
+        _take(ranks.parts, run, _everywhere(ranks, run, losses, scale), scale)
 
 
 def held_out(ranks: Ranks, run: Run, losses: Losses) -> HeldOut:
@@ -127,9 +135,7 @@ def _at_features(
 
 
 def _of_parts(ranks: Ranks, parts: Parts, run: Run, losses: Losses, scale: Tensor | None) -> tuple[Route, Losses]:
-    if run.scope.layer is not None:
-        raise BalanceError("at= is not there under fully_shard: without it, all that is shared is looked at")
-    ordered = _everywhere(ranks, run, losses)
+    ordered = _everywhere(ranks, run, losses, scale)
     if not run.accumulated and not run.due(tuple(ordered)):
         return weighing(ranks, run, losses, scale)
     _take(parts, run, ordered, scale)
@@ -145,8 +151,10 @@ def _take(parts: Parts, run: Run, losses: Losses, scale: Tensor | None) -> None:
     run.accumulated = run.accumulated.with_rows(losses, parts.passes(run.problem(losses, scale)), frozenset())
 
 
-def _everywhere(ranks: Ranks, run: Run, losses: Losses) -> Losses:
+def _everywhere(ranks: Ranks, run: Run, losses: Losses, scale: Tensor | None) -> Losses:
     """The losses in the order of all ranks. Raises `BalanceError`, on every rank, for a task that some rank lacks."""
+    with propagated(ranks):
+        run.problem(losses, scale)  # what cannot be balanced is found before any rank waits in a backward
     agreed = _agreed(ranks, run, losses)
     return {task: losses[task] for task in agreed.tasks}
 

@@ -140,7 +140,6 @@ class Buffers:
 
     def rows(self, leaves: Sequence[Tensor], count: int) -> Rows:
         """Rows for dense leaves, one block for each device and dtype. Their content is whatever was left there."""
-        self.shown = None
         families: dict[Family, list[Tensor]] = {}
         for leaf in leaves:
             families.setdefault((leaf.device, leaf.dtype), []).append(leaf)
