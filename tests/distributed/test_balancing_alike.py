@@ -36,7 +36,7 @@ PAIRS: Mapping[str, tuple[Callable[[], Method], Callable[[], Method], str]] = {
     "another weight": (
         lambda: Static({"a": 1.0, "b": 2.0}),
         lambda: Static({"b": 2.5, "a": 1.0}),
-        "Static(weights_={'a': 1.0, 'b': 2.5}) on rank 1",
+        "Static(weights={'a': 1.0, 'b': 2.5}) on rank 1",
     ),
     "another one inside": (lambda: Smoothed(CAGrad()), lambda: Smoothed(CAGrad(0.1)), "constants: Smoothed(method="),
     "other draws": (

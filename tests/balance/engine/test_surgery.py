@@ -185,6 +185,16 @@ def test_parameters_that_are_gone_are_let_go(make: Callable[[], Method], named: 
     )
 
 
+def test_rows_of_another_dtype_are_let_go() -> None:
+    net = Net()
+    balancer = Balancer(CAGrad())
+    balancer.backward(net.losses())
+    net.float()
+    net.zero_grad()
+    balancer.backward(net.losses())
+    assert {dtype for _, dtype in balancer._run.buffers._held} == {torch.float32}
+
+
 def test_a_balancer_alone_keeps_no_model_alive() -> None:
     net = Net()
     balancer = Balancer(MoCo())

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, TypeAlias, final
 
 import torch
@@ -94,12 +94,11 @@ def judge(
 
 
 def broken_among(stated: Problem, suspects: Collection[str]) -> frozenset[str]:
-    """The suspects whose gradients are not finite without any scale; their graph is kept."""
-    unscaled = replace(stated, scale=None)
+    """The suspects whose gradients are not finite, of losses without a scale; their graph is kept."""
     found = set()
     for i, task in enumerate(stated.tasks):
         if task in suspects and bool(torch.isfinite(stated.losses[task].detach())):
-            grads = [grad for grad in unscaled.gradient(i, stated.graph.reached(i)) if grad is not None]
+            grads = [grad for grad in stated.gradient(i, stated.graph.reached(i)) if grad is not None]
             if not all(bool(torch.isfinite(entries(grad)).all()) for grad in grads):
                 found.add(task)
     return frozenset(found)

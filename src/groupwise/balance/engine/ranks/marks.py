@@ -38,7 +38,7 @@ def differing(names: Sequence[str], found: Sequence[float], size: int) -> list[s
 def constants(method: Method) -> str:
     """The arguments of a method, spelled alike in every process."""
     found = {field.name: getattr(method, field.name) for field in fields(method) if field.compare}
-    return ", ".join(f"{name}={spelled(value)}" for name, value in found.items())
+    return ", ".join(f"{name.rstrip('_')}={spelled(value)}" for name, value in found.items())
 
 
 def spelled(value: object) -> str:
