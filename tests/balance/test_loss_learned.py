@@ -231,3 +231,19 @@ def test_the_held_out_losses_of_primary_tasks_count() -> None:
         AutoLambda(primary=("depth",)).held_out(["seg"])
     with pytest.raises(BalanceError, match=r"AutoLambda: primary: 'seg' is not a list of tasks: write \[\"depth\"\]"):
         AutoLambda(primary="seg")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", [Uncertainty(lr=0.1), IMTL_L(lr=0.1)], ids=lambda method: method.name)
+def test_a_task_that_joins_late_or_misses_a_batch_is_stepped_by_an_adam_of_its_own_age(method: LossMethod) -> None:
+    """Each task's weights are those of a run in which it was always there, alone."""
+    losses = positive(12, 3)
+    there = {0: range(12), 1: range(5, 12), 2: (0, 1, 4, 9, 10, 11)}
+    memory, found = Memory(), {task: [] for task in there}
+    for step, row in enumerate(losses):
+        present = [task for task, steps in there.items() if step in steps]
+        made = method.weights(row[present], seen(row[present], [str(task) for task in present]), memory)
+        for task, weight in zip(present, made, strict=True):
+            found[task].append(weight)
+    for task, steps in there.items():
+        alone = run(method, losses[list(steps)][:, [task]], Memory())
+        torch.testing.assert_close(torch.stack(found[task]), alone[:, 0], rtol=1e-12, atol=0)

@@ -162,9 +162,7 @@ def _micro(has: Has, method: str, rank: int | None) -> dict[str, Tensor]:
     balancer = Balancer(kind, heads=heads, parameters=wrapped)
     for step in (0, 2):
         if rank is None:
-            first = {task: loss / 2 for task, loss in joint(net, x[step], has).items()}
-            weight = {"raw": 2.0}.get(method, 1.0)  # loss methods average each micro-batch, the others the sums
-            balancer.accumulate({task: loss * weight for task, loss in first.items()})
+            balancer.accumulate({task: loss / 2 for task, loss in joint(net, x[step], has).items()})
             balancer.backward(joint(net, x[step + 1], all_of_it))
         else:
             balancer.accumulate(wrapped(x[step, rank], has[rank]))

@@ -8,7 +8,8 @@ tasks that are left, and the update is written. A method never sees a scaled, mi
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, final
 
 import torch
@@ -18,14 +19,13 @@ from groupwise.balance.engine import joint, micro, setup, state, update
 from groupwise.balance.engine.finite import NonFinite
 from groupwise.balance.engine.held_out import HeldOut, gradient_of
 from groupwise.balance.engine.places import Parameters, Place
-from groupwise.balance.engine.ranks.group import telling
+from groupwise.balance.engine.ranks.group import propagated
 from groupwise.balance.engine.run import Run
 from groupwise.balance.engine.scaling import scale_of, without_autocast
 from groupwise.balance.engine.setup import Cost, Together
 from groupwise.balance.engine.tasks import differentiable, values
 from groupwise.balance.files import read_balance
 from groupwise.balance.method import Heads, Method
-from groupwise.balance.methods import AutoLambda
 from groupwise.balance.result import BalanceResult
 from groupwise.errors import BalanceError, unknown
 
@@ -113,68 +113,82 @@ class Balancer:
         Raises:
             BalanceError: losses that cannot be balanced, naming the task.
         """
-        with telling(self._run.setup.ranks):
-            stated, scale = self._stated(losses, scaler)
-        if self._run.pending and features is not None:
-            raise BalanceError("features= cannot be used in an update that began with accumulate()")
-        with without_autocast(stated.values()):
-            if self._run.pending and not self._run.needs_rows:
-                return micro.complete(self._run, stated, scale)
-            return update.complete(self._run, stated, features, scale)
+        after = " after accumulate" if self._run.accumulated else ""
+        call = f"backward{after}{'' if features is None else ' with features'}"
+        with self._changing(call, exchanges=True) as run:
+            with propagated(run.setup.ranks):
+                stated, scale = self._stated(run, losses, scaler)
+                if run.accumulated and features is not None:
+                    raise BalanceError("features= cannot be used in an update that began with accumulate()")
+            with without_autocast(stated.values()):
+                if run.accumulated and run.accumulated.rows is None:
+                    return micro.complete(run, stated, scale)
+                return update.complete(run, stated, features, scale)
 
     def accumulate(self, losses: Mapping[str, Tensor], scaler: object = None) -> None:
         """Add a micro-batch, or one task's own batch, to the update that the next `backward` completes.
 
         Gradients add up by task (divide the losses by the number of micro-batches for a mean); tasks may differ from
-        call to call. Methods that look at gradients keep a row for each task, so the update is exact. Loss methods
-        take one weighted backward at once, with the weights that they give to this micro-batch as things stood at
-        the start of the update; they learn from the sums, once, at `backward`.
+        call to call. The update equals that of the joint batch: a row is kept for each task, and while one is added
+        the old one is there as well. A method whose weights are known beforehand (`Claim.SEPARATE`: `Static`,
+        `Uncertainty`) takes one weighted backward at once instead, and keeps nothing but the losses.
         """
-        ranks = self._run.setup.ranks
-        exchanging = ranks if ranks is not None and (ranks.parts is not None or not self._run.needs_rows) else None
-        with telling(exchanging):
-            stated, scale = self._stated(losses, scaler)
-        with without_autocast(stated.values()):
-            if self._run.needs_rows:
-                update.accumulate(self._run, stated, scale)
-            else:
-                micro.add(self._run, stated, scale)
+        at_once, ranks = self._run.weighs_at_once, self._run.setup.ranks
+        exchanges = ranks is not None and (ranks.parts is not None or at_once)
+        with self._changing("accumulate", exchanges=exchanges) as run:
+            with propagated(ranks if exchanges else None):
+                stated, scale = self._stated(run, losses, scaler)
+            with without_autocast(stated.values()):
+                if at_once:
+                    micro.add(run, stated, scale)
+                else:
+                    update.accumulate(run, stated, scale)
+
+    def discard(self) -> None:
+        """Drop what `accumulate` and `learn` have gathered for an update that is not to come.
+
+        What a weighted micro-batch has added to `.grad` is the optimizer's to drop, with `zero_grad()`.
+        """
+        with self._changing("discard", look=False) as run:
+            run.discard()
 
     def after_step(self, losses: Mapping[str, Tensor | float]) -> None:
         """Tell the losses on the same batch after the optimizer's step (FAMO).
 
         One that is not finite is dealt with as `nonfinite` says. Raises `BalanceError` for a task that is not known.
         """
-        ranks = self._run.setup.ranks
-        with telling(ranks):
-            found = {} if self._none(losses) else values(losses)
-        if ranks is not None:
-            found = joint.means(ranks, found)
-        told = torch.tensor([*found.values()], dtype=torch.float64)
-        self._run.after_step(tuple(found), told)
+        with self._changing("after_step", exchanges=True, look=False) as run:
+            ranks = run.setup.ranks
+            with propagated(ranks):
+                found = {} if self._none(losses) else values(losses)
+            if ranks is not None:
+                found = joint.means(ranks, found)
+            run.after_step(tuple(found), torch.tensor([*found.values()], dtype=torch.float64))
 
     def learn(self, losses: Mapping[str, Tensor]) -> None:
         """Learn from the losses on a held-out batch (Auto-Lambda), at the next `backward`, which then takes rows."""
-        if not isinstance(self.method, AutoLambda):
-            raise BalanceError(f"{self.method.name} learns nothing from held-out losses; AutoLambda does")
-        ranks = self._run.setup.ranks
-        with telling(ranks):
-            stated = self._differentiable(losses)
-        if ranks is not None:
-            self._run.held_out = joint.held_out(ranks, self._run, self.method, stated)
-        else:
-            self._run.held_out = HeldOut(gradient_of(stated, self.method.held_out([*stated])))
+        with self._changing("learn", exchanges=True) as run:
+            ranks = run.setup.ranks
+            with propagated(ranks):
+                stated = self._differentiable(losses)
+            if ranks is not None:
+                run.held_out = joint.held_out(ranks, run, stated)
+            else:
+                run.held_out = HeldOut(gradient_of(stated, joint.coefficients(run, tuple(stated))))
 
     def end_epoch(self) -> None:
         """Tell that an epoch has ended (DWA)."""
-        self.method.end_epoch(self._run.memory)
+        with self._changing("end_epoch", look=False) as run:
+            run.epoch += 1
+            run.method.end_epoch(run.memory)
 
     def forget(self, task: str) -> None:
         """Drop all that is known of a task that has left for good. Raises `BalanceError` if nothing is."""
         if task not in self._run.tasks:
             raise BalanceError(unknown("task", task, sorted(self._run.tasks)))
-        self._run.memory.forget(task)
-        self._run.tasks.remove(task)
+        with self._changing("forget", look=False) as run:
+            run.memory.forget(task)
+            run.tasks = run.tasks - {task}
 
     def state_dict(self) -> dict[str, Any]:
         """All that the method and the balancer remember, as plain values and tensors.
@@ -187,13 +201,43 @@ class Balancer:
         """Go on from what `state_dict` gave. Raises `StateError`, having changed nothing, for what is no such state.
 
         Tasks may have joined or left since; the next `backward` must have one that the state knows, if it knows any.
+        What a method remembers of parameters is found again by their names in `parameters=`; without these, by their
+        order, so the first batch has to reach the same ones.
         """
-        state.load(self._run, state_dict)
+        with self._changing("load_state_dict", look=False) as run:
+            state.load(run, state_dict)
 
-    def _stated(self, losses: Mapping[str, Tensor], scaler: object) -> tuple[dict[str, Tensor], Tensor | None]:
-        stated, ranks = self._differentiable(losses), self._run.setup.ranks
+    @contextmanager
+    def _changing(self, call: str, exchanges: bool = False, look: bool = True) -> Iterator[Run]:
+        """A draft to work on, which takes the run's place at the end; if that is not reached, nothing has changed.
+
+        Args:
+            call: its name, which the ranks compare.
+            exchanges: whether it begins with an exchange between ranks, which then have to hear of an error.
+            look: whether it needs the parameters.
+        """
+        before = self._run
+        run = before.draft()
+        undo = run.undo
+        done = False
+        try:
+            with propagated(run.setup.ranks if exchanges else None):
+                run.begin(call, look)
+            yield run
+            self._run = run.settled()
+            done = True
+        finally:
+            if not done:
+                self._run = before
+                if undo is not None:
+                    undo.restore()
+
+    def _stated(
+        self, run: Run, losses: Mapping[str, Tensor], scaler: object
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        stated, ranks = self._differentiable(losses), run.setup.ranks
         if ranks is None:
-            self._run.expect(stated)
+            run.expect(stated)
         like = next(iter(stated.values())) if ranks is None else ranks.like
         return stated, scale_of(scaler, like)
 

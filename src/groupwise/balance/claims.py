@@ -26,6 +26,7 @@ class Claim(Enum):
     STRONGLY_STATIONARY = "A(J) = 0 only where some positive weights make the gradients cancel"
     MEMORYLESS = "the update depends on no earlier one"
     DETERMINISTIC = "nothing is drawn"
+    SEPARATE = "a task's weight depends on its own past alone, not on the losses of the moment or on other tasks"
 
 
 PLAIN = frozenset({Claim.EQUIVARIANT, Claim.SINGLE, Claim.MEMORYLESS, Claim.DETERMINISTIC})

@@ -8,7 +8,7 @@ a method cannot get this wrong. All of it is plain tensors: `state_dict` is what
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor
@@ -16,11 +16,27 @@ from torch import Tensor
 from groupwise.errors import BalanceError, StateError
 
 _SEED = 0
+_DEEPEST = 16
+"""Methods inside methods; a state that is nested deeper is no method's."""
+
+
+class Columns(Protocol):
+    """Which parameters the columns of a Jacobian belong to (a `Seen`)."""
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """A label for each, that tells it from the others and changes with its shape."""
+
+    @property
+    def splits(self) -> tuple[int, ...]:
+        """The number of entries of each."""
 
 
 @final
 class Memory:
     """State by name. `start` is what a task without a past begins with.
+
+    The tensors in it are never changed in place, so a `copy` is cheap.
 
     Args:
         seed: of the generator that a method draws from; drawing never touches torch's global generator.
@@ -29,6 +45,7 @@ class Memory:
     def __init__(self, seed: int = _SEED) -> None:
         self.generator = torch.Generator().manual_seed(seed)
         self._tasks: dict[str, dict[str, Tensor]] = {}
+        self._rows: dict[str, dict[str, dict[str, Tensor]]] = {}
         self._pairs: dict[str, dict[str, dict[str, Tensor]]] = {}
         self._run: dict[str, Tensor] = {}
         self._parts: dict[str, Memory] = {}
@@ -42,13 +59,53 @@ class Memory:
         rows = [known.get(task, first) for task in tasks]
         for task, row in zip(tasks, rows, strict=True):
             if row.shape != first.shape:
-                raise BalanceError(
-                    f"what is known of task {task!r} ({key}) has the shape {list(row.shape)}, and this update asks for "
-                    f"{list(first.shape)}: it is of other shared parameters (name them, Balancer(parameters=…)) or of "
-                    f"another method"
-                )
+                raise BalanceError(_other_shape(key, task, list(row.shape), list(first.shape)))
         alike = all(row.dtype == first.dtype and row.device == first.device for row in rows)
         return torch.stack(rows if alike else [row.to(first) for row in rows])
+
+    def of_rows(self, key: str, tasks: Sequence[str], columns: Columns, like: Tensor) -> Tensor:
+        """[t, n] what is known of each task, parameter by parameter; 0 for a parameter without a past.
+
+        With [n] entries in `like` there is one for each column; with [p], one for each parameter. They come in its
+        dtype and on its device. A parameter that was frozen for a while finds what was kept, one that is new or has
+        got another shape starts afresh, and neither disturbs the others.
+        """
+        sizes = _sizes(columns, like)
+        labels, known = _labels(columns), self._rows.get(key, {})
+        none: dict[str, Tensor] = {}
+        pieces: list[Tensor] = []
+        for task in tasks:
+            row = self._unsplit(key, task, labels, sizes) if task not in known else known[task]
+            for label, size in zip(labels, sizes, strict=True):
+                piece = row.get(label)
+                if piece is None:
+                    piece = none.setdefault(label, like.new_zeros(size))
+                elif piece.numel() != size:
+                    raise BalanceError(_other_shape(key, task, [piece.numel()], [size]))
+                pieces.append(piece if piece.dtype == like.dtype and piece.device == like.device else piece.to(like))
+        joined = torch.cat(pieces) if pieces else like.new_zeros(0)
+        return joined.view(len(tasks), like.numel())
+
+    def keep_rows(self, key: str, tasks: Sequence[str], columns: Columns, values: Tensor) -> None:
+        """Keep [t, n] or [t, p] values, as `of_rows` gives them; what is known of other parameters stays."""
+        sizes, labels = _sizes(columns, values[0]), _labels(columns)
+        present, names = set(labels), {_name(label) for label in labels}
+        kept = self._rows.get(key, {})
+        fresh = {}
+        for task, row in zip(tasks, values.detach(), strict=True):
+            waiting = {
+                label: piece.clone() if piece.nbytes < piece.untyped_storage().nbytes() else piece
+                for label, piece in kept.get(task, {}).items()
+                if label not in present and _name(label) not in names
+            }
+            fresh[task] = {**waiting, **dict(zip(labels, row.clone().split_with_sizes(list(sizes)), strict=True))}
+        self._rows[key] = {**kept, **fresh}
+        self._forget_unsplit(key, tasks)
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether anything is known by parameter."""
+        return any(self._rows.values()) or any(part.has_rows for part in self._parts.values())
 
     def keep_tasks(self, key: str, tasks: Sequence[str], values: Tensor) -> None:
         """Keep one row of `values` for each task."""
@@ -76,7 +133,7 @@ class Memory:
 
     def of_run(self, key: str, start: float | Tensor) -> Tensor:
         """A value of the whole run."""
-        return self._run.get(key, _tensor(start))
+        return self._run[key].clone() if key in self._run else _tensor(start)
 
     def keep_run(self, key: str, value: float | Tensor) -> None:
         """Keep a value of the whole run."""
@@ -91,7 +148,8 @@ class Memory:
 
     def forget(self, task: str) -> None:
         """Drop all that is known of a task, as if it had never been."""
-        for known in self._tasks.values():
+        tables: list[dict[str, Any]] = [*self._tasks.values(), *self._rows.values()]
+        for known in tables:
             known.pop(task, None)
         for pairs in self._pairs.values():
             pairs.pop(task, None)
@@ -102,8 +160,16 @@ class Memory:
 
     def tasks(self) -> set[str]:
         """Every task of which something is known."""
-        own = {task for known in self._tasks.values() for task in known} | {a for p in self._pairs.values() for a in p}
+        tables: list[dict[str, Any]] = [*self._tasks.values(), *self._rows.values(), *self._pairs.values()]
+        own = {task for known in tables for task in known}
         return own.union(*(part.tasks() for part in self._parts.values()))
+
+    def copy(self) -> Memory:
+        """One that goes its own way from here, its generator too."""
+        found = Memory()
+        found.generator.set_state(self.generator.get_state())
+        found._take(self._values())
+        return found
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, as plain dicts of tensors."""
@@ -111,31 +177,108 @@ class Memory:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave. Raises `StateError` for anything else, having changed nothing."""
-        if not isinstance(state, Mapping) or set(state) != {"generator", "tasks", "pairs", "run", "parts"}:
+        if not isinstance(state, Mapping) or "generator" not in state:
             raise StateError("this is not the state of a balancing method")
-        self.generator.set_state(state["generator"])
-        self._take(state)
+        values = _checked({key: value for key, value in state.items() if key != "generator"})
+        generator = torch.Generator()
+        try:
+            generator.set_state(state["generator"])
+        except (RuntimeError, TypeError) as error:
+            raise StateError(f"this is not the state of a generator: {error}") from error
+        fresh = Memory()
+        fresh._take(values)
+        fresh._share(self.generator)
+        self.__dict__.update(fresh.__dict__)
+        self.generator.set_state(generator.get_state())
 
     def _values(self) -> dict[str, Any]:
         parts = {name: part._values() for name, part in self._parts.items()}
         return {
             "tasks": {key: dict(known) for key, known in self._tasks.items()},
+            "rows": {key: {a: dict(row) for a, row in rows.items()} for key, rows in self._rows.items()},
             "pairs": {key: {a: dict(row) for a, row in rows.items()} for key, rows in self._pairs.items()},
             "run": dict(self._run),
             "parts": parts,
         }
 
-    def _take(self, state: Mapping[str, Any]) -> None:
-        self._tasks = {key: dict(known) for key, known in state["tasks"].items()}
-        self._pairs = {key: {a: dict(row) for a, row in rows.items()} for key, rows in state["pairs"].items()}
-        self._run = dict(state["run"])
+    def _take(self, values: Mapping[str, Any]) -> None:
+        self._tasks = {key: dict(known) for key, known in values["tasks"].items()}
+        self._rows = {key: {a: dict(row) for a, row in rows.items()} for key, rows in values.get("rows", {}).items()}
+        self._pairs = {key: {a: dict(row) for a, row in rows.items()} for key, rows in values["pairs"].items()}
+        self._run = dict(values["run"])
         self._parts = {}
-        for name, inner in state["parts"].items():
+        for name, inner in values["parts"].items():
             self.part(name)._take(inner)
 
+    def _share(self, generator: torch.Generator) -> None:
+        self.generator = generator
+        for part in self._parts.values():
+            part._share(generator)
+
+    def _unsplit(self, key: str, task: str, labels: Sequence[str], sizes: Sequence[int]) -> dict[str, Tensor]:
+        """What an older state keeps as one vector of all parameters, cut as the parameters stand now."""
+        whole = self._tasks.get(key, {}).get(task)
+        if whole is None:
+            return {}
+        if whole.numel() != sum(sizes):
+            raise BalanceError(_other_shape(key, task, list(whole.shape), [sum(sizes)]))
+        return dict(zip(labels, whole.split_with_sizes(list(sizes)), strict=True))
+
+    def _forget_unsplit(self, key: str, tasks: Sequence[str]) -> None:
+        if key in self._tasks:
+            self._tasks[key] = {task: row for task, row in self._tasks[key].items() if task not in tasks}
+            if not self._tasks[key]:
+                del self._tasks[key]
+
     def __iter__(self) -> Iterator[str]:
-        yield from (*self._tasks, *self._pairs, *self._run)
+        yield from (*self._tasks, *self._rows, *self._pairs, *self._run)
 
 
 def _tensor(value: float | Tensor) -> Tensor:
     return value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+
+
+def _sizes(columns: Columns, like: Tensor) -> tuple[int, ...]:
+    by_entry = like.numel() == sum(columns.splits)
+    return columns.splits if by_entry else (1,) * len(columns.splits)
+
+
+def _labels(columns: Columns) -> tuple[str, ...]:
+    return columns.parameters or tuple(str(i) for i in range(len(columns.splits)))
+
+
+def _name(label: str) -> str:
+    """Of a parameter, whatever its shape."""
+    return label.partition("|")[0]
+
+
+def _other_shape(key: str, task: str, known: list[int], wanted: list[int]) -> str:
+    return (
+        f"what is known of task {task!r} ({key}) has the shape {known}, and this update asks for {wanted}: it is of "
+        "other shared parameters (name them, Balancer(parameters=…)) or of another method"
+    )
+
+
+def _checked(values: object, depth: int = 0) -> Mapping[str, Any]:
+    """The values of a memory. Raises `StateError` for what is none."""
+    keys = {"tasks", "pairs", "run", "parts"}
+    if not isinstance(values, Mapping) or set(values) | {"rows"} != keys | {"rows"} or depth > _DEEPEST:
+        raise StateError("this is not the state of a balancing method")
+    levels = {"run": 1, "tasks": 2, "rows": 3, "pairs": 3}
+    for key, level in levels.items():
+        if not _is_table(values.get(key, {}), level):
+            raise StateError(f"this is not the state of a balancing method: its {key!r} are not tensors by name")
+    if not isinstance(values["parts"], Mapping) or not all(isinstance(name, str) for name in values["parts"]):
+        raise StateError("this is not the state of a balancing method: its 'parts' are not states by name")
+    for inner in values["parts"].values():
+        _checked(inner, depth + 1)
+    return values
+
+
+def _is_table(value: object, levels: int) -> bool:
+    """Whether it is tensors by name, that many levels deep."""
+    if not levels:
+        return isinstance(value, Tensor)
+    if not isinstance(value, Mapping):
+        return False
+    return all(isinstance(name, str) and _is_table(inner, levels - 1) for name, inner in value.items())

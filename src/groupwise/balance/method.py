@@ -14,6 +14,7 @@ balancers, and every method is saved, resumed, and left by a task, in one and th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias, final
 
@@ -36,6 +37,7 @@ class Seen:
         losses: [t] float64 on the CPU, detached, unscaled.
         step: how many balanced updates came before this one.
         splits: the number of entries of each shared parameter in a row of the Jacobian; empty for the other shapes.
+        parameters: a label for each of these, under which `Memory.of_rows` keeps what is remembered of it.
         total_steps, steps_per_epoch: the lengths that a scheduled weight may ask for; None where nobody gave them.
     """
 
@@ -45,6 +47,7 @@ class Seen:
     splits: tuple[int, ...] = ()
     total_steps: int | None = None
     steps_per_epoch: int | None = None
+    parameters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,16 @@ class Method(ABC):
         parameters see that half alone.
         """
         return None
+
+    def held_out(self, tasks: Sequence[str]) -> Tensor | None:
+        """[t] float64 coefficients of the held-out losses that this method learns from; None if it learns from none.
+
+        Where there are some, the method is told `learn` before the next weights are asked for.
+        """
+        return None
+
+    def learn(self, alignments: Tensor, seen: Seen, memory: Memory) -> None:  # noqa: B027
+        """Told [t] the inner product of each task's gradient with that of the held-out losses (Auto-Lambda)."""
 
     def after_step(self, seen: Seen, memory: Memory) -> None:  # noqa: B027  # most methods do nothing here
         """Told the losses on the same batch after the optimizer's step (FAMO)."""

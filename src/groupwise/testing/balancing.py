@@ -6,13 +6,15 @@ it, and a run that was saved has to equal one that was not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from groupwise.balance.balancer import Balancer
 from groupwise.balance.method import Method
+from groupwise.errors import LawBroken
 from groupwise.testing.law import demand
 from groupwise.testing.owed import through_a_file
 
@@ -85,6 +87,61 @@ def resumed(method: Method) -> None:
     list(_train(net, balancer, range(STOP)))
     loaded.load_state_dict(through_a_file(balancer.state_dict()))
     _same(whole[STOP:], list(_train(net, loaded, range(STOP, STEPS))), 0.0, f"saved after {STOP} steps")
+
+
+def untouched(method: Method) -> None:
+    """An update whose backward raises leaves nothing behind: the later ones are those of a run that never saw it."""
+    whole = list(_train(_net(), Balancer(method), range(STEPS)))
+    net, balancer = _net(), Balancer(method)
+    found = []
+    for step in range(STEPS):
+        for task in TASKS:
+            losses = net.losses(step)
+            losses[task] = _Refused.apply(losses[task])  # type: ignore[no-untyped-call]
+            before = _gradients(net)
+            for call in (balancer.backward, balancer.accumulate):
+                if not _refused(call, losses):
+                    raise LawBroken("a backward that raises did not end the update")
+            _same([before], [_gradients(net)], 0.0, f"after an update that failed at task {task!r}")
+        found += _train(net, balancer, range(step, step + 1))
+    _same(whole, found, 0.0, "with updates that failed in between")
+
+
+def thawed(method: Method) -> None:
+    """A layer that thaws in mid-run is balanced with the others."""
+    for names in (False, True):
+        net = _net()
+        balancer = Balancer(method, parameters=net if names else None)
+        for step in range(STEPS):
+            net.trunk.weight.requires_grad_(step % 3 > 0)
+            gradients = next(iter(_train(net, balancer, range(step, step + 1))))
+            demand("trunk.bias" in gradients, f"the bias has no gradient at step {step}")
+            finite = all(bool(gradient.isfinite().all()) for gradient in gradients.values())
+            demand(finite, f"a gradient is not finite at step {step}")
+
+
+def _refused(call: Callable[[dict[str, Tensor]], object], losses: dict[str, Tensor]) -> bool:
+    try:
+        call(losses)
+    except _Refusal:
+        return True
+    return False
+
+
+class _Refusal(RuntimeError):
+    """What is raised on purpose."""
+
+
+class _Refused(torch.autograd.Function):
+    """The identity, whose backward raises."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        raise _Refusal
 
 
 def _same(expected: list[dict[str, Tensor]], found: list[dict[str, Tensor]], rounding: float, how: str) -> None:

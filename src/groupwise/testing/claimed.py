@@ -87,6 +87,20 @@ def _deterministic(method: Method) -> None:
         _equal(update(method, sample), update(method, sample, Memory(seed=5)), sample, "with another seed")
 
 
+def _separate(method: Method) -> None:
+    """Two runs that differ in nothing but the other tasks and the losses of the moment."""
+    past = list(course(3, 4))
+    for chosen in range(3):
+        whole, alone = Memory(), Memory()
+        for number, sample in enumerate(past):
+            update(method, sample, whole, number)
+            update(method, sample.rows([chosen]), alone, number, (NAMES[chosen],))
+        now = past[-1].rows([chosen])
+        later = Sample("other losses of the moment", now.jacobian, 3 * now.losses)
+        expected = update(method, now, whole, len(past), (NAMES[chosen],))
+        _equal(expected, update(method, later, alone, len(past), (NAMES[chosen],)), now, "by itself")
+
+
 def _equal(expected: Tensor, made: Tensor, sample: Sample, how: str) -> None:
     within = _CLOSE * max(float(expected.abs().max()), sample.scale)
     demand(close(made, expected, within), f"on {sample} the update is {told(expected)}; {how} {told(made)}")
@@ -103,4 +117,5 @@ CLAIMED: Mapping[Claim, Callable[[Method], None]] = {
     Claim.STRONGLY_STATIONARY: _strongly_stationary,
     Claim.MEMORYLESS: _memoryless,
     Claim.DETERMINISTIC: _deterministic,
+    Claim.SEPARATE: _separate,
 }

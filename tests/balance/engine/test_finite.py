@@ -76,3 +76,17 @@ def test_nothing_is_left_when_every_task_is_broken() -> None:
         result = Balancer(MGDA()).backward(losses)
     assert not result.tasks
     assert not gradients(model)
+
+
+@pytest.mark.parametrize("way", ["sequential", "gramian", "features"])
+def test_a_broken_task_breaks_no_other_on_any_way(way: str) -> None:
+    """Its own graph divides zero by zero where the backward of another task sends a zero through it."""
+    ours, theirs = built("Plain"), built("Plain")
+    losses, whole = ours.losses(), theirs.losses()
+    z = ours.features
+    losses["b"] = losses["b"] + (z - z.detach()).square().sum().sqrt()
+    with pytest.warns(GroupwiseWarning, match="task 'b': its gradient is not finite"):
+        result = Balancer(CAGrad(), cost=way).backward(losses)
+    Balancer(CAGrad(), cost=way).backward({"a": whole["a"], "c": whole["c"]})
+    assert result.tasks == ("a", "c")
+    assert_same(ours, gradients(theirs))

@@ -1,5 +1,7 @@
 """The moments of a run besides `backward`: micro-batches, old weights, losses after the step, held-out losses."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,7 +11,9 @@ from groupwise.balance import (
     AutoLambda,
     Balancer,
     CAGrad,
+    Equal,
     FromGramian,
+    FromLosses,
     LogSum,
     LossMethod,
     Memory,
@@ -18,6 +22,7 @@ from groupwise.balance import (
     Seen,
     Static,
     Uncertainty,
+    methods,
 )
 from groupwise.errors import BalanceError, GroupwiseWarning
 from groupwise.schedules import linear
@@ -208,3 +213,48 @@ def test_tasks_come_and_go() -> None:
         if len(present) > 1:
             assert_same(model, expected.update(weights))
     assert balancer.state_dict()["tasks"] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("kind", ["Plain", "PartlyShared", "TwoFeatures"])
+def test_micro_batches_balance_what_the_joint_batch_balances(kind: str) -> None:
+    """With parameters=, of which one is left out: that one is task-only in both."""
+    joint, apart = built(kind), built(kind)
+    balancers = [
+        Balancer(FromGramian(crooked), parameters=[*model.parameters()][1:], heads="raw") for model in (joint, apart)
+    ]
+    balancers[0].backward(joint.losses())
+    first, *others = apart.losses()
+    balancers[1].accumulate({first: apart.losses()[first]})
+    losses = apart.losses()
+    balancers[1].backward({task: losses[task] for task in others})
+    assert_same(apart, gradients(joint), tolerance=1e-13)
+
+
+TWICE: dict[str, Callable[[], Method]] = {
+    "one over the loss": lambda: FromLosses(torch.reciprocal),
+    "softplus": lambda: Uncertainty(variant="softplus"),
+    "mean": lambda: Equal(reduction="mean"),
+    **{name: methods.METHODS[name] for name in ("LogSum", "GeometricMean", "STCH", "FAMO", "CoV", "RLW", "DWA")},
+    **{name: methods.METHODS[name] for name in ("Uncertainty", "RevisedUncertainty", "IMTL_L", "AutoLambda", "Equal")},
+}
+
+
+@pytest.mark.parametrize("split", ["by task", "by sample"])
+@pytest.mark.parametrize("name", TWICE)
+def test_the_weights_that_are_told_are_those_that_were_used(name: str, split: str) -> None:
+    """Under a loss method too, micro-batches make the update of the joint batch."""
+    joint, apart = built("Plain"), built("Plain")
+    balancers = [Balancer(TWICE[name](), parameters=model) for model in (joint, apart)]
+    for _ in range(3):
+        joint.zero_grad()
+        apart.zero_grad()
+        expected = balancers[0].backward(joint.losses())
+        if split == "by task":
+            balancers[1].accumulate({"a": apart.losses()["a"]})
+            losses = apart.losses()
+            told = balancers[1].backward({task: losses[task] for task in "bc"})
+        else:
+            balancers[1].accumulate({task: loss * 0.25 for task, loss in apart.losses().items()})
+            told = balancers[1].backward({task: loss * 0.75 for task, loss in apart.losses().items()})
+        assert told.weights == pytest.approx(expected.weights, rel=1e-12)
+        assert_same(apart, gradients(joint), tolerance=1e-12)

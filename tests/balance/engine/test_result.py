@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from groupwise.balance import MGDA, Balancer, CAGrad, Equal, FromGramian, FromJacobian, UPGrad
+from groupwise.balance.result import cosines_of, hurt_by
 from groupwise.errors import GroupwiseWarning
 from tests.balance.engine.models import KINDS, built
 from tests.balance.engine.reference import crooked, reference
@@ -91,3 +92,20 @@ def test_tasks_that_share_nothing_see_their_own_gradients() -> None:
     losses = {"a": model[0](x).mean(), "b": model[1](x).mean()}
     Balancer(FromGramian(lambda gramian: torch.full((2,), 7.0))).backward(losses)
     assert torch.equal(model[0].weight.grad, torch.ones(1, 3))
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1.0, 1e20])
+def test_a_task_is_hurt_where_its_loss_rises_by_more_than_rounding(scale: float) -> None:
+    """Solvers meet d.g = 0 to rounding; the bound is relative to both lengths."""
+    norms = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64) * scale
+    products = torch.tensor([-1e-12, -1e-6, 1e-12, 1e-6], dtype=torch.float64) * norms * scale
+    assert hurt_by(("a", "b", "c", "d"), products, norms, scale) == ("b",)
+    assert hurt_by(("a",), products[:1], norms[:1], 1e-6 * scale) == ("a",)  # along a shorter update it is a share
+
+
+def test_every_pair_has_one_cosine() -> None:
+    gradients = torch.tensor([[1.0, 0.0], [1.0, 1.0], [-1.0, 0.5]], dtype=torch.float64)
+    cosines = cosines_of(("a", "b", "c"), gradients @ gradients.T)
+    assert [*cosines] == [("a", "b"), ("a", "c"), ("b", "c")]
+    expected = torch.cosine_similarity(gradients[[0, 0, 1]], gradients[[1, 2, 2]], dim=1)
+    assert [*cosines.values()] == pytest.approx(expected.tolist(), abs=1e-15)

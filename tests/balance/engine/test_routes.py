@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from groupwise.balance import Balancer, CAGrad, FromGramian, FromJacobian, FromLosses
+from groupwise.balance import Balancer, CAGrad, FromGramian, FromJacobian, FromLosses, Times
 from tests.balance.engine.models import KINDS, built
 from tests.balance.engine.reference import assert_same, crooked, gradients, reference
 
@@ -145,3 +145,16 @@ def test_while_the_whole_trunk_is_frozen_heads_learn_on_every_route(cost: Litera
     Balancer(CAGrad(), cost=cost).backward(ours.losses())
     sum(theirs.losses().values()).backward()
     assert_same(ours, gradients(theirs))
+
+
+@pytest.mark.parametrize("kind", ["Plain", "PartlyShared", "TwoFeatures"])
+def test_heads_see_the_half_that_scales_losses_on_every_route(kind: str) -> None:
+    """Task-only tensors times a factor of their own, shared ones times the weight."""
+    models = built(kind), built(kind)
+    method = Times(FromLosses(lambda losses: 1 / losses), FromGramian(crooked))
+    results = [
+        Balancer(method, cost=cost).backward(model.losses())
+        for cost, model in zip(("sequential", "gramian"), models, strict=True)
+    ]
+    assert results[0].weights == pytest.approx(results[1].weights, rel=1e-10)
+    assert_same(models[1], gradients(models[0]), tolerance=1e-10)

@@ -1,11 +1,24 @@
 """With a `GradScaler` an update is what it is without: methods see unscaled rows, the scaler finds scaled gradients."""
 
+import warnings
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
 from torch.amp import GradScaler
 
-from groupwise.balance import Balancer, CAGrad, FairGrad, FromJacobian, FromLosses, Uncertainty
+from groupwise.balance import (
+    Balancer,
+    BalanceResult,
+    CAGrad,
+    FairGrad,
+    FromJacobian,
+    FromLosses,
+    Static,
+    Uncertainty,
+)
+from groupwise.errors import BalanceError, GroupwiseWarning
 from tests.balance.engine.models import MultiTask, built
 from tests.balance.engine.reference import assert_same, crooked, gradients, reference
 
@@ -91,6 +104,161 @@ def test_an_overflow_reaches_the_scaler_and_teaches_the_method_nothing(method: o
         assert "overflow" in result.route
         assert balancer.step == 0
         assert not result.skipped
+
+
+class _Overflow(torch.autograd.Function):
+    """A half-precision layer: its backward overflows where the scaled gradient is beyond 2^15."""
+
+    @staticmethod
+    def forward(ctx: object, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: object, gradient: torch.Tensor) -> torch.Tensor:
+        return torch.where(gradient.abs() > 2.0**15, torch.inf, gradient)
+
+
+def run(
+    method: object, losses: Callable[[MultiTask, int], dict[str, torch.Tensor]], steps: int, **arguments: object
+) -> tuple[MultiTask, Balancer, GradScaler, list[BalanceResult]]:
+    """Some steps under a scaler."""
+    model = built("Plain")
+    scaler, results = GradScaler("cpu", init_scale=2.0**16), []
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    balancer = Balancer(method, parameters=model, **arguments)  # type: ignore[arg-type]
+    for step in range(steps):
+        optimizer.zero_grad()
+        results.append(balancer.backward(losses(model, step), scaler=scaler))
+        if gradients(model):
+            scaler.step(optimizer)  # torch's asserts that there is something
+            scaler.update()
+    return model, balancer, scaler, results
+
+
+def without_gradient(model: MultiTask, step: int) -> dict[str, torch.Tensor]:
+    """Task b has a finite loss whose gradient is nan."""
+    losses = model.losses()
+    z = model.features
+    return {**losses, "b": losses["b"] + (z - z.detach()).square().sum().sqrt()}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("method", [CAGrad(), FairGrad()], ids=lambda m: m.name)
+def test_a_broken_task_is_found_at_the_second_step(way: str, method: object) -> None:
+    with pytest.warns(GroupwiseWarning, match="task 'b': its gradient is not finite"):
+        _, balancer, scaler, results = run(method, without_gradient, 6, **WAYS[way])
+    assert "overflow" in results[0].route
+    assert all([*result.skipped] == ["b"] and result.tasks == ("a", "c") for result in results[1:])
+    assert scaler.get_scale() == 2.0**15
+    assert balancer.step == 5
+
+
+@pytest.mark.parametrize("heads", ["raw", "weighted"])
+def test_a_method_that_looks_at_no_gradient_finds_it_after_three_falls(heads: str) -> None:
+    with pytest.warns(GroupwiseWarning, match="task 'b': its gradient is not finite"):
+        _, _, scaler, results = run(Static(dict.fromkeys("abc", 1.0)), without_gradient, 9, heads=heads)
+    assert [bool(result.skipped) for result in results] == [False] * 4 + [True] * 5
+    assert scaler.get_scale() == 2.0**12
+
+
+def test_the_policy_decides_about_a_broken_task_under_a_scaler_too() -> None:
+    with pytest.raises(BalanceError, match="task 'b': its gradient is not finite"):
+        run(CAGrad(), without_gradient, 2, nonfinite="raise")
+    with pytest.warns(GroupwiseWarning, match="skip step"):
+        model, balancer, _, results = run(CAGrad(), without_gradient, 3, nonfinite="skip step")
+    assert not results[2].tasks
+    assert balancer.step == 0
+    assert not gradients(model)
+
+
+@pytest.mark.parametrize("method", [CAGrad(), Static(dict.fromkeys("abc", 1.0))], ids=lambda m: m.name)
+def test_an_ordinary_overflow_is_no_fault_of_a_task_however_long_it_lasts(method: object) -> None:
+    def loud(model: MultiTask, step: int) -> dict[str, torch.Tensor]:
+        return {task: _Overflow.apply(loss * 60) for task, loss in model.losses().items()}
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _, _, scaler, results = run(method, loud, 12)
+    assert not any(result.skipped for result in results)
+    assert scaler.get_scale() == 2.0**15
+    assert results[-1].tasks == ("a", "b", "c")
+    louder = {"a": 2.0**13, "b": 1.0, "c": 2.0**3}
+
+    def calibrating(model: MultiTask, step: int) -> dict[str, torch.Tensor]:
+        parts = {task: _Overflow.apply(model.trunk(model.x) * f).square() / f**2 for task, f in louder.items()}
+        return {task: part.mean() * louder[task] for task, part in parts.items()}
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        results = run(method, calibrating, 20)[-1]
+    assert not any(result.skipped for result in results)
+    assert results[-1].tasks == ("a", "b", "c")
+
+
+def test_a_task_that_recovers_takes_part_again() -> None:
+    def at_times(model: MultiTask, step: int) -> dict[str, torch.Tensor]:
+        return without_gradient(model, step) if step < 4 else model.losses()
+
+    with pytest.warns(GroupwiseWarning, match="task 'b'"):
+        _, balancer, _, results = run(CAGrad(), at_times, 6)
+    assert [result.tasks for result in results] == [(), *[("a", "c")] * 3, *[("a", "b", "c")] * 2]
+    assert not balancer._run.suspects
+
+
+def test_a_broken_task_and_an_overflow_at_once_are_told_apart() -> None:
+    """First both are suspects; then b is known to be broken, and c still overflows."""
+
+    def both(model: MultiTask, step: int) -> dict[str, torch.Tensor]:
+        losses = without_gradient(model, step)
+        return {**losses, "c": _Overflow.apply(losses["c"] * 2.0**3) / 2.0**3}
+
+    with pytest.warns(GroupwiseWarning, match="task 'b'"):
+        _, _, _, results = run(CAGrad(), both, 8)
+    assert results[-1].tasks == ("a", "c")
+    assert all([*result.skipped] in ([], ["b"]) for result in results)
+
+
+@pytest.mark.parametrize("method", [CAGrad(), Static(dict.fromkeys("abc", 1.0))], ids=lambda m: m.name)
+def test_a_loss_that_is_not_finite_is_no_overflow(method: object) -> None:
+    model = built("Plain")
+    losses = model.losses()
+    with pytest.warns(GroupwiseWarning, match="task 'b': its loss is nan"):
+        result = Balancer(method).backward(
+            {**losses, "b": losses["b"] * torch.nan}, scaler=GradScaler("cpu", init_scale=2.0**16)
+        )
+    assert result.tasks == ("a", "c")
+
+
+def test_a_broken_task_beside_an_overflow_raises_under_raise() -> None:
+    model = built("Plain")
+    losses = model.losses()
+    both = {**losses, "b": losses["b"] * torch.nan, "c": _Overflow.apply(losses["c"] * 2.0**9)}
+    with pytest.raises(BalanceError, match=r"^task 'b': its loss is nan$"):
+        Balancer(CAGrad(), nonfinite="raise").backward(both, scaler=GradScaler("cpu", init_scale=2.0**16))
+
+
+def test_at_a_scale_of_one_there_is_nothing_to_wait_for() -> None:
+    model = built("Plain")
+    with pytest.warns(GroupwiseWarning, match="task 'b': its gradient is not finite"):
+        result = Balancer(CAGrad()).backward(without_gradient(model, 0), scaler=GradScaler("cpu", init_scale=1.0))
+    assert result.tasks == ("a", "c")
+
+
+@pytest.mark.parametrize("method", [CAGrad(), Uncertainty()], ids=lambda m: m.name)
+def test_a_broken_micro_batch_is_found_as_well(method: object) -> None:
+    model = built("Plain")
+    scaler, balancer = GradScaler("cpu", init_scale=2.0**16), Balancer(method)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    results = []
+    with pytest.warns(GroupwiseWarning, match="task 'b': its gradient is not finite"):
+        for step in range(6):
+            optimizer.zero_grad()
+            balancer.accumulate(without_gradient(model, step), scaler=scaler)
+            results.append(balancer.backward(model.losses(), scaler=scaler))
+            scaler.step(optimizer)
+            scaler.update()
+    assert [*results[-1].skipped] == ["b"]
+    assert scaler.get_scale() >= 2.0**12
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple, final
 
 import torch
@@ -52,8 +53,10 @@ def spread(numbers: Tensor, kept: Sequence[int], count: int) -> Tensor:
     return found
 
 
-def direction_of(method: JacobianMethod, rows: Rows, kept: tuple[int, ...], told: Seen, memory: Memory) -> Direction:
-    """The update of the `kept` tasks, times the scale as the rows are; `told` lacks the splits."""
+def direction_of(
+    method: JacobianMethod, rows: Rows, kept: tuple[int, ...], told: Seen, labels: Mapping[Tensor, str], memory: Memory
+) -> Direction:
+    """The update of the `kept` tasks, times the scale as the rows are; `told` lacks the splits and the parameters."""
     if any(block.touched is not None for block in rows.blocks):
         raise BalanceError(
             f"{method.name} works on whole rows, and those of a sparse embedding have other columns in every batch: "
@@ -61,8 +64,10 @@ def direction_of(method: JacobianMethod, rows: Rows, kept: tuple[int, ...], told
         )
     scale, matrix = rows.scale, _unscaled(rows)
     jacobian = matrix if len(kept) == rows.count else matrix[list(kept)]
-    splits = tuple(slot.stop - slot.start for block in rows.blocks for slot in block.slots)
-    seen = Seen(told.tasks, told.losses, told.step, splits, told.total_steps, told.steps_per_epoch)
+    slots = [slot for block in rows.blocks for slot in block.slots]
+    splits = tuple(slot.stop - slot.start for slot in slots)
+    names = tuple(labels.get(slot.leaf, f"at {i}") for i, slot in enumerate(slots))
+    seen = replace(told, splits=splits, parameters=names)
     update = _answer(method, method.update(jacobian, seen, memory), (jacobian.shape[1],)).to(jacobian)
     numbers = torch.cat([jacobian @ update, torch.linalg.vector_norm(update).reshape(1)]).double().cpu()
     return Direction([*_cut(rows, update * scale)], numbers[:-1], float(numbers[-1]))

@@ -5,19 +5,24 @@
 "raise"      a `BalanceError` names the task.
 
 A gradient that overflows under a `GradScaler` while its loss is finite is no fault of the task: it is written as it is,
-so that the scaler finds it, skips the step and lowers the scale, and no method learns from it.
+so that the scaler finds it, skips the step and lowers the scale, and no method learns from it. But the task is a
+suspect from then on: at the next update its gradient is taken without the scale as well. If it is not finite then
+either, no scale will help; the task is broken, and the policy applies. So it is at a scale of 1 or below. Where a
+method looks at no gradient, all tasks are suspects after every third fall of the scale in a row.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, final
 
 import torch
 from torch import Tensor
 
+from groupwise.balance.engine.problem import Problem
+from groupwise.balance.engine.routes.route import entries
 from groupwise.errors import BalanceError
 
 NonFinite: TypeAlias = Literal["skip task", "skip step", "raise"]
@@ -50,34 +55,61 @@ class Facts:
 @final
 @dataclass(frozen=True)
 class Verdict:
-    """Which tasks take part (their places), which do not and why, and whether the scaler shall see an overflow."""
+    """Which tasks take part (their places), which do not and why, and whose gradients may have overflowed.
+
+    Where some may have, the scaler shall see it: everyone is kept.
+    """
 
     kept: tuple[int, ...]
     skipped: dict[str, str]
-    overflow: bool = False
+    overflowed: tuple[str, ...] = ()
 
 
-def judge(tasks: Sequence[str], facts: Facts, policy: NonFinite, scaled: bool) -> Verdict:
-    """Apply the policy. Raises `BalanceError` under "raise"."""
-    faults = dict(zip(tasks, _faults(facts), strict=True))
-    skipped = {task: fault for task, fault in faults.items() if fault}
+def judge(
+    tasks: Sequence[str], facts: Facts, policy: NonFinite, scale: float = 1.0, broken: Collection[str] = ()
+) -> Verdict:
+    """Apply the policy. Raises `BalanceError` under "raise".
+
+    Args:
+        tasks, facts: what there is to judge.
+        policy: what to do about it.
+        scale: what the losses were multiplied by.
+        broken: the tasks whose gradients are not finite without the scale either.
+    """
+    faults = dict(zip(tasks, _faults(facts, [task in broken for task in tasks]), strict=True))
+    doubtful = {
+        task
+        for task, loss in zip(tasks, facts.losses.tolist(), strict=True)
+        if faults[task] and scale > 1 and task not in broken and math.isfinite(loss)
+    }
+    skipped = {task: fault for task, fault in faults.items() if fault and task not in doubtful}
     everyone = tuple(range(len(tasks)))
-    if not skipped:
-        return Verdict(everyone, {})
-    if scaled and all(bool(facts.losses[i].isfinite()) for i in everyone):
-        return Verdict(everyone, {}, overflow=True)
-    if policy == "raise":
+    if skipped and policy == "raise":
         raise BalanceError("; ".join(f"task {task!r}: {fault}" for task, fault in skipped.items()))
-    if policy == "skip step":
+    if skipped and policy == "skip step":
         return Verdict((), skipped)
-    return Verdict(tuple(i for i in everyone if not faults[tasks[i]]), skipped)
+    if doubtful:
+        return Verdict(everyone, {}, tuple(task for task in tasks if task in doubtful))
+    return Verdict(tuple(i for i in everyone if tasks[i] not in skipped), skipped)
 
 
-def _faults(facts: Facts) -> list[str]:
+def broken_among(stated: Problem, suspects: Collection[str]) -> frozenset[str]:
+    """The suspects whose gradients are not finite, of losses without a scale; their graph is kept."""
+    found = set()
+    for i, task in enumerate(stated.tasks):
+        if task in suspects and bool(torch.isfinite(stated.losses[task].detach())):
+            grads = [grad for grad in stated.gradient(i, stated.graph.reached(i)) if grad is not None]
+            if not all(bool(torch.isfinite(entries(grad)).all()) for grad in grads):
+                found.add(task)
+    return frozenset(found)
+
+
+def _faults(facts: Facts, broken: Sequence[bool]) -> list[str]:
     """What is wrong with each task, or nothing."""
     fine = torch.ones(len(facts.losses), dtype=torch.bool)
     for told in (None if facts.gramian is None else facts.gramian.diagonal(), facts.own):
         fine = fine if told is None else fine & told.isfinite()
+    fine &= ~torch.tensor(broken, dtype=torch.bool)
     return [_fault(loss, whole) for loss, whole in zip(facts.losses.tolist(), fine.tolist(), strict=True)]
 
 

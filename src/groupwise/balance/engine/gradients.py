@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from groupwise.balance.engine.rows import Update, strides_of
+from groupwise.errors import BalanceError
 
 
 @torch.no_grad()
@@ -16,6 +17,11 @@ def add(updates: Iterable[Update]) -> None:
     held: list[Tensor] = []
     added: list[Tensor] = []
     for leaf, update in updates:
+        if leaf.grad is not None and leaf.grad.shape != update.shape:
+            raise BalanceError(
+                f"the .grad of a parameter of shape {list(leaf.shape)} has the shape {list(leaf.grad.shape)}: it "
+                "is from before the parameter was changed; set it to None, optimizer.zero_grad()"
+            )
         if leaf.grad is None:
             leaf.grad = _owned(leaf, update)
         elif leaf.grad.layout == torch.strided and update.layout == torch.strided:

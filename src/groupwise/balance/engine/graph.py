@@ -8,7 +8,7 @@ task-only. Nothing about the model needs to be told: tied, frozen and unused par
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, final
 
@@ -88,6 +88,23 @@ def walk_from(tasks: tuple[str, ...], roots: tuple[GradientEdge, ...], stop: Seq
         reentrant = reentrant or type(node).__name__ == _REENTRANT
         sharded = sharded or type(node).__name__ == _SHARDED
     return Graph(tasks, roots, masks, children, leaves, frozenset(sparse), reentrant, sharded)
+
+
+def leaves_of(losses: Iterable[Tensor]) -> list[Tensor]:
+    """Every tensor that a backward of the losses would give a gradient, in no order that means anything."""
+    level = {get_gradient_edge(loss).node for loss in losses}
+    seen: set[Node] = set()
+    leaves: dict[Tensor, None] = {}
+    while level:
+        seen |= level
+        below: set[Node | None] = set()
+        for node in level:
+            if edges := node.next_functions:
+                below.update([edge[0] for edge in edges])
+            elif isinstance(leaf := getattr(node, "variable", None), Tensor):
+                leaves[leaf] = None
+        level = {node for node in below - seen if node is not None}
+    return [*leaves]
 
 
 def _ordered(roots: Sequence[Node], ends: set[Node]) -> tuple[list[Node], dict[Node, Edges]]:

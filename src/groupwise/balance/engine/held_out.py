@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import final
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -11,14 +12,15 @@ from torch import Tensor
 from groupwise.balance.engine.problem import problem, translated
 from groupwise.balance.engine.routes.rowwise import Rowwise
 from groupwise.balance.engine.routes.weighted import starting
+from groupwise.errors import BalanceError
 
 
 @final
 class HeldOut:
-    """v, by parameter."""
+    """v, by parameter, which it does not keep alive."""
 
     def __init__(self, by_leaf: Mapping[Tensor, Tensor]) -> None:
-        self._by_leaf = by_leaf
+        self._by_leaf = {ref(leaf): gradient for leaf, gradient in by_leaf.items()}
 
     def alignments(self, route: Rowwise) -> Tensor:
         """[t] float64 on the CPU: the inner product with each task's gradient of all that it reaches."""
@@ -33,9 +35,14 @@ class HeldOut:
         return total / route.rows.scale
 
     def _product(self, leaf: Tensor, gradient: Tensor) -> float:
-        if leaf not in self._by_leaf:
+        if ref(leaf) not in self._by_leaf:
             return 0.0
-        ours = self._by_leaf[leaf]
+        ours = self._by_leaf[ref(leaf)]
+        if ours.shape != gradient.shape:
+            raise BalanceError(
+                f"a parameter of shape {list(gradient.shape)} had the shape {list(ours.shape)} at learn(): "
+                "call learn() again"
+            )
         if ours.layout != torch.strided or gradient.layout != torch.strided:
             ours, gradient = ours.to_dense(), gradient.to_dense()
         return float((ours * gradient).sum(dtype=torch.float64))

@@ -1,9 +1,7 @@
-"""Micro-batches under a loss method: one weighted backward each, at the cost of the plain sum.
+"""Micro-batches under a method whose weights are known beforehand: one weighted backward each, at the plain sum's cost.
 
-The weights are those that the method gives to the micro-batch's own losses with its memory as it was when the update
-began. For methods whose weights come from the past (static, uncertainty, DWA, random) that is exact; those that read
-the losses of the moment (log sum, STCH) weigh each micro-batch by its own. The memory moves once per update, on the
-sums.
+Of a method that claims `SEPARATE` (static weights, uncertainty) a task's weight comes from its own past, so it is the
+same for every micro-batch, and the update is that of the joint batch. The memory moves once per update, on the sums.
 """
 
 from __future__ import annotations
@@ -14,51 +12,52 @@ import torch
 from torch import Tensor
 
 from groupwise.balance.engine import joint, summary
+from groupwise.balance.engine.accumulated import Accumulated
 from groupwise.balance.engine.direction import own_weights_of, spread, weights_of
 from groupwise.balance.engine.facts import transfer
 from groupwise.balance.engine.finite import Facts, Verdict
-from groupwise.balance.engine.pending import Pending
-from groupwise.balance.engine.ranks.told import require_told
+from groupwise.balance.engine.ranks.process_group import require_process_group
 from groupwise.balance.engine.routes.route import Route
-from groupwise.balance.engine.run import Run, copied
+from groupwise.balance.engine.run import Run
+from groupwise.balance.engine.update import weighing
 from groupwise.balance.result import BalanceResult
 
 
-def add(run: Run, losses: Mapping[str, Tensor], scale: Tensor | None) -> Route:
+def add(run: Run, losses: Mapping[str, Tensor], scale: Tensor | None, last: bool = False) -> Route:
     """Write the gradient of one micro-batch, and add its losses."""
-    require_told(run.setup.ranks, run.setup.alone)
-    ranks = run.setup.ranks
+    require_process_group(run.setup.ranks, run.setup.alone)
+    ranks, here = run.setup.ranks, losses
     route: Route
+    run.find_broken(losses, scale)
     if ranks is None:
-        route = run.setup.weighing(losses, scale)
+        route = weighing(run, losses, scale)
     else:
         route, losses = joint.weighing(ranks, run, losses, scale)
-    facts, _ = transfer(losses, route, scale)
+    facts, s = transfer(losses, route, scale)
     tasks = tuple(losses)
-    verdict = run.judged(tasks, facts, scale is not None)
+    verdict = run.judged(tasks, facts, None if scale is None else s, last)
     kept = list(verdict.kept)
     if kept:
         seen = run.seen(tuple(tasks[i] for i in kept), facts.losses[kept])
-        scratch = copied(run.memory)
+        scratch = run.memory.copy()
         weights = weights_of(run.method, None, seen, scratch)
         own = weights if run.setup.weighted else own_weights_of(run.method, seen, scratch)
+        run.remember_grads(here, route)
         route.write(spread(weights, kept, len(tasks)), spread(own, kept, len(tasks)), kept)
-    run.pending.add_losses({tasks[i]: facts.losses[i] for i in kept})
-    run.pending.skipped.update(verdict.skipped)
-    run.pending.passes += 1
+    run.accumulated = run.accumulated.written({tasks[i]: facts.losses[i] for i in kept}, verdict.skipped, run.broken)
     return route
 
 
 def complete(run: Run, losses: Mapping[str, Tensor], scale: Tensor | None) -> BalanceResult:
     """Write the last micro-batch; let the method learn from the sums."""
-    route = add(run, losses, scale)
-    pending, run.pending = run.pending, Pending()
-    tasks = tuple(pending.losses)
-    sums = torch.stack([*pending.losses.values()]) if tasks else torch.zeros(0, dtype=torch.float64)
-    facts = Facts(sums, None, None)
-    verdict = Verdict(tuple(range(len(tasks))), pending.skipped)
+    run.buffers.shown = None
+    route = add(run, losses, scale, last=True)
+    sums, run.accumulated = run.accumulated, Accumulated()
+    tasks = tuple(sums.losses)
+    verdict = Verdict(tuple(range(len(tasks))), dict(sums.skipped))
     if not tasks:
-        return summary.of_nothing(dict.fromkeys(pending.skipped, torch.nan), verdict, route)
-    weights = weights_of(run.method, None, run.seen(tasks, sums), run.memory)
+        return summary.of_nothing(dict.fromkeys(sums.skipped, torch.nan), verdict, route)
+    facts = Facts(torch.stack([*sums.losses.values()]), None, None)
+    weights = weights_of(run.method, None, run.seen(tasks, facts.losses), run.memory)
     run.stepped(tasks)
     return summary.of_weights(tasks, facts, verdict, route, weights)

@@ -88,18 +88,27 @@ class Rows:
             for task in tasks:
                 block.matrix[task].zero_()
 
-    def norms(self) -> Tensor:
-        """[t, p] float32 on the device: the norm of each task's gradient of each shared parameter, unscaled."""
+
+@final
+class RowNorms:
+    """The norms of rows by task and parameter, for as long as the rows are there; it holds no parameter."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._matrices = [(block.matrix, [(slot.start, slot.stop) for slot in block.slots]) for block in rows.blocks]
+        self._count, self._scale = rows.count, rows.scale
+
+    def of(self, tasks: Sequence[int]) -> Tensor:
+        """[t, p] float32 on the device, unscaled."""
         per_block = [
-            torch.stack([torch.stack(_norms(block, task)) for task in range(self.count)]) for block in self.blocks
+            torch.stack([torch.stack(_norms(matrix[task], spans)) for task in range(self._count)])
+            for matrix, spans in self._matrices
         ]
         device = per_block[0].device
-        return torch.cat([norms.to(device) for norms in per_block], dim=1) / self.scale
+        return torch.cat([norms.to(device) for norms in per_block], dim=1)[[*tasks]] / self._scale
 
 
-def _norms(block: Block, task: int) -> list[Tensor]:
-    row = block.matrix[task]
-    pieces = [row[slot.start : slot.stop] for slot in block.slots]
+def _norms(row: Tensor, spans: Sequence[tuple[int, int]]) -> list[Tensor]:
+    pieces = [row[start:stop] for start, stop in spans]
     return [norm.float() for norm in torch._foreach_norm(pieces, 2, torch.promote_types(torch.float32, row.dtype))]
 
 
@@ -111,13 +120,18 @@ def _weighted(matrix: Tensor, weights: Tensor) -> Tensor:
     return torch.cat([(w @ part.float()).to(matrix.dtype) for part in torch.split(matrix, CHUNK, dim=1)])
 
 
+Family: TypeAlias = tuple[torch.device, torch.dtype]
+Layout: TypeAlias = tuple[tuple[int, ...], ...]
+
+
 @final
 class Buffers:
-    """The memory of the blocks, kept from step to step, and how it was cut the last time."""
+    """The memory of the blocks, kept from step to step. It knows shapes and strides, and no parameter."""
 
     def __init__(self) -> None:
-        self._held: dict[tuple[torch.device, torch.dtype], Tensor] = {}
-        self._rows = Rows(0, [])
+        self._held: dict[Family, Tensor] = {}
+        self._layouts: dict[Family, tuple[Layout, list[tuple[int, int, tuple[int, ...]]]]] = {}
+        self.shown: RowNorms | None = None
 
     @property
     def held(self) -> bool:
@@ -126,18 +140,24 @@ class Buffers:
 
     def rows(self, leaves: Sequence[Tensor], count: int) -> Rows:
         """Rows for dense leaves, one block for each device and dtype. Their content is whatever was left there."""
-        if count != self._rows.count or [*map(id, leaves)] != [*map(id, self._rows.leaves)]:
-            families: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
-            for leaf in leaves:
-                families.setdefault((leaf.device, leaf.dtype), []).append(leaf)
-            self._rows = Rows(0, [])
-            for key in set(self._held) - set(families):
-                del self._held[key]
-            blocks = [Block(self._matrix(key, members, count), slots(members)) for key, members in families.items()]
-            self._rows = Rows(count, blocks)
-        return Rows(count, list(self._rows.blocks))
+        families: dict[Family, list[Tensor]] = {}
+        for leaf in leaves:
+            families.setdefault((leaf.device, leaf.dtype), []).append(leaf)
+        for key in set(self._held) - set(families):
+            del self._held[key]
+            self._layouts.pop(key, None)
+        found = families.items()
+        return Rows(count, [Block(self._matrix(key, some, count), self._slots(key, some)) for key, some in found])
 
-    def _matrix(self, key: tuple[torch.device, torch.dtype], leaves: Sequence[Tensor], count: int) -> Tensor:
+    def _slots(self, key: Family, leaves: Sequence[Tensor]) -> tuple[Slot, ...]:
+        """The parameters side by side; where each lies is kept for as long as all shapes and strides are the same."""
+        layout = tuple((*leaf.shape, -1, *leaf.stride()) for leaf in leaves)
+        known = self._layouts.get(key)
+        if known is None or known[0] != layout:
+            known = self._layouts[key] = layout, [(slot.start, slot.stop, slot.strides) for slot in slots(leaves)]
+        return tuple(Slot(leaf, *place) for leaf, place in zip(leaves, known[1], strict=True))
+
+    def _matrix(self, key: Family, leaves: Sequence[Tensor], count: int) -> Tensor:
         columns = sum(leaf.numel() for leaf in leaves)
         if key not in self._held or self._held[key].numel() < count * columns:
             self._held.pop(key, None)

@@ -1,24 +1,34 @@
-"""A balancer at work: what it was built with, and all that changes from update to update."""
+"""All that a balancer keeps from call to call. A call works on a draft, which takes the old one's place at its end."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import torch
 from torch import Tensor
 
+from groupwise.balance.claims import Claim
+from groupwise.balance.engine.accumulated import Accumulated
 from groupwise.balance.engine.columns import Columns
-from groupwise.balance.engine.finite import Facts, Verdict, judge
+from groupwise.balance.engine.finite import Facts, Verdict, broken_among, judge
+from groupwise.balance.engine.graph import leaves_of
 from groupwise.balance.engine.held_out import HeldOut
-from groupwise.balance.engine.pending import Pending
-from groupwise.balance.engine.rows import Buffers, Rows
+from groupwise.balance.engine.places import Scope
+from groupwise.balance.engine.problem import Problem, problem
+from groupwise.balance.engine.ranks.marks import digest
+from groupwise.balance.engine.routes.route import Route
+from groupwise.balance.engine.rows import Buffers
 from groupwise.balance.engine.setup import Setup
+from groupwise.balance.engine.undo import Undo, generators_of
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import LossMethod, Method, Seen
+from groupwise.balance.method import JacobianMethod, LossMethod, Method, Seen
 from groupwise.errors import BalanceError, GroupwiseWarning, StateError, listed, unknown
+
+_FALLS = 3
+"""Of the scaler's scale in a row, after which tasks are suspects that nobody has looked at."""
 
 
 @final
@@ -29,36 +39,104 @@ class Run:
     Attributes:
         memory: what the method remembers.
         step: how many updates there were.
-        tasks: those that took part in one.
+        epoch: how many epochs were ended since this object was made.
+        tasks: those that took part in an update.
         heard: those of which a loss was given since this object was made.
-        rows: those of the last update, for whoever still asks about them.
+        accumulated: the micro-batches of the update that is under way.
+        held_out: the gradient of the held-out losses that the next backward learns from.
+        columns: the parameters that a Jacobian method sees.
         expected: after a load, the tasks of the state, until a batch has one of them.
+        loaded: a number for the state that was loaded last.
+        suspects: tasks whose gradients were not finite under a scaler.
+        broken: those of them that are not finite without it either, in this update.
+        scale, falls: the scaler's last scale, and how often it fell in a row.
+        said: whether the warning about what is not finite was given.
+        buffers: memory to work in, which every draft may overwrite.
+        undo: the way back; None between calls.
+        scope: the parameters that count as shared, during a call.
     """
 
     setup: Setup
     memory: Memory = field(default_factory=Memory)
     step: int = 0
-    tasks: set[str] = field(default_factory=set)
-    heard: set[str] = field(default_factory=set)
-    pending: Pending = field(default_factory=Pending)
-    buffers: Buffers = field(default_factory=Buffers)
+    epoch: int = 0
+    tasks: frozenset[str] = frozenset()
+    heard: frozenset[str] = frozenset()
+    accumulated: Accumulated = field(default_factory=Accumulated)
     held_out: HeldOut | None = None
-    rows: Rows | None = None
+    columns: Columns = field(default_factory=Columns)
     expected: frozenset[str] = frozenset()
+    loaded: int = 0
+    suspects: frozenset[str] = frozenset()
+    broken: frozenset[str] = frozenset()
+    scale: float = 0.0
+    falls: int = 0
     said: bool = False
-
-    def __post_init__(self) -> None:
-        self.columns = Columns(self.setup.named)
+    buffers: Buffers = field(default_factory=Buffers)
+    undo: Undo | None = None
+    scope: Scope = field(default_factory=Scope)
 
     @property
     def method(self) -> Method:
         """The method."""
         return self.setup.method
 
+    def draft(self) -> Run:
+        """One to work on."""
+        return replace(self, memory=self.memory.copy(), undo=Undo(self.method), broken=frozenset())
+
+    def settled(self) -> Run:
+        """What is kept of a draft: nothing that was of this call only."""
+        columns = self.columns if self.columns.resumed or self.columns.names or self.memory.has_rows else Columns()
+        return replace(self, undo=None, scope=Scope(), broken=frozenset(), columns=columns)
+
+    def begin(self, call: str, look: bool = True) -> None:
+        """Begin a call: look at the parameters as they are now, and tell the ranks what has to be the same."""
+        ranks = self.setup.ranks
+        if ranks is not None:
+            draws = {str(i): g.get_state() for i, g in enumerate([self.memory.generator, *generators_of(self.method)])}
+            state = {"call": call, "step": str(self.step), "epoch": str(self.epoch), "draws": f"{digest(draws):x}"}
+            ranks.begin({**self.setup.told, **state, "loaded state": f"{self.loaded:x}"})
+        if look:
+            scope = self.setup.places.now()
+            parts = ranks is not None and ranks.parts is not None
+            self.scope = Scope(None, scope.layer) if parts else scope  # the graph knows the unsharded ones alone
+
     @property
     def needs_rows(self) -> bool:
         """Whether this update looks at gradients, unless the last weights stand."""
         return not isinstance(self.method, LossMethod) or self.held_out is not None
+
+    @property
+    def weighs_at_once(self) -> bool:
+        """Whether micro-batches are weighted one by one: the weights depend on no gradient, loss or other task."""
+        if self.accumulated:
+            return self.accumulated.rows is None
+        return not self.needs_rows and Claim.SEPARATE in self.method.claims
+
+    def problem(self, losses: Mapping[str, Tensor], scale: Tensor | None) -> Problem:
+        """The losses with their graph."""
+        return problem(losses, self.scope.candidates, scale)
+
+    def columns_of(self, shared: Sequence[Tensor], tasks: int) -> tuple[Tensor, ...] | None:
+        """What a Jacobian method sees where so many tasks share these; None for other methods, which see just them."""
+        if not isinstance(self.method, JacobianMethod):
+            return None
+        self.columns = self.columns.seeing(shared, tasks, self.scope.named)
+        return tuple(self.columns.leaves(self.scope.named))
+
+    def find_broken(self, losses: Mapping[str, Tensor], scale: Tensor | None) -> None:
+        """Look at the gradients of the suspects without the scaler's scale."""
+        ranks = self.setup.ranks
+        suspects = self.suspects.intersection(losses)
+        if scale is None or not suspects or (ranks is not None and ranks.parts is not None):
+            return
+        try:
+            self.broken |= broken_among(self.problem(losses, None), suspects)
+        except BalanceError:
+            return  # a graph that gives no gradients by task
+        if ranks is not None:
+            ranks.broken = self.broken
 
     def seen(self, tasks: tuple[str, ...], losses: Tensor) -> Seen:
         """What the method is told."""
@@ -81,7 +159,7 @@ class Run:
     def stepped(self, tasks: Iterable[str]) -> None:
         """Count an update."""
         self.step += 1
-        self.tasks.update(tasks)
+        self.tasks = self.tasks.union(tasks)
 
     def after_step(self, tasks: tuple[str, ...], losses: Tensor) -> None:
         """Tell the method the [t] losses after the step, of the tasks that are not broken."""
@@ -89,32 +167,50 @@ class Run:
         for task in tasks if known else ():
             if task not in known:
                 raise BalanceError(f"after_step: {unknown('task', task, sorted(known))}")
-        kept = list(self.judged(tasks, Facts(losses, None, None), scaled=False).kept)
+        kept = list(self.judged(tasks, Facts(losses, None, None)).kept)
         if kept:
             self.method.after_step(self.seen(tuple(tasks[i] for i in kept), losses[kept]), self.memory)
 
-    def forget_update(self) -> None:
+    def discard(self) -> None:
         """Drop an update that is under way."""
-        self.pending, self.held_out, self.rows = Pending(), None, None
+        self.accumulated, self.held_out = Accumulated(), None
+        self.buffers.shown = None
 
-    def judged(self, tasks: tuple[str, ...], facts: Facts, scaled: bool) -> Verdict:
-        """Apply the policy for what is not finite, and say so once."""
-        self.heard.update(tasks)
-        verdict = judge(tasks, facts, self.setup.nonfinite, scaled)
+    def judged(self, tasks: tuple[str, ...], facts: Facts, scale: float | None = None, last: bool = True) -> Verdict:
+        """Apply the policy for what is not finite, and say so once.
+
+        `scale` is the scaler's, None without one; `last` is false for a micro-batch that others follow.
+        """
+        self.heard = self.heard.union(tasks)
+        verdict = judge(tasks, facts, self.setup.nonfinite, 1.0 if scale is None else scale, self.broken)
+        if scale is not None and last:
+            self._suspect(tasks, facts, verdict, scale)
         if verdict.skipped:
             reasons = "; ".join(f"task {task!r}: {why}" for task, why in verdict.skipped.items())
             self.say(f'nonfinite="{self.setup.nonfinite}": {reasons}; said once, BalanceResult.skipped has them all')
         return verdict
+
+    def _suspect(self, tasks: tuple[str, ...], facts: Facts, verdict: Verdict, scale: float) -> None:
+        """Whose gradients to look at without the scale at the next update."""
+        fell = scale < self.scale
+        if scale != self.scale:
+            self.falls = self.falls + 1 if fell else 0
+        self.scale = scale
+        unseen = tasks if fell and facts.gramian is None and facts.own is None and self.falls % _FALLS == 0 else ()
+        found = self.broken | self.accumulated.broken
+        self.suspects = self.suspects.difference(tasks).union(found, verdict.overflowed, unseen)
+
+    def remember_grads(self, losses: Mapping[str, Tensor], route: Route) -> None:
+        """Take down every `.grad` that the route is about to write."""
+        if self.undo is None:
+            return
+        ranks = self.setup.ranks
+        self.undo.remember(route.written or leaves_of(losses.values()))
+        if ranks is not None:
+            self.undo.remember(ranks.leaves if ranks.parts is None else ranks.parts.whole)
 
     def say(self, message: str) -> None:
         """Warn, once."""
         if not self.said:
             self.said = True
             warnings.warn(message, GroupwiseWarning, stacklevel=5)
-
-
-def copied(memory: Memory) -> Memory:
-    """A memory to try something on."""
-    scratch = Memory()
-    scratch.load_state_dict(memory.state_dict())
-    return scratch

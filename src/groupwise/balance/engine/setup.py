@@ -1,28 +1,18 @@
-"""What a balancer was built with, checked, and the route that follows from it."""
+"""What a balancer was built with, checked."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypeAlias, final, get_args
-
-import torch
-from torch import Tensor
 
 from groupwise._spelling import shown
 from groupwise.balance.engine import places
-from groupwise.balance.engine.cut import AUTO, cut
 from groupwise.balance.engine.finite import NonFinite
-from groupwise.balance.engine.places import Parameters, Place
-from groupwise.balance.engine.problem import Problem, problem
+from groupwise.balance.engine.places import Parameters, Place, Places
 from groupwise.balance.engine.ranks.group import Ranks
-from groupwise.balance.engine.ranks.told import ranks_of
-from groupwise.balance.engine.routes.features import Features
-from groupwise.balance.engine.routes.looked import Batched, Layer
-from groupwise.balance.engine.routes.route import Route
-from groupwise.balance.engine.routes.sequential import sequential
-from groupwise.balance.engine.routes.weighted import Weighted
-from groupwise.balance.engine.rows import Buffers
+from groupwise.balance.engine.ranks.marks import constants
+from groupwise.balance.engine.ranks.process_group import ranks_of
 from groupwise.balance.method import Heads, JacobianMethod, LossMethod, Method
 from groupwise.errors import BalanceError, listed
 
@@ -37,18 +27,14 @@ class Setup:
 
     Attributes:
         weighted: whether task-only tensors see the weight; otherwise they see 1, or what the method says.
-        layer: the parameters of `at=`; None without.
-        named: the tensors of `parameters=` by name; None without.
-        candidates: these tensors, all that may count as shared; None for all.
+        places: `parameters=` and `at=`.
         ranks: the processes that hold copies of the model, if several do.
         alone: whether every rank is for itself all the same.
     """
 
     method: Method
     weighted: bool
-    layer: tuple[Tensor, ...] | None
-    named: Mapping[str, Tensor] | None
-    candidates: frozenset[Tensor] | None
+    places: Places
     cost: Cost
     nonfinite: NonFinite
     ranks: Ranks | None
@@ -56,26 +42,17 @@ class Setup:
     total_steps: int | None
     steps_per_epoch: int | None
 
-    def problem(self, losses: Mapping[str, Tensor], scale: Tensor | None) -> Problem:
-        """The losses with their graph."""
-        return problem(losses, self.candidates, scale)
-
-    def weighing(self, losses: Mapping[str, Tensor], scale: Tensor | None) -> Weighted:
-        """The route for weights that need no look."""
-        return Weighted(losses, scale, None if self.weighted else self.problem(losses, scale))
-
-    def looking(self, stated: Problem, features: object, buffers: Buffers, columns: tuple[Tensor, ...] | None) -> Route:
-        """The route that looks at gradients; `cost="auto"` is decided here."""
-        if not stated.shared and features is None and self.layer is None:
-            return sequential(stated, buffers, columns)  # a trunk that is frozen: there is nothing to look at
-        if features is not None or self.cost == "features":
-            place = AUTO if features is None else features
-            return Features(*cut(stated, place), isinstance(place, str))
-        if self.layer is not None:
-            return Layer(stated, self.layer)
-        if self.cost == "gramian" or (self.cost == "auto" and columns is None and not _fit(stated, buffers)):
-            return Batched(stated)
-        return sequential(stated, buffers, columns)
+    @cached_property
+    def told(self) -> dict[str, str]:
+        """What has to be the same on all ranks, in words."""
+        heads = "weighted" if self.weighted else "raw"
+        places = "with at=" if self.places.at is not None else "without at="
+        lengths = f"total_steps={self.total_steps}, steps_per_epoch={self.steps_per_epoch}"
+        return {
+            "method": self.method.name,
+            "constants": f"{self.method.name}({constants(self.method)})",
+            "arguments": f"heads={heads!r}, cost={self.cost!r}, nonfinite={self.nonfinite!r}, {places}, {lengths}",
+        }
 
 
 def read(
@@ -105,20 +82,16 @@ def read(
     for name, given in zip(("total_steps", "steps_per_epoch"), lengths, strict=True):
         if given is not None and (isinstance(given, bool) or not isinstance(given, int) or given < 1):
             raise BalanceError(f"{name} is a whole number above 0, not {shown(given)}")
-    named = None if parameters is None else places.by_name(parameters)
-    layer = None if at is None else places.layer(at, named)
-    candidates = None if named is None else frozenset(named.values())
+    where = places.read(parameters, at)
     alone = ranks == "alone"
     group = None if alone else ranks_of(parameters)
-    if group is not None and group.parts is not None:
-        candidates = None  # the graph knows the unsharded ones alone
-        if isinstance(method, JacobianMethod):
-            raise BalanceError(
-                f"{method.name} looks at the entries of whole rows, and under fully_shard a rank has parts of them: "
-                "use a Gramian method, or DistributedDataParallel"
-            )
+    if group is not None and group.parts is not None and isinstance(method, JacobianMethod):
+        raise BalanceError(
+            f"{method.name} looks at the entries of whole rows, and under fully_shard a rank has parts of them: "
+            "use a Gramian method, or DistributedDataParallel"
+        )
     weighted = (heads or method.heads) == "weighted"
-    return Setup(method, weighted, layer, named, candidates, cost, nonfinite, group, alone, *lengths)
+    return Setup(method, weighted, where, cost, nonfinite, group, alone, *lengths)
 
 
 def _no_method(given: object) -> str:
@@ -138,13 +111,3 @@ def _no_method(given: object) -> str:
 def _one_of(what: str, given: object, known: tuple[object, ...]) -> None:
     if given not in known:
         raise BalanceError(f"{what} is {listed(shown(option) for option in known)}, not {shown(given)}")
-
-
-def _fit(stated: Problem, buffers: Buffers) -> bool:
-    """Whether the rows have a place: they do if they had one before, or if nobody can tell."""
-    on_device = [leaf for leaf in stated.shared if leaf.is_cuda]
-    if not on_device or buffers.held:
-        return True
-    device = on_device[0].device
-    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return len(stated.tasks) * sum(leaf.numel() * leaf.element_size() for leaf in on_device) < 0.8 * free

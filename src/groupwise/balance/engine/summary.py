@@ -11,6 +11,7 @@ from torch import Tensor
 from groupwise.balance.engine.direction import Direction
 from groupwise.balance.engine.finite import Facts, Verdict
 from groupwise.balance.engine.routes.route import Route
+from groupwise.balance.engine.rows import RowNorms
 from groupwise.balance.result import BalanceResult, cosines_of, hurt_by, norms_of
 
 
@@ -18,14 +19,19 @@ def of_nothing(losses: Mapping[str, float], verdict: Verdict, route: Route) -> B
     """Nothing was balanced: all was skipped, or the scaler is to see an overflow."""
     what = (
         "the gradients overflowed under the scaler and were written as they are: it will skip this step"
-        if verdict.overflow
+        if verdict.overflowed
         else "nothing was written"
     )
     return BalanceResult((), dict(losses), {}, {}, {}, (), verdict.skipped, f"{what} ({route.words})", 0.0)
 
 
 def of_weights(
-    tasks: Sequence[str], facts: Facts, verdict: Verdict, route: Route, weights: Tensor | None
+    tasks: Sequence[str],
+    facts: Facts,
+    verdict: Verdict,
+    route: Route,
+    weights: Tensor | None,
+    shown: RowNorms | None = None,
 ) -> BalanceResult:
     """A weighted sum; without `weights`, the plain sum of task-only gradients."""
     kept = list(verdict.kept)
@@ -38,11 +44,16 @@ def of_weights(
         gramian = told.gramian
         along = gramian @ weights
         hurt = hurt_by(names, along, norms_of(gramian), (weights @ along).clamp(min=0).sqrt())
-    return _result(tasks, facts, verdict, route, by_task, hurt, loss)
+    return _result(tasks, facts, verdict, route, by_task, hurt, loss, shown)
 
 
 def of_direction(
-    tasks: Sequence[str], facts: Facts, verdict: Verdict, route: Route, direction: Direction
+    tasks: Sequence[str],
+    facts: Facts,
+    verdict: Verdict,
+    route: Route,
+    direction: Direction,
+    shown: RowNorms | None,
 ) -> BalanceResult:
     """The update of a Jacobian method."""
     kept = list(verdict.kept)
@@ -51,7 +62,7 @@ def of_direction(
     if told.gramian is not None:
         norms = norms_of(told.gramian)
     hurt = hurt_by(tuple(tasks[i] for i in kept), direction.along, norms, direction.length)
-    return _result(tasks, facts, verdict, route, {}, hurt, float(told.losses.sum()))
+    return _result(tasks, facts, verdict, route, {}, hurt, float(told.losses.sum()), shown)
 
 
 def _result(
@@ -62,6 +73,7 @@ def _result(
     weights: Mapping[str, float],
     hurt: tuple[str, ...],
     loss: float,
+    shown: RowNorms | None,
 ) -> BalanceResult:
     kept = list(verdict.kept)
     names = tuple(tasks[i] for i in kept)
@@ -72,20 +84,20 @@ def _result(
         norms = dict(zip(names, norms_of(gramian).tolist(), strict=True))
         cosines = cosines_of(names, gramian)
     losses = dict(zip(tasks, facts.losses.tolist(), strict=True))
-    shares = _shares(route, kept)
+    shares = _shares(shown, kept)
     return BalanceResult(
         names, losses, weights, norms, cosines, hurt, verdict.skipped, route.words, loss, route.shared, shares
     )
 
 
-def _shares(route: Route, kept: list[int]) -> Callable[[], Tensor | None]:
+def _shares(shown: RowNorms | None, kept: list[int]) -> Callable[[], Tensor | None]:
     """The norms by task and parameter, for as long as the rows are there."""
-    if not route.shared or route.rows is None:
+    if shown is None:
         return lambda: None
-    alive = weakref.ref(route.rows)
+    there = weakref.ref(shown)
 
     def shares() -> Tensor | None:
-        rows = alive()
-        return None if rows is None else rows.norms()[kept]
+        norms = there()
+        return None if norms is None else norms.of(kept)
 
     return shares

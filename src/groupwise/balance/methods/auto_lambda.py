@@ -58,7 +58,7 @@ class AutoLambda(LossMethod):
     init: Number = 0.1
     primary: TaskNames | None = None
 
-    promises = frozenset({Claim.EQUIVARIANT, Claim.HOMOGENEOUS, Claim.DETERMINISTIC})
+    promises = frozenset({Claim.EQUIVARIANT, Claim.HOMOGENEOUS, Claim.DETERMINISTIC, Claim.SEPARATE})
 
     def __post_init__(self) -> None:
         arguments.read(self)

@@ -47,8 +47,8 @@ class DBMTL(JacobianMethod):
         """[n]."""
         rows = jacobian.to(torch.promote_types(jacobian.dtype, torch.float32))
         rows = rows * self._inverse(seen).to(rows)[:, None]
-        average = memory.of_tasks(_AVERAGE, seen.tasks, torch.zeros_like(rows[0])).lerp(rows, 1 - self.beta)
-        memory.keep_tasks(_AVERAGE, seen.tasks, average)
+        average = memory.of_rows(_AVERAGE, seen.tasks, seen, rows[0]).lerp(rows, 1 - self.beta)
+        memory.keep_rows(_AVERAGE, seen.tasks, seen, average)
         length = torch.linalg.vector_norm(average, dim=1)
         weights = torch.where(length > 0, length.max() / length, 1.0)
         return (weights @ average).to(jacobian.dtype)

@@ -33,6 +33,11 @@ class Equal(LossMethod):
     def __post_init__(self) -> None:
         arguments.read(self)
 
+    @property
+    def claims(self) -> frozenset[Claim]:
+        """A mean depends on how many tasks there are."""
+        return self.promises | ({Claim.SEPARATE} if self.reduction == "sum" else set())
+
     def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
         """[t] of 1, or of 1/t."""
         ones = torch.ones_like(losses)

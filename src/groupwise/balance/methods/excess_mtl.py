@@ -47,7 +47,7 @@ class ExcessMTL(JacobianMethod):
         """[n]."""
         dtype = torch.promote_types(jacobian.dtype, torch.float32)
         pairs = zip(seen.tasks, jacobian, strict=True)
-        excess = torch.stack([_excess(row.to(dtype), task, memory) for task, row in pairs]).cpu()
+        excess = torch.stack([_excess(row.to(dtype), task, seen, memory) for task, row in pairs]).cpu()
         weights = torch.softmax(self._logits(excess, seen, memory), 0)
         return (weights.to(device=jacobian.device, dtype=dtype) @ jacobian.to(dtype)).to(jacobian.dtype)
 
@@ -62,8 +62,8 @@ class ExcessMTL(JacobianMethod):
         return logits
 
 
-def _excess(row: Tensor, task: str, memory: Memory) -> Tensor:
+def _excess(row: Tensor, task: str, seen: Seen, memory: Memory) -> Tensor:
     """E_i in float64. Kept is the root of the sum of squares, which overflows only where g itself does."""
-    root = torch.hypot(memory.of_tasks("root of squares", [task], torch.zeros_like(row)), row)
-    memory.keep_tasks("root of squares", [task], root)
+    root = torch.hypot(memory.of_rows("root of squares", [task], seen, row), row)
+    memory.keep_rows("root of squares", [task], seen, root)
     return torch.where(root > 0, row / root * row, 0.0).sum(dtype=torch.float64)

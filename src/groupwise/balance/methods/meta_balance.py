@@ -20,6 +20,8 @@ from groupwise.balance.memory import Memory
 from groupwise.balance.method import JacobianMethod, Seen
 from groupwise.errors import BalanceError, unknown
 
+_NORMS, _PRIMARY = "norms", "primary"
+
 
 @final
 @dataclass(frozen=True)
@@ -62,28 +64,23 @@ class MetaBalance(JacobianMethod):
         rows = jacobian.to(torch.promote_types(jacobian.dtype, torch.float32))
         parts = rows.split_with_sizes(seen.splits, 1)
         now = torch.stack([torch.linalg.vector_norm(part, dim=1) for part in parts], 1)
-        norms = memory.of_tasks("norms", seen.tasks, torch.zeros_like(now[0])).lerp(now, 1 - self.beta)
-        memory.keep_tasks("norms", seen.tasks, norms)
-        ratio = torch.where(norms > 0, self._reference(norms, seen, memory) / norms, 1.0)
+        norms = memory.of_rows(_NORMS, seen.tasks, seen, now[0]).lerp(now, 1 - self.beta)
+        memory.keep_rows(_NORMS, seen.tasks, seen, norms)
+        primary = memory.of_rows(_NORMS, [self._primary(seen, memory)], seen, now[0])[0]
+        ratio = torch.where(norms > 0, primary / norms, 1.0)
         factors = self.relax * ratio + (1 - self.relax)
         update = torch.cat([factor @ part for factor, part in zip(factors.unbind(1), parts, strict=True)])
         return update.to(jacobian.dtype)
 
-    def _reference(self, norms: Tensor, seen: Seen, memory: Memory) -> Tensor:
-        """[p] the norms of the primary task, as last seen."""
-        present = self._primary(seen, memory)
-        if any(present):
-            memory.keep_run("primary norms", norms[present.index(True)])
-        elif "primary norms" not in memory:
-            raise BalanceError(
-                f"MetaBalance: no batch has had the primary task yet: {unknown('task', self.primary or '', seen.tasks)}"
-            )
-        return memory.of_run("primary norms", 0.0).to(norms)
-
-    def _primary(self, seen: Seen, memory: Memory) -> list[bool]:
+    def _primary(self, seen: Seen, memory: Memory) -> str:
+        """The task whose norms, as last seen, set the size."""
         if self.primary is not None:
-            return [task == self.primary for task in seen.tasks]
-        if not memory.of_run("known", 0.0):
-            memory.keep_run("known", 1.0)
-            memory.keep_tasks("primary", seen.tasks[:1], torch.ones(1, dtype=torch.float64))
-        return [bool(known) for known in memory.has_tasks("primary", seen.tasks)]
+            if self.primary not in memory.tasks():
+                raise BalanceError(
+                    f"MetaBalance: no batch has had the primary task yet: {unknown('task', self.primary, seen.tasks)}"
+                )
+            return self.primary
+        known = [task for task in sorted(memory.tasks()) if bool(memory.has_tasks(_PRIMARY, [task]))]
+        if not known:
+            memory.keep_tasks(_PRIMARY, seen.tasks[:1], torch.ones(1, dtype=torch.float64))
+        return known[0] if known else seen.tasks[0]

@@ -65,8 +65,8 @@ class MoCo(JacobianMethod):
         age = memory.of_tasks("updates", seen.tasks, 0.0) + 1
         memory.keep_tasks("updates", seen.tasks, age)
         rate = (self.beta / age**self.beta_decay).to(rows)[:, None]
-        tracked = memory.of_tasks("tracked gradient", seen.tasks, torch.zeros_like(rows[0])).lerp(rows, rate)
-        memory.keep_tasks("tracked gradient", seen.tasks, tracked)
+        tracked = memory.of_rows("tracked gradient", seen.tasks, seen, rows[0]).lerp(rows, rate)
+        memory.keep_rows("tracked gradient", seen.tasks, seen, tracked)
         return (self._weights(tracked, age, seen, memory).to(tracked) @ tracked).to(jacobian.dtype)
 
     def _weights(self, tracked: Tensor, age: Tensor, seen: Seen, memory: Memory) -> Tensor:

@@ -40,7 +40,7 @@ class RevisedUncertainty(LossMethod):
 
     lr: Positive = 0.025
 
-    promises = frozenset({Claim.EQUIVARIANT, Claim.DETERMINISTIC})
+    promises = frozenset({Claim.EQUIVARIANT, Claim.DETERMINISTIC, Claim.SEPARATE})
 
     def __post_init__(self) -> None:
         arguments.read(self)

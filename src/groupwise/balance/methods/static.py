@@ -35,7 +35,7 @@ class Static(LossMethod):
 
     weights_: TaskValues
 
-    promises = frozenset({Claim.EQUIVARIANT, Claim.HOMOGENEOUS, Claim.MEMORYLESS, Claim.DETERMINISTIC})
+    promises = frozenset({Claim.EQUIVARIANT, Claim.HOMOGENEOUS, Claim.MEMORYLESS, Claim.DETERMINISTIC, Claim.SEPARATE})
 
     def __init__(self, weights: Mapping[str, float | Schedule]) -> None:
         object.__setattr__(self, "weights_", weights)

@@ -49,6 +49,11 @@ class Uncertainty(LossMethod):
     def __post_init__(self) -> None:
         arguments.read(self)
 
+    @property
+    def claims(self) -> frozenset[Claim]:
+        """Under "softplus" the weight has a factor of the loss of the moment."""
+        return self.promises | ({Claim.SEPARATE} if self.variant == "paper" else set())
+
     def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
         """[t] of e^(-s_i) / 2, times sigmoid(L_i) under "softplus"; then one step on s."""
         if self.variant == "paper":

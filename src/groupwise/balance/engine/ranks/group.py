@@ -4,12 +4,16 @@ All that decides which collectives follow has to be known to all: which tasks th
 them, whether one cannot go on. So each rank says it in one vector, the sum is the same on all, bit by bit, and every
 later decision is taken from that sum alone. No rank waits for one that went another way.
 
+The vector also carries what has to be the same on all ranks (`marks`): a difference is an error on every rank that
+names it. Its length is fixed, so ranks that know different tasks or parameters understand one another as well; what is
+longer follows in a second message, once all are known to have the same length.
+
 The order of everything is fixed: tasks by name, parameters as the module lists them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias, final
@@ -18,14 +22,25 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from groupwise.balance.engine.ranks.marks import differing, sums
 from groupwise.balance.engine.ranks.parts import Parts
-from groupwise.errors import BalanceError, GroupwiseError, listed
+from groupwise.errors import BalanceError, listed
 
-_FRESH, _IDLE, _REFUSED, _SPARSE, _HEADER = range(5)
-"""How many ranks have a task that is new, no task, an error, a sparse gradient; then where the tasks begin."""
+_FRESH, _IDLE, _REFUSED, _SPARSE, _FLAGS = range(5)
+"""How many ranks have a task that is new, no task, an error, a sparse gradient; then where the marks begin."""
+
+MARKS = ("call", "method", "constants", "arguments", "step", "epoch", "draws", "loaded state", "parameters", "tasks")
+"""What has to be the same; the last is what each rank knows of tasks, which is exchanged anew where it differs."""
+
+_HEADER = _FLAGS + 2 * len(MARKS)
+_LENGTH = 2048
+"""Of the first message."""
 
 Reach: TypeAlias = Mapping[str, Collection[Tensor]]
 """The tensors that each task of a rank reaches."""
+
+_FIRST = 3
+"""A task's count, its loss and whether it is broken come first; then who reaches each parameter."""
 
 NOWHERE: Reach = {}
 """The same, where nobody has walked the graph."""
@@ -43,6 +58,7 @@ class Agreement:
         reach: for each parameter the tasks (their places) that reach it on some rank.
         idle: how many ranks have no task at all.
         sparse: whether some rank has sparse gradients.
+        broken: the tasks whose gradient is not finite on some rank, without the scaler's scale.
     """
 
     tasks: tuple[str, ...]
@@ -51,6 +67,7 @@ class Agreement:
     reach: dict[Tensor, set[int]]
     idle: int
     sparse: bool
+    broken: frozenset[str]
 
 
 @final
@@ -59,16 +76,33 @@ class Ranks:
 
     Args:
         group: theirs.
-        leaves: the parameters that each has a copy of.
+        leaves: gives the parameters that each has a copy of.
         parts: the parameters that each has a part of, under `fully_shard`; None where there are copies.
+
+    Attributes:
+        leaves: the copies that train at the moment.
+        broken: the tasks of this rank whose gradient was found broken, which the next exchange tells.
     """
 
-    def __init__(self, group: Any, leaves: Iterable[Tensor], parts: Parts | None = None) -> None:
+    def __init__(self, group: Any, leaves: Callable[[], Iterable[Tensor]], parts: Parts | None = None) -> None:
         self._group = group
-        self.leaves = [parameter for parameter in leaves if parameter.requires_grad]
+        self._all_leaves = leaves
         self.parts = parts
         self._names: list[str] = []
         self.size = dist.get_world_size(group)
+        self.leaves: list[Tensor] = []
+        self.broken: frozenset[str] = frozenset()
+        self._marks: Mapping[str, str] = {}
+
+    def begin(self, marks: Mapping[str, str]) -> None:
+        """Begin a call: look at the parameters anew, and remember what is to be compared with the other ranks."""
+        self.leaves = [parameter for parameter in self._all_leaves() if parameter.requires_grad]
+        self.broken = frozenset()
+        if self.parts is not None:
+            self.parts.begin()
+        held = self.leaves if self.parts is None else self.parts.whole
+        entries = sum(parameter.numel() for parameter in held)
+        self._marks = {**marks, "parameters": f"{len(held)} with {entries:,} entries"}
 
     @property
     def like(self) -> Tensor:
@@ -76,22 +110,41 @@ class Ranks:
         return self.leaves[0] if self.parts is None else self.parts.like
 
     def agree(self, losses: Mapping[str, Tensor], reach: Reach = NOWHERE, sparse: bool = False) -> Agreement:
-        """Exchange which tasks there are, their losses and what they reach: one reduction, two when a task is new.
+        """Exchange which tasks there are, their losses and what they reach: one reduction, more when a task is new.
 
-        Raises `BalanceError`, on every rank, if one of them refused its batch or none has a task.
+        Raises `BalanceError`, on every rank, if one of them refused its batch, if none has a task, or if they differ in
+        what has to be the same.
         """
         found = self._summed(losses, reach, sparse)
         self._require_all(found)
-        if found[_FRESH]:
+        other = differing(MARKS, found[_FLAGS:_HEADER], self.size)
+        if wrong := [name for name in other if name != "tasks"]:
+            raise BalanceError(
+                self._difference([name for name in wrong if name != "constants" or "method" not in wrong])
+            )
+        if found[_FRESH] or other:
             gathered: list[list[str]] = [[] for _ in range(self.size)]
-            dist.all_gather_object(gathered, [*losses], group=self._group)
-            self._names = sorted({*self._names, *(name for names in gathered for name in names)})
+            dist.all_gather_object(gathered, [*self._names, *losses], group=self._group)
+            self._names = sorted({name for names in gathered for name in names})
             found = self._summed(losses, reach, sparse)
         return self._read(found)
 
+    def _difference(self, names: list[str]) -> str:
+        """What differs, told by every rank."""
+        gathered: list[list[str]] = [[] for _ in range(self.size)]
+        dist.all_gather_object(gathered, [self._texts()[MARKS.index(name)] for name in names], group=self._group)
+        told = []
+        for name, texts in zip(names, zip(*gathered, strict=True), strict=True):
+            by_text: dict[str, list[str]] = {}
+            for rank, text in enumerate(texts):
+                by_text.setdefault(text, []).append(str(rank))
+            sides = (f"{_short(text)} on rank {listed(ranks)}" for text, ranks in by_text.items())
+            told.append(f"{name}: {', '.join(sides)}")
+        return f"the ranks are not balancing the same way; {'; '.join(told)}"
+
     def refuse(self) -> None:
         """Answer an `agree` of the other ranks with an error."""
-        self.add(self._vector(_REFUSED).to(self.like.device))
+        self.add(self._header(_REFUSED).to(self.like.device))
 
     def add(self, numbers: Tensor) -> Tensor:
         """The sum over the ranks, in place."""
@@ -108,30 +161,46 @@ class Ranks:
             for leaf, piece in zip(leaves, torch.split(flat, [leaf.numel() for leaf in leaves]), strict=True):
                 yield leaf, piece.view(leaf.shape)
 
-    def _vector(self, *flags: int) -> Tensor:
-        vector = torch.zeros(_HEADER + self._width * len(self._names), dtype=torch.float64)
-        vector[[*flags]] = 1.0
-        return vector
+    def _texts(self) -> list[str]:
+        return [self._marks.get(name, "") if name != "tasks" else repr(self._names) for name in MARKS]
+
+    def _header(self, *flags: int) -> Tensor:
+        """[2048] the first message, without tasks."""
+        header = torch.zeros(_LENGTH, dtype=torch.float64)
+        header[[*flags]] = 1.0
+        header[_FLAGS:_HEADER] = torch.tensor(sums(self._texts()), dtype=torch.float64)
+        return header
 
     @property
     def _width(self) -> int:
-        return 2 + len(self.leaves)
+        return _FIRST + len(self.leaves)
 
     def _summed(self, losses: Mapping[str, Tensor], reach: Reach, sparse: bool) -> list[float]:
-        """The header; then for each known task its count, its sum, and how many ranks reach each parameter."""
-        known = {name: _HEADER + i * self._width for i, name in enumerate(self._names)}
-        told = {_FRESH: any(task not in known for task in losses), _IDLE: not losses, _SPARSE: sparse}
-        vector = self._vector(*(place for place, said in told.items() if said))
-        here = losses.keys() & known.keys()
-        for task in here:
-            mine, start = set(reach.get(task, ())), known[task]
-            vector[start : start + self._width] = torch.tensor(
-                [1.0, 0.0, *(float(leaf in mine) for leaf in self.leaves)]
-            )
-        moved = vector.to(self.like.device)
-        for task in here:
-            moved[known[task] + 1] = losses[task].detach()
-        return [float(number) for number in self.add(moved).tolist()]
+        """The header; then a row of the table for each known task."""
+        flags = {_FRESH: any(task not in self._names for task in losses), _IDLE: not losses, _SPARSE: sparse}
+        header = self._header(*(place for place, said in flags.items() if said))
+        table = self._table(losses, reach)
+        if _HEADER + table.numel() <= _LENGTH:
+            first = header.to(self.like.device)
+            first[_HEADER : _HEADER + table.numel()] = table.flatten()
+            return [float(number) for number in self.add(first).tolist()]
+        found = [float(number) for number in self.add(header.to(self.like.device)).tolist()]
+        if found[_REFUSED] or differing(MARKS, found[_FLAGS:_HEADER], self.size):
+            return found
+        return found[:_HEADER] + [float(number) for number in self.add(table.flatten()).tolist()]
+
+    def _table(self, losses: Mapping[str, Tensor], reach: Reach) -> Tensor:
+        """[known tasks, width] on the device of the messages."""
+        table = torch.zeros(len(self._names), self._width, dtype=torch.float64)
+        here = [(i, task) for i, task in enumerate(self._names) if task in losses]
+        for i, task in here:
+            mine = set(reach.get(task, ()))
+            row = [1.0, 0.0, float(task in self.broken), *(float(leaf in mine) for leaf in self.leaves)]
+            table[i] = torch.tensor(row)
+        moved = table.to(self.like.device)
+        for i, task in here:
+            moved[i, 1] = losses[task].detach()
+        return moved
 
     def _require_all(self, found: list[float]) -> None:
         if found[_REFUSED]:
@@ -142,12 +211,13 @@ class Ranks:
             raise BalanceError(f"no task on any of {self.size} ranks: losses may be empty on some, but not on all")
 
     def _read(self, found: list[float]) -> Agreement:
-        table = torch.tensor(found[_HEADER:], dtype=torch.float64).view(len(self._names), self._width)
+        count = len(self._names) * self._width
+        table = torch.tensor(found[_HEADER : _HEADER + count], dtype=torch.float64).view(-1, self._width)
         here = [i for i in range(len(self._names)) if table[i, 0] > 0]
         tasks = tuple(self._names[i] for i in here)
         means = (table[here, 1] / table[here, 0]).to(self.like.device).unbind()
         reached = {
-            leaf: {place for place, i in enumerate(here) if table[i, 2 + column] > 0}
+            leaf: {place for place, i in enumerate(here) if table[i, _FIRST + column] > 0}
             for column, leaf in enumerate(self.leaves)
         }
         return Agreement(
@@ -157,6 +227,7 @@ class Ranks:
             {leaf: places for leaf, places in reached.items() if places},
             int(found[_IDLE]),
             found[_SPARSE] > 0,
+            frozenset(self._names[i] for i in here if table[i, 2] > 0),
         )
 
 
@@ -172,11 +243,19 @@ def require_everywhere(ranks: Ranks, agreed: Agreement, why: str, instead: str) 
 
 
 @contextmanager
-def telling(ranks: Ranks | None) -> Iterator[None]:
+def propagated(ranks: Ranks | None) -> Iterator[None]:
     """Tell the other ranks, which wait to agree, of an error on this one."""
+    done = False
     try:
         yield
-    except GroupwiseError:
-        if ranks is not None:
+        done = True
+    finally:
+        if ranks is not None and not done:
             ranks.refuse()
-        raise
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+_SHOWN = 120

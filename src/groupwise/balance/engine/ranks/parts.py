@@ -8,7 +8,7 @@ the parts are taken out of `.grad`. What they are parts of is the gradient of th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import final
 
@@ -25,8 +25,14 @@ class Parts:
     """This rank's part of every parameter: plain tensors that stand for the DTensors while rows are made of them."""
 
     def __init__(self, parameters: Sequence[DTensor]) -> None:
-        self._whole = [parameter for parameter in parameters if parameter.requires_grad]
+        self._all = parameters
+        self._known: dict[DTensor, tuple[Tensor, object]] = {}
         self._by_part: dict[Tensor, DTensor] = {}
+
+    @property
+    def whole(self) -> list[DTensor]:
+        """The parameters that train."""
+        return [parameter for parameter in self._all if parameter.requires_grad]
 
     @property
     def like(self) -> Tensor:
@@ -37,10 +43,21 @@ class Parts:
     def _parameters(self) -> dict[Tensor, DTensor]:
         """Each parameter by its part. Made at the first use: until the first forward, a model may be moved."""
         if not self._by_part:
-            self._by_part = {_local(parameter): parameter for parameter in self._whole}
+            self.begin()
         return self._by_part
 
-    def passes(self, stated: Problem) -> Iterator[tuple[str, dict[Tensor, Tensor]]]:
+    def begin(self) -> None:
+        """Look at the parameters anew. A part stands for its parameter for as long as it has the same layout."""
+        self._by_part = {}
+        for parameter in self.whole:
+            local = _local(parameter)
+            layout = local.shape, local.stride(), local.dtype, local.device
+            known = self._known.get(parameter)
+            if known is None or known[1] != layout:
+                known = self._known[parameter] = local, layout
+            self._by_part[known[0]] = parameter
+
+    def passes(self, stated: Problem) -> Generator[tuple[str, dict[Tensor, Tensor]]]:
         """One backward after the other: each task with the parts of its gradients. The last one lets the graph go.
 
         Raises `BalanceError` where `fully_shard` does not own all that a task reaches.
@@ -62,18 +79,21 @@ class Parts:
         """Inside, the `.grad` of a part is the part of the parameter's `.grad`."""
         for part, parameter in self._parameters.items():
             part.grad = None if parameter.grad is None else _local(parameter.grad)
-        yield
-        for part, parameter in self._parameters.items():
-            if part.grad is not None and parameter.grad is None:
-                parameter.grad = DTensor.from_local(
-                    part.grad,
-                    parameter.device_mesh,
-                    parameter.placements,
-                    run_check=False,
-                    shape=parameter.shape,
-                    stride=parameter.stride(),
-                )
-            part.grad = None
+        try:
+            yield
+            for part, parameter in self._parameters.items():
+                if part.grad is not None and parameter.grad is None:
+                    parameter.grad = DTensor.from_local(
+                        part.grad,
+                        parameter.device_mesh,
+                        parameter.placements,
+                        run_check=False,
+                        shape=parameter.shape,
+                        stride=parameter.stride(),
+                    )
+        finally:
+            for part in self._parameters:
+                part.grad = None
 
     def copies(self, part: Tensor) -> int:
         """How many ranks have the same part."""

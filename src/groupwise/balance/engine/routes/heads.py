@@ -8,6 +8,7 @@ the features serves several tasks (losses cut out of one tensor), there is one b
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import TypeAlias
 
 from torch import Tensor
@@ -52,14 +53,10 @@ def _together(problem: Problem, features: Sequence[GradientEdge], doors: _Doors)
     count, leaves = len(problem.tasks), [*problem.own]
     seen: list[list[Tensor | None]] = [[None] * len(features) for _ in range(count)]
     masks = problem.graph.masks
-    handles = [
-        node.register_hook(_watch(seen[masks[node].bit_length() - 1], through)) for node, through in doors.items()
-    ]
-    try:
+    with ExitStack() as hooks:
+        for node, through in doors.items():
+            hooks.callback(node.register_hook(_watch(seen[masks[node].bit_length() - 1], through)).remove)
         grads = problem.gradients([*features, *leaves])
-    finally:
-        for handle in handles:
-            handle.remove()
     own: list[list[tuple[Tensor, Tensor | None]]] = [[] for _ in range(count)]
     for leaf, gradient in zip(leaves, grads[len(features) :], strict=True):
         own[problem.own[leaf].bit_length() - 1].append((leaf, gradient))

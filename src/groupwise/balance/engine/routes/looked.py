@@ -12,7 +12,9 @@ Either is followed by the weighted backward.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -83,12 +85,7 @@ class Batched(Route):
         self._problem = problem
         self._write = Weighted(problem.losses, problem.scale, problem)
         self._sum = _Sum()
-        handles = [_hook(leaf, self._sum) for leaf in problem.shared]
-        try:
-            self._look()
-        finally:
-            for handle in handles:
-                handle.remove()
+        self._take(range(len(problem.tasks)))
 
     @property
     def words(self) -> str:
@@ -100,11 +97,39 @@ class Batched(Route):
     def gramian(self) -> Tensor | None:
         return self._sum.total
 
+    def rescued(self, table: Tensor) -> Tensor:
+        """[t, t], taken again without broken tasks: 0/0 in the graph of one makes the rows of all nan."""
+        if bool(table.diagonal().isfinite().all()):
+            return table
+        whole = [task for task in range(len(table)) if self._is_whole(task)]
+        found = torch.full_like(table, torch.nan)
+        if whole:
+            self._sum = _Sum()
+            self._take(whole)
+            total = self._sum.total
+            found[torch.tensor(whole)[:, None], whole] = torch.zeros(()).double() if total is None else total.cpu()
+        return found
+
+    def _is_whole(self, task: int) -> bool:
+        grads = self._problem.gradient(task, self._problem.shared)
+        return all(bool(torch.isfinite(gradient).all()) for gradient in grads if gradient is not None)
+
     def write(self, weights: Tensor, own: Tensor, kept: Sequence[int]) -> None:
         self._write.write(weights, own, kept)
 
-    def _look(self) -> None:
-        losses = [*self._problem.losses.values()]
+    def _take(self, tasks: Sequence[int]) -> None:
+        """Add the products of these tasks' gradients up."""
+        with ExitStack() as hooks:
+            for place, leaf in enumerate(self._problem.shared):
+                hooks.callback(_hook(leaf, partial(self._sum.add, place)).remove)
+            found = self._look(tasks)
+        for place, gradients in enumerate(found):
+            if place not in self._sum.taken:  # torch runs no hook of a tensor that had one before `swap_tensors`
+                self._sum.take(gradients)
+
+    def _look(self, tasks: Sequence[int]) -> tuple[Tensor, ...]:
+        every = [*self._problem.losses.values()]
+        losses = [every[task] for task in tasks]
         scale = 1.0 if self._problem.scale is None else self._problem.scale
         seeds = (torch.eye(len(losses), device=losses[0].device) * scale).to(losses[0].dtype)
 
@@ -116,21 +141,26 @@ class Batched(Route):
                 )
 
         try:
-            torch.vmap(backward)(seeds)
+            found: tuple[Tensor, ...] = torch.vmap(backward)(seeds)
+        except torch.OutOfMemoryError:
+            raise
         except (RuntimeError, NotImplementedError) as error:
-            why = str(error).splitlines()[0].split(". ")[0]
+            why = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0]
             raise BalanceError(f'this model\'s backward cannot be batched ({why}): use cost="sequential"') from error
+        return found
 
 
 @final
 class _Sum:
-    """The Gramian so far."""
+    """The Gramian so far, and the parameters (their places) that are in it."""
 
     def __init__(self) -> None:
         self.total: Tensor | None = None
+        self.taken: set[int] = set()
 
-    def add(self, gradient: Tensor) -> Tensor:
+    def add(self, place: int, gradient: Tensor) -> Tensor:
         """The hook: take one parameter's gradients, leave zeros that take no memory."""
+        self.taken.add(place)
         return _Take.apply(gradient, self)  # type: ignore[no-any-return, no-untyped-call]
 
     def take(self, rows: Tensor) -> None:
@@ -140,8 +170,8 @@ class _Sum:
             self.total = product if self.total is None else self.total + product.to(self.total.device)
 
 
-def _hook(leaf: Tensor, total: _Sum) -> RemovableHandle:
-    return leaf.register_hook(total.add)  # type: ignore[no-any-return, no-untyped-call]
+def _hook(leaf: Tensor, hook: Callable[[Tensor], Tensor]) -> RemovableHandle:
+    return leaf.register_hook(hook)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _Take(torch.autograd.Function):

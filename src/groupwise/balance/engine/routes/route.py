@@ -38,6 +38,11 @@ class Route(ABC):
         """The tensors that the columns of `rows` belong to, where they are parameters."""
         return ()
 
+    @property
+    def written(self) -> Iterable[Tensor]:
+        """The tensors that `write` adds to, where they are not those that the losses reach."""
+        return ()
+
     def gramian(self) -> Tensor | None:
         """[t, t] float64 on the device, if the route has looked."""
         return None if self.rows is None else products.gramian(self.rows)

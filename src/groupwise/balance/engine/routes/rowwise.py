@@ -41,6 +41,10 @@ class Rowwise(Route):
     def shared(self) -> tuple[Tensor, ...]:
         return self._rows.leaves
 
+    @property
+    def written(self) -> Iterable[Tensor]:
+        return (*self._rows.leaves, *self.own.found)
+
     def own_sums(self) -> Tensor:
         return self.own.sums()
 

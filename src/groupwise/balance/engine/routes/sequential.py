@@ -6,7 +6,7 @@ are kept from step to step. The update is then J' w, which is free. Exact.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -46,7 +46,7 @@ def sequential(problem: Problem, buffers: Buffers, columns: Sequence[Tensor] | N
     return Rowwise(rows, reach, own, f"sequential: {count} backwards, one for each task, whose rows are kept; exact")
 
 
-def passes(problem: Problem) -> Iterator[tuple[str, dict[Tensor, Tensor]]]:
+def passes(problem: Problem) -> Generator[tuple[str, dict[Tensor, Tensor]]]:
     """One backward after the other: each task with its gradients. The last one lets the graph go."""
     for i, task in enumerate(problem.tasks):
         leaves = problem.graph.reached(i)

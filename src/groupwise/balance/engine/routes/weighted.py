@@ -8,6 +8,7 @@ ends and the shared part begins: a hook multiplies what leaves the task's last o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, final
 
 import torch
@@ -64,12 +65,10 @@ class Weighted(Route):
         inner = [factor or 1.0 for factor in own]
         starts = [weights[task] if problem.graph.at_root(task) else inner[task] for task in kept]
         inputs = [leaf for leaf in problem.graph.leaves if leaf not in set(apart)] if apart else None
-        handles = [*_hooked(problem.graph, [weight / factor for weight, factor in zip(weights, inner, strict=True)])]
-        try:
+        with ExitStack() as hooks:
+            for handle in _hooked(problem.graph, [w / factor for w, factor in zip(weights, inner, strict=True)]):
+                hooks.callback(handle.remove)
             backward(chosen, torch.tensor(starts, dtype=torch.float64), self._scale, inputs)
-        finally:
-            for handle in handles:
-                handle.remove()
 
 
 def _follows(graph: Graph, mask: int, own: Sequence[float]) -> bool:

@@ -24,9 +24,10 @@ def ranks_of(parameters: object) -> Ranks | None:
     if len(copied) > 1:
         raise BalanceError(f"parameters holds {len(copied)} DistributedDataParallel modules: wrap one that holds all")
     if copied and dist.get_world_size(copied[0].process_group) > 1:
-        return Ranks(copied[0].process_group, copied[0].module.parameters())
+        return Ranks(copied[0].process_group, copied[0].module.parameters)
+
     shards = [parameter for module in modules for parameter in _parts_of(module)]
-    return Ranks(_group_of(shards), (), Parts(shards)) if shards else None
+    return Ranks(_group_of(shards), tuple, Parts(shards)) if shards else None
 
 
 def _parts_of(module: nn.Module) -> list[DTensor]:
@@ -34,9 +35,7 @@ def _parts_of(module: nn.Module) -> list[DTensor]:
     for part in module.modules():
         if isinstance(part, FSDPModule):
             part.reshard()
-    return [
-        parameter for parameter in module.parameters() if isinstance(parameter, DTensor) and parameter.requires_grad
-    ]
+    return [parameter for parameter in module.parameters() if isinstance(parameter, DTensor)]
 
 
 def _group_of(shards: Sequence[DTensor]) -> Any:
@@ -55,7 +54,7 @@ def _group_of(shards: Sequence[DTensor]) -> Any:
     return mesh.get_group()
 
 
-def require_told(ranks: Ranks | None, alone: bool) -> None:
+def require_process_group(ranks: Ranks | None, alone: bool) -> None:
     """Raise `BalanceError` where several processes run and nobody said how they belong together."""
     several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
     if several and ranks is None and not alone:
