@@ -39,7 +39,7 @@ from groupwise.observe.ranks import Ranks
 from groupwise.observe.run_log import RunLog
 from groupwise.observe.shares import log_balanced, log_shares
 from groupwise.observe.sinks import Sink
-from groupwise.observe.taking import Taking
+from groupwise.observe.taking import Samples, Taking
 from groupwise.observe.told import Told, UnderWay
 from groupwise.observe.values import Values
 from groupwise.records import PART_BYTES, Step
@@ -99,7 +99,8 @@ class Observer:
             self._grouping = Grouping(self._optimizer, by)
             seen, self._scale = self._grouping.seen(), scale_of(scaler)
         self._along_path, self._scaler, self._values = along_path, scaler, Values()
-        self._told, self._samples = Told(), dict[int, torch.Tensor]()
+        self._told = Told()
+        self._samples: Samples = {}
         self._under_way: UnderWay | None = None
         self._shown: Taking | None = None
         self._writes, self._used = self._ranks.rank == 0, False

@@ -2,7 +2,8 @@
 
 The lock is the operating system's, so it goes when its process goes, however that ends. A lock of this kind belongs to
 the open file, which a fork shares: a worker that outlives its killed parent would hold the parent's folder. So a child
-closes its copies as soon as it is forked, before anything else runs in it; what it does not have it cannot write to.
+closes its copies as soon as it is forked, before anything else runs in it (what it does not have it cannot write to),
+and whoever closes a file of its own unlocks it first, for all copies.
 
 Where there are no such locks (Windows, some network file systems) nobody is refused; a part is still never opened
 twice, since a new one must be new.
@@ -38,7 +39,7 @@ class Owned:
     def __init__(self, path: Path, flags: int) -> None:
         with _opening:
             self._descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0), 0o644)
-            self._close = weakref.finalize(self, os.close, self._descriptor)
+            self._close = weakref.finalize(self, _close, self._descriptor, os.getpid())
             _owned.add(self)
         if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
             self.close()
@@ -79,6 +80,16 @@ def hold(folder: Path) -> Owned:
     os.truncate(held.fileno(), 0)
     os.write(held.fileno(), f"process {os.getpid()}".encode())
     return held
+
+
+def _close(descriptor: int, owner: int) -> None:
+    try:
+        if sys.platform != "win32" and os.getpid() == owner:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+    except OSError:  # a file system without locks
+        pass
+    finally:
+        os.close(descriptor)
 
 
 def _locked(descriptor: int) -> bool:
