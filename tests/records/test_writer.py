@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from groupwise.errors import RecordError
 from groupwise.records import Clip, Event, Group, Header, Step, Writer, read
+from tests.forks import in_child
 from tests.records.runs import GROUPS, parts, step, write
 
 names = st.text(st.characters(exclude_categories=()), max_size=8)  # every character, lone surrogates too
@@ -180,3 +181,79 @@ def test_a_full_disk_is_an_error_and_what_was_written_reads(tmp_path: Path) -> N
     count, _, message = done.stdout.partition(" ")
     assert "cannot write" in message
     assert list(read(tmp_path).steps) == list(range(int(count)))
+
+
+def test_a_child_has_no_part_in_the_run_of_its_parent(tmp_path: Path) -> None:
+    with Writer(tmp_path, Header(), part_bytes=200) as writer:
+        writer.write(step(0))
+
+        def child() -> None:
+            with pytest.raises(RecordError, match=r"process \d+ writes into .*, and this one was forked from it"):
+                writer.write(step(1))
+            with pytest.raises(RecordError, match=f"process {os.getppid()} is writing into"):
+                Writer(tmp_path, Header())
+            writer.close()
+
+        in_child(child)
+        writer.write(step(1))
+    assert list(read(tmp_path).steps) == [0, 1]
+    assert len(parts(tmp_path)) == 2
+
+
+def test_a_child_that_outlives_its_parents_writer_does_not_hold_the_folder(tmp_path: Path) -> None:
+    writer = Writer(tmp_path, Header())
+    ready, done = multiprocessing.get_context("fork").Event(), multiprocessing.get_context("fork").Event()
+    child = multiprocessing.get_context("fork").Process(target=lambda: (ready.set(), done.wait(30)))
+    child.start()
+    ready.wait(30)
+    writer.close()
+    try:
+        Writer(tmp_path, Header()).close()
+    finally:
+        done.set()
+        child.join()
+
+
+def test_a_writer_that_is_dropped_lets_go_of_the_folder(tmp_path: Path) -> None:
+    writer = Writer(tmp_path, Header())
+    writer.write(step(0))
+    del writer
+    with Writer(tmp_path, Header()) as other:
+        assert other.resumed_after == 0
+
+
+def test_a_closed_writer_closes_no_file_that_was_opened_since(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "run", Header())
+    before = set(os.listdir("/proc/self/fd"))
+    writer.close()
+    with open(tmp_path / "one", "w") as one, open(tmp_path / "two", "w") as two:
+        assert {str(one.fileno()), str(two.fileno())} <= before  # the numbers of what the writer had open
+        writer.close()
+        del writer
+        one.write("still")
+        two.write("open")
+
+
+@pytest.mark.parametrize("kind", ["a FIFO", "a link", "a folder"])
+def test_a_lock_that_is_no_regular_file_is_refused_and_left_alone(kind: str, tmp_path: Path) -> None:
+    other, lock = tmp_path / "other", tmp_path / "run" / ".writer"
+    other.write_text("precious")
+    lock.parent.mkdir()
+    {"a FIFO": os.mkfifo, "a link": lambda path: path.symlink_to(other), "a folder": os.mkdir}[kind](lock)
+    with pytest.raises(RecordError, match="cannot write a run into"):
+        Writer(lock.parent, Header())
+    assert other.read_text() == "precious"
+    assert lock.exists()
+
+
+def test_where_there_are_no_locks_nobody_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
+    def unsupported(*_: object) -> None:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with Writer(tmp_path, Header()) as one, Writer(tmp_path, Header()) as two:
+        one.write(step(0))
+        two.write(step(1))
+    assert one.part != two.part

@@ -13,8 +13,9 @@ from typing import Any, TypeAlias
 import torch
 
 from groupwise._spelling import shown
+from groupwise._torch import runs_step_hooks
 from groupwise.audit.graph import Reach, reach_of
-from groupwise.audit.program import Driver, Group, Owner, settings_of
+from groupwise.audit.program import Driver, Group, Owner, number_of, settings_of
 from groupwise.audit.untouched import untouched
 from groupwise.errors import AuditError, SelectorError, listed
 from groupwise.select import ParameterInfo, parameters_of
@@ -64,6 +65,30 @@ def groups_of(optimizer: Any) -> list[dict[str, Any]]:
     return groups if whole and isinstance(groups, list) else []
 
 
+def followed(name: str, optimizer: Any) -> torch.optim.Optimizer:
+    """The optimizer whose steps are those of `optimizer`: the inmost one, over the same groups, where it is wrapped.
+
+    Raises `AuditError` if its steps run no hooks.
+    """
+    found = _inmost(optimizer, groups_of(optimizer), set())
+    if found is None:
+        raise AuditError(
+            f"{name}: the step of {_said(optimizer)} runs no hooks of torch, so it cannot be watched; "
+            "audit.audit(…) looks at it as it is"
+        )
+    return found
+
+
+def _inmost(optimizer: Any, groups: list[dict[str, Any]], seen: set[int]) -> torch.optim.Optimizer | None:
+    seen.add(id(optimizer))
+    held = [each for each in getattr(optimizer, "__dict__", {}).values() if isinstance(each, torch.optim.Optimizer)]
+    alike = [each for each in held if id(each) not in seen and same(groups_of(each), groups)]
+    found = next((inner for each in alike if (inner := _inmost(each, groups, seen)) is not None), None)
+    if found is not None:
+        return found
+    return optimizer if isinstance(optimizer, torch.optim.Optimizer) and runs_step_hooks(optimizer) else None
+
+
 def described_schedulers(schedulers: Mapping[str, Any], optimizers: Mapping[str, Any]) -> tuple[Driver, ...]:
     """Each scheduler with what it drives. Raises `AuditError` for what holds no optimizer."""
     return tuple(_driver(name, scheduler, optimizers) for name, scheduler in schedulers.items())
@@ -77,7 +102,7 @@ def bound(scheduler: Any) -> list[dict[str, Any]]:
 
 def last_rates(scheduler: Any) -> tuple[float, ...]:
     """The rates that a scheduler last wrote, by group; empty where it does not say."""
-    return tuple(float(lr) for lr in getattr(_inside(scheduler), "_last_lr", None) or ())
+    return tuple(number_of(lr) for lr in getattr(_inside(scheduler), "_last_lr", None) or ())
 
 
 def same(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> bool:

@@ -109,12 +109,16 @@ class watch:
     The loop runs as ever. After `steps` steps of every optimizer nothing is noted any more, so the block may hold the
     whole training. Findings are there at any time; those about the program as such describe it as it is then.
 
+    Watches may overlap, be left in any order and from any thread; a watch that is dropped is left. What goes wrong in a
+    watch ends it with a `GroupwiseWarning`, and not the loop. Entered again, it begins anew.
+
     Args:
         model, optimizers, schedulers: as for `audit`.
         steps: how many steps of each optimizer to watch.
 
     Raises:
-        AuditError: as `audit`, or `steps` is not a positive whole number.
+        AuditError: as `audit`; `steps` is not a positive whole number; an optimizer whose steps run no hooks of torch;
+            a watch is entered that has not been left.
     """
 
     def __init__(self, model: Model, optimizers: TupleSetting, schedulers: TupleSetting = (), steps: int = 5) -> None:
@@ -123,10 +127,14 @@ class watch:
         self._model = model
         self._optimizers = named(optimizers, "optimizer")
         self._schedulers = named(schedulers, "scheduler")
+        self._steps, self._entered = steps, False
         _described(model, self._optimizers, self._schedulers)
         self._recorder = Recorder(self._optimizers, self._schedulers, steps)
 
     def __enter__(self) -> watch:
+        if self._entered:
+            raise AuditError("this watch has been entered and not been left: make another one")
+        self._entered, self._recorder = True, Recorder(self._optimizers, self._schedulers, self._steps)
         self._recorder.start()
         return self
 
@@ -134,6 +142,7 @@ class watch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._recorder.stop()
+        self._entered = False
 
     @property
     def inspection(self) -> Inspection:

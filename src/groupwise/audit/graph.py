@@ -12,7 +12,7 @@ does not tell, and `opaque` says why.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, final
 
@@ -68,6 +68,19 @@ def reach_of(losses: Mapping[str, torch.Tensor]) -> Reach:
         terms += [Term(task, abs(weight), frozenset(_leaves(node)[0])) for node, weight in _terms(loss.grad_fn, 1.0)]
         shapes |= {key: tuple(leaf.shape) for key, leaf in leaves.items() if isinstance(leaf, torch.nn.Parameter)}
     return Reach(tasks, tuple(terms), shapes, opaque)
+
+
+def leaves_of(roots: Iterable[object]) -> tuple[frozenset[int], bool]:
+    """The leaves that a backward from these tensors reaches, by identity, and whether some may be hidden."""
+    found: set[int] = set()
+    opaque = False
+    for root in roots:
+        if isinstance(root, torch.Tensor) and root.grad_fn is None:
+            found.add(id(root))
+        elif isinstance(root, torch.Tensor):
+            leaves, hidden = _leaves(root.grad_fn)
+            found, opaque = found | set(leaves), opaque or bool(hidden)
+    return frozenset(found), opaque
 
 
 def _leaves(start: Any) -> tuple[dict[int, torch.Tensor], str]:

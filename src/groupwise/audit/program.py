@@ -7,6 +7,7 @@ Nothing here is the user's own object except the tensors, whose identity is the 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -49,8 +50,12 @@ class Group:
 
     @property
     def lr(self) -> float:
-        """Its learning rate; nan where the algorithm has none."""
-        return float(self.settings.get("lr", float("nan")))
+        """Its learning rate; nan where the algorithm has none, or finds its own."""
+        return self.number("lr", math.nan)
+
+    def number(self, setting: str, otherwise: float = 0.0) -> float:
+        """A setting as a number; `otherwise` where there is none, or it is no number."""
+        return number_of(self.settings.get(setting), otherwise)
 
 
 @final
@@ -141,6 +146,19 @@ class Program:
     def brief(self, infos: Iterable[ParameterInfo]) -> str:
         """Parameters in few words, whole modules by their names."""
         return brief(names(infos), names(self.parameters))
+
+
+def number_of(value: Any, otherwise: float = math.nan) -> float:
+    """A setting as a number: groups hold whatever an algorithm takes, `None` and texts included."""
+    try:
+        return otherwise if isinstance(value, str) else float(value)
+    except (TypeError, ValueError, RuntimeError):
+        return otherwise
+
+
+def alike(one: float, other: float) -> bool:
+    """Whether two rates are the same, as far as both are known."""
+    return math.isnan(one) or math.isnan(other) or math.isclose(one, other)
 
 
 def names(infos: Iterable[ParameterInfo]) -> tuple[str, ...]:

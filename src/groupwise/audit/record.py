@@ -17,12 +17,15 @@ class Event:
     Args:
         kind: "attempt" is a step that GradScaler was asked for, and may skip.
         who: the name of the optimizer or of the scheduler; empty for the rest.
-        touched: the identities of the tensors that were clipped or stepped.
+        touched: the identities of the tensors that got a gradient, were clipped, or stepped. Of a clip with none it is
+            not known whose gradients it would have clipped: there were none.
+        thread: the thread that made it; loops in several threads have each an order of its own.
     """
 
     kind: Kind
     who: str = ""
     touched: frozenset[int] = frozenset()
+    thread: int = 0
 
 
 @final

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias, final
 import torch
 
 from groupwise.errors import RecordError, listed
+from groupwise.observe.number import Number, number_of
 from groupwise.observe.tensors import is_sharded
 from groupwise.records import Clip, Group
 
@@ -55,9 +56,10 @@ class Seen:
         return tuple(entries)
 
     @property
-    def rates(self) -> list[Any]:
-        """For each parameter, its learning rate now; None if it has none."""
-        return [group.get("lr") for members in self.members for group in members for _ in group["params"]]
+    def rates(self) -> list[Number | None]:
+        """For each parameter, its learning rate now; None if it has none. One object for each live group."""
+        groups = [group for members in self.members for group in members]
+        return [rate for group in groups for rate in [number_of(group.get("lr"))] * len(group["params"])]
 
 
 NOTHING: Final = Seen((), (), (), (), (), sharded=False)

@@ -54,6 +54,16 @@ class Logged:
         self.numbers: dict[Path, Number] = {}
         self.hurt: tuple[str, ...] = ()
 
+    def copy(self) -> Logged:
+        """The same numbers; what is told to the copy is not told here."""
+        other = Logged()
+        other.take(self)
+        return other
+
+    def take(self, other: Logged) -> None:
+        """Have the numbers of `other` in place of these."""
+        self.numbers, self.hurt = dict(other.numbers), other.hurt
+
     def scalar(self, name: str, value: Any) -> None:
         """A number by name."""
         self._put(("scalars", name), value)

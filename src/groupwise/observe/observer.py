@@ -1,4 +1,4 @@
-"""The observer: it watches an optimizer through its step hooks, and changes nothing.
+"""The observer: it follows an optimizer through its step hooks, and changes nothing.
 
     before a step   the gradients as backward, or a balancer, left them; at its time a copy of the weights
     after it        the update, what clipping did, what the loop logged: one vector, one transfer, one line
@@ -6,30 +6,41 @@
 Gradients are seen before clipping wherever clipping is part of the step (a plan's, or a closure's in a trainer). A loop
 that clips by itself before `step()` calls `before_clip` in front of it; otherwise its clipped gradients are what there
 is to see.
+
+A record is of an update that was made. What was measured and told of a step that raised goes with it.
 """
 
 from __future__ import annotations
 
+import functools
 import os
-from collections import deque
+import sys
+import threading
+import warnings
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, final
+from typing import Any, Final, Literal, final
 
 import torch
 
-from groupwise.errors import RecordError, within
+from groupwise._step_hooks import StepHooks
+from groupwise._torch import steps_under_way
+from groupwise.errors import GroupwiseWarning, RecordError, within
 from groupwise.observe.cadence import Cadence
 from groupwise.observe.draft import Draft
-from groupwise.observe.grouping import NOTHING, Grouping
+from groupwise.observe.errors import Errors, OnError
+from groupwise.observe.grouping import Grouping
 from groupwise.observe.logged import Balanced, Logged
-from groupwise.observe.noise import FirstMicroBatch, NoiseScale, usable
+from groupwise.observe.noise import FirstMicroBatch, usable
+from groupwise.observe.pending import Pending
 from groupwise.observe.programs import inmost, leaves_gradients, scale_of, table_of, unscale_of
 from groupwise.observe.ranks import Ranks
 from groupwise.observe.run_log import RunLog
 from groupwise.observe.shares import log_balanced, log_shares
 from groupwise.observe.sinks import Sink
 from groupwise.observe.taking import Samples, Taking
+from groupwise.observe.told import Told, UnderWay
 from groupwise.observe.values import Values
 from groupwise.records import PART_BYTES, Step
 
@@ -37,6 +48,10 @@ from groupwise.records import PART_BYTES, Step
 @final
 class Observer:
     """Record what an optimizer does, group by group.
+
+    It records until it is closed, or dropped: hold it, or use it in a `with` statement. (One that is dropped has no end
+    mark in its run; one that was dropped before it was of any use says so.) It belongs to the process that made it: in
+    a child that is forked from there it does nothing.
 
     Args:
         optimizer: any `torch.optim.Optimizer`. Its groups go by their `name`, or as "group 0", "group 1", …
@@ -48,9 +63,13 @@ class Observer:
         scaler: a `GradScaler`, if one is used: updates that it skips are then told, as events.
         step: the number of the next update. By default 0, or what follows the last step of the run that is there.
         part_bytes: at which size a file is followed by another one.
+        on_error: what becomes of an error while a step is observed, in a sink for instance. "raise": it comes out of
+            `step()`, or of `close()`, after the update and its record are complete. "warn": it is told once, as a
+            `GroupwiseWarning`, and training goes on. (A disk that is full is always told so, and ends the recording.)
 
     Attributes:
         last: the newest record. On an accelerator it is one update behind.
+        step: the number of the next update.
 
     Under `torch.distributed` make one on every rank, as the optimizer is: rank 0 writes.
 
@@ -70,26 +89,41 @@ class Observer:
         scaler: torch.amp.GradScaler | None = None,
         step: int | None = None,
         part_bytes: int = PART_BYTES,
+        on_error: OnError = "raise",
     ) -> None:
+        self._ranks = Ranks()  # first: ranks count their observers, also those that come to nothing
+        self._process, self._lock = os.getpid(), threading.RLock()
         with within("Observer"):
             self._optimizer = inmost(optimizer)
-            self._cadence = Cadence.of(every)
+            self._cadence, self._errors = Cadence.of(every), Errors(on_error)
             self._grouping = Grouping(self._optimizer, by)
-            seen, scale = self._grouping.seen(), scale_of(scaler)
-        self._along_path, self._scaler = along_path, scaler
-        self._scale = scale
-        self._ranks, self._noise, self._logged, self._values = Ranks(), NoiseScale(), Logged(), Values()
-        self._taking: Taking | None = None
-        self._batch: FirstMicroBatch | None = None
+            seen, self._scale = self._grouping.seen(), scale_of(scaler)
+        self._along_path, self._scaler, self._values = along_path, scaler, Values()
+        self._told = Told()
         self._samples: Samples = {}
-        self._drafts: deque[Draft] = deque()
-        self.last: Step | None = None
-        self._writes = self._ranks.rank == 0
+        self._under_way: UnderWay | None = None
+        self._shown: Taking | None = None
+        self._writes, self._used = self._ranks.rank == 0, False
         to = (path, sinks) if self._writes else (None, ())
-        self._log = RunLog(self._grouping, seen, self._cadence, table_of(self._optimizer), *to, part_bytes)
+        self._folder = _free(to[0])
+        table = table_of(self._optimizer)
+        self._log = RunLog(self._grouping, seen, self._cadence, table, *to, self._errors, part_bytes)
         self.step = self._log.begin(step)
-        hooks = self._optimizer.register_step_pre_hook, self._optimizer.register_step_post_hook
-        self._hooks = [hooks[0](self._before), hooks[1](self._after)]
+        self._pending = Pending(self._log, self._writes, self._errors)
+        self._hooks: StepHooks | None = StepHooks(self._optimizer, before=self._before, after=self._after)
+        self._ranks.announce()
+        _observers.add(self)
+
+    @staticmethod
+    def writing(folder: str | os.PathLike[str]) -> Observer | None:
+        """The observer of this process that writes into a folder, if there is one: to close it, say, in a notebook."""
+        path = os.path.realpath(folder)
+        return next((each for each in list(_observers) if each._folder == path and each._is_open), None)
+
+    @property
+    def last(self) -> Step | None:
+        """The newest record. On an accelerator it is one update behind."""
+        return self._pending.newest
 
     def log(
         self,
@@ -98,7 +132,7 @@ class Observer:
         losses: Mapping[str, float | torch.Tensor] | None = None,
         scalars: Mapping[str, float | torch.Tensor] | None = None,
     ) -> None:
-        """Tell the numbers of the update that comes next; call it before `optimizer.step()`.
+        """Tell the numbers of the update that comes next; call it before `optimizer.step()`, or in its closure.
 
         Args:
             loss: the loss, recorded as the scalar "loss".
@@ -109,15 +143,20 @@ class Observer:
         A tensor (of one number) stays on its device until the record does. Told twice, the later number stands.
 
         Raises:
-            RecordError: something is not one number.
+            RecordError: something is not one number; nothing of the call is kept then.
         """
-        with within("Observer.log"):
+        if self._process != os.getpid():
+            return
+        with within("Observer.log"), self._lock:
+            told = self._now()
+            logged = told.logged.copy()
             for name, value in {**({} if loss is None else {"loss": loss}), **(scalars or {})}.items():
-                self._logged.scalar(name, value)
+                logged.scalar(name, value)
             if losses is not None:
-                self._logged.losses(losses)
+                logged.losses(losses)
             if balance is not None:
-                self._balanced(balance)
+                self._balanced(balance, logged)
+            told.logged = logged
 
     def tasks(self, losses: Mapping[str, torch.Tensor]) -> bool:
         """Take each task's share of the gradient in each group, at the cadence of "tasks"; call it before backward.
@@ -126,13 +165,18 @@ class Observer:
         it was time. The losses themselves are logged every time.
 
         Raises:
-            RecordError: a loss is not one number, does not require grad, or reaches no parameter.
+            RecordError: a loss is not one number, does not require grad, or reaches no parameter; nothing of the call
+                is kept then.
         """
-        self.log(losses=losses)
-        due = "tasks" in self._cadence.due(self.step) and bool(self._hooks)
-        if due:
-            with within("Observer.tasks"):
-                log_shares(losses, self._grouping.seen(), self._logged)
+        due = "tasks" in self._cadence.due(self.step) and self._is_open
+        if self._process == os.getpid():
+            with within("Observer.tasks"), self._lock:
+                told = self._now()
+                logged = told.logged.copy()
+                logged.losses(losses)
+                if due:
+                    log_shares(losses, self._grouping.seen(), logged)
+                told.logged = logged
         return due
 
     @torch.no_grad()
@@ -145,36 +189,39 @@ class Observer:
             samples: the size of the micro-batch.
             divided: whether the losses were divided by the number of micro-batches (else the gradients are their sum).
         """
-        if self._batch is not None:
-            self._batch.another(samples)
-        elif self._hooks:
-            scale = self._scaler.get_scale() if self._scaler is not None else 1.0
-            self._batch = FirstMicroBatch(self._grouping.seen(), samples, divided, 1 / scale)
+        if not self._is_open:
+            return
+        with self._lock:
+            told = self._now()
+            if told.batch is not None:
+                told.batch.another(samples)
+            else:
+                scale = self._scaler.get_scale() if self._scaler is not None else 1.0
+                told.batch = FirstMicroBatch(self._grouping.seen(), samples, divided, 1 / scale)
 
     @torch.no_grad()
     def before_clip(self) -> None:
         """Look at the gradients now; call it in front of your own clipping, after `scaler.unscale_` if there is one."""
-        if self._hooks:
-            self._taking = self._begin(closure=False)
-            self._take_gradients(self._taking, clone=True)
+        if not self._is_open:
+            return
+        with self._lock:
+            told = self._now()
+            taking = self._measured(told, closure=False, clone=True)
+            if self._under_way is None:
+                self._shown = taking
+            else:
+                self._under_way.taking, self._under_way.shown = taking, True
+
+    def discard(self) -> None:
+        """Forget what was told and shown of an update that does not come: of a batch that is given up, say."""
+        if self._process == os.getpid():
+            with self._lock:
+                told = self._now()
+                told.logged, told.batch, self._shown = Logged(), None, None
 
     def close(self) -> None:
         """Write what is left, say that the run is finished, and take the hooks away; a second time does nothing."""
         self._end(finished=True)
-
-    def _end(self, finished: bool) -> None:
-        if not self._hooks:
-            return
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []
-        if self._logged.numbers and self._writes:
-            nothing = Taking(NOTHING, frozenset(), 1)
-            self._drafts.append(
-                Draft(self.step, self._log.seconds, nothing, self._logged, None, None, path=False, values={})
-            )
-        self._flush(wait=True, exchange=False)
-        self._log.close(self.step if finished else None)
 
     def __enter__(self) -> Observer:
         return self
@@ -182,109 +229,193 @@ class Observer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end(finished=error is None)  # a run that broke off has no end mark
+        self._end(finished=error is None, quietly=error is not None)  # a run that broke off has no end mark
+
+    def __del__(self) -> None:
+        if getattr(self, "_hooks", None) is None or sys.is_finalizing() or not self._is_open:
+            return
+        if self._log.is_heard and not self._used:
+            warnings.warn(
+                "an Observer records for as long as somebody holds it, and nobody holds this one: "
+                "observer = Observer(…), or with Observer(…) as observer: …",
+                GroupwiseWarning,
+                stacklevel=2,
+            )
+        self._end(finished=False, quietly=True)
+
+    def _end(self, finished: bool, quietly: bool = False) -> None:
+        if not self._is_open:
+            self._unhook()
+            return
+        with self._lock:
+            self._unhook()
+            left = UnderWay(self._now())
+            self._under_way = None
+            try:
+                if left.told.logged.numbers and self._writes:
+                    self._errors.attempt("writing a record", self.step, self._send, self.step, left, False)
+                self._pending.write(wait=True)
+            finally:
+                self._log.close(self.step if finished else None)
+            self._errors.close(quietly)
+
+    def _unhook(self) -> None:
+        hooks, self._hooks = self._hooks, None
+        if hooks is not None:
+            hooks.remove()
+
+    @property
+    def _is_open(self) -> bool:
+        """Whether it records: not once it is closed, and not in a child of its process."""
+        return self._hooks is not None and self._process == os.getpid()
+
+    def _now(self) -> Told:
+        """What is told of: the update that is under way, or the next one. One that raised is gone."""
+        self._used, made = True, self._under_way
+        if made is not None and made.thread == threading.get_ident() and steps_under_way(self._optimizer) == 0:
+            made = self._under_way = None
+        return self._told if made is None else made.told
 
     @torch.no_grad()
     def _before(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
         """The hook before a step."""
+        if not self._is_here():
+            return None
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
-        if self._taking is not None and self._taking.has_gradients:
-            self._taking.take_clipped()
+        with self._lock:
+            made, shown = UnderWay(self._told), self._shown
+            self._told, self._shown, self._under_way = Told(), None, made
+            attempt = functools.partial(self._errors.attempt, "observing a step", self.step)
+            if shown is not None:
+                attempt(shown.take_clipped)
+            else:
+                clone = not leaves_gradients(self._optimizer)
+                shown = attempt(self._measured, made.told, closure is not None, clone)
+            made.taking = shown or made.taking
+            self._errors.settle()
+        if closure is None or made.taking.has_gradients:
             return None
-        self._taking = taking = self._begin(closure is not None)
-        if closure is None:
-            self._take_gradients(taking, clone=not leaves_gradients(self._optimizer))
-            return None
-        seeing = self._seeing(closure, taking)
+        seeing = self._seeing(closure, made)
         return ((args[0], seeing, *args[2:]), kwargs) if len(args) > 1 else (args, {**kwargs, "closure": seeing})
 
     @torch.no_grad()
     def _after(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         """The hook after a step."""
-        taking, self._taking = self._taking, None
-        if taking is None:
+        made = self._under_way
+        if made is None or not self._is_here():
             return
+        with self._lock:
+            step, self.step, self._under_way, self._used = self.step, self.step + 1, None, True
+            taken = self._errors.attempt("observing a step", step, self._take_update, made.taking)
+            if not taken:
+                made = UnderWay(made.told)
+            self._samples = made.taking.samples
+            self._errors.attempt("observing a step", step, self._send, step, made)
+            self._pending.write()
+            self._errors.settle()
+
+    def _take_update(self, taking: Taking) -> bool:
         if taking.due:
             taking.take_update(self._grouping, getattr(self._optimizer, "measured", None))
+        return True
+
+    def _send(self, step: int, made: UnderWay, exchange: bool = True) -> None:
+        """Have the record sent, if it says anything; where ranks record together, each of them sends."""
+        taking, told = made.taking, made.told
         path = self._along_path and "updates" in taking.due
         found_inf = getattr(self._optimizer, "found_inf", None)
         values = self._values.read(taking.seen) if "values" in taking.due else {}
-        draft = Draft(self.step, self._log.seconds, taking, self._logged, self._batch, found_inf, path, values)
+        draft = Draft(step, self._log.seconds, taking, told.logged, told.batch, found_inf, path, values)
         taking.release(path)
-        self._samples, self._logged, self._batch = taking.samples, Logged(), None
-        self.step += 1
-        if draft.says_something or self._ranks.together or self._drafts:
-            self._drafts.append(draft)
-        self._flush()
+        if draft.says_something or self._ranks.together or self._pending:
+            draft.send(self._ranks if exchange else None)
+            self._pending.add(draft)
 
-    def _begin(self, closure: bool) -> Taking:
-        """What can be taken before the gradients are there."""
+    def _measured(self, told: Told, closure: bool, clone: bool) -> Taking:
+        """What can be seen before an update: everything, or what does not wait for the gradients of a closure."""
         seen, due = self._grouping.seen(), self._cadence.due(self.step)
         sharded = seen.sharded and self._ranks.world > 1
         if sharded and not self._ranks.together:
             raise RecordError("Observer: parameters are split over the ranks, so every rank has to make an Observer")
-        self._watch_scaler()
+        self._watch_scaler(told)
         self._log.watch_groups(self.step, seen)
         taking = Taking(seen, due if self._writes or sharded else frozenset(), self._ranks.world)
         taking.take_weights(closure)
+        if not closure:
+            self._take_gradients(taking, told.batch, clone)
         return taking
 
-    def _watch_scaler(self) -> None:
+    def _watch_scaler(self, told: Told) -> None:
         """A scaler skips by not calling `step`, which its scale shows; a fused step is called, and tells by itself."""
         if self._scaler is None or getattr(self._optimizer, "_step_supports_amp_scaling", False):
             return
         before, self._scale = self._scale, self._scaler.get_scale()
         if self._scale < before:
+            told.batch = None  # the micro-batches of what was skipped are among them
             self._log.event(self.step, "skipped", f"an update before this one; the loss scale is {self._scale:g} now")
 
-    def _take_gradients(self, taking: Taking, clone: bool) -> None:
+    def _take_gradients(self, taking: Taking, batch: FirstMicroBatch | None, clone: bool) -> None:
         """The gradients, and with them the end of the path of the update before."""
         sampled = self._cadence.due_next("cosines", self.step) and (self._writes or taking.sharded)
-        waiting = bool(self._drafts) and self._drafts[-1].path
+        waiting = self._pending.awaits_gradients
         if not (taking.due or sampled or waiting):
             taking.has_gradients = True  # nobody asks for them
             return
         taking.take_gradients(self._samples, unscale_of(self._optimizer), clone, sampled)
-        if self._batch is not None and (first := usable(self._batch)) is not None and "gradients" in taking.due:
-            taking.take_first(self._batch.params, first)
-        if waiting:
-            taking.take_path(self._drafts[-1].taking)
+        if batch is not None and (first := usable(batch)) is not None and "gradients" in taking.due:
+            taking.take_first(batch.params, first)
+        if waiting is not None:
+            taking.take_path(waiting.taking)
 
-    def _balanced(self, result: Balanced) -> None:
-        self._logged.balance(result)
-        for task, why in result.skipped.items():
-            self._log.event(self.step, "nonfinite", f"task {task!r} was left out: {why}")
+    def _balanced(self, result: Balanced, logged: Logged) -> None:
+        logged.balance(result)
         if "tasks" in self._cadence.due(self.step):
-            log_balanced(result, self._grouping.seen(), self._logged)
+            log_balanced(result, self._grouping.seen(), logged)
+        for task, why in (result.skipped if self._is_open else {}).items():
+            self._log.event(self.step, "nonfinite", f"task {task!r} was left out: {why}")
 
-    def _seeing(self, closure: Callable[[], Any], taking: Taking) -> Callable[[], Any]:
-        """The closure, which shows the gradients of its first call."""
+    def _seeing(self, closure: Callable[[], Any], made: UnderWay) -> Callable[[], Any]:
+        """The closure, which shows the gradients of its first call, before or after clipping in it."""
 
         def seeing() -> Any:
             loss = closure()
-            if not taking.has_gradients:
-                with torch.no_grad():
-                    self._take_gradients(taking, clone=True)
+            with self._lock, torch.no_grad():
+                if made.shown:
+                    made.shown = False
+                    self._errors.attempt("observing a step", self.step, made.taking.take_clipped)
+                elif not made.taking.has_gradients:
+                    take = functools.partial(self._take_gradients, made.taking, made.told.batch, clone=True)
+                    self._errors.attempt("observing a step", self.step, take)
             return loss
 
         return seeing
 
-    def _flush(self, wait: bool = False, exchange: bool = True) -> None:
-        """Send what was taken; write, in order, what is complete and has arrived."""
-        for draft in self._drafts:
-            draft.send(self._ranks if exchange else None)
-        while self._drafts and self._complete(wait) and (wait or self._drafts[0].arrived):
-            draft = self._drafts.popleft()
-            record = draft.read(self._noise)
-            if draft.skipped:
-                self._log.event(record.step, "skipped", "the fused step found gradients that are not finite")
-            elif self._writes and draft.says_something:
-                self.last = record
-                self._log.step(record)
+    def _is_here(self) -> bool:
+        """Whether this is the process that records; a child that steps is told once that it does not."""
+        here = self._process == os.getpid()
+        if not here and self._hooks is not None:
+            self._hooks = None
+            if self._log.is_heard:
+                warnings.warn(
+                    f"this process was forked from process {self._process}, whose Observer records; its own steps are "
+                    "not recorded: make an Observer here, with a folder of its own",
+                    GroupwiseWarning,
+                    stacklevel=4,
+                )
+        return here and self._hooks is not None
 
-    def _complete(self, wait: bool) -> bool:
-        """Whether the first draft lacks nothing; the end of a path comes with the draft that follows."""
-        first, following = self._drafts[0], self._drafts[1] if len(self._drafts) > 1 else None
-        if first.path and (wait or (following is not None and following.arrived)):
-            first.end_path(following)
-        return not first.path
+
+def _free(path: str | os.PathLike[str] | None) -> str | None:
+    """Where a folder really is. Raises `RecordError` if another observer of this process writes there."""
+    if path is None:
+        return None
+    if Observer.writing(path) is not None:
+        raise RecordError(
+            f"Observer: this process is writing into {os.fspath(path)}: Observer.writing({os.fspath(path)!r}).close() "
+            "ends that, and the run goes on; or give this one a folder of its own"
+        )
+    return os.path.realpath(path)
+
+
+_observers: Final[weakref.WeakSet[Observer]] = weakref.WeakSet()
+"""The observers of this process, and of those that it was forked from."""

@@ -37,6 +37,9 @@ class Ranks:
         self.world: int = dist.get_world_size() if several else 1
         self._together: bool | None = None if self.world > 1 else False
         self._key = f"groupwise/observer/{next(_numbers)}" if several else ""
+
+    def announce(self) -> None:
+        """Tell the other ranks that this one observes: once it really does."""
         if self.world > 1:
             _store().add(f"{self._key}/here", 1)
 

@@ -1,7 +1,7 @@
 """The lines of a run: which steps, which events, and to whom they go.
 
-A disk that is full must not end a training run: what cannot be written is said once, and recording stops. A sink's own
-errors are the caller's to see.
+A disk that is full must not end a training run: what cannot be written is said once, and recording stops. A sink that
+fails keeps nobody else from the record: the file and the other sinks get it first.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 
 from groupwise.errors import GroupwiseWarning, RecordError
 from groupwise.observe.cadence import Cadence
+from groupwise.observe.errors import Errors
 from groupwise.observe.grouping import Grouping, Seen
 from groupwise.observe.sinks import Sink, flat
 from groupwise.records import Event, Group, Header, Step, Writer
@@ -31,6 +32,7 @@ class RunLog:
         table: the plan's table.
         path: the folder; None writes no file.
         sinks: where else numbers go.
+        errors: what becomes of a sink's errors.
         part_bytes: the size of a part.
     """
 
@@ -42,9 +44,10 @@ class RunLog:
         table: str | None,
         path: str | os.PathLike[str] | None,
         sinks: Sequence[Sink],
+        errors: Errors,
         part_bytes: int,
     ) -> None:
-        self._grouping, self._sinks = grouping, tuple(sinks)
+        self._grouping, self._sinks, self._errors = grouping, tuple(sinks), errors
         for sink in self._sinks:
             if not callable(getattr(sink, "log", None)):
                 raise RecordError(f"Observer: {sink!r} is no sink: it has no log(values, step)")
@@ -71,13 +74,17 @@ class RunLog:
         return 0.0 if self._writer is None else self._writer.seconds
 
     def step(self, record: Step) -> None:
-        """Write a record, and give it to the sinks."""
+        """Write a record, and give it to the sinks, each of which may fail for itself."""
         self._write(record)
         self._tell_nonfinite(record)
-        if self._sinks:
-            values = flat(record)
-            for sink in self._sinks:
-                sink.log(values, record.step)
+        values = flat(record) if self._sinks else {}
+        for sink in self._sinks:
+            self._errors.attempt(f"the sink {type(sink).__name__}", record.step, sink.log, dict(values), record.step)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody gets what is recorded."""
+        return self._writer is not None or bool(self._sinks)
 
     def event(self, step: int, event: str, text: str, groups: tuple[Group, ...] | None = None) -> None:
         """Write an event."""

@@ -129,7 +129,7 @@ class Taking:
     def take_path(self, before: Taking) -> None:
         """With these gradients the path of the step before, by its groups, if it moved the same parameters."""
         here = {id(p): gradient for p, gradient in zip(self.seen.params, self._found, strict=True)}
-        copies, before._copies = before._copies, []
+        copies = before._copies
         if all(id(copy.param) in here for copy in copies):
             before.sums = Sums(len(before.seen.names), before.device, exchanged=before.sharded)
             found = product(copies, [here[id(copy.param)] for copy in copies])

@@ -4,6 +4,8 @@ A line is one call of the operating system on a file that is opened for appendin
 at most one torn line, and that at the end of its part. Nothing is renamed, rewritten or deleted: when a part has grown
 past its size, or when a run goes on in the same folder, a new part begins with a header of its own. (A line is handed
 to the operating system, not forced onto the disk: it outlives the process, not a power cut.)
+
+A run belongs to the process that began to write it. A child that is forked from it has no part in it.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from types import TracebackType
 from typing import Final, final
 
 from groupwise.errors import RecordError
-from groupwise.records import lock
+from groupwise.records.lock import Owned, hold
 from groupwise.records.numbers import encode
 from groupwise.records.parts import Part, last_step, number_of, part_name, parts_of
 from groupwise.records.values import Event, Header, Record, line
@@ -47,17 +49,21 @@ class Writer:
         self._limit = part_bytes
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock: int | None = lock.hold(self.folder)
+            self._lock = hold(self.folder)
         except OSError as error:
             raise RecordError(f"cannot write a run into {self.folder}: {error.strerror or error}") from None
-        self._file: int | None = None
+        self._process = os.getpid()
+        self._file: Owned | None = None
         try:
             found = parts_of(self.folder)
             self.header = dataclasses.replace(header, run=_run_of(found) or uuid.uuid4().hex)
             steps = (last_step(path) for path in reversed(found))
             self.resumed_after = next((step for step in steps if step is not None), None)
             self._begin(1 + max((number_of(path) for path in found), default=0))
-        except (OSError, RecordError):
+        except OSError as error:
+            self.close()
+            raise RecordError(f"cannot write a run into {self.folder}: {error.strerror or error}") from None
+        except RecordError:
             self.close()
             raise
 
@@ -76,42 +82,46 @@ class Writer:
 
         Raises:
             RecordError: the line could not be written (a full disk), or the writer is closed. It is closed then.
+                Or this process was forked from the writer's.
         """
         if isinstance(record, Event) and record.groups is not None:
             self.header = dataclasses.replace(self.header, groups=record.groups)
-        if self._file is not None and self._size >= self._limit:
+        if self._file is not None and not self._file.closed and self._size >= self._limit:
             self._begin(self.header.part + 1)
         self._append(encode(line(record)))
 
     def close(self) -> None:
         """Let go of the file and of the folder; a second time does nothing."""
-        for descriptor in (self._file, self._lock):
-            if descriptor is not None:
-                os.close(descriptor)
-        self._file = self._lock = None
+        for own in (self._file, self._lock):
+            if own is not None:
+                own.close()
 
     def _begin(self, part: int) -> None:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         self.header = dataclasses.replace(self.header, part=part, started=now)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
         try:
-            opened = os.open(self.part, flags, 0o644)
+            opened = Owned(self.part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND)
         except OSError as error:
             self.close()
             raise RecordError(f"cannot write {self.part}: {error.strerror or error}") from None
         if self._file is not None:
-            os.close(self._file)
+            self._file.close()
         self._file, self._size, self._began = opened, 0, time.monotonic()
         self._append(encode(line(self.header)))
 
     def _append(self, text: str) -> None:
-        if self._file is None:
+        if self._process != os.getpid():
+            raise RecordError(
+                f"process {self._process} writes into {self.folder}, and this one was forked from it: "
+                "give it a folder of its own"
+            )
+        if self._file is None or self._file.closed:
             raise RecordError(f"the writer of {self.folder} is closed")
         left = memoryview(text.encode("ascii") + b"\n")
         self._size += len(left)
         try:
             while left:  # a regular file takes it whole; only a full disk does not
-                left = left[os.write(self._file, left) :]
+                left = left[os.write(self._file.fileno(), left) :]
         except OSError as error:
             self.close()
             raise RecordError(f"cannot write {self.part}: {error.strerror or error}") from None

@@ -46,11 +46,11 @@ def _idle(program: Program) -> Iterator[Finding]:
 def _rate(program: Program, owner: Owner, group: Group) -> float:
     """A group's rate; in a warm-up from 0, what a scheduler of torch multiplies by 0 at the moment."""
     multiplied = [driver for driver in program.drivers(owner) if MULTIPLIERS & set(driver.kinds)]
-    return float(group.settings.get("initial_lr", 0.0)) if group.lr == 0 and multiplied else group.lr
+    return group.number("initial_lr") if group.lr == 0 and multiplied else group.lr
 
 
 def _scaled(program: Program, owner: Owner, groups: Sequence[Group]) -> list[Finding]:
-    scales = {float(group.settings["lr_scale"]) for group in groups if "lr_scale" in group.settings}
+    scales = {group.number("lr_scale", 1.0) for group in groups if "lr_scale" in group.settings}
     if len(scales) < 2:
         return []
     severity: Severity = "warning" if program.drivers(owner) or program.record else "note"

@@ -52,14 +52,21 @@ def _early_clip(program: Program) -> Iterator[Finding]:
 
 
 def _clipped_before_backward(record: Record) -> Iterator[str]:
-    """The optimizers with a step whose clip has a backward behind it; a clip of nothing is the next step's."""
+    """The optimizers with a step whose clip has a backward behind it, in the same thread."""
+    for thread in {event.thread for event in record.events}:
+        yield from _clipped_too_early([event for event in record.events if event.thread == thread])
+
+
+def _clipped_too_early(events: Iterable[Event]) -> Iterator[str]:
+    """A clip of nothing is the next step's."""
     fresh: list[Event] = []
     grown: list[Event] = []  # clips that a backward followed
-    for event in record.events:
+    for event in events:
         if event.kind == "clip":
             fresh, grown = [*fresh, event], [old for old in grown if not _concerns(event, old.touched)]
         elif event.kind == "backward":
-            fresh, grown = [], [*grown, *fresh]
+            behind = [clip for clip in fresh if _concerns(clip, event.touched)]
+            fresh, grown = [clip for clip in fresh if clip not in behind], [*grown, *behind]
         elif event.kind == "step":
             if any(_concerns(old, event.touched) for old in grown):
                 yield event.who

@@ -7,14 +7,13 @@ its next step.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 
 from groupwise._spelling import number
 from groupwise.audit.checks.check import Check
 from groupwise.audit.checks.layers import levelled
 from groupwise.audit.finding import Finding
-from groupwise.audit.program import Driver, Owner, Program, names
+from groupwise.audit.program import Driver, Owner, Program, alike, names
 from groupwise.errors import listed
 
 ABSOLUTE = {"LambdaLR", "OneCycleLR", "CyclicLR", "CosineAnnealingWarmRestarts"}
@@ -71,7 +70,7 @@ def _edited(driver: Driver, owner: Owner) -> str:
     """The groups whose rate is not what the scheduler last wrote: `lr 0.01 of group 1 of optimizer (SGD)`."""
     if len(driver.last) != len(owner.groups):
         return ""
-    differing = [g for g, lr in zip(owner.groups, driver.last, strict=True) if not math.isclose(g.lr, lr)]
+    differing = [g for g, lr in zip(owner.groups, driver.last, strict=True) if not alike(g.lr, lr)]
     return listed((f"lr {number(group.lr)} of {group.label} of {owner}" for group in differing), limit=3)
 
 

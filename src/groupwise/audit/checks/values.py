@@ -38,7 +38,7 @@ def _zero(program: Program) -> Iterator[Finding]:
 
 def _stays_zero(group: Group) -> bool:
     """Whether its rate is 0 and was so when a scheduler looked first (a warm-up from 0 starts higher)."""
-    return group.lr == 0 and float(group.settings.get("initial_lr", 0.0)) == 0
+    return group.lr == 0 and group.number("initial_lr") == 0
 
 
 def _decayed(program: Program) -> Iterator[Finding]:
@@ -46,7 +46,7 @@ def _decayed(program: Program) -> Iterator[Finding]:
         found = [(i, group) for group in owner.groups for i in program.held(group) if _is_decayed(i, group)]
         if found:
             infos = [info for info, _ in found]
-            decays = sorted({float(group.settings["weight_decay"]) for _, group in found})
+            decays = sorted({group.number("weight_decay") for _, group in found})
             said = " and ".join(number(decay) for decay in decays)
             yield Finding(
                 "decayed-norm", "note", names(infos),
@@ -56,7 +56,7 @@ def _decayed(program: Program) -> Iterator[Finding]:
 
 
 def _is_decayed(info: ParameterInfo, group: Group) -> bool:
-    decays = float(group.settings.get("weight_decay", 0.0) or 0.0) > 0 and group.lr != 0
+    decays = group.number("weight_decay") > 0 and group.lr != 0
     return decays and info.requires_grad and bool(info.roles & {"norm", "bias"})
 
 

@@ -55,7 +55,7 @@ def _invariant(program: Program, info: ParameterInfo) -> bool:
 
 def _ignores_scale(group: Group) -> bool:
     coupled = _COUPLED & set(group.kinds) and not group.settings.get("decoupled_weight_decay", "AdamW" in group.kinds)
-    added = bool(coupled) and float(group.settings.get("weight_decay", 0.0) or 0.0) > 0
+    added = bool(coupled) and group.number("weight_decay") > 0
     return bool(INVARIANT & set(group.kinds)) and not added
 
 

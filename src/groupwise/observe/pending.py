@@ -1,0 +1,71 @@
+"""Records on their way: sent in their order, and written in it, each when it is complete and has arrived.
+
+On an accelerator a record arrives when the next step has been launched; one whose path was asked for is complete when
+the next update has been taken.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import final
+
+from groupwise.observe.draft import Draft
+from groupwise.observe.errors import Errors
+from groupwise.observe.noise import NoiseScale
+from groupwise.observe.run_log import RunLog
+from groupwise.records import Step
+
+
+@final
+class Pending:
+    """The records that are not written yet.
+
+    Args:
+        log: where they go.
+        writes: whether this process writes them.
+        errors: what becomes of errors.
+
+    Attributes:
+        newest: the newest record that was written.
+    """
+
+    def __init__(self, log: RunLog, writes: bool, errors: Errors) -> None:
+        self._log, self._writes, self._errors = log, writes, errors
+        self._drafts: deque[Draft] = deque()
+        self._noise = NoiseScale()
+        self.newest: Step | None = None
+
+    def __len__(self) -> int:
+        return len(self._drafts)
+
+    @property
+    def awaits_gradients(self) -> Draft | None:
+        """The last record, if its path ends in the gradients of the update that follows."""
+        return self._drafts[-1] if self._drafts and self._drafts[-1].path else None
+
+    def add(self, draft: Draft) -> None:
+        """A record that has been sent. The path of the one before ends in it."""
+        if self._drafts:
+            self._drafts[-1].taking.release(path=False)
+        self._drafts.append(draft)
+
+    def write(self, wait: bool = False) -> None:
+        """Write, in order, what is complete and has arrived; all of it with `wait`."""
+        while self._drafts and self._complete(wait) and (wait or self._drafts[0].arrived):
+            draft = self._drafts.popleft()
+            self._errors.attempt("writing a record", draft.step, self._write, draft)
+
+    def _write(self, draft: Draft) -> None:
+        record = draft.read(self._noise)
+        if draft.skipped:
+            self._log.event(record.step, "skipped", "the fused step found gradients that are not finite")
+        elif self._writes and draft.says_something:
+            self.newest = record
+            self._log.step(record)
+
+    def _complete(self, wait: bool) -> bool:
+        """Whether the first draft lacks nothing; the end of a path comes with the draft that follows."""
+        first, following = self._drafts[0], self._drafts[1] if len(self._drafts) > 1 else None
+        if first.path and (wait or (following is not None and following.arrived)):
+            first.end_path(following)
+        return not first.path
