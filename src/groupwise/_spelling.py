@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import math
 import reprlib
+from typing import Final
 
+LONGEST: Final = 2000
+"""Characters of the longest message."""
+
+_SHOWN: Final = 100
 _short = reprlib.Repr()
-_short.maxstring = _short.maxother = 60
+_short.maxstring = _short.maxother = _SHOWN
 _short.maxlevel = 3
 
 
@@ -16,6 +21,14 @@ def shown(value: object) -> str:
         return _short.repr(value)
     except ValueError:  # an int with more digits than Python agrees to print
         return f"an {type(value).__name__} too long to print"
+
+
+def clipped(text: str, most: int = _SHOWN) -> str:
+    """At most `most` characters of a text: its beginning and its end, with `…` for what lies between."""
+    if len(text) <= most:
+        return text
+    tail = (most - 1) // 3
+    return f"{text[: most - 1 - tail]}…{text[len(text) - tail :]}"
 
 
 def number(x: object, digits: int = 4) -> str:

@@ -14,7 +14,10 @@
     └── LawBroken                   a part that is not what it has to be (`groupwise.testing`)
 
 Code inside raises short; the public door adds, once, where it happened (`within`). A message says what was given,
-what exists, the nearest match and the way out; the recurring parts of that sentence are worded here.
+what exists, the nearest match and the way out; the recurring parts of that sentence are worded here. What was given
+may be of any length, so it is quoted by its ends (`shown`), and no message is longer than `LONGEST` characters.
+
+What is wrong with what was given is an error of this tree. What the disk or the system refuses is an `OSError`.
 """
 
 from __future__ import annotations
@@ -23,8 +26,21 @@ import contextlib
 import difflib
 from collections.abc import Iterable, Iterator
 
+from groupwise._spelling import LONGEST, clipped, shown
 
-class GroupwiseError(Exception):
+
+_COMPARED = 200
+_PLACE = 300
+
+
+class _Message(Exception):
+    """What is said in at most `LONGEST` characters."""
+
+    def __init__(self, *said: object) -> None:
+        super().__init__(*(clipped(part, LONGEST) if isinstance(part, str) else part for part in said))
+
+
+class GroupwiseError(_Message):
     """Base of every error that groupwise raises on purpose."""
 
 
@@ -78,31 +94,34 @@ def within(where: str) -> Iterator[None]:
     try:
         yield
     except GroupwiseError as error:
-        raise type(error)(f"{where}: {error}") from error.__cause__
+        raise type(error)(f"{clipped(where, _PLACE)}: {error}") from error.__cause__
 
 
 def nearest(given: str, options: Iterable[str], limit: int = 3) -> list[str]:
-    """The options that look most like `given`, best first; case does not count."""
+    """The options that look most like `given`, best first; case does not count, nor what follows 200 characters."""
     spelled: dict[str, str] = {}
     for option in options:
-        spelled.setdefault(option.lower(), option)
-    return [spelled[key] for key in difflib.get_close_matches(given.lower(), spelled, n=limit, cutoff=0.5)]
+        spelled.setdefault(option[:_COMPARED].lower(), option)
+    close = difflib.get_close_matches(given[:_COMPARED].lower(), spelled, n=limit, cutoff=0.5)
+    return [spelled[key] for key in close]
 
 
 def listed(options: Iterable[str], limit: int = 12) -> str:
     """`a, b, c` with the tail counted once it grows long."""
     names = list(options)
-    shown = ", ".join(names[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+    told = ", ".join(clipped(name) for name in names[:limit])
+    return told if len(names) <= limit else f"{told} and {len(names) - limit} more"
 
 
 def unknown(what: str, given: str, options: Iterable[str]) -> str:
     """The sentence for a name that does not exist: what was given, the nearest match, what exists."""
     known = list(options)
     close = nearest(given, known, limit=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"unknown {what} {given!r}{hint} (there is: {listed(known) or 'none'})"
+    hint = f"; did you mean {shown(close[0])}?" if close else ""
+    return f"unknown {what} {shown(given)}{hint} (there is: {listed(known) or 'none'})"
 
 
-class GroupwiseWarning(UserWarning):
+class GroupwiseWarning(_Message, UserWarning):
     """Something legal that is probably a mistake; said once."""
+
+

@@ -48,7 +48,7 @@ def save(
     Torch's global random state goes along. In a run of several processes, call it on one rank.
 
     Args:
-        path: the file; its directory exists.
+        path: the file; its directory exists. A symbolic link is followed; a file that is replaced keeps its permissions.
         model: a module, or the mapping of networks that the optimizer was built from.
         optimizer: a `GroupedOptimizer`, or any torch optimizer.
         scheduler, balancer, scaler: anything with `state_dict` and `load_state_dict`.
@@ -56,9 +56,9 @@ def save(
         extra: plain data of your own: tensors, numbers, text, dicts, lists, tuples.
 
     Raises:
-        StateError: nothing was given, the directory does not exist, or something is not plain data; no file has
-            changed then.
-        OSError: the file cannot be written; the old one is whole.
+        StateError: nothing was given, something is not plain data, the directory does not exist, or what stands at
+            `path` is no regular file (a directory, a device, a pipe); no file has changed then.
+        OSError: the file cannot be written, as on a full disk; the old one is whole.
     """
     with within(str(path)):
         parts = _parts(model, optimizer, scheduler, balancer, scaler, generator)
@@ -91,8 +91,8 @@ def load(
         What was restored, what nobody asked for, the optimizer's report, and `extra`.
 
     Raises:
-        StateError: there is no such file, it is not a whole checkpoint of this library or one of a newer version, it
-            lacks a part, or a part does not fit. Nothing has changed then.
+        StateError: there is no such file, it is not a checkpoint of this library as it was written (a single damaged
+            bit is found) or one of a newer version, it lacks a part, or a part does not fit. Nothing has changed then.
     """
     with within(str(path)):
         parts = _parts(model, optimizer, scheduler, balancer, scaler, generator, values)

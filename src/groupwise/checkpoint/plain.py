@@ -8,25 +8,33 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import torch
 
+from groupwise._spelling import shown
 from groupwise.errors import StateError
 
+DEEPEST: Final = 64
+"""Levels of nesting."""
 
-def plain(value: Any, where: str) -> Any:
+
+def plain(value: Any, where: str, level: int = 0) -> Any:
     """`value` as plain data; tensors are detached, not copied.
 
     Raises:
         StateError: something in it is not plain; `where` and the keys below it say what.
     """
+    if level > DEEPEST:
+        raise StateError(f"{where} nests deeper than {DEEPEST} levels, or holds itself")
     if isinstance(value, torch.Tensor):
         return _tensor(value, where)
     if isinstance(value, Mapping):
-        return {_key(key, where): plain(entry, f"{where}[{key!r}]") for key, entry in value.items()}
+        return {
+            _key(key, where, level): plain(entry, f"{where}[{shown(key)}]", level + 1) for key, entry in value.items()
+        }
     if isinstance(value, list | tuple):
-        entries = (plain(entry, f"{where}[{i}]") for i, entry in enumerate(value))
+        entries = (plain(entry, f"{where}[{i}]", level + 1) for i, entry in enumerate(value))
         return tuple(entries) if isinstance(value, tuple) else list(entries)
     return _scalar(value, where)
 
@@ -46,10 +54,12 @@ def _scalar(value: Any, where: str) -> Any:
     )
 
 
-def _key(key: Any, where: str) -> Any:
+def _key(key: Any, where: str, level: int) -> Any:
     if isinstance(key, tuple):
-        return tuple(_key(part, where) for part in key)
-    return _scalar(key, f"{where}: the key {key!r}")
+        if level > DEEPEST:
+            raise StateError(f"{where} has a key that nests deeper than {DEEPEST} levels")
+        return tuple(_key(part, where, level + 1) for part in key)
+    return _scalar(key, f"{where}: the key {shown(key)}")
 
 
 def _tensor(value: torch.Tensor, where: str) -> torch.Tensor:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
+from groupwise._atomic import obstacle, replacing
 from groupwise.errors import GroupwiseError, unknown
 from groupwise.plan.preview import Preview
 
@@ -40,16 +39,11 @@ def writer(path: Path) -> Writer:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write next to `path`, then move it there. Raises `GroupwiseError` where that is not possible."""
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(0, "it is a directory")
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as room:
-            whole = Path(room) / path.name
-            whole.write_bytes(data)
-            os.replace(whole, path)
-    except OSError as error:
-        raise GroupwiseError(f"--plot {path}: cannot write it: {error.strerror}") from error
+    """Replace `path` by a file of `data`. Raises `GroupwiseError` if none can stand there, `OSError` if the disk refuses."""
+    if reason := obstacle(path):
+        raise GroupwiseError(f"--plot {path}: cannot write it: {reason}")
+    with replacing(path) as file:
+        file.write(data)
 
 
 def _drawing(suffix: str) -> Drawing:

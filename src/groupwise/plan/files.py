@@ -8,12 +8,12 @@ the same way back.
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
 from groupwise import _formats as formats
+from groupwise._atomic import obstacle, replacing
 from groupwise._spelling import shown
 from groupwise.errors import PlanError, unknown, within
 from groupwise.plan.clip import Clip
@@ -77,18 +77,15 @@ def dumps(
 
 
 def dump(text: str, path: str | os.PathLike[str]) -> None:
-    """Write the text of a plan next to its final place, then move it there."""
+    """Write the text of a plan to a file, which is whole or as it was."""
     target = Path(path)
-    if formats.format_of(target) != "toml":
-        raise PlanError(f"{target}: plans are written as TOML; give the file the suffix .toml")
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(target)
-    except OSError as error:
-        raise PlanError(f"{target}: cannot write the file: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with within(str(target)):
+        if formats.format_of(target) != "toml":
+            raise PlanError("plans are written as TOML; give the file the suffix .toml")
+        if reason := obstacle(target):
+            raise PlanError(f"cannot write the file: {reason}")
+    with replacing(target) as file:
+        file.write(text.encode())
 
 
 def decode(data: Mapping[str, Any], allow: Sequence[str]) -> PlanArguments:

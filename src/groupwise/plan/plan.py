@@ -114,7 +114,14 @@ class Plan:
         return files.dumps(self.rules, self.clip, self.values, self.balance)
 
     def dump(self, path: str | os.PathLike[str]) -> None:
-        """Write `dumps()` to a `.toml` file, whole or not at all."""
+        """Write `dumps()` to a `.toml` file, whole or not at all.
+
+        A symbolic link is followed; a file that is replaced keeps its permissions.
+
+        Raises:
+            PlanError: Python-only parts, another suffix, no directory, or no regular file at `path`.
+            OSError: the file cannot be written, as on a full disk; it is as it was.
+        """
         files.dump(self.dumps(), path)
 
     def resolve(self, parameters: Sequence[ParameterInfo], algorithms: Mapping[str, Algorithm]) -> Resolution:

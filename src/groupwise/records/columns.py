@@ -11,10 +11,14 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias, final
 
+from groupwise._coding import number
+from groupwise._spelling import shown
 from groupwise.errors import RecordError
+from groupwise.records import values
+from groupwise.records.values import NESTED
 
-NESTED: Final = ("values", "groups", "tasks", "shares")
-"""The sections of a step that are mappings of mappings."""
+MOST: Final = 500_000
+"""As many different names as a run may have; each of them is a column."""
 
 Keys: TypeAlias = tuple[Any, ...]
 
@@ -30,17 +34,28 @@ class Series(NamedTuple):
 class Block:
     """Rows of numbers under the same keys."""
 
-    def __init__(self) -> None:
+    def __init__(self, keys: Keys) -> None:
+        self.keys = keys
         self.rows = array("q")
         self.values = array("d")
 
     def append(self, row: int, numbers: list[Any]) -> None:
-        """Append the numbers of one row."""
+        """Append the numbers of one row, or none of them. Raises `TypeError` or `ValueError` for what is no number."""
         try:
             self.values.fromlist(numbers)
         except TypeError:  # "nan", "inf", "-inf"
-            self.values.fromlist([_number(value) for value in numbers])
+            self.values.fromlist([number(value) for value in numbers])
         self.rows.append(row)
+
+    def drop(self, row: int) -> None:
+        """Take back the last row, if it is this one."""
+        while self.rows and self.rows[-1] == row:
+            self.rows.pop()
+            del self.values[len(self.values) - len(self.keys) :]
+
+
+Places: TypeAlias = dict[Any, list[tuple[Block, int]]]
+"""By key, the blocks that have it, and at which place of a row."""
 
 
 @final
@@ -51,51 +66,74 @@ class Columns:
         self.steps = array("q")
         self.times = array("d")
         self.hurt: dict[int, tuple[str, ...]] = {}
-        self._blocks: dict[str, dict[str, dict[Keys, Block]]] = {"scalars": {}, "cosines": {}}
-        self._blocks |= {section: {} for section in NESTED}
+        self._blocks: dict[tuple[str, str, Keys], Block] = {}
+        self._places: dict[str, dict[str, Places]] = {section: {} for section in (*NESTED, "scalars", "cosines")}
+        self._count = 0
         self._kept: tuple[int, bytearray | None] = (0, None)
 
     def append(self, keys: Mapping[str, Any]) -> None:
-        """Take the line of a step. Raises `RecordError` if a section does not hold what the schema says."""
-        row, step = len(self.steps), keys.get("step")
-        if type(step) is not int or step < 0:
-            raise RecordError(f"a step has the number {step!r}")
+        """Take the line of a step, or nothing of it. Raises `RecordError` if it does not hold what the schema says."""
+        row, step, touched = len(self.steps), keys.get("step"), list[Block]()
+        if type(step) is not int or not 0 <= step < 2**63:
+            raise RecordError(f"a step has the number {shown(step)}, and the first update is 0")
         try:
-            for section in NESTED:
-                if section in keys:
-                    blocks = self._blocks[section]
-                    for name, inner in keys[section].items():
-                        _put(blocks, name, row, tuple(inner), list(inner.values()))
-            self._append_rest(row, keys)
-        except (AttributeError, TypeError, ValueError):
-            raise RecordError(f"step {step} holds something that is not of the schema") from None
+            time, hurt = number(keys.get("time", "nan")), tuple(map(_text, _listed(keys.get("hurt", []))))
+            self._append_sections(row, keys, touched)
+        except (AttributeError, TypeError, ValueError, OverflowError) as error:
+            for block in touched:
+                block.drop(row)
+            if isinstance(error, RecordError):
+                raise
+            values.step(keys)  # tells what is wrong
+            raise RecordError(f"step {step} is not of the schema") from None
         self.steps.append(step)
-        self.times.append(float(keys.get("time", "nan")))
+        self.times.append(time)
+        if hurt:
+            self.hurt[row] = hurt
 
-    def _append_rest(self, row: int, keys: Mapping[str, Any]) -> None:
+    def _append_sections(self, row: int, keys: Mapping[str, Any], touched: list[Block]) -> None:
+        """Append what the sections hold, noting where."""
+        for section in NESTED:
+            if section in keys:
+                for name, inner in keys[section].items():
+                    touched.append(block := self._block(section, name, tuple(inner)))
+                    block.append(row, list(inner.values()))
         if "scalars" in keys:
-            _put(self._blocks["scalars"], "", row, tuple(keys["scalars"]), list(keys["scalars"].values()))
+            touched.append(block := self._block("scalars", "", tuple(keys["scalars"])))
+            block.append(row, list(keys["scalars"].values()))
         if "cosines" in keys:
-            pairs = tuple(tuple(sorted((a, b))) for a, b, _ in keys["cosines"])
-            _put(self._blocks["cosines"], "", row, pairs, [cosine for _, _, cosine in keys["cosines"]])
-        if "hurt" in keys:
-            self.hurt[row] = tuple(keys["hurt"])
+            cosines = _listed(keys["cosines"])
+            pairs = tuple((_text(min(a, b)), _text(max(a, b))) for a, b, _ in cosines)
+            touched.append(block := self._block("cosines", "", pairs))
+            block.append(row, [cosine for _, _, cosine in cosines])
+
+    def _block(self, section: str, name: str, keys: Keys) -> Block:
+        """The block of these keys, new if there is none."""
+        block = self._blocks.get((section, name, keys))
+        if block is None:
+            self._count += 1 + len(keys)
+            if self._count > MOST:
+                raise RecordError(
+                    f"there are more than {MOST:,} different names: names stay the same from step to step"
+                )
+            block = self._blocks[section, name, keys] = Block(keys)
+            places = self._places[section].setdefault(name, {})
+            for key in dict.fromkeys(keys):
+                places.setdefault(key, []).append((block, keys.index(key)))
+        return block
 
     def names(self, section: str) -> list[str]:
         """The groups or tasks that a nested section speaks of, in the order of their first step."""
-        return list(self._blocks[section])
+        return list(self._places[section])
 
     def keys(self, section: str, name: str = "") -> list[Any]:
         """What is known under a name of a section, in the order of its first step."""
-        return list(dict.fromkeys(key for keys in self._blocks[section].get(name, {}) for key in keys))
+        return list(self._places[section].get(name, {}))
 
     def series(self, section: str, name: str, key: Any) -> Series:
         """The series of one number; empty if it was never written."""
-        found = [
-            (block.rows, block.values[keys.index(key) :: len(keys)])
-            for keys, block in self._blocks[section].get(name, {}).items()
-            if key in keys
-        ]
+        places = self._places[section].get(name, {}).get(key, [])
+        found = [(block.rows, block.values[i :: len(block.keys)]) for block, i in places]
         if len(found) == 1:
             return self._at(*found[0])
         merged = sorted(pair for rows, values in found for pair in zip(rows, values, strict=True))
@@ -124,17 +162,13 @@ class Columns:
         return self._kept[1]
 
 
-def _put(blocks: dict[str, dict[Keys, Block]], name: str, row: int, keys: Keys, numbers: list[Any]) -> None:
-    known = blocks.get(name)
-    if known is None:
-        known = blocks[name] = {}
-    block = known.get(keys)
-    if block is None:
-        block = known[keys] = Block()
-    block.append(row, numbers)
+def _text(name: Any) -> str:
+    if not isinstance(name, str):
+        raise TypeError(name)
+    return name
 
 
-def _number(value: Any) -> float:
-    if isinstance(value, int | float) or value in ("nan", "inf", "-inf"):
-        return float(value)
-    raise ValueError(value)
+def _listed(data: Any) -> list[Any]:
+    if not isinstance(data, list):
+        raise TypeError(data)
+    return data

@@ -1,29 +1,26 @@
-"""Numbers in JSON, which has no nan and no infinity: they are written as the texts "nan", "inf" and "-inf"."""
+"""A line as JSON."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
-_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+from groupwise._coding import Codec
+from groupwise.errors import RecordError
+
+CODEC: Final = Codec(RecordError, sparse=True)
+LONGEST: Final = 16 * 2**20
+"""Bytes of the longest line."""
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
-def encode(value: Mapping[str, Any]) -> str:
+def encode(keys: Mapping[str, Any]) -> str:
     """One line of JSON, ASCII only, so that a name with any character, a lone surrogate too, comes back as it was."""
     try:
-        return _ENCODER.encode(value)
+        text = _ENCODER.encode(keys)
     except ValueError:  # some number is not finite
-        return _ENCODER.encode(spelled(value))
-
-
-def spelled(value: Any) -> Any:
-    """The value, in which every number that is not finite has become a text."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
-    if isinstance(value, Mapping):
-        return {key: spelled(inner) for key, inner in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [spelled(inner) for inner in value]
-    return value
+        text = _ENCODER.encode(CODEC.encode(keys))
+    if len(text) > LONGEST:
+        raise RecordError(f"a line of {len(text):,} characters is longer than any that is read again ({LONGEST:,})")
+    return text

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
+import itertools
 import os
 import warnings
 from array import array
@@ -19,10 +20,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, final
 
+from groupwise._spelling import shown
 from groupwise.errors import GroupwiseWarning, RecordError, listed, unknown, within
 from groupwise.records import values
 from groupwise.records.columns import Columns, Series
-from groupwise.records.parts import Part, files_of, part_name
+from groupwise.records.parts import Part, files_of, number_of, part_name
 from groupwise.records.values import Event, Group, Header
 
 Section: TypeAlias = Literal["values", "groups", "tasks", "shares", "scalars", "cosines"]
@@ -36,7 +38,8 @@ def read(path: str | os.PathLike[str]) -> Run:
 
     Raises:
         RecordError: there is no run, it is empty (its header is not written yet), it is of a newer version, a file is
-            not of a run, two runs are in one folder, or a line in the middle is broken.
+            not of a run, two runs are in one folder, a line in the middle is broken, or a line holds something that is
+            not of the schema. The message names the file and the line.
     """
     return Run(Path(path))
 
@@ -56,18 +59,20 @@ class Run:
         self._events: list[tuple[int, Event]] = []
         self._firsts: list[int | None] = []
         self._groups: tuple[Group, ...] = ()
+        self._refused = ""
         self.update()
 
     def update(self) -> bool:
         """Read on: whatever has been written since. Whether there was anything. Raises `RecordError` as `read` does."""
         before = len(self._columns.steps) + len(self._events)
-        for path in files_of(self.path):
-            if path not in self._parts or self._parts[path].header is None:
-                self._enter(path)
-            if self._parts[path].header is not None:
-                with within(str(path)), _uncollected():
-                    for batch in self._parts[path].lines():
-                        self._take(batch)
+        if self._refused:
+            raise RecordError(self._refused)
+        try:
+            for path in files_of(self.path):
+                self._read(path)
+        except RecordError as error:
+            self._refused = str(error)  # a run that was read half is not read on
+            raise
         if not self._headers:
             raise RecordError(f"{self.path} is empty: not even the header of the run is written yet")
         return len(self._columns.steps) + len(self._events) > before
@@ -118,7 +123,7 @@ class Run:
         """
         if section not in SECTIONS or len(keys) != SECTIONS[section]:
             wanted = ", ".join(f"{name} with {count}" for name, count in SECTIONS.items())
-            raise RecordError(f"no series {section!r} with {len(keys)} names (there is: {wanted})")
+            raise RecordError(f"no series {shown(section)} with {len(keys)} names (there is: {wanted})")
         if section == "scalars":
             return self._columns.series(section, "", keys[0])
         if section == "cosines":
@@ -139,6 +144,14 @@ class Run:
     def __len__(self) -> int:
         return sum(1 for _ in self._columns.kept())
 
+    def _read(self, path: Path) -> None:
+        if path not in self._parts or self._parts[path].header is None:
+            self._enter(path)
+        if self._parts[path].header is not None:
+            with within(str(path)), _uncollected():
+                for first, batch in self._parts[path].lines():
+                    self._take(first, batch)
+
     def _enter(self, path: Path) -> None:
         part = self._parts[path] = Part(path)
         if part.header is None:
@@ -146,28 +159,38 @@ class Run:
         before = self._headers[-1] if self._headers else part.header
         if before.run != part.header.run:
             raise RecordError(
-                f"two runs in one folder: {path.name} is of run {part.header.run}, the part before it of "
-                f"{before.run}; give each a folder of its own"
+                f"two runs in one folder: {path.name} is of run {shown(part.header.run)}, the part before it of "
+                f"{shown(before.run)}; give each a folder of its own"
             )
-        between = map(part_name, range(before.part + 1, part.header.part))
-        missing = [name for name in between if not (self.path / name).exists()]  # one may be there, without its header
-        if missing:
-            warnings.warn(f"{self.path} lacks {listed(missing)}: the run has a gap", GroupwiseWarning, stacklevel=5)
+        if lacking := self._lacking(before.part + 1, part.header.part):
+            warnings.warn(f"{self.path} lacks {lacking}: the run has a gap", GroupwiseWarning, stacklevel=6)
         self._headers.append(part.header)
         self._firsts.append(None)
         self._groups = part.header.groups
 
-    def _take(self, batch: list[dict[str, Any]]) -> None:
-        for keys in batch:
-            kind = keys.get("kind")
-            if kind == "step":
-                self._columns.append(keys)
-                if self._firsts[-1] is None:
-                    self._firsts[-1] = keys["step"]
-            elif kind == "event":
-                event = values.event(keys)
-                self._events.append((len(self._firsts) - 1, event))
-                self._groups = event.groups or self._groups
+    def _lacking(self, first: int, last: int) -> str:
+        """The parts from `first` to before `last` that are not there; one may be there without its header."""
+        there = sorted(number for number in map(number_of, self._parts) if first <= number < last)
+        edges = [first - 1, *there, last]
+        gaps = [(a + 1, b - 1) for a, b in itertools.pairwise(edges) if a + 1 < b]
+        return listed((part_name(a) if a == b else f"{part_name(a)} to {part_name(b)}" for a, b in gaps), 4)
+
+    def _take(self, first: int, batch: list[dict[str, Any]]) -> None:
+        """Take the lines from number `first` on."""
+        number = first
+        try:
+            for number, keys in enumerate(batch, first):  # noqa: B007  the number is for the error
+                kind = keys.get("kind")
+                if kind == "step":
+                    self._columns.append(keys)
+                    if self._firsts[-1] is None:
+                        self._firsts[-1] = keys["step"]
+                elif kind == "event":
+                    event = values.event(keys)
+                    self._events.append((len(self._firsts) - 1, event))
+                    self._groups = event.groups or self._groups
+        except RecordError as error:
+            raise RecordError(f"line {number}: {error}") from error.__cause__
 
     def _undone(self, part: int, event: Event) -> bool:
         return any(first is not None and first <= event.step for first in self._firsts[part + 1 :])

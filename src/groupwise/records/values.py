@@ -6,14 +6,20 @@ The values are plain and frozen; their fields are the keys of the schema, and a 
 from __future__ import annotations
 
 import dataclasses
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias, final
+from typing import Any, Final, TypeAlias, cast, final
 
+from groupwise._spelling import shown
 from groupwise.errors import RecordError
+from groupwise.records.numbers import CODEC
 
 VERSION: Final = 1
 """The version of the schema that is written here, and the newest one that is read."""
+
+NESTED: Final = ("values", "groups", "tasks", "shares")
+"""The sections of a step that are mappings of mappings."""
 
 Numbers: TypeAlias = Mapping[str, float]
 
@@ -34,9 +40,9 @@ class Group:
     """A group of the run: what a line's names of groups stand for."""
 
     name: str
-    algorithm: str
-    tensors: int
-    parameters: int
+    algorithm: str = ""
+    tensors: int = 0
+    parameters: int = 0
     network: str | None = None
     rule: str | None = None
     clip: Clip | None = None
@@ -104,59 +110,41 @@ Record: TypeAlias = Step | Event
 
 
 def line(value: Header | Record) -> dict[str, Any]:
-    """The keys of a line: the kind, then the fields that say something."""
-    if isinstance(value, Header):
-        return {"kind": "run", "version": value.version, **_told(value)}
-    return {"kind": "step" if isinstance(value, Step) else "event", "step": value.step, **_told(value)}
+    """The keys of a line: the kind, then the fields that say something. Raises `RecordError` for what no reader takes."""
+    if isinstance(value, Step):
+        return {"kind": "step", "step": value.step, **_told(value)}
+    version = {"version": value.version} if isinstance(value, Header) else {}
+    return {"kind": "run" if isinstance(value, Header) else "event", **version, **CODEC.encode(value)}
 
 
 def header(keys: Mapping[str, Any]) -> Header:
     """The header that a line's keys say. Raises `RecordError` if a known key holds something else."""
-    fields = {field.name: keys[field.name] for field in dataclasses.fields(Header) if field.name in keys}
-    fields["groups"] = groups(keys.get("groups", []))
-    fields["tasks"] = tuple(_of(str, task, "a task") for task in keys.get("tasks", []))
-    return Header(**fields)
-
-
-def groups(listed: Any) -> tuple[Group, ...]:
-    """The groups of a header or of an event. Raises `RecordError` if they are none."""
-    if not isinstance(listed, list) or not all(isinstance(group, Mapping) and "name" in group for group in listed):
-        raise RecordError("its groups are not a list of objects with a name")
-    return tuple(_group(group) for group in listed)
+    return cast(Header, CODEC.decode(Header, keys, "header"))
 
 
 def event(keys: Mapping[str, Any]) -> Event:
-    """The event that a line's keys say."""
-    changed = groups(keys["groups"]) if "groups" in keys else None
-    step = _of(int, keys.get("step", 0), "the step of an event")
-    return Event(step, str(keys.get("event", "")), str(keys.get("text", "")), changed)
+    """The event that a line's keys say. Raises `RecordError` if a known key holds something else."""
+    found = cast(Event, CODEC.decode(Event, keys, "event"))
+    if found.step < 0:
+        raise RecordError(f"event.step is {found.step}, and the first update is 0")
+    return found
 
 
-def _group(keys: Mapping[str, Any]) -> Group:
-    clip = keys.get("clip")
-    if isinstance(clip, Mapping):
-        clip = Clip(str(clip.get("kind", "")), float(clip.get("bound", "nan")), str(clip.get("scope", "")))
-    tensors, parameters = (_of(int, keys.get(key, 0), f"{key} of a group") for key in ("tensors", "parameters"))
-    name, algorithm = _of(str, keys["name"], "the name of a group"), str(keys.get("algorithm", ""))
-    return Group(name, algorithm, tensors, parameters, keys.get("network"), keys.get("rule"), clip)
+def step(keys: Mapping[str, Any]) -> Step:
+    """The step that a line's keys say, for what it lacks in speed it tells what is wrong. Raises `RecordError`."""
+    return cast(Step, CODEC.decode(Step, keys, "step"))
 
 
-_NOTHING: Final[tuple[object, ...]] = (None, "", (), {}, [])
-
-
-def _told(value: Header | Record) -> dict[str, Any]:
-    fields = ((name, getattr(value, name)) for name in value.__dataclass_fields__)
-    written = {name: inner for name, inner in fields if inner or inner not in _NOTHING}
-    if "groups" in written and not isinstance(value, Step):
-        written["groups"] = [_told_group(group) for group in written["groups"]]
-    return written
-
-
-def _told_group(group: Group) -> dict[str, Any]:
-    return {name: inner for name, inner in dataclasses.asdict(group).items() if inner is not None}
-
-
-def _of(kind: type, value: Any, what: str) -> Any:
-    if not isinstance(value, kind):
-        raise RecordError(f"{what} is {value!r}")
-    return value
+def _told(value: Step) -> dict[str, Any]:
+    told = {name: inner for name in Step.__dataclass_fields__ if (inner := getattr(value, name)) or inner == 0}
+    if type(value.step) is not int or not 0 <= value.step < 2**63:
+        raise RecordError(f"a step has the number {shown(value.step)}, and the first update is 0")
+    for section in (*NESTED, "scalars"):
+        held = told.get(section, {})
+        for name, numbers in held.items() if section != "scalars" else (("", held),):
+            try:
+                array("d", numbers.values())
+            except (AttributeError, TypeError, OverflowError):
+                place = f"{section}[{shown(name)}]" if name else section
+                raise RecordError(f"step {value.step}: {place} holds something that is no number") from None
+    return told

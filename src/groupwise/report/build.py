@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from groupwise._atomic import replacing
+from groupwise._atomic import obstacle, replacing
 from groupwise.errors import RecordError, unknown
 from groupwise.report.coding import dumps
 from groupwise.report.document import Report
@@ -29,25 +29,25 @@ def build(run: Source | Report | Sequence[Source], out: str | os.PathLike[str], 
     Args:
         run: the folder of a run, a `groupwise.records.Run`, a report that was written before (.html or .json), a
             `Report`, or several of the first three.
-        out: the file. Its suffix says the format, unless `format` does.
+        out: the file. Its suffix says the format, unless `format` does. A symbolic link is followed; a file that is
+            replaced keeps its permissions.
         format: "html", "md" or "json".
 
     Returns:
         The path of the file.
 
     Raises:
-        RecordError: there is nothing to read, the format is unknown, the file cannot be written, or plotly, which the
-            page needs, is not installed.
+        RecordError: there is nothing to read, the format is unknown, there is no such directory, what stands at `out`
+            is no regular file, or plotly, which the page needs, is not installed.
+        OSError: the file cannot be written, as on a full disk; it is as it was.
     """
     path = Path(out)
     form = format_of(path, format)
-    _check_place(path)
+    if reason := obstacle(path):
+        raise RecordError(f"{path}: cannot write it: {reason}")
     text = rendered(run if isinstance(run, Report) else describe(run), form)
-    try:
-        with replacing(path) as file:
-            file.write(text.encode("utf-8", errors="backslashreplace"))
-    except OSError as error:
-        raise RecordError(f"{path}: cannot write it: {error.strerror or error}") from error
+    with replacing(path) as file:
+        file.write(text.encode("utf-8", errors="backslashreplace"))
     return path
 
 
@@ -67,10 +67,3 @@ def format_of(path: Path, format: str | None) -> str:
     if path.suffix.lower() not in _SUFFIXES:
         raise RecordError(f"{path}: {unknown('suffix of a report', path.suffix, _SUFFIXES)}")
     return _SUFFIXES[path.suffix.lower()]
-
-
-def _check_place(path: Path) -> None:
-    if path.is_dir():
-        raise RecordError(f"{path}: cannot write it: it is a directory; give the name of a file")
-    if not path.parent.is_dir():
-        raise RecordError(f"{path}: cannot write it: there is no directory {str(path.parent)!r}")
