@@ -8,6 +8,7 @@ tells what a live group dict of the class holds, and how the class behaves (`Hab
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -49,7 +50,7 @@ def try_out(resolution: Resolution, algorithms: TorchAlgorithms) -> dict[str, Tr
     for group in resolution.groups:
         if group.algorithm is None:
             continue
-        cls = algorithms.class_of(group.algorithm)
+        cls = algorithms.engine_of(group.algorithm)
         unscaled = {name: s.unscaled if name in _UNBOUNDED else s for name, s in group.settings.items()}
         with _Complaint(resolution, group, group.parameters[0].name):
             own = _peaks({name: s for name, s in group.settings.items() if s != unscaled[name]})
@@ -86,7 +87,7 @@ def _try(cls: type[torch.optim.Optimizer], settings: Mapping[str, Setting], rank
     eager = bool(engine.state)
     _step(engine, parameter, sparse)
     unheld = frozenset(peak) - frozenset(held)
-    return Trial({**peak, **held}, unheld, takes_dense=not _refuses_dense(cls, peak, rank), eager=eager)
+    return Trial({**peak, **held}, unheld, takes_dense=not sparse or _takes_dense(cls, peak, rank), eager=eager)
 
 
 def _moments(settings: Mapping[str, Setting]) -> list[dict[str, Any]]:
@@ -99,24 +100,37 @@ def _moments(settings: Mapping[str, Setting]) -> list[dict[str, Any]]:
 
 
 def _step(engine: torch.optim.Optimizer, parameter: torch.nn.Parameter, sparse: bool) -> None:
-    """One step with a gradient of the layout that training will bring; refuse what hides its progress.
+    """One step with a gradient of the layout that training will bring; refuse what hides its progress, or fires hooks.
 
     The step is taken on the CPU, where `capturable` kernels do not exist, so it is taken with the others.
     """
-    for group in engine.param_groups:
-        group.update({"capturable": False} if "capturable" in group else {})
-    gradient = torch.ones_like(parameter)
+    gradient, fired = torch.ones_like(parameter), list[object]()
     parameter.grad = gradient.to_sparse(1) if sparse else gradient
-    if callable(getattr(engine, "train", None)):
-        engine.train()  # type: ignore[attr-defined]  # schedule-free classes refuse to step before it
+    make_ready(engine)
+    with contextlib.suppress(AttributeError):  # of a class that never called torch's constructor
+        engine.register_step_pre_hook(lambda *_: fired.append(None))
     before = _outside(engine)
-    unhooked_step(engine)
+    with torch.no_grad():
+        unhooked_step(engine)
     changed = sorted(name for name, now in _outside(engine).items() if name not in before or before[name] != now)
     if changed:
         raise OptimizerError(
             f"{type(engine).__name__} keeps progress in its attribute {changed[0]!r}, outside state and param_groups, "
             "where no checkpoint and no regrouping can follow it"
         )
+    if fired:
+        raise OptimizerError(
+            f"{type(engine).__name__}.step calls a parent's step by the parent's name, which fires every step hook a "
+            "second time: let it call super().step() instead"
+        )
+
+
+def make_ready(engine: torch.optim.Optimizer) -> None:
+    """Let an engine step on the CPU at once: without `capturable`, and with schedule-free classes set to train."""
+    for group in engine.param_groups:
+        group.update({"capturable": False} if "capturable" in group else {})
+    if callable(getattr(engine, "train", None)):
+        engine.train()  # type: ignore[attr-defined]
 
 
 def _outside(engine: torch.optim.Optimizer) -> dict[str, object]:
@@ -130,16 +144,15 @@ def _outside(engine: torch.optim.Optimizer) -> dict[str, object]:
     }
 
 
-def _refuses_dense(cls: type[torch.optim.Optimizer], values: Mapping[str, Any], rank: int) -> bool:
-    """Whether a dense gradient makes the class raise (SparseAdam)."""
-    if "sparse" not in cls.__name__.lower():
-        return False
+def _takes_dense(cls: type[torch.optim.Optimizer], values: Mapping[str, Any], rank: int) -> bool:
+    """Whether a class that took a sparse gradient takes a dense one as well; SparseAdam does not."""
     parameter = _tiny(rank)
     engine = cls([parameter], **values)
     parameter.grad = torch.ones_like(parameter)
-    with Refusal() as dense:
+    make_ready(engine)
+    with torch.no_grad(), Refusal() as dense:
         unhooked_step(engine)
-    return dense.refused
+    return not dense.refused
 
 
 def _tiny(rank: int) -> torch.nn.Parameter:
