@@ -29,7 +29,7 @@ State: TypeAlias = Mapping[torch.Tensor, Any]
 class _Fit(NamedTuple):
     """Layouts that were found fit: of how many parameters, with which entries of state, and the check for them."""
 
-    count: int
+    parameters: int
     entries: tuple[str, ...]
     holds: Check
 
