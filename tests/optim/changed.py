@@ -87,6 +87,17 @@ def moments(make: Callable[[torch.Tensor], torch.Tensor]) -> Change:
     return change
 
 
+def last_moment(make: Callable[[torch.Tensor], torch.Tensor]) -> Change:
+    """One of the moments is another tensor: the maximum under amsgrad, the second one else."""
+
+    def change(net: Any, optimizer: torch.optim.Optimizer) -> None:
+        own = optimizer.state[net.table]
+        for key in [key for key in MOMENTS if own.get(key) is not None][-1:]:
+            own[key] = make(own[key])
+
+    return change
+
+
 def inside_moments(make: Callable[[torch.Tensor], Any]) -> Change:
     """Every moment stays the tensor that it is, and holds something else."""
 
@@ -167,10 +178,6 @@ def with_gaps(t: torch.Tensor) -> torch.Tensor:
     return wide[:, ::2]
 
 
-def negated_view(t: torch.Tensor) -> torch.Tensor:
-    return torch.complex(torch.zeros_like(t), t).conj().imag
-
-
 SHAPES: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "more rows": grown,
     "fewer rows": lambda t: t[:3].clone(),
@@ -198,7 +205,9 @@ CHANGES: Mapping[str, Change] = {
     **{f"moments: {name}": moments(make) for name, make in MOMENT_SHAPES.items()},
     **{f"loaded moments: {name}": loaded(make) for name, make in MOMENT_SHAPES.items()},
     **{f"gradient: {name}": gradient(make) for name, make in {"other strides": transposed, "gaps": with_gaps}.items()},
-    "gradient: a negated view": gradient(negated_view),
+    "gradient: a negated view": gradient(torch._neg_view),
+    "moments: negated views": moments(torch._neg_view),
+    **{f"last moment: {name}": last_moment(make) for name, make in MOMENT_SHAPES.items()},
     "gradient: broadcast": gradient(lambda t: t[:1].expand(8, 6)),
     "inside moments: smaller": inside_moments(lambda t: t.resize_(2, 3)),
     "inside moments: data": inside_moments(lambda t: setattr(t, "data", t[:1].clone())),

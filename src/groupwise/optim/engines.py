@@ -6,8 +6,9 @@ class keeps on itself instead of in its groups set engines apart, too.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, TypeAlias
 
 import torch
@@ -73,11 +74,9 @@ class Engines:
         cls, habits = self._algorithms.class_of(algorithm), self._habits[algorithm]
         if habits.eager:
             _make_state(cls, self._algorithms[algorithm].defaults, members, state)
-        if not habits.takes_dense:
-            _thin_out_zeros(members)
-        engine = self._engine(algorithm, own, members[0])
-        cache = self._fusable.setdefault(algorithm, FusableCache())
-        lend(engine, with_fused(cls, members, state, cache), state, unhooked_step)
+        engine, cache = self._engine(algorithm, own, members[0]), self._fusable.setdefault(algorithm, FusableCache())
+        with contextlib.nullcontext() if habits.takes_dense else _sparse_zeros(members):
+            lend(engine, with_fused(cls, members, state, cache), state, unhooked_step)
 
     def _plainly(self, algorithm: str, own: object, members: Groups, state: State, call: Call) -> None:
         """`call(members, state)` on plain tensors: sharded parameters as this rank's parts, or whole."""
@@ -91,16 +90,20 @@ class Engines:
             lend_plain(part, state, loose, whole, call)
 
     def _separable(self, algorithm: str, own: object, members: Groups) -> bool:
-        """Whether the algorithm may step the shards of these groups where they are; tried out once per rank."""
-        for rank in {p.ndim for group in members for p in group["params"] if is_sharded(p)}:
-            if (algorithm, own, rank) not in self._apart:
-                cls, arguments = self._algorithms.engine_of(algorithm), self._algorithms[algorithm].defaults
-                values = {
-                    name: value for name, value in self._values(algorithm, members[0]).items() if name in arguments
-                }
-                self._apart[algorithm, own, rank] = separable(cls, values, rank)
-            if not self._apart[algorithm, own, rank]:
-                return False
+        """Whether the algorithm may step the shards of these groups where they are.
+
+        Tried out once for each rank of the tensors and each way in which the groups switch the class.
+        """
+        cls, arguments = self._algorithms.engine_of(algorithm), self._algorithms[algorithm].defaults
+        for group in members:
+            switches = {k: group[k] for k in arguments if k in group and isinstance(group[k], bool | str | None)}
+            values = {k: v for k, v in self._values(algorithm, group).items() if k in arguments} | switches
+            for rank in {p.ndim for p in group["params"] if is_sharded(p)}:
+                key = algorithm, own, rank, tuple(switches.items())
+                if key not in self._apart:
+                    self._apart[key] = separable(cls, values, rank)
+                if not self._apart[key]:
+                    return False
         return True
 
     def _buckets(self, groups: Groups, route: str) -> dict[tuple[str, object], Groups]:
@@ -156,10 +159,17 @@ def _make_state(
             state.update(cls(bare, **values).state)
 
 
-def _thin_out_zeros(groups: Groups) -> None:
+@contextlib.contextmanager
+def _sparse_zeros(groups: Groups) -> Iterator[None]:
     """Let a sparse-only algorithm pass over dense zeros at lr 0: what DCP hands out to have the state made."""
-    for group in groups:
-        if isinstance(group["lr"], float | int) and group["lr"] == 0:
-            for p in group["params"]:
-                if p.grad is not None and p.grad.layout == torch.strided and not p.grad.any():
-                    p.grad = torch.zeros_like(p).to_sparse(1)
+    idle = (
+        p for group in groups if not isinstance(lr := group["lr"], torch.Tensor) and lr == 0 for p in group["params"]
+    )
+    dense = [(p, p.grad) for p in idle if p.grad is not None and p.grad.layout == torch.strided and not p.grad.any()]
+    try:
+        for p, _ in dense:
+            p.grad = torch.zeros_like(p).to_sparse(1)
+        yield
+    finally:
+        for p, gradient in dense:
+            p.grad = gradient
