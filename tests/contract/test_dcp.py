@@ -126,6 +126,26 @@ def test_edited_learning_rates_travel(flatten: bool) -> None:
     assert [group["lr"] for group in resumed.param_groups] == [1e-2 * 0.125, 0.1 * 0.125]
 
 
+class RowAdam(torch.optim.SparseAdam):
+    """SparseAdam by a name that does not say so."""
+
+
+@pytest.mark.parametrize("cls", [torch.optim.SparseAdam, RowAdam])
+def test_a_class_that_takes_sparse_gradients_alone_is_known_whatever_its_name(cls: type[torch.optim.Optimizer]) -> None:
+    """Reading hands out dense zeros at lr 0, which such a class refuses; they are passed over, and left as they are."""
+    table = nn.Embedding(9, 4, sparse=True)
+    optimizer = GroupedOptimizer(table, Plan([Rule("*", optimizer=cls, lr=0.1)]))
+    read = get_optimizer_state_dict(table, optimizer)
+    assert read["param_groups"][0]["params"] == ["weight"]
+    zeros = table.weight.grad = torch.zeros_like(table.weight)
+    optimizer.param_groups[0]["lr"] = 0.0
+    optimizer.step()
+    assert table.weight.grad is zeros
+    table.weight.grad = torch.ones_like(table.weight)
+    with pytest.raises(RuntimeError, match="does not support dense gradients"):
+        optimizer.step()
+
+
 def test_reading_clips_nothing_and_ticks_nothing() -> None:
     net = MIX.net()
     plan = Plan([Rule("*", optimizer="AdamW", lr=cosine(1e-2), clip=clip_norm(0.1))], clip=clip_norm(1.0))

@@ -1,10 +1,14 @@
 """Section b, hooks: each fires once per step, in torch's order, whatever the engines do inside."""
 
+import sys
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
@@ -12,6 +16,8 @@ from torch.optim.optimizer import (
 )
 
 from groupwise import GroupedOptimizer, Plan, Rule
+from groupwise.errors import ResolutionError
+from groupwise.optim.engine import engine_class
 from tests.contract.mixes import ADAGRAD, MIX, NORM, Mix, assert_same, backward, steps, train, weights
 
 
@@ -41,6 +47,31 @@ class Unhooked(Optimizer):
                     p.sub_(p.grad, alpha=group["lr"])
 
 
+class Twice(Averaged):
+    """Two steps deep, the one between through a mixin."""
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        return super().step(closure)
+
+
+class Mixin:
+    """No optimizer itself: a step in the line of somebody else's."""
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        return super().step(closure)  # type: ignore[misc, no-any-return]
+
+
+class Mixed(Mixin, torch.optim.RMSprop):
+    """A mixin in front of a class of torch."""
+
+
+class ByName(torch.optim.SGD):
+    """A class that calls its parent's step by name, where nothing can come between."""
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        return torch.optim.SGD.step(self, closure)
+
+
 DELEGATING = Mix(
     Plan([Rule("*", optimizer="AdamW", lr=1e-2), Rule("norm.*", optimizer=Averaged, lr=0.1, momentum=0.9)]),
     [],
@@ -60,7 +91,15 @@ def calls() -> Iterator[list[str]]:
         handle.remove()
 
 
-@pytest.mark.parametrize("mix", [MIX, ADAGRAD, DELEGATING], ids=["sgd+adamw", "adagrad", "step calls super().step"])
+def under(cls: type[Optimizer]) -> Mix:
+    return Mix(Plan([Rule("*", optimizer="AdamW", lr=1e-2), Rule("norm.*", optimizer=cls, lr=0.1)]), [])
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [MIX, ADAGRAD, DELEGATING, under(Twice), under(Mixed)],
+    ids=["sgd+adamw", "adagrad", "step calls super().step", "twice", "a mixin"],
+)
 def test_global_and_own_hooks_fire_once_per_step_in_torchs_order(mix: Mix, calls: list[str]) -> None:
     net = mix.net()
     optimizer = mix.optimizer(net)
@@ -129,6 +168,82 @@ def test_a_class_whose_step_calls_its_parents_runs_as_alone() -> None:
     train(theirs, range(5), steps([norm, rest]))
     assert_same(ours, theirs)
     assert "first" in optimizer.state[ours.norm.weight]
+
+
+def test_a_class_that_calls_its_parents_step_by_name_is_refused_with_the_way_out() -> None:
+    with pytest.raises(ResolutionError, match=r"ByName\.step calls a parent's step by the parent's name.*super\(\)"):
+        under(ByName).optimizer(MIX.net())
+
+
+@pytest.mark.parametrize("cls", [Averaged, Twice, Mixed])
+def test_an_engine_of_a_class_whose_step_calls_a_parents_is_one_of_the_class(cls: type[Optimizer]) -> None:
+    made = engine_class(cls)
+    assert issubclass(made, cls)
+    assert (made.__module__, made.__qualname__, made.__doc__) == (cls.__module__, cls.__qualname__, cls.__doc__)
+
+
+@pytest.mark.parametrize("cls", [torch.optim.SGD, torch.optim.AdamW, torch.optim.NAdam, Unhooked])
+def test_a_class_whose_step_calls_no_other_is_its_own_engine(cls: type[Optimizer]) -> None:
+    torch.optim.Adam([torch.zeros(1)])  # whose step AdamW inherits, hooked or not
+    assert engine_class(cls) is cls
+
+
+@pytest.mark.parametrize("cls", [torch.optim.AdamW, Averaged, Twice, Mixed])
+def test_no_hook_call_of_any_thread_is_lost_while_others_step(cls: type[Optimizer]) -> None:
+    """The registries are the process's: whoever emptied them for the length of a step took hooks from all others."""
+    fired: Counter[int] = Counter()
+    handles = [
+        register_optimizer_step_pre_hook(lambda optimizer, *_: fired.update([id(optimizer)])),
+        register_optimizer_step_post_hook(lambda optimizer, *_: fired.update([id(optimizer)])),
+    ]
+    nets = [nn.Linear(2, 2) for _ in range(3)]
+    mine = [GroupedOptimizer(net, Plan([Rule("*", optimizer=cls, lr=1e-3)])) for net in nets[:2]]
+    optimizers = [*mine, torch.optim.SGD(nets[2].parameters(), lr=1e-3)]
+    for p in (p for net in nets for p in net.parameters()):
+        p.grad = torch.ones_like(p)
+    threads = [threading.Thread(target=lambda one=one: [one.step() for _ in range(1500)]) for one in optimizers]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+        for handle in handles:
+            handle.remove()
+    assert fired == {id(one): 3000 for one in optimizers}
+
+
+class Meddling(torch.optim.SGD):
+    """Does something before it calls its parent's step."""
+
+    meddle: Callable[[], None]
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        type(self).meddle()
+        return super().step(closure)
+
+
+def test_a_hook_removed_or_added_during_a_step_stays_so(calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Meddling, "meddle", lambda: None, raising=False)
+    net = MIX.net()
+    optimizer = GroupedOptimizer(net, Plan([Rule("*", optimizer=Meddling, lr=0.1)]))
+    late = register_optimizer_step_post_hook(lambda *_: calls.append("removed"))
+    added: list[Any] = []
+
+    def meddle() -> None:
+        late.remove()
+        added.append(register_optimizer_step_post_hook(lambda *_: calls.append("added")))
+
+    monkeypatch.setattr(Meddling, "meddle", meddle)
+    train(net, [0], optimizer.step)
+    calls.clear()
+    train(net, [0], torch.optim.SGD(net.parameters()).step)
+    for handle in added:
+        handle.remove()
+    assert calls == ["global pre", "global post", "added"]
 
 
 def test_a_class_that_edits_under_no_grad_keeps_doing_so() -> None:

@@ -33,6 +33,7 @@ MAY: Mapping[str, set[str]] = {
 }
 
 THIRD_PARTY: Mapping[str, set[str]] = {  # besides the standard library; a package that is not listed has none
+    "_torch": {"torch"},
     "_formats": {"yaml"},  # only the file form that the `yaml` extra is for
     "_torch": {"torch"},
     "_step_hooks": {"torch"},

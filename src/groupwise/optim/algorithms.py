@@ -15,6 +15,7 @@ from types import TracebackType
 import torch
 
 from groupwise.errors import OptimizerError, unknown
+from groupwise.optim.engine import engine_class
 from groupwise.plan import REQUIRED, Algorithm, Plan
 
 _NOT_HYPERPARAMETERS = ("self", "params", "defaults")  # `(params, defaults)` is how bases of optimizers are built
@@ -27,6 +28,7 @@ class TorchAlgorithms(Mapping[str, Algorithm]):
         given = {rule.optimizer: rule.algorithm_class for rule in plan.rules if rule.algorithm_class is not None}
         self._given: dict[str, type] = {str(name): cls for name, cls in given.items()}
         self._classes: dict[str, type[torch.optim.Optimizer]] = {}
+        self._engines: dict[str, type[torch.optim.Optimizer]] = {}
         self._known: dict[str, Algorithm] = {}
 
     def __getitem__(self, name: str) -> Algorithm:
@@ -49,6 +51,15 @@ class TorchAlgorithms(Mapping[str, Algorithm]):
                 raise OptimizerError(f"optimizer {name!r} cannot be used in a plan: {refusal}")
             self._classes[name] = cls
         return self._classes[name]
+
+    def engine_of(self, name: str) -> type[torch.optim.Optimizer]:
+        """What engines of the class called `name` are built from: `groupwise.optim.engine.engine_class`."""
+        if name not in self._engines:
+            self._engines[name] = engine_class(self.class_of(name))
+        return self._engines[name]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_engines": {}}
 
 
 def hyperparameters_of(cls: type) -> dict[str, object]:

@@ -2,33 +2,55 @@
 
 An engine is an instance of an algorithm's class that owns nothing. For the time of one step it is pointed at group
 dicts and at the state that the `GroupedOptimizer` owns, and the class's own step runs, without the hooks that
-`torch.optim.Optimizer` wraps around every `step` (the owner's step fires those, once).
+`torch.optim.Optimizer` wraps around every `step` (the owner's step fires those, once). Hooks are registered for the
+whole process, so the registries are never touched: what an engine runs is the functions inside the wrappers.
 """
 
 from __future__ import annotations
 
-import contextlib
+import types
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 import torch
-from torch.optim import optimizer as torch_optimizer
+
+from groupwise._torch import without_hooks
 
 Groups = list[dict[str, Any]]
 
 
-def unhooked_step(engine: torch.optim.Optimizer) -> None:
-    """Run the class's step without firing any step hook.
+def engine_class(cls: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+    """The class that engines of `cls` are built from: one whose step fires no hook further in, either.
 
-    A hooked step is unwrapped; one that calls a hooked parent's step has the global hooks held back meanwhile.
+    That is `cls` itself unless its step may call a parent's, as `super().step()`, which torch wraps too. Then it is a
+    subclass with the same name, in which a bare copy of every parent's step comes before that parent in the order of
+    resolution.
     """
-    cls = type(engine)
-    step = cls.step
-    if getattr(step, "hooked", False):
-        step = step.__wrapped__  # type: ignore[attr-defined]
-    with _hooks_held() if _delegates(cls) else contextlib.nullcontext():
-        step(engine)
+    own, *inner = _steps(cls).items()
+    bare = [_subclass(base, (base,), {"step": step}) for base, step in inner if step is not own[1]]
+    return _subclass(cls, (cls, *bare), {}) if _delegates(cls) else cls
+
+
+def _delegates(cls: type) -> bool:
+    """Whether the step of a class may call a parent's: a subclass that inherits its step, as AdamW does, calls none."""
+    return len(set(_steps(cls).values())) > 1
+
+
+def _steps(cls: type) -> dict[type, Callable[..., Any]]:
+    """Every `step` that a class and its parents define, its own first, each without hooks; torch's base has none."""
+    owners = (base for base in cls.__mro__ if "step" in vars(base) and base is not torch.optim.Optimizer)
+    return {base: without_hooks(vars(base)["step"]) for base in owners}
+
+
+def _subclass(like: type, bases: tuple[type, ...], body: dict[str, Any]) -> type[torch.optim.Optimizer]:
+    named = {"__module__": like.__module__, "__qualname__": like.__qualname__, "__doc__": like.__doc__}
+    return types.new_class(like.__name__, bases, exec_body=lambda space: space.update(named | body))
+
+
+def unhooked_step(engine: torch.optim.Optimizer) -> None:
+    """Run the step of an engine's class without firing any step hook."""
+    without_hooks(type(engine).step)(engine)
 
 
 def lend(
@@ -63,24 +85,3 @@ def build(
     engine = cls([placeholder], **values)
     engine.state.clear()
     return engine
-
-
-def _delegates(cls: type) -> bool:
-    owners = [owner for owner in cls.__mro__ if "step" in owner.__dict__ and owner is not torch.optim.Optimizer]
-    return len(owners) > 1
-
-
-@contextlib.contextmanager
-def _hooks_held() -> Iterator[None]:
-    registries: tuple[dict[int, Any], ...] = (
-        torch_optimizer._global_optimizer_pre_hooks,
-        torch_optimizer._global_optimizer_post_hooks,
-    )
-    held = [dict(registry) for registry in registries]
-    for registry in registries:
-        registry.clear()
-    try:
-        yield
-    finally:
-        for registry, hooks in zip(registries, held, strict=True):
-            registry.update(hooks)

@@ -6,16 +6,17 @@ class keeps on itself instead of in its groups set engines apart, too.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, TypeAlias
 
 import torch
 
 from groupwise.errors import OptimizerError, unknown
-from groupwise.optim import kernels
 from groupwise.optim.algorithms import TorchAlgorithms
 from groupwise.optim.engine import Groups, build, lend, unhooked_step
+from groupwise.optim.kernels import FusableCache, with_fused
 from groupwise.optim.separable import separable
 from groupwise.optim.shards import any_sharded, is_sharded, lend_plain, one_by_one
 from groupwise.optim.trial import Trial
@@ -32,7 +33,7 @@ class Engines:
         self._algorithms = algorithms
         self._engines: dict[object, torch.optim.Optimizer] = {}
         self._apart: dict[object, bool] = {}
-        self._sound: kernels.Sound = {}
+        self._fusable: dict[str, FusableCache] = {}
         self._habits: dict[str, Trial] = {}
         self._unheld: dict[str, set[str]] = {}
         for group in resolution.groups:
@@ -43,8 +44,7 @@ class Engines:
     def step(self, groups: Groups, state: State, route: str) -> None:
         """One update of `groups` (frozen ones already left out); those that name no algorithm take `route`."""
         for (algorithm, own), members in self._buckets(groups, route).items():
-            sound: kernels.Sound = {} if any_sharded(members) else self._sound  # what is lent lives for one step
-            call = functools.partial(self._step, algorithm, own, sound)
+            call = functools.partial(self._step, algorithm, own)
             self._plainly(algorithm, own, members, state, call)
 
     def switch(self, mode: str, groups: Groups, state: State) -> None:
@@ -70,14 +70,13 @@ class Engines:
             }
             lend(self._engine(algorithm, own, members[0]), members, state, functools.partial(_load, part))
 
-    def _step(self, algorithm: str, own: object, sound: kernels.Sound, members: Groups, state: State) -> None:
+    def _step(self, algorithm: str, own: object, members: Groups, state: State) -> None:
         cls, habits = self._algorithms.class_of(algorithm), self._habits[algorithm]
         if habits.eager:
             _make_state(cls, self._algorithms[algorithm].defaults, members, state)
-        if not habits.takes_dense:
-            _thin_out_zeros(members)
-        engine = self._engine(algorithm, own, members[0])
-        lend(engine, kernels.marked(cls, members, state, sound), state, unhooked_step)
+        engine, cache = self._engine(algorithm, own, members[0]), self._fusable.setdefault(algorithm, FusableCache())
+        with contextlib.nullcontext() if habits.takes_dense else _sparse_zeros(members):
+            lend(engine, with_fused(cls, members, state, cache), state, unhooked_step)
 
     def _plainly(self, algorithm: str, own: object, members: Groups, state: State, call: Call) -> None:
         """`call(members, state)` on plain tensors: sharded parameters as this rank's parts, or whole."""
@@ -91,16 +90,20 @@ class Engines:
             lend_plain(part, state, loose, whole, call)
 
     def _separable(self, algorithm: str, own: object, members: Groups) -> bool:
-        """Whether the algorithm may step the shards of these groups where they are; tried out once per rank."""
-        for rank in {p.ndim for group in members for p in group["params"] if is_sharded(p)}:
-            if (algorithm, own, rank) not in self._apart:
-                cls, arguments = self._algorithms.class_of(algorithm), self._algorithms[algorithm].defaults
-                values = {
-                    name: value for name, value in self._values(algorithm, members[0]).items() if name in arguments
-                }
-                self._apart[algorithm, own, rank] = separable(cls, values, rank)
-            if not self._apart[algorithm, own, rank]:
-                return False
+        """Whether the algorithm may step the shards of these groups where they are.
+
+        Tried out once for each rank of the tensors and each way in which the groups switch the class.
+        """
+        cls, arguments = self._algorithms.engine_of(algorithm), self._algorithms[algorithm].defaults
+        for group in members:
+            switches = {k: group[k] for k in arguments if k in group and isinstance(group[k], bool | str | None)}
+            values = {k: v for k, v in self._values(algorithm, group).items() if k in arguments} | switches
+            for rank in {p.ndim for p in group["params"] if is_sharded(p)}:
+                key = algorithm, own, rank, tuple(switches.items())
+                if key not in self._apart:
+                    self._apart[key] = separable(cls, values, rank)
+                if not self._apart[key]:
+                    return False
         return True
 
     def _buckets(self, groups: Groups, route: str) -> dict[tuple[str, object], Groups]:
@@ -115,7 +118,7 @@ class Engines:
 
     def _engine(self, algorithm: str, own: object, group: Mapping[str, Any]) -> torch.optim.Optimizer:
         if (algorithm, own) not in self._engines:
-            cls, arguments = self._algorithms.class_of(algorithm), self._algorithms[algorithm].defaults
+            cls, arguments = self._algorithms.engine_of(algorithm), self._algorithms[algorithm].defaults
             self._engines[algorithm, own] = build(cls, self._values(algorithm, group), arguments)
         return self._engines[algorithm, own]
 
@@ -125,7 +128,7 @@ class Engines:
         return {**self._habits[algorithm].hyperparameters, **kept}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_engines": {}, "_sound": {}}
+        return {**self.__dict__, "_engines": {}, "_fusable": {}}
 
 
 def _switch(engine: torch.optim.Optimizer, mode: str, groups: Groups, state: State) -> None:
@@ -156,10 +159,17 @@ def _make_state(
             state.update(cls(bare, **values).state)
 
 
-def _thin_out_zeros(groups: Groups) -> None:
+@contextlib.contextmanager
+def _sparse_zeros(groups: Groups) -> Iterator[None]:
     """Let a sparse-only algorithm pass over dense zeros at lr 0: what DCP hands out to have the state made."""
-    for group in groups:
-        if isinstance(group["lr"], float | int) and group["lr"] == 0:
-            for p in group["params"]:
-                if p.grad is not None and p.grad.layout == torch.strided and not p.grad.any():
-                    p.grad = torch.zeros_like(p).to_sparse(1)
+    idle = (
+        p for group in groups if not isinstance(lr := group["lr"], torch.Tensor) and lr == 0 for p in group["params"]
+    )
+    dense = [(p, p.grad) for p in idle if p.grad is not None and p.grad.layout == torch.strided and not p.grad.any()]
+    try:
+        for p, _ in dense:
+            p.grad = torch.zeros_like(p).to_sparse(1)
+        yield
+    finally:
+        for p, gradient in dense:
+            p.grad = gradient

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import torch
 
+from groupwise import _torch
 from groupwise.optim.gradients import values_of
 from groupwise.optim.shards import is_sharded, of_ranks, own_part
 
@@ -20,8 +21,7 @@ def clip_values(tensors: Sequence[torch.Tensor], bound: float) -> torch.Tensor:
     parts = [own_part(t) for t in tensors]
     real = [torch.view_as_real(part) if part.is_complex() else part for part in parts]
     largest = _largest([part.abs() for part in real], tensors)
-    torch._foreach_clamp_min_(real, -bound)
-    torch._foreach_clamp_max_(real, bound)
+    _torch.clamp(real, bound)
     return largest
 
 
@@ -50,7 +50,7 @@ def _touched(p: torch.Tensor) -> torch.Tensor:
     gradient = p.grad
     if gradient is None or gradient.layout == torch.strided:
         return p.detach()
-    return p.detach()[tuple(gradient._indices())]
+    return p.detach()[tuple(gradient.indices())]
 
 
 def _unit_norm(t: torch.Tensor) -> torch.Tensor:

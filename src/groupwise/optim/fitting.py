@@ -1,12 +1,14 @@
 """Whether what a checkpoint holds for a parameter can be that parameter's.
 
-The algorithms of `torch.optim` keep numbers, tensors of the parameter's own shape and (Adafactor) its rows and columns:
-anything else was made for another parameter. Other classes may keep low-rank, blockwise or sharded state, so there only
-what is certain is refused.
+What a class of `torch.optim` keeps is known from a step of it on a small tensor whose sizes all differ: an entry has
+the parameter's shape, is a single number, or has a shape made from the parameter's sizes (the rows and columns of
+Adafactor). Anything else was made for another parameter, and is refused. Other classes may keep low-rank, blockwise or
+sharded state that only begins at some size, so there only what is certain is refused; a step then says the rest.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +16,7 @@ import torch
 
 from groupwise.errors import StateError
 from groupwise.optim.live import OURS
+from groupwise.optim.trial import Shape, shapes_of_state
 
 _OF_SCHEDULERS = frozenset({"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum"})
 _OF_THE_CLASS = frozenset({"decoupled_weight_decay"})  # all that parts Adam's groups from AdamW's
@@ -39,21 +42,36 @@ def foreign_keys(values: Mapping[str, Any]) -> frozenset[str]:
 
 def check_shapes(name: str, p: torch.Tensor, state: Mapping[str, Any], algorithm: str) -> None:
     """Raise `StateError` if `state` was made for a parameter of another shape than `p`."""
-    tensors = {key: t for key, t in state.items() if isinstance(t, torch.Tensor) and t.ndim > 0 and t.numel() > 1}
-    of_torch = ":" not in algorithm
-    own = any(t.shape == p.shape for t in tensors.values())
+    tensors = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
+    whole = any(t.shape == p.shape for t in tensors.values())
     for key, tensor in tensors.items():
-        wrong = not _is_part(tensor, p) if of_torch else not own and _is_anothers(tensor, p)
-        if wrong:
+        if ":" not in algorithm:
+            fits = _is_made(tensor, p, _shapes_made_by(algorithm, p.ndim).get(key))
+        else:
+            fits = whole or tensor.numel() <= 1 or not _is_anothers(tensor, p)
+        if not fits:
             raise StateError(
                 f"{name!r} has shape {tuple(p.shape)}, but {key!r} in the checkpoint has {tuple(tensor.shape)}: "
                 "this is the state of another parameter, or of this one before its shape changed"
             )
 
 
-def _is_part(tensor: torch.Tensor, p: torch.Tensor) -> bool:
-    """The shape itself, or rows and columns of it."""
-    return tensor.ndim == p.ndim and all(n in (1, m) for n, m in zip(tensor.shape, p.shape, strict=True))
+@functools.cache
+def _shapes_made_by(algorithm: str, rank: int) -> Mapping[str, Shape]:
+    """The shapes that a class of `torch.optim` gives its entries of state for parameters of a rank."""
+    cls = getattr(torch.optim, algorithm, None)
+    return shapes_of_state(cls, rank) if isinstance(cls, type) else {}
+
+
+def _is_made(tensor: torch.Tensor, p: torch.Tensor, made: Shape | None) -> bool:
+    """Whether a tensor has the shape that its class gives such an entry. One that was not seen (an option's, such as
+    amsgrad's maximum) has the parameter's own shape or is a number."""
+    if made is None:
+        return tensor.shape == p.shape or tensor.ndim == 0
+    if not made:
+        return tensor.numel() == 1
+    sizes = [1 if axis is None else p.shape[axis] for axis in made]
+    return list(tensor.shape) == sizes
 
 
 def _is_anothers(tensor: torch.Tensor, p: torch.Tensor) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
+from groupwise import _torch
 from groupwise.optim.shards import is_sharded, like, of_ranks, own_part
 
 _HALF = (torch.float16, torch.bfloat16)  # their norms would round, or overflow
@@ -26,7 +27,7 @@ def values_of(p: torch.Tensor) -> torch.Tensor:
         return gradient
     if not gradient.is_coalesced():
         p.grad = gradient = gradient.coalesce()
-    return gradient._values()
+    return gradient.values()
 
 
 def norms_of(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -36,7 +37,7 @@ def norms_of(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     norms: list[torch.Tensor | None] = [None] * len(tensors)
     for indices in _alike(tensors):
         parts = [own_part(tensors[i]) for i in indices]
-        found = torch._foreach_norm(parts, 2, dtype=torch.float32 if parts[0].dtype in _HALF else None)
+        found = _torch.norms(parts, torch.float32 if parts[0].dtype in _HALF else None)
         for i, norm in zip(indices, _joined(found, tensors[indices[0]]), strict=True):
             norms[i] = norm
     device = tensors[0].device
@@ -47,14 +48,14 @@ def multiply(tensors: Sequence[torch.Tensor], factor: torch.Tensor) -> None:
     """Multiply every tensor, in place, by one number on a device, shape []."""
     for indices in _alike(tensors):
         parts = [own_part(tensors[i]) for i in indices]
-        torch._foreach_mul_(parts, factor.to(parts[0].device))
+        _torch.multiply(parts, factor.to(parts[0].device))
 
 
-def _joined(norms: tuple[torch.Tensor, ...], t: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def _joined(norms: Sequence[torch.Tensor], t: torch.Tensor) -> Sequence[torch.Tensor]:
     """The norms of whole tensors, all split as `t` is, from those of this rank's parts: one exchange for all."""
     if not is_sharded(t):
         return norms
-    joined: torch.Tensor = torch.linalg.vector_norm(of_ranks(torch.stack(norms), t), dim=0)
+    joined: torch.Tensor = torch.linalg.vector_norm(of_ranks(torch.stack([*norms]), t), dim=0)
     return joined.unbind()
 
 

@@ -1,82 +1,131 @@
 """Which groups a fused kernel serves.
 
-Decided at step time from the tensors as they are, and never written into the live groups. A fused kernel raises on
-sparse, complex and differentiable cases; on a CPU it is silently wrong where strides differ or have gaps. The rest it
-does faster: one pass over weights, gradient and moments instead of several. Shards come as plain tensors (`shards`).
+A fused kernel makes one pass over weight, gradient and moments instead of several, and on a CPU it looks at nothing:
+place i of the weight's memory is place i of all the others', whatever their shape, strides and dtype. Where that is not
+so it writes out of bounds or makes wrong numbers, silently. So it runs only where every tensor of a group is found, at
+this very step, to be laid out as its parameter is. All else is left to the kernels that torch takes by default, which
+read any strides and refuse what does not fit together. Nothing is ever written into the live groups.
+
+What is remembered of a group is the layouts of its tensors, never the tensors: one compiled check a step asks whether
+they still are what was found fit (`groupwise._torch.layout_check`), and nothing is kept alive by it. A weak reference
+would not do: `torch.utils.swap_tensors` refuses a parameter that has one. Shards come as plain tensors (`shards`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
-from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 
+from groupwise._torch import Check, fused_devices, layout_check
 from groupwise.optim.engine import Groups
 
-_FUSABLE = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
+_BY_DEFAULT = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 
-Sound: TypeAlias = dict[torch.Tensor, tuple[Mapping[str, Any], tuple[int, ...]]]
-"""Parameters found fit, each with the state and the strides that it had then: checked again when either changes."""
-
-
-def marked(cls: type, groups: Groups, state: Mapping[torch.Tensor, Any], sound: Sound) -> Groups:
-    """The groups as the engine is to get them: those that a fused kernel serves are copies that say so."""
-    return [_with_fused_steps(group, state) if _serves(cls, group, state, sound) else group for group in groups]
+State: TypeAlias = Mapping[torch.Tensor, Any]
 
 
-def _with_fused_steps(group: dict[str, Any], state: Mapping[torch.Tensor, Any]) -> dict[str, Any]:
-    """A copy of the group that says so, each step count where a fused kernel wants it: a load leaves it on the CPU."""
-    if group["params"] and group["params"][0].device.type != "cpu":
-        for p in group["params"]:
-            count = state[p].get("step") if p in state else None
-            if isinstance(count, torch.Tensor) and count.device != p.device:
-                state[p]["step"] = count.to(p.device, torch.float32)
-    return group | {"fused": True}
+class _Fit(NamedTuple):
+    """Layouts that were found fit: of how many parameters, with which entries of state, and the check for them."""
+
+    parameters: int
+    entries: tuple[str, ...]
+    holds: Check
 
 
-def _serves(cls: type, group: Mapping[str, Any], state: Mapping[torch.Tensor, Any], sound: Sound) -> bool:
-    if cls not in _FUSABLE or torch.compiler.is_compiling():
-        return False
+class FusableCache:
+    """The layouts that were last found fit for the kernels of one algorithm, by group. It holds no tensor."""
+
+    def __init__(self) -> None:
+        self._fit: dict[object, _Fit] = {}
+
+    def fits(self, cls: type, group: Mapping[str, Any], state: State) -> bool:
+        """Whether the fused kernel of `cls` may step what has a gradient in `group`; step counts are made ready."""
+        stepped, entries = [p for p in group["params"] if p.grad is not None], (*(_moments(cls, group) or ()), "step")
+        columns, fit = _columns(stepped, state, entries), self._fit.get(group.get("name"))
+        if fit is not None and fit[:2] == (len(stepped), tuple(columns)) and fit.holds(_flat(columns)):
+            return True
+        if not all(_is_fit(cls, p, state.get(p) or {}, entries[:-1]) for p in stepped):
+            return False
+        _make_steps_ready(stepped, state)
+        columns = _columns(stepped, state, entries)
+        begun = all(t is not None for t in _flat(columns))
+        if begun and stepped and not torch.compiler.is_compiling():
+            self._fit[group.get("name")] = _Fit(len(stepped), tuple(columns), layout_check(_flat(columns)))
+        return begun or not issubclass(cls, torch.optim.SGD)  # which takes all momentum buffers, or none
+
+
+def with_fused(cls: type, groups: Groups, state: State, cache: FusableCache) -> Groups:
+    """The groups as an engine of `cls` is to get them: a copy where the kernel is to be another than it names."""
+    return [_with_kernel(cls, group, state, cache) for group in groups]
+
+
+def _with_kernel(cls: type, group: dict[str, Any], state: State, cache: FusableCache) -> dict[str, Any]:
+    if cls in _BY_DEFAULT and _leaves_the_choice(group):
+        return group | {"fused": True} if cache.fits(cls, group, state) else group
+    blind = group.get("fused") and any(p.device.type == "cpu" for p in group["params"])  # others look for themselves
+    if blind and _moments(cls, group) is not None and not cache.fits(cls, group, state):
+        return group | {"fused": None}
+    return group
+
+
+def _leaves_the_choice(group: Mapping[str, Any]) -> bool:
+    """Whether a group names no kernel, and holds the plain numbers that a fused one takes everywhere."""
     chosen = group.get("fused") is not None or group.get("foreach") is not None or group.get("differentiable")
-    if chosen or any(isinstance(value, torch.Tensor) for key, value in group.items() if key != "params"):
-        return False
-    stepped = [p for p in group["params"] if p.grad is not None]
-    fit = all(_fits(p, state.get(p), sound) for p in stepped)
-    return fit and (cls is not torch.optim.SGD or _sgd_is_sound(group["momentum"], stepped, state))
+    tensors = any(isinstance(value, torch.Tensor) for key, value in group.items() if key != "params")
+    return not (chosen or tensors or torch.compiler.is_compiling())
 
 
-def _sgd_is_sound(momentum: float, stepped: list[torch.Tensor], state: Mapping[torch.Tensor, Any]) -> bool:
-    """Whether fused SGD does what SGD does. Up to torch 2.13 it leaves most of a half-precision weight on a CPU as it
-    was (pytorch#191763), and raises where some of a group's momentum buffers exist already and some do not.
+def _moments(cls: type, group: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The entries of state that the fused kernel of a class reads for a group; None if it has none of torch's."""
+    if issubclass(cls, torch.optim.SGD):
+        return ("momentum_buffer",) if group.get("momentum") else ()
+    if issubclass(cls, torch.optim.Adam | torch.optim.AdamW):
+        return ("exp_avg", "exp_avg_sq", "max_exp_avg_sq") if group.get("amsgrad") else ("exp_avg", "exp_avg_sq")
+    return ("sum",) if issubclass(cls, torch.optim.Adagrad) else None
+
+
+def _columns(stepped: Sequence[torch.Tensor], state: State, entries: Sequence[str]) -> dict[str, list[Any]]:
+    """What a fused kernel would be given: one list each of weights, gradients and whatever entry any of them has."""
+    held = [state.get(p) or {} for p in stepped]
+    columns: dict[str, list[Any]] = {"weight": list(stepped), "gradient": [p.grad for p in stepped]}
+    for name in entries:
+        column = [own.get(name) for own in held]
+        if any(value is not None for value in column):
+            columns[name] = column
+    return columns
+
+
+def _flat(columns: Mapping[str, list[Any]]) -> list[Any]:
+    return [value for column in columns.values() for value in column]
+
+
+def _is_fit(cls: type, p: torch.Tensor, own: Mapping[str, Any], moments: Sequence[str]) -> bool:
+    """Whether place i of the memory means the same in weight, gradient and state, and the kernel of `cls` is right.
+
+    Up to torch 2.13 fused SGD leaves most of a half-precision weight on a CPU as it was (pytorch#191763).
     """
-    half = any(p.device.type == "cpu" and p.element_size() < 4 for p in stepped)
-    begun = {bool(momentum) and state.get(p, {}).get("momentum_buffer") is not None for p in stepped}
-    return not half and len(begun) <= 1
-
-
-def _fits(p: torch.Tensor, own: Mapping[str, Any] | None, sound: Sound) -> bool:
-    """Whether one index means one place in weight, gradient and state: fused kernels read plain memory."""
-    gradient, stride = p.grad, p.stride()
-    if gradient is None or gradient.layout != torch.strided or gradient.stride() != stride:
-        return False
-    known = sound.get(p)
-    if known is not None and known[0] is own and known[1] == stride:
-        return True
-    if not _is_sound(p, own):
-        return False
-    if own:
-        sound[p] = own, stride
-    return True
-
-
-def _is_sound(p: torch.Tensor, own: Mapping[str, Any] | None) -> bool:
+    half = issubclass(cls, torch.optim.SGD) and p.device.type == "cpu" and p.element_size() < 4
     dense = p.is_contiguous() or (p.ndim == 4 and p.is_contiguous(memory_format=torch.channels_last))
-    usual = p.is_floating_point() and p.device.type in _get_fused_kernels_supported_devices()
-    held = [value for key, value in (own or {}).items() if isinstance(value, torch.Tensor) and key != "step"]
-    return dense and usual and all(value.device == p.device and _alike(p, value) for value in held)
+    usual = p.is_floating_point() and not p.is_neg() and p.device.type in fused_devices()
+    count = own.get("step")
+    counted = count is None or (isinstance(count, torch.Tensor) and count.numel() == 1)
+    held = [p.grad, *(own[name] for name in moments if own.get(name) is not None)]
+    return dense and usual and not half and counted and all(_alike(p, t) for t in held)
 
 
-def _alike(p: torch.Tensor, other: torch.Tensor) -> bool:
-    return other.shape != p.shape or (other.stride() == p.stride() and other.dtype == p.dtype)
+def _alike(p: torch.Tensor, other: object) -> bool:
+    """Whether a tensor is laid out in memory as `p`, on the same device, with numbers of the same type."""
+    if not isinstance(other, torch.Tensor) or other.layout != torch.strided or other.is_neg():
+        return False
+    same = other.shape == p.shape and other.stride() == p.stride()
+    return same and other.dtype == p.dtype and other.device == p.device
+
+
+def _make_steps_ready(stepped: Sequence[torch.Tensor], state: State) -> None:
+    """Put step counts where a fused kernel wants them: a load leaves them on the CPU."""
+    for p in stepped:
+        count = state[p].get("step") if p.device.type != "cpu" and p in state else None
+        if isinstance(count, torch.Tensor) and (count.device, count.dtype) != (p.device, torch.float32):
+            state[p]["step"] = count.to(p.device, torch.float32)

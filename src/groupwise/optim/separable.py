@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from groupwise.optim.engine import unhooked_step
-from groupwise.optim.trial import Refusal
+from groupwise.optim.trial import Refusal, make_ready
 
 _STEPS = 4
 
@@ -42,10 +42,7 @@ def _parts(t: torch.Tensor) -> list[torch.Tensor]:
 def _run(cls: type[torch.optim.Optimizer], values: Mapping[str, Any], tensor: torch.nn.Parameter) -> dict[str, Any]:
     """Take some steps; return what the class keeps in its group (Prodigy a rate that it finds for all parameters)."""
     engine = cls([tensor], **values)
-    for group in engine.param_groups:
-        group.update({"capturable": False} if "capturable" in group else {})
-    if callable(getattr(engine, "train", None)):
-        engine.train()  # type: ignore[attr-defined]  # schedule-free classes refuse to step before it
+    make_ready(engine)
     for step in range(_STEPS):
         tensor.grad = torch.cos(tensor) + step
         unhooked_step(engine)

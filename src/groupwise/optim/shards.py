@@ -9,11 +9,12 @@ parameter is, in DTensors, which is what checkpoints read; what has another shap
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, TypeAlias
 
 import torch
 
+from groupwise.errors import OptimizerError
 from groupwise.optim.engine import Groups
 
 State: TypeAlias = MutableMapping[Any, Any]
@@ -37,7 +38,15 @@ def own_part(t: Any) -> torch.Tensor:
 
 
 def like(t: Any, p: Any) -> Any:
-    """A gradient or a state of `p`, laid out over the ranks as `p` is; sums that are still pending are made."""
+    """A gradient or a state of `p`, laid out over the ranks as `p` is; sums that are still pending are made.
+
+    Raises `OptimizerError` if it is another shape: its parts may fit on some of the ranks.
+    """
+    if t.shape != p.shape:
+        raise OptimizerError(
+            f"a gradient or a state of shape {tuple(t.shape)} does not belong to a sharded parameter of shape "
+            f"{tuple(p.shape)}: the parameter was resized or replaced. Call optimizer.regroup()"
+        )
     if t.device_mesh == p.device_mesh and t.placements == p.placements:
         return t
     return t.redistribute(p.device_mesh, p.placements)
@@ -76,7 +85,18 @@ def lend_plain(groups: Groups, state: State, loose: State, whole: bool, call: Ca
     loans = {p: _whole_loan(p) if whole and is_sharded(p) else _loan(p) for group in groups for p in group["params"]}
     lent: Groups = [group | {"params": [loans[p] for p in group["params"]]} for group in groups]
     plain = {**loose, **{loans[p]: _lent_state(state[p], p, whole) for p in loans if state.get(p)}}
-    call(lent, plain)
+    finished = False
+    try:
+        call(lent, plain)
+        finished = True
+    finally:
+        if finished or not whole:  # parts share memory with the parameters, so their state goes with what was done
+            _give_back(groups, lent, state, plain, loans, whole)
+
+
+def _give_back(
+    groups: Groups, lent: Groups, state: State, plain: State, loans: Mapping[torch.Tensor, torch.Tensor], whole: bool
+) -> None:
     for group, used in zip(groups, lent, strict=True):
         group.update({key: value for key, value in used.items() if key != "params"})
     for p, loan in loans.items():
@@ -132,7 +152,7 @@ def _returned(value: Any, before: Any, p: Any, whole: bool) -> Any:
         return value
     if whole:
         return _cut(value, p)
-    if is_sharded(before) and own_part(before).data_ptr() == value.data_ptr():
+    if is_sharded(before) and before.shape == p.shape and own_part(before).data_ptr() == value.data_ptr():
         return before
     return DTensor.from_local(value, p.device_mesh, p.placements, run_check=False, shape=p.shape, stride=p.stride())
 

@@ -8,11 +8,12 @@ tells what a live group dict of the class holds, and how the class behaves (`Hab
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -22,6 +23,9 @@ from groupwise.optim.engine import unhooked_step
 from groupwise.plan import Group, Resolution, Setting
 
 _UNBOUNDED = ("lr", "weight_decay")
+
+Shape: TypeAlias = tuple[int | None, ...]
+"""A shape made from a parameter's: for each size the axis whose size it is, None for 1."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ def try_out(resolution: Resolution, algorithms: TorchAlgorithms) -> dict[str, Tr
     for group in resolution.groups:
         if group.algorithm is None:
             continue
-        cls = algorithms.class_of(group.algorithm)
+        cls = algorithms.engine_of(group.algorithm)
         unscaled = {name: s.unscaled if name in _UNBOUNDED else s for name, s in group.settings.items()}
         with _Complaint(resolution, group, group.parameters[0].name):
             own = _peaks({name: s for name, s in group.settings.items() if s != unscaled[name]})
@@ -86,7 +90,7 @@ def _try(cls: type[torch.optim.Optimizer], settings: Mapping[str, Setting], rank
     eager = bool(engine.state)
     _step(engine, parameter, sparse)
     unheld = frozenset(peak) - frozenset(held)
-    return Trial({**peak, **held}, unheld, takes_dense=not _refuses_dense(cls, peak, rank), eager=eager)
+    return Trial({**peak, **held}, unheld, takes_dense=not sparse or _takes_dense(cls, peak, rank), eager=eager)
 
 
 def _moments(settings: Mapping[str, Setting]) -> list[dict[str, Any]]:
@@ -99,47 +103,82 @@ def _moments(settings: Mapping[str, Setting]) -> list[dict[str, Any]]:
 
 
 def _step(engine: torch.optim.Optimizer, parameter: torch.nn.Parameter, sparse: bool) -> None:
-    """One step with a gradient of the layout that training will bring; refuse what hides its progress.
+    """One step with a gradient of the layout that training will bring; refuse what hides its progress, or fires hooks.
 
     The step is taken on the CPU, where `capturable` kernels do not exist, so it is taken with the others.
     """
-    for group in engine.param_groups:
-        group.update({"capturable": False} if "capturable" in group else {})
-    gradient = torch.ones_like(parameter)
+    gradient, fired = torch.ones_like(parameter), list[object]()
     parameter.grad = gradient.to_sparse(1) if sparse else gradient
-    if callable(getattr(engine, "train", None)):
-        engine.train()  # type: ignore[attr-defined]  # schedule-free classes refuse to step before it
+    make_ready(engine)
+    with contextlib.suppress(AttributeError):  # of a class that never called torch's constructor
+        engine.register_step_pre_hook(lambda *_: fired.append(None))
     before = _outside(engine)
-    unhooked_step(engine)
-    changed = sorted(name for name, now in _outside(engine).items() if name not in before or before[name] != now)
+    with torch.no_grad():
+        unhooked_step(engine)
+    changed = sorted(name for name, now in _outside(engine).items() if not _is_same(before.get(name, engine), now))
     if changed:
         raise OptimizerError(
             f"{type(engine).__name__} keeps progress in its attribute {changed[0]!r}, outside state and param_groups, "
             "where no checkpoint and no regrouping can follow it"
         )
+    if fired:
+        raise OptimizerError(
+            f"{type(engine).__name__}.step calls a parent's step by the parent's name, which fires every step hook a "
+            "second time: let it call super().step() instead"
+        )
+
+
+def make_ready(engine: torch.optim.Optimizer) -> None:
+    """Let an engine step on the CPU at once: without `capturable`, and with schedule-free classes set to train."""
+    for group in engine.param_groups:
+        group.update({"capturable": False} if "capturable" in group else {})
+    if callable(getattr(engine, "train", None)):
+        engine.train()  # type: ignore[attr-defined]
 
 
 def _outside(engine: torch.optim.Optimizer) -> dict[str, object]:
-    if type(engine).__module__.startswith("torch.optim."):
-        return {}
-    plain = (bool, int, float, str, type(None))
-    return {
-        name: value if isinstance(value, plain) else id(value)
-        for name, value in vars(engine).items()
-        if name not in ("state", "param_groups")
-    }
+    """What an engine keeps on itself besides state and groups."""
+    ours = type(engine).__module__.startswith("torch.optim.")
+    return (
+        {} if ours else {name: value for name, value in vars(engine).items() if name not in ("state", "param_groups")}
+    )
 
 
-def _refuses_dense(cls: type[torch.optim.Optimizer], values: Mapping[str, Any], rank: int) -> bool:
-    """Whether a dense gradient makes the class raise (SparseAdam)."""
-    if "sparse" not in cls.__name__.lower():
-        return False
+def _is_same(before: object, now: object) -> bool:
+    plain = (bool, int, float, str)
+    return before is now or (isinstance(before, plain) and isinstance(now, plain) and before == now)
+
+
+def _takes_dense(cls: type[torch.optim.Optimizer], values: Mapping[str, Any], rank: int) -> bool:
+    """Whether a class that took a sparse gradient takes a dense one as well; SparseAdam does not."""
     parameter = _tiny(rank)
     engine = cls([parameter], **values)
     parameter.grad = torch.ones_like(parameter)
-    with Refusal() as dense:
+    make_ready(engine)
+    with torch.no_grad(), Refusal() as dense:
         unhooked_step(engine)
-    return dense.refused
+    return not dense.refused
+
+
+def shapes_of_state(cls: type[torch.optim.Optimizer], rank: int) -> dict[str, Shape]:
+    """What a class keeps for a parameter of a rank: by entry its shape, each size as the axis that it is taken from.
+
+    Seen at a step on a tensor whose sizes all differ. Nothing is known of a class that refuses the step, nor of ranks
+    above 8, where such a tensor would be large.
+    """
+    if rank > 8:
+        return {}
+    parameter = torch.nn.Parameter(torch.ones(tuple(range(2, rank + 2)), device="cpu"))
+    parameter.grad = torch.ones_like(parameter)
+    build: Callable[..., torch.optim.Optimizer] = cls
+    with torch.no_grad(), Refusal():
+        engine = build([parameter])
+        make_ready(engine)
+        unhooked_step(engine)
+        held = {key: value for key, value in engine.state[parameter].items() if isinstance(value, torch.Tensor)}
+        axes = dict(zip(parameter.shape, range(rank), strict=True))
+        return {key: tuple(axes.get(size) if size > 1 else None for size in t.shape) for key, t in held.items()}
+    return {}  # refused
 
 
 def _tiny(rank: int) -> torch.nn.Parameter:

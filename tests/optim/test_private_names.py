@@ -1,0 +1,88 @@
+"""The private names of torch: each is there in the torch that is tested with, and none of them is needed."""
+
+import ast
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, _torch, clip_norm, clip_value
+from groupwise.schedules import linear
+from tests.house.tree import source
+
+NAMES = {
+    "utils._foreach_utils._get_fused_kernels_supported_devices": "fused kernels, several times as fast",
+    "_C._dynamo.guards.TensorGuards": "that a fused kernel is found safe in a tenth of the time of its step",
+    "optim.Optimizer.profile_hook_step": "that an engine's step is known apart from the hooks around it by its code",
+    "_C._current_graph_task_id": "that a joint clip is refused in a step that is taken inside of backward",
+    "_foreach_norm": "the norms of many gradients in one call",
+    "_foreach_mul_": "the scaling of many gradients in one call",
+    "_foreach_clamp_min_": "the clamping of many gradients in one call",
+    "_foreach_clamp_max_": "the clamping of many gradients in one call",
+}
+names = pytest.mark.parametrize("name", NAMES)
+
+
+@names
+def test_torch_has_the_name(name: str) -> None:
+    assert _torch.private(*name.split(".")) is not None, f"torch {torch.__version__} lacks torch.{name}: {NAMES[name]}"
+
+
+def test_the_scaler_of_torch_has_the_two_attributes_that_are_read() -> None:
+    """Without them `PlanScheduler(scaler=)` waits for the device at each tick, and counts a tick before `update()`."""
+    scaler = torch.amp.GradScaler("cpu")
+    scaler.scale(torch.ones(()))
+    assert isinstance(scaler._scale, torch.Tensor)
+    assert scaler._per_optimizer_states == {}
+
+
+def trained() -> list[torch.Tensor]:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Linear(6, 2))
+    rules = [
+        Rule("*", optimizer="AdamW", lr=linear(0.1, 0.0), clip=clip_norm(0.1)),
+        Rule("0", optimizer="SGD", lr=0.1, momentum=0.9, weight_decay=0.0, clip=clip_value(0.01)),
+    ]
+    optimizer = GroupedOptimizer(net, Plan(rules))
+    scheduler = PlanScheduler(optimizer, total_steps=10)
+    for seed in range(4):
+        net(torch.randn(8, 4, generator=torch.Generator().manual_seed(seed))).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        scheduler.step()
+    return [p.detach() for p in net.parameters()]
+
+
+@names
+def test_without_the_name_training_comes_to_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = trained()
+    *path, last = name.split(".")
+    owner = _torch.private(*path)
+    inner: Callable[..., Any] = _torch.private
+    monkeypatch.setattr(_torch, "private", lambda *at: None if ".".join(at) == name else inner(*at))
+    monkeypatch.setattr(_torch, "_HOOKS", _torch._code_of_hooks())
+    assert getattr(owner, last) is not None
+    torch.testing.assert_close(trained(), expected, rtol=1e-5, atol=1e-7)
+
+
+def private_names_of_torch(tree: ast.AST) -> Iterator[ast.AST]:
+    """Imports and attributes below `torch` with a part that begins with an underscore."""
+    for node in ast.walk(tree):
+        targets = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+        stem = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+        dotted = [stem + target for target in targets]
+        dotted += [ast.unparse(node)] if isinstance(node, ast.Attribute) else []
+        if any(name.startswith("torch.") and "._" in name.replace(".__", ".") for name in dotted):
+            yield node
+
+
+def test_the_optimizer_takes_private_names_of_torch_from_one_place() -> None:
+    found = [
+        module.at(node)
+        for module in source()
+        if module.package == "optim"
+        for node in private_names_of_torch(module.tree)
+    ]
+    assert found == []
