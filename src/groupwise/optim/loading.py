@@ -1,21 +1,23 @@
 """Loading a checkpoint into a `GroupedOptimizer`: all of it, or nothing.
 
 Torch's own `load_state_dict` does the work, so that every hook fires as ever; what it is given is the checkpoint laid
-out by name for the groups that are live. Torch replaces `state` and `param_groups` and never edits them, so putting
-the old ones back undoes a load that failed half-way, whoever failed.
+out by name for the groups that are live.
 """
 
 from __future__ import annotations
 
 import warnings
-from types import TracebackType
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
-from groupwise.errors import GroupwiseWarning
-from groupwise.optim.saved import read
-from groupwise.optim.state import LoadReport, Values, transfer
+from groupwise.errors import GroupwiseWarning, StateError, listed
+from groupwise.optim.live import names_of
+from groupwise.optim.load_report import LoadReport
+from groupwise.optim.saved import Saved, read
+from groupwise.optim.state import Values, transfer
+from groupwise.optim.transaction import AllOrNothing
 
 if TYPE_CHECKING:
     from groupwise.optim.grouped_optimizer import GroupedOptimizer
@@ -31,9 +33,20 @@ def lay_out(optimizer: GroupedOptimizer, state_dict: dict[str, Any], values: Val
     """
     resolution = optimizer.resolution
     aliases = {name: info.name for info in resolution.parameters for name in info.names}
-    aliases |= {name: name for group in optimizer.param_groups for name in group["param_names"]}
-    saved = read(state_dict, list(resolution.treatments), aliases)
-    return transfer(saved, optimizer.param_groups, optimizer._runtime.claims(values))
+    here = [name for group in optimizer.param_groups for name in names_of(group)]
+    saved = read(state_dict, list(resolution.treatments), aliases | {name: name for name in here})
+    _check_known(saved, here)
+    runtime = optimizer._runtime
+    done = transfer(saved, optimizer.param_groups, runtime.claims(values), runtime.begins_at_zero)
+    return done.in_torchs_layout(), done.report
+
+
+def _check_known(saved: Saved, here: Sequence[str]) -> None:
+    if here and saved.parameters.keys().isdisjoint(here):
+        raise StateError(
+            f"no parameter of the checkpoint is known here: it has {listed(saved.parameters, 3) or 'none'}, "
+            f"this optimizer has {listed(here, 3)}"
+        )
 
 
 def load(optimizer: GroupedOptimizer, state_dict: dict[str, Any], values: Values) -> LoadReport:
@@ -48,30 +61,13 @@ def load(optimizer: GroupedOptimizer, state_dict: dict[str, Any], values: Values
     try:
         with AllOrNothing(optimizer):
             torch.optim.Optimizer.load_state_dict(optimizer, state_dict)
+            optimizer.load_report = loading.report
+            if loading.report.unexpected:
+                warnings.warn(f"load_state_dict: {loading.report}", GroupwiseWarning, stacklevel=3)
     finally:
         before.remove()
         after.remove()
-    report = optimizer.load_report = loading.report
-    if report.new or report.lost or report.restarted:
-        warnings.warn(f"load_state_dict: {report}", GroupwiseWarning, stacklevel=3)
-    return report
-
-
-class AllOrNothing:
-    """Puts an optimizer's `state` and `param_groups` back as they were if what happens inside raises."""
-
-    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        self._optimizer = optimizer
-        self._before = optimizer.state, optimizer.param_groups
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is not None:
-            self._optimizer.state, self._optimizer.param_groups = self._before
+    return loading.report
 
 
 class _Loading:

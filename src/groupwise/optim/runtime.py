@@ -12,6 +12,7 @@ from groupwise.optim.clipping import Clipper
 from groupwise.optim.engines import Engines
 from groupwise.optim.live import START, Moment, live_group
 from groupwise.optim.resolve import Model, resolve_with
+from groupwise.optim.rows import begins_at_zero
 from groupwise.optim.state import Claims, Values
 from groupwise.optim.trial import Trial
 from groupwise.plan import Plan, Resolution
@@ -21,6 +22,7 @@ from groupwise.plan import Plan, Resolution
 class Runtime:
     """A resolution with its trials, engines and clipper. `route` is the algorithm of groups that name none."""
 
+    algorithms: TorchAlgorithms
     resolution: Resolution
     trials: Mapping[str, Trial]
     engines: Engines
@@ -35,7 +37,7 @@ class Runtime:
         if not trials:
             raise OptimizerError("nothing to optimise: every parameter is frozen and no rule gives any an optimizer")
         engines = Engines(algorithms, trials, resolution)
-        return Runtime(resolution, trials, engines, Clipper(resolution), _default_route(plan, resolution))
+        return Runtime(algorithms, resolution, trials, engines, Clipper(resolution), _default_route(plan, resolution))
 
     def live_groups(self, moment: Moment = START) -> list[dict[str, Any]]:
         """New live group dicts, as the plan declares them at `moment`."""
@@ -55,6 +57,12 @@ class Runtime:
         """The hyperparameters of the first group that runs under `algorithm`."""
         first = next((g.name for g in self.resolution.groups if g.algorithm == algorithm), next(iter(self.trials)))
         return self.trials[first].hyperparameters
+
+    def begins_at_zero(self, algorithm: str, rank: int) -> bool:
+        """Whether a row that is new in a table of `rank` dimensions may begin with state of zeros under `algorithm`."""
+        values, arguments = self.routed(algorithm), self.algorithms[algorithm].defaults
+        held = {name: value for name, value in values.items() if name in arguments}
+        return begins_at_zero(self.algorithms.class_of(algorithm), held, rank)
 
     def claims(self, values: Values = "edited") -> Claims:
         """What the plan has to say about the values of a checkpoint."""

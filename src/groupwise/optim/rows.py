@@ -1,0 +1,118 @@
+"""Tables that get more rows or fewer, and what becomes of the moments of those that stay.
+
+A vocabulary grows, a point cloud is pruned: the parameter is another tensor, or has another size, but most of its rows
+are what they were. Which old row each row was is an *index*: -1 for a row that is new. State of the parameter's own
+shape moves along row by row, and a new row starts at zero, if that is how the algorithm starts (it is tried out: Rprop
+starts at its rate, ASGD at the weight). Anything else (Adafactor's factors) belongs to the whole and cannot follow.
+
+A new row under Adam is an old parameter's row whose moments are zero: its bias correction is over, so its first updates
+are up to 1 / sqrt(1 - beta2) * (1 - beta1), about 3 (and for a while 6) times the rate. That is what Gaussian splatting
+does, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+
+from groupwise.errors import OptimizerError
+from groupwise.optim.engine import unhooked_step
+from groupwise.optim.shards import is_sharded
+from groupwise.optim.trial import Refusal
+
+RowsGiven: TypeAlias = "torch.Tensor | Sequence[int] | Sequence[bool]"
+"""A mask over the old rows (those kept come first, in order), or for each new row the old one that it was, or -1."""
+
+
+def same_but_for_rows(old: Sequence[int], new: Sequence[int]) -> bool:
+    """Whether two shapes differ in their first dimension at most."""
+    return len(old) == len(new) > 0 and tuple(old[1:]) == tuple(new[1:])
+
+
+def first_rows(old: int, new: int) -> torch.Tensor:
+    """The index of a table whose rows stay at its front: cut at its end, or followed by new ones."""
+    return torch.cat([torch.arange(min(old, new)), torch.full((max(new - old, 0),), -1)])
+
+
+def front_is_kept(old: torch.Tensor, new: torch.Tensor) -> bool:
+    """Whether the front rows of `new` are those of `old`, value by value; False where that cannot be told."""
+    if old.is_meta or new.is_meta or is_sharded(old) or is_sharded(new):
+        return False
+    count = min(old.shape[0], new.shape[0])
+    return torch.equal(old.detach()[:count].to(new.device, new.dtype), new.detach()[:count])
+
+
+def index_of(given: RowsGiven, old: int, new: int) -> torch.Tensor:
+    """What the caller said about the rows of a table, as an index of shape [new].
+
+    Raises `OptimizerError` if it does not fit a table that had `old` rows and has `new`.
+    """
+    told = torch.as_tensor(given).detach().cpu()
+    if told.ndim != 1 or told.is_floating_point() or told.is_complex():
+        raise OptimizerError(
+            f"give a mask over the {old} old rows, or for each of the {new} rows the old one that it was, or -1; "
+            f"this has {told.ndim} dimensions and dtype {told.dtype}"
+        )
+    if told.dtype == torch.bool:
+        return _index_of_mask(told, old, new)
+    if len(told) != new:
+        raise OptimizerError(f"{len(told)} entries, but there are {new} rows now: one for each, -1 for a new one")
+    if new and not (int(told.min()) >= -1 and int(told.max()) < old):
+        raise OptimizerError(f"entries run from -1 (new) to {old - 1}; this has {int(told.min())} to {int(told.max())}")
+    return told.to(torch.int64)
+
+
+def _index_of_mask(mask: torch.Tensor, old: int, new: int) -> torch.Tensor:
+    kept = mask.nonzero().flatten()
+    if len(mask) != old:
+        raise OptimizerError(f"a mask of {len(mask)} entries, but there were {old} rows")
+    if len(kept) > new:
+        raise OptimizerError(f"the mask keeps {len(kept)} rows, but there are {new} now")
+    return torch.cat([kept, torch.full((new - len(kept),), -1)])
+
+
+def moved(state: Mapping[str, Any], index: torch.Tensor, p: torch.Tensor) -> dict[str, Any] | None:
+    """The state of a table, its rows moved as `index` says; None if it cannot follow: not all of it has its rows."""
+    tensors = [value for value in state.values() if isinstance(value, torch.Tensor) and value.ndim > 0]
+    shapes = {tuple(value.shape) for value in tensors}
+    whole = not is_sharded(p) and not any(map(is_sharded, tensors))
+    if not whole or len(shapes) > 1 or not all(_are_rows(shape, index, p) for shape in shapes):
+        return None
+    return {key: _moved(v, index, p) if isinstance(v, torch.Tensor) and v.ndim > 0 else v for key, v in state.items()}
+
+
+def _are_rows(shape: tuple[int, ...], index: torch.Tensor, p: torch.Tensor) -> bool:
+    largest = int(index.max()) if len(index) else -1
+    return len(index) == p.shape[0] and same_but_for_rows(shape, p.shape) and largest < shape[0]
+
+
+def _moved(value: torch.Tensor, index: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+    new = torch.zeros_like(p, dtype=value.dtype, device=value.device, requires_grad=False)
+    kept = index >= 0
+    new[kept.to(new.device)] = value.detach()[index[kept].to(value.device)]
+    return new
+
+
+def begins_at_zero(cls: type[torch.optim.Optimizer], arguments: Mapping[str, Any], rank: int) -> bool:
+    """Whether state of the parameter's own shape is zero in a class, built with `arguments`, that saw no gradient."""
+    undecayed = {key: 0.0 if key == "weight_decay" else value for key, value in arguments.items()}
+    return any(_stays_zero(cls, undecayed, rank, sparse) for sparse in (False, True))
+
+
+def _stays_zero(cls: type[torch.optim.Optimizer], arguments: Mapping[str, Any], rank: int, sparse: bool) -> bool:
+    weight = torch.nn.Parameter(torch.ones((2,) * rank))
+    gradient = torch.zeros_like(weight)
+    weight.grad = gradient.to_sparse(1) if sparse else gradient
+    with torch.no_grad(), Refusal() as trial:
+        engine = cls([weight], **arguments)
+        for group in engine.param_groups:
+            group.update({"capturable": False} if "capturable" in group else {})
+        if callable(getattr(engine, "train", None)):
+            engine.train()  # type: ignore[attr-defined]  # schedule-free classes refuse to step before it
+        unhooked_step(engine)
+    if trial.refused:
+        return False
+    held = (v for v in engine.state[weight].values() if isinstance(v, torch.Tensor) and v.shape == weight.shape)
+    return all(not value.any() for value in held)
