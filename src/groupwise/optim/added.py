@@ -53,13 +53,13 @@ def standing_outside(group: Mapping[str, Any], resolution: Resolution) -> str:
     """What a group that was added misses of the plan, as a sentence with the way out; empty if that is nothing."""
     known = {name for info in resolution.parameters for name in info.names}
     told = [name for name in group["param_names"] if name in known]
-    clips = resolution.plan.clip is None and any(planned.clip is not None for planned in resolution.groups)
+    clips = any(planned.clip is not None for planned in resolution.groups)
     if not told and not clips and not resolution.scheduled:
         return ""
     lr = f"; its lr stays {group['lr']}" if "lr" in group and not isinstance(group["lr"], torch.Tensor) else ""
     return (
-        f"group {group['name']!r} ({listed(group['param_names'], 3)}) stands outside the plan: no rule speaks about it, so "
-        f"no schedule, clip or freezing of the plan reaches it{lr}. If it is a part of the model, {_WALK}"
+        f"group {group['name']!r} ({listed(group['param_names'], 3)}) stands outside the plan: no rule speaks about "
+        f"it, so no schedule, clip or freezing of a rule reaches it{lr}. If it is a part of the model, {_WALK}"
     )
 
 
@@ -93,6 +93,6 @@ def _check_names(params: Sequence[Any], names: Sequence[str] | None, present: Se
     for name, p in given:
         if held.setdefault(name, id(p)) != id(p):
             raise OptimizerError(
-                f"a parameter {name!r} is held already, and it is another tensor. If the model has changed (a new head, an "
-                f"adapter), {_WALK}; else give it another name"
+                f"a parameter {name!r} is held already, and it is another tensor. If the model has changed (a new "
+                f"head, an adapter), {_WALK}; else give it another name"
             )

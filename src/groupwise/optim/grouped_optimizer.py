@@ -12,6 +12,7 @@ import os
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,7 +25,7 @@ from groupwise.optim.live import START, names_of
 from groupwise.optim.load_report import LoadReport
 from groupwise.optim.loading import load
 from groupwise.optim.only import NetworkView
-from groupwise.optim.origin import Origin, drift
+from groupwise.optim.origin import Drift, Origin, drift
 from groupwise.optim.regroup import Regrouped, Running, check_foreign_schedulers, regrouped
 from groupwise.optim.resolve import Model
 from groupwise.optim.rows import RowsGiven
@@ -66,7 +67,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         self._distinct = Distinct()
         self._wrapped = is_wrapped(model)
         super().__init__(self._runtime.live_groups(), self._runtime.shared_defaults())
-        self._origin = Origin(model)
+        self._origin = Origin(model, self.resolution.parameters)
         self._freeze()
 
     @property
@@ -118,12 +119,12 @@ class GroupedOptimizer(torch.optim.Optimizer):
     ) -> Resolution:
         """Resolve the plan again, or a new one, and move parameters between groups; state follows each parameter.
 
-        For plans edited in mid-run, for rules on statistics, and with `model=` for a model that has changed: a new head,
-        an adapter, a table with more rows, a parametrization. Then the model is walked again. A tensor that is still
-        there keeps its state under whatever name; another one under the same name takes it over; what has come untied
-        gets a copy; what is new starts afresh; what is gone is dropped. State starts afresh as well where the algorithm
-        changes, or the shape. A table with another number of rows keeps the state of the rows that it kept, if these are
-        its first, or if `rows` says which they are. `load_report` tells all of it.
+        For plans edited in mid-run, for rules on statistics, and with `model=` for a model that has changed: a new
+        head, an adapter, a table with more rows, a parametrization. Then the model is walked again. A tensor that is
+        still there keeps its state under whatever name; another one under the same name takes it over; what has come
+        untied gets a copy; what is new starts afresh; what is gone is dropped. State starts afresh as well where the
+        algorithm changes, or the shape. A table with another number of rows keeps the state of the rows that it kept,
+        if these are its first, or if `rows` says which they are. `load_report` tells all of it.
 
         Args:
             plan: the plan from now on; by default the one that runs.
@@ -132,8 +133,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
                 order, and new ones after them), or for each new row the old one that it was, or -1.
 
         Raises:
-            PlanError, ResolutionError, OptimizerError: as for the constructor; `rows` do not fit; a scheduler other than
-                `PlanScheduler` is attached and groups would change their number or place; or this is inside
+            PlanError, ResolutionError, OptimizerError: as for the constructor; `rows` do not fit; a scheduler other
+                than `PlanScheduler` is attached and groups would change their number or place; or this is inside
                 `with optimizer.only(...)`. Nothing has changed then.
         """
         if self._owner is not self:
@@ -145,31 +146,35 @@ class GroupedOptimizer(torch.optim.Optimizer):
         scheduler = self._watch.scheduler
         now = Running(self.resolution, self.param_groups, self.state, scheduler.moment if scheduler else START)
         after = regrouped(now, _plan_of(plan, self.plan), model, rows or {})
-        if scheduler is None:
+        if self._watch.attached is None:
             check_foreign_schedulers(self, after.groups)
         tensors = (info.parameter for each in (self.resolution, after.runtime.resolution) for info in each.parameters)
         with AllOrNothing(self, [self._watch, *([scheduler] if scheduler else [])], tensors):
             self._run(after, model)
             for sentence in after.doubts:
                 warnings.warn(sentence, GroupwiseWarning, stacklevel=2)
-            self._look_at_model(stacklevel=3)
+            found = self._look_at_model(stacklevel=3)
+            self.load_report = replace(after.report, unowned=found.unowned, stale=found.stale)
         return self.resolution
 
     def _run(self, after: Regrouped, model: Model | None) -> None:
         """Put a regrouping in place."""
         self.state, self.param_groups = after.state, after.groups
-        self._runtime, self.load_report = after.runtime, after.report
+        self._runtime = after.runtime
         if model is not None:
-            self._origin, self._wrapped = Origin(model), is_wrapped(model)
+            self._origin, self._wrapped = Origin(model, self.resolution.parameters), is_wrapped(model)
         self._distinct.forget()
         self._freeze()
         self._watch.regrouped(after.runtime.resolution.scheduled)
 
-    def _look_at_model(self, stacklevel: int) -> None:
+    def _look_at_model(self, stacklevel: int) -> Drift:
         """Say it, once, if the model is not any more what the plan was resolved on."""
-        sentence = drift(self._origin, self.resolution, self.param_groups)
-        if self._origin.is_news(sentence):
+        found = drift(self._origin, self.resolution, self.param_groups)
+        sentence = str(found)
+        if sentence and sentence not in self._origin.said:
             warnings.warn(sentence, GroupwiseWarning, stacklevel=stacklevel)
+            self._origin.said.add(sentence)
+        return found
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, as on any torch optimizer. Without an "algorithm" it takes the one that `"*"` gets last.
@@ -182,6 +187,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
             return
         super().add_param_group(completed(param_group, self._runtime, self.param_groups, self._origin))
         self._watch.added(standing_outside(self.param_groups[-1], self.resolution))
+        self._look_at_model(stacklevel=3)
 
     def state_dict(self) -> dict[str, Any]:
         """In torch's layout, with names. A parameter without state has an empty entry as soon as others have any:
@@ -225,7 +231,6 @@ class GroupedOptimizer(torch.optim.Optimizer):
     def attach(self, scheduler: PlanScheduler) -> Watch:
         """Let a scheduler know of every regroup; the `Watch` tells it what the optimizer did between its ticks."""
         self._watch.attached = weakref.ref(scheduler)
-        self._look_at_model(stacklevel=4)
         return self._watch
 
     def train(self) -> None:

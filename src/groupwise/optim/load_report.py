@@ -1,8 +1,8 @@
 """What became of the state of each parameter, in a load or a regroup.
 
-A name that is found is not yet a state that is found: a checkpoint may hold the name and nothing for it, and a tensor may
-have changed its shape since. So parameters are counted by what they *have* afterwards, and each that has no state, or
-another's, stands under the reason.
+A name that is found is not yet a state that is found: a checkpoint may hold the name and nothing for it, and a tensor
+may have changed its shape since. So parameters are counted by what they *have* afterwards, and each that has no state
+stands under the reason.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ class LoadReport:
         reset: their shape changed in a way that state cannot follow, so it starts afresh.
         missing: the checkpoint has their name and no state, where it has state for others of the same algorithm.
         stateless: they had none, and have none.
+        unowned: trainable parameters of the model that no group holds.
+        stale: held, but no longer the model's (both only while the model is there to be asked).
     """
 
     moved: tuple[str, ...] = ()
@@ -48,11 +50,8 @@ class LoadReport:
     reset: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     stateless: tuple[str, ...] = ()
-
-    @property
-    def unexpected(self) -> bool:
-        """Whether a load found less than a checkpoint of the same model has."""
-        return any((self.new, self.lost, self.restarted, self.resized, self.reset, self.missing))
+    unowned: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         kinds = [(field.name, getattr(self, field.name)) for field in fields(self) if field.name not in _COUNTED]

@@ -1,10 +1,10 @@
 """Which parameter of a model is which of those that an optimizer holds, after the model has changed under it.
 
-First by identity: a tensor that is still there keeps its state, under whatever name (torch keeps the tensor when a single
-parametrization is registered or removed, for this reason). Then by name: another tensor at a name whose tensor the model
-no longer has takes the state over. A name whose tensor lives on at *another of its own names* was tied to it and is not
-any more: it gets a copy. A name whose tensor has moved elsewhere (a layer was put before it) is free, and what stands
-there now is new.
+First by identity: a tensor that is still there keeps its state, under whatever name (torch keeps the tensor when a
+single parametrization is registered or removed, for this reason). Then by name: another tensor at a name whose tensor
+the model no longer has takes the state over. A name whose tensor lives on at *another of its own names* was tied to it
+and is not any more: it gets a copy. A name whose tensor has moved elsewhere (a layer was put before it) is free, and
+what stands there now is new.
 """
 
 from __future__ import annotations
@@ -129,11 +129,25 @@ def _told(rows: Mapping[str, RowsGiven], infos: Iterable[ParameterInfo]) -> dict
 def _moved_along(info: ParameterInfo, own: HeldParameter, found: Found, told: RowsGiven | None) -> SavedParameter:
     """The state of a parameter as a checkpoint would hold it, with what is known of its rows if they have changed."""
     before, after = _shape_of_state(info, own), tuple(info.shape)
+    saved = replace(own.saved, found=found, state=_state_for(info.parameter, own))
     if told is None and before == after:
-        return replace(own.saved, found=found)
+        return saved
     with within(f"rows, parameter {info.name!r}"):
-        index = _index(info, own, before, told)
-    return replace(own.saved, found=found, reshaped=True, rows=index)
+        return replace(saved, reshaped=True, rows=_index(info, own, before, told))
+
+
+def _state_for(p: torch.Tensor, own: HeldParameter) -> Mapping[str, Any]:
+    """The state, where the other tensor `p` is, and of its type where it was of the old one's."""
+    state, old = own.saved.state or {}, own.tensor
+    if old is p or (old.dtype, old.device) == (p.dtype, p.device):
+        return state
+    return {key: _like(value, old, p) for key, value in state.items()}
+
+
+def _like(value: Any, old: torch.Tensor, p: torch.Tensor) -> Any:
+    if not isinstance(value, torch.Tensor) or value.ndim == 0:
+        return value
+    return value.to(p.device, p.dtype if value.dtype == old.dtype else value.dtype)
 
 
 def _shape_of_state(info: ParameterInfo, own: HeldParameter) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Regrouping a running optimizer: the plan is resolved again, and everything that is held finds its place in the new groups.
+"""Regrouping a running optimizer: the plan is resolved again, and everything that is held finds its new place.
 
 Two things may have changed: the plan, or the model. Either way the running state is brought into the normal form of a
 checkpoint, by the names that the parameters have now, and laid out as a checkpoint would be. Groups that somebody added
@@ -61,8 +61,8 @@ class Regrouped:
             told.append(f"regroup: the algorithm changed, so state starts afresh: {report}")
         if report.reset:
             told.append(
-                f"regroup: the shape of {listed(report.reset, 3)} has changed, and state cannot follow: it starts afresh. If "
-                f"only the number of rows changed, rows={{{report.reset[0]!r}: …}} says which row is which"
+                f"regroup: the shape of {listed(report.reset, 3)} has changed, and state cannot follow: it starts "
+                f"afresh. If only the number of rows changed, rows={{{report.reset[0]!r}: …}} says which is which"
             )
         if report.new and report.lost and not (report.found or report.stateless or report.restarted or report.reset):
             told.append(f"regroup: no parameter was known before, so this may be another model: {report}")
@@ -89,7 +89,7 @@ def regrouped(now: Running, plan: Plan, model: Model | None, rows: Mapping[str, 
     added = _added(now, outside)
     renamed = _renamed([group["name"] for group in groups], [group["name"] for group in added])
     groups += [group | {"name": renamed.get(group["name"], group["name"])} for group in added]
-    moved = transfer(saved, groups, runtime.claims(), runtime.begins_at_zero)
+    moved = transfer(saved, groups, runtime.claims(), runtime.fresh_state)
     params = [p for group in groups for p in group["params"]]
     state = defaultdict(dict, {**moved.loose, **{params[i]: own for i, own in moved.state.items()}})
     return Regrouped(runtime, [dict(group) for group in moved.groups], state, moved.report, renamed)
@@ -143,8 +143,8 @@ def _as_now(info: ParameterInfo, p: Any) -> ParameterInfo:
 
 
 def _as_without_plan(infos: Sequence[ParameterInfo], now: Running) -> tuple[ParameterInfo, ...]:
-    """`requires_grad` as it would be if there had been no plan: what that froze by itself nobody froze by hand, and what
-    somebody trains in a group of their own is none of its business.
+    """The parameters with `requires_grad` as it would be without the plan: what it froze by itself nobody froze by
+    hand, and what somebody trains in a group of their own is none of its business.
     """
     groups = now.resolution.groups
     planned = {group.name for group in groups}

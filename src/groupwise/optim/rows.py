@@ -18,9 +18,7 @@ from typing import Any, TypeAlias
 import torch
 
 from groupwise.errors import OptimizerError
-from groupwise.optim.engine import unhooked_step
 from groupwise.optim.shards import is_sharded
-from groupwise.optim.trial import Refusal
 
 RowsGiven: TypeAlias = "torch.Tensor | Sequence[int] | Sequence[bool]"
 """A mask over the old rows (those kept come first, in order), or for each new row the old one that it was, or -1."""
@@ -93,26 +91,3 @@ def _moved(value: torch.Tensor, index: torch.Tensor, p: torch.Tensor) -> torch.T
     kept = index >= 0
     new[kept.to(new.device)] = value.detach()[index[kept].to(value.device)]
     return new
-
-
-def begins_at_zero(cls: type[torch.optim.Optimizer], arguments: Mapping[str, Any], rank: int) -> bool:
-    """Whether state of the parameter's own shape is zero in a class, built with `arguments`, that saw no gradient."""
-    undecayed = {key: 0.0 if key == "weight_decay" else value for key, value in arguments.items()}
-    return any(_stays_zero(cls, undecayed, rank, sparse) for sparse in (False, True))
-
-
-def _stays_zero(cls: type[torch.optim.Optimizer], arguments: Mapping[str, Any], rank: int, sparse: bool) -> bool:
-    weight = torch.nn.Parameter(torch.ones((2,) * rank))
-    gradient = torch.zeros_like(weight)
-    weight.grad = gradient.to_sparse(1) if sparse else gradient
-    with torch.no_grad(), Refusal() as trial:
-        engine = cls([weight], **arguments)
-        for group in engine.param_groups:
-            group.update({"capturable": False} if "capturable" in group else {})
-        if callable(getattr(engine, "train", None)):
-            engine.train()  # type: ignore[attr-defined]  # schedule-free classes refuse to step before it
-        unhooked_step(engine)
-    if trial.refused:
-        return False
-    held = (v for v in engine.state[weight].values() if isinstance(v, torch.Tensor) and v.shape == weight.shape)
-    return all(not value.any() for value in held)

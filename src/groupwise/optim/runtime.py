@@ -10,9 +10,9 @@ from groupwise.errors import OptimizerError
 from groupwise.optim.algorithms import TorchAlgorithms
 from groupwise.optim.clipping import Clipper
 from groupwise.optim.engines import Engines
+from groupwise.optim.fresh_state import FreshState
 from groupwise.optim.live import START, Moment, live_group
 from groupwise.optim.resolve import Model, resolve_with
-from groupwise.optim.rows import begins_at_zero
 from groupwise.optim.state import Claims, Values
 from groupwise.optim.trial import Trial
 from groupwise.plan import Plan, Resolution
@@ -58,11 +58,10 @@ class Runtime:
         first = next((g.name for g in self.resolution.groups if g.algorithm == algorithm), next(iter(self.trials)))
         return self.trials[first].hyperparameters
 
-    def begins_at_zero(self, algorithm: str, rank: int) -> bool:
-        """Whether a row that is new in a table of `rank` dimensions may begin with state of zeros under `algorithm`."""
-        values, arguments = self.routed(algorithm), self.algorithms[algorithm].defaults
-        held = {name: value for name, value in values.items() if name in arguments}
-        return begins_at_zero(self.algorithms.class_of(algorithm), held, rank)
+    @property
+    def fresh_state(self) -> FreshState:
+        """What the algorithms begin with."""
+        return FreshState(self.algorithms)
 
     def claims(self, values: Values = "edited") -> Claims:
         """What the plan has to say about the values of a checkpoint."""

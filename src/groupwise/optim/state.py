@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -24,6 +24,7 @@ import torch
 
 from groupwise.errors import StateError, listed, unknown
 from groupwise.optim.fitting import check_shapes, foreign_keys, same_algorithm
+from groupwise.optim.fresh_state import FreshState
 from groupwise.optim.live import OURS, names_of
 from groupwise.optim.load_report import LoadReport
 from groupwise.optim.rows import first_rows, moved, same_but_for_rows
@@ -58,14 +59,11 @@ class Claims:
         return own | {"initial_lr"} if "lr" in own else own
 
 
-BeginsAtZero: TypeAlias = Callable[[str, int], bool]
-"""Whether state of the parameter's shape starts at zero, by algorithm and number of dimensions."""
-
-
 @dataclass(frozen=True)
 class Transfer:
-    """A checkpoint laid out for the live groups: the state by position, the entries of no parameter, the groups' values,
-    and what became of it all."""
+    """A checkpoint laid out for the live groups: state by position, entries of no parameter, the groups with their
+    values, and what became of it all.
+    """
 
     state: Mapping[int, Mapping[str, Any]]
     loose: Mapping[Any, Any]
@@ -82,24 +80,22 @@ class Transfer:
         return {"state": {**self.loose, **self.state}, "param_groups": groups}
 
 
-def transfer(saved: Saved, live: Sequence[Mapping[str, Any]], claims: Claims, begins_at_zero: BeginsAtZero) -> Transfer:
+def transfer(saved: Saved, live: Sequence[Mapping[str, Any]], claims: Claims, fresh: FreshState) -> Transfer:
     """Lay a checkpoint out for the live groups, and say what became of it. Nothing of either is changed.
 
     Args:
         saved: the checkpoint.
         live: the groups that are to be filled.
         claims: what the plan has to say about values.
-        begins_at_zero: whether the state of a new row may be zero.
+        fresh: what the algorithms begin with.
 
     Raises:
-        StateError: a state's shape is not its parameter's in a checkpoint that has no names, or in one whose names are
-            exchanged; or the checkpoint's values are to stand and are not one value in a group.
+        StateError: the checkpoint's values are to stand and are not one value in a group.
     """
-    _check_likeness(saved, live)
-    stateful = {kept.values.get("algorithm") for kept in saved.parameters.values() if kept.state}
+    begun = any(kept.state for kept in saved.parameters.values())
     fates: list[tuple[str, _Fate]] = []
     moved_to: list[str] = []
-    for group, name, p in _members(live):
+    for group, name, p in members(live):
         kept = saved.parameters.get(name)
         if kept is None or not same_algorithm(kept.values, group):
             fates.append((name, _Fate("new" if kept is None else "restarted")))
@@ -107,9 +103,9 @@ def transfer(saved: Saved, live: Sequence[Mapping[str, Any]], claims: Claims, be
         if kept.values.get("name", group["name"]) != group["name"]:
             moved_to.append(name)
         if kept.state:
-            fates.append((name, _follow(name, p, kept, saved.named, group["algorithm"], begins_at_zero)))
+            fates.append((name, _follow(name, p, kept, group, fresh)))
         else:
-            lacks = (p.requires_grad or group.get("frozen")) and _should_have(kept, stateful)
+            lacks = begun and _is_missing(kept, p, group) and fresh.is_kept(group, p.ndim)
             fates.append((name, _Fate("missing" if lacks else "stateless")))
     state = {i: fate.state for i, (_, fate) in enumerate(fates) if fate.state}
     groups = [{**group, **_values(group, saved, claims)} for group in live]
@@ -124,25 +120,21 @@ class _Fate:
     state: Mapping[str, Any] | None = None
 
 
-def _follow(
-    name: str, p: torch.Tensor, kept: SavedParameter, named: bool, algorithm: str, begins_at_zero: BeginsAtZero
-) -> _Fate:
+def _follow(name: str, p: torch.Tensor, kept: SavedParameter, group: Mapping[str, Any], fresh: FreshState) -> _Fate:
     """What becomes of a parameter that had state, under the same algorithm."""
     state, rows = kept.state or {}, kept.rows
     if not kept.reshaped:
-        misfit = _misfit(name, p, state, algorithm)
-        if misfit is None:
+        if misfit_of(name, p, state, group["algorithm"]) is None:
             return _Fate(kept.found, copy.deepcopy(state) if kept.found == "copied" else state)
-        if not named:
-            raise misfit
         rows = _appended(state, p)
-    if rows is None or (bool((rows < 0).any()) and not begins_at_zero(algorithm, p.ndim)):
+    if rows is None or (bool((rows < 0).any()) and not fresh.is_zero(group, p.ndim)):
         return _Fate("reset")
     own = moved(state, rows, p)
     return _Fate("reset") if own is None else _Fate("resized", own)
 
 
-def _misfit(name: str, p: torch.Tensor, state: Mapping[str, Any], algorithm: str) -> StateError | None:
+def misfit_of(name: str, p: torch.Tensor, state: Mapping[str, Any], algorithm: str) -> StateError | None:
+    """Why `state` cannot be that of `p`, as an error; None if it can."""
     try:
         check_shapes(name, p, state, algorithm)
     except StateError as error:
@@ -152,42 +144,21 @@ def _misfit(name: str, p: torch.Tensor, state: Mapping[str, Any], algorithm: str
 
 def _appended(state: Mapping[str, Any], p: torch.Tensor) -> torch.Tensor | None:
     """The index of a table that has more rows than its state: they came behind. None for anything else."""
-    shape = _shape_of(state)
+    shape = shape_of(state)
     grown = shape is not None and same_but_for_rows(shape, p.shape) and shape[0] < p.shape[0]
     return first_rows(shape[0], p.shape[0]) if shape is not None and grown else None
 
 
-def _shape_of(state: Mapping[str, Any]) -> tuple[int, ...] | None:
+def shape_of(state: Mapping[str, Any]) -> tuple[int, ...] | None:
     """The one shape of the tensors of a state, counters apart; None if they have several."""
     shapes = {tuple(value.shape) for value in state.values() if isinstance(value, torch.Tensor) and value.ndim > 0}
     return shapes.pop() if len(shapes) == 1 else None
 
 
-def _check_likeness(saved: Saved, live: Sequence[Mapping[str, Any]]) -> None:
-    """Raise `StateError` if state is of other parameters, and not of these before their shape changed: two have each
-    other's, or at least as many cannot follow as fit.
-    """
-    misfits: dict[tuple[object, object], StateError] = {}
-    fit = unfit = 0
-    for group, name, p in _members(live):
-        kept = saved.parameters.get(name)
-        if kept is None or not kept.state or kept.reshaped or not same_algorithm(kept.values, group):
-            continue
-        misfit, theirs, own = _misfit(name, p, kept.state, group["algorithm"]), _shape_of(kept.state), tuple(p.shape)
-        fit += misfit is None
-        if misfit is not None:
-            unfit += theirs is None or not same_but_for_rows(theirs, own)
-            if (own, theirs) in misfits:
-                raise misfits[own, theirs]
-            misfits.setdefault((theirs, own), misfit)
-    if unfit and unfit >= fit:
-        raise next(iter(misfits.values()))
-
-
-def _should_have(kept: SavedParameter, stateful: Iterable[object]) -> bool:
-    """Whether a parameter without an entry in a checkpoint of ours should have one: it trained, as others did."""
-    algorithm = kept.values.get("algorithm")
-    return kept.state is None and algorithm is not None and algorithm in stateful and not kept.values.get("frozen")
+def _is_missing(kept: SavedParameter, p: torch.Tensor, group: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint of ours says nothing about the state of a parameter that is trained, and was."""
+    trained = "algorithm" in kept.values and not kept.values.get("frozen")
+    return kept.state is None and trained and bool(p.requires_grad or group.get("frozen"))
 
 
 def _report(saved: Saved, fates: Sequence[tuple[str, _Fate]], moved_to: Sequence[str]) -> LoadReport:
@@ -201,7 +172,8 @@ def _report(saved: Saved, fates: Sequence[tuple[str, _Fate]], moved_to: Sequence
     return LoadReport(**{kind: tuple(names) for kind, names in by_kind.items()})
 
 
-def _members(live: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], str, torch.Tensor]]:
+def members(live: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], str, torch.Tensor]]:
+    """Every parameter of the groups: its group, its name, itself."""
     for group in live:
         for name, p in zip(names_of(group), group["params"], strict=True):
             yield group, name, p

@@ -1,8 +1,8 @@
 """One tensor in one place: what the groups must be to be stepped, and to be saved.
 
-`param_groups` belongs to everybody, and anybody may put a tensor into a second group, where it would be stepped twice, or
-give two the same name, so that no load could tell their states apart. Either is refused at the door where it would do
-harm, before anything has moved.
+`param_groups` belongs to everybody, and anybody may put a tensor into a second group, where it would be stepped twice,
+or give two the same name, so that no load could tell their states apart. Either is refused where it would do harm,
+before anything has moved.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ class Distinct:
 
 
 def check_savable(groups: Groups, state: Mapping[Any, Any]) -> None:
-    """Raise `StateError` if a checkpoint of these could not be loaded, for it would not be certain whose state is whose."""
+    """Raise `StateError` if no load could take a checkpoint of these: it would not be certain whose state is whose."""
     held = {id(p) for group in groups for p in group["params"]}
     strangers = [tuple(key.shape) for key in state if isinstance(key, torch.Tensor) and id(key) not in held]
     if strangers:
         raise StateError(
-            f"there is state of {len(strangers)} tensors that stand in no group (shapes {listed(map(str, strangers), 3)}): "
-            "their groups were taken out by hand. Drop it (optimizer.state.pop(p)), or call optimizer.regroup(model=model)"
+            f"there is state of {len(strangers)} tensors (shapes {listed(map(str, strangers), 3)}) that stand in no "
+            "group: they were taken out by hand. Drop it (optimizer.state.pop(p)), or call regroup(model=model)"
         )
     numbers = [repr(key) for key in state if isinstance(key, int)]
     if numbers:
@@ -61,9 +61,9 @@ def check_savable(groups: Groups, state: Mapping[Any, Any]) -> None:
             first, where = named.setdefault(name, (id(p), group.get("name")))
             if first != id(p):
                 raise StateError(
-                    f"{name!r} is the name of two tensors, in group {where!r} and in group {group.get('name')!r}, so no "
-                    "load could tell their states apart. Give one of them another name in its group's param_names, or, "
-                    "if the model has changed, call optimizer.regroup(model=model)"
+                    f"{name!r} is the name of two tensors, in group {where!r} and in group {group.get('name')!r}, so "
+                    "no load could tell their states apart. Give one of them another name in its group's param_names, "
+                    "or, if the model has changed, call optimizer.regroup(model=model)"
                 )
 
 
@@ -82,5 +82,5 @@ def _check_once(groups: Groups) -> None:
             places.setdefault(id(p), []).append(f"{name!r} of group {group.get('name')!r}")
     twice = next(told for told in places.values() if len(told) > 1)
     raise OptimizerError(
-        f"{listed(twice, 3)} are one tensor, so a step would move it {len(twice)} times: take it out of all groups but one"
+        f"{listed(twice, 3)} are one tensor, so a step would move it {len(twice)} times: take it out of all but one"
     )
