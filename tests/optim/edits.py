@@ -66,7 +66,7 @@ def _resize(net: Net, more: int) -> Moves:
         rows = [i if i < len(old) else -1 for i in range(count)]
         new = _with_rows(old, rows)
         setattr(module, leaf, new)
-        moves[new] = (old, rows)
+        moves[new] = (old, rows if count != len(old) else None)
     net.table.num_embeddings, net.head.out_features = len(net.table.weight), len(net.head.weight)
     return moves
 

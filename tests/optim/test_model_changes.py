@@ -224,8 +224,8 @@ def test_a_copy_is_regrouped_on_its_own_model(copied: Callable[[Any], Any], name
 CHANGES: dict[str, tuple[Callable[[Net], object], str]] = {
     "a new head": (
         EDITS["new_head"],
-        r"trainable parameters that no group holds \(head\.weight, head\.bias\), and the groups hold tensors that it no "
-        r"longer has \(head\.weight, head\.bias\)\. Call optimizer\.regroup\(model=model\)",
+        r"trainable parameters that no group holds \(head\.weight, head\.bias\), and the groups hold tensors that it "
+        r"no longer has \(head\.weight, head\.bias\)\. Call optimizer\.regroup\(model=model\)",
     ),
     "an adapter": (EDITS["adapter"], r"no group holds \(blocks\.2\.weight, blocks\.2\.bias\)\. Call"),
     "a block less": (
@@ -294,7 +294,7 @@ def under_a_parallel_wrapper(net: Net) -> GroupedOptimizer:
 
 
 def swapped_by_a_trainer(net: Net) -> GroupedOptimizer:
-    """Accelerate under FSDP2 puts other tensors into the model and the groups; ZeRO flat shards into the groups alone."""
+    """Master copies in another precision stand in the groups alone."""
     optimizer = GroupedOptimizer(net, ADAMW)
     for group in optimizer.param_groups:
         group["params"] = [nn.Parameter(p.detach().clone()) for p in group["params"]]

@@ -12,6 +12,9 @@ from groupwise.optim.algorithms import TorchAlgorithms
 from groupwise.optim.engine import unhooked_step
 from groupwise.optim.trial import Refusal
 
+_ZERO = 1e-6  # Adamax puts its eps where others put nothing
+_PLAIN = {"weight_decay": 0.0, "lr": 0.1}  # decay would move the weight, and a tiny rate would hide a state that is it
+
 
 @dataclass(frozen=True, eq=False)
 class FreshState:
@@ -22,20 +25,21 @@ class FreshState:
     def is_zero(self, group: Mapping[str, Any], rank: int) -> bool:
         """Whether state of the parameter's own shape is zero in a live group's class, while it sees no gradient.
 
-        A row that is new in a table may then begin with zeros: Adam's may, not Rprop's (its rate) or ASGD's (the weight).
+        A row that is new in a table may then begin with zeros: Adam's may, not Rprop's (a rate) or ASGD's (the weight).
         """
         states = self._made(group, rank, torch.zeros)
-        return bool(states) and all(not t.any() for state in states for t in state.values() if _is_like(t, rank))
+        held = [value for state in states for value in state.values() if _is_like(value, rank)]
+        return bool(states) and all(float(value.abs().max()) <= _ZERO for value in held)
 
     def is_kept(self, group: Mapping[str, Any], rank: int) -> bool:
         """Whether a live group's class keeps any state: SGD without momentum does not."""
         return any(self._made(group, rank, torch.ones))
 
     def _made(self, group: Mapping[str, Any], rank: int, gradient: Any) -> list[Mapping[str, Any]]:
-        """The state after one step from ones without decay; empty if the class took neither gradient."""
+        """The state after one step from ones; empty if the class took neither a dense gradient nor a sparse one."""
         cls, arguments = self.algorithms.class_of(group["algorithm"]), self.algorithms[group["algorithm"]].defaults
         values = {name: group[name] for name in arguments if name in group}
-        values |= {"weight_decay": 0.0} if "weight_decay" in values else {}
+        values |= {name: value for name, value in _PLAIN.items() if name in values}
         for sparse in (False, True):
             weight = torch.nn.Parameter(torch.ones((2,) * rank))
             dense = gradient((2,) * rank)
