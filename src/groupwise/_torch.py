@@ -147,7 +147,7 @@ def _is_step(frame: FrameType, code: CodeType, optimizer: object) -> bool:
 
 @functools.cache
 def _hooked_step_code() -> CodeType | None:
-    wrap = getattr(torch.optim.Optimizer, "profile_hook_step", None)
+    wrap = private("optim", "Optimizer", "profile_hook_step")
     code = getattr(wrap(_hooked_step_code), "__code__", None) if callable(wrap) else None
     return code if isinstance(code, CodeType) and "self" in code.co_varnames else None
 
