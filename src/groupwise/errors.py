@@ -28,6 +28,7 @@ from collections.abc import Iterable, Iterator
 
 from groupwise._spelling import LONGEST, clipped, shown
 
+
 _COMPARED = 200
 _PLACE = 300
 
@@ -122,3 +123,5 @@ def unknown(what: str, given: str, options: Iterable[str]) -> str:
 
 class GroupwiseWarning(_Message, UserWarning):
     """Something legal that is probably a mistake; said once."""
+
+

@@ -35,7 +35,6 @@ MAY: Mapping[str, set[str]] = {
 THIRD_PARTY: Mapping[str, set[str]] = {  # besides the standard library; a package that is not listed has none
     "_torch": {"torch"},
     "_formats": {"yaml"},  # only the file form that the `yaml` extra is for
-    "_torch": {"torch"},
     "_step_hooks": {"torch"},
     "optim": {"torch"},
     "balance": {"torch"},
