@@ -256,16 +256,41 @@ def test_neither_the_name_of_a_planned_group_nor_that_of_an_added_one_is_given_a
 def test_a_name_of_another_parameter_is_refused_with_the_way_out(as_tuples: bool) -> None:
     net = MIX.net()
     optimizer = MIX.optimizer(net)
-    net.head = nn.Linear(6, 5)
-    named = list(net.head.named_parameters(prefix="head"))
+    named = list(nn.Linear(6, 5).named_parameters(prefix="head"))
     group = {"params": named} if as_tuples else {"params": [p for _, p in named], "param_names": [n for n, _ in named]}
     with pytest.raises(
         OptimizerError, match=r"'head\.weight' is held already, and it is another tensor.*regroup\(model=mo"
     ):
         optimizer.add_param_group(group)
     assert len(optimizer.param_groups) == 2
-    optimizer.regroup(model=net)
-    assert {id(p) for p in net.parameters()} == {id(p) for group in optimizer.param_groups for p in group["params"]}
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_replaced_head_that_is_added_takes_the_names_over_and_is_saved_loaded_and_regrouped_as_one(
+    named: bool,
+) -> None:
+    net = MIX.net()
+    plan = MIX.plan + [Rule("head", lr=0.3)]
+    optimizer = GroupedOptimizer(net, plan)
+    train(net, [0], optimizer.step)
+    net.head = nn.Linear(6, 3)
+    params = list(net.head.named_parameters(prefix="head")) if named else list(net.head.parameters())
+    with pytest.warns(GroupwiseWarning) as told:
+        optimizer.add_param_group({"params": params})
+    assert [str(each.message).split(":")[0].split(" (")[0] for each in told] == [
+        "group 'added0'", "the model has changed since the plan was resolved",
+    ]  # fmt: skip
+    train(net, range(2), optimizer.step)
+    other = copy.deepcopy(net)
+    fresh = GroupedOptimizer(other, plan)
+    with pytest.warns(GroupwiseWarning, match=r"2 lost \(head\.weight \(replaced\), head\.bias \(replaced\)\)"):
+        fresh.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for p, q in zip(net.head.parameters(), other.head.parameters(), strict=True):
+        torch.testing.assert_close(optimizer.state[p], fresh.state[q], rtol=0, atol=0)
+    optimizer.regroup()
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(map(id, held)) == sorted(id(p) for p in net.parameters())
+    assert next(group["lr"] for group in optimizer.param_groups if group["name"] == "head") == 0.3
 
 
 def test_one_name_for_two_tensors_of_a_group_is_refused() -> None:

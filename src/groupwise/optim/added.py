@@ -1,12 +1,13 @@
 """Groups that somebody adds to a running optimizer, as on any torch optimizer.
 
 They stand outside the plan: its rules were resolved without them. So none may take the name of a planned group, whose
-schedule and clip go by name, or of a parameter that is held already: its state could not be told from the other's.
+schedule and clip go by name, or of a parameter that is held already: its state could not be told from the other's. A
+tensor that has left the model gives its name up to the one that stands there now.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -44,9 +45,17 @@ def completed(
         params = list(params)
         if "param_names" not in given and not any(isinstance(p, tuple) for p in params):
             params = _named(name, params, present, origin)
-        _check_names(params, given.get("param_names"), present)
+        _check_names(params, given.get("param_names"), present, origin)
     ours = {"name": name, "algorithm": algorithm, "network": "", "frozen": False, "declared": {}}
     return {**runtime.routed(algorithm), **ours, **given, "params": params}
+
+
+def give_up_names(groups: Sequence[Mapping[str, Any]]) -> None:
+    """Let the last group have its names alone: what else goes by one has left the model, and a name is for one."""
+    taken = set(names_of(groups[-1]))
+    for group in groups[:-1]:
+        if not taken.isdisjoint(names_of(group)):
+            group["param_names"][:] = [f"{n} (replaced)" if n in taken else n for n in names_of(group)]
 
 
 def standing_outside(group: Mapping[str, Any], resolution: Resolution) -> str:
@@ -79,20 +88,27 @@ def _named(
     name: str, params: Sequence[Any], present: Sequence[Mapping[str, Any]], origin: Origin
 ) -> list[tuple[str, Any]]:
     """Bare tensors with names: the model's where they are free, since a resume finds them by these."""
-    held = {own: p for group in present for own, p in zip(names_of(group), group["params"], strict=True)}
-    known = {id(info.parameter): info.name for info in origin.infos()}
-    free = {key: own for key, own in known.items() if own not in held}
+    held = {own for own, p in _held(present) if not origin.is_gone(p)}
+    free = {id(info.parameter): info.name for info in origin.infos() if info.name not in held}
     return [(free.get(id(p), f"{name}.{i}"), p) for i, p in enumerate(params)]
 
 
-def _check_names(params: Sequence[Any], names: Sequence[str] | None, present: Sequence[Mapping[str, Any]]) -> None:
-    """Raise `OptimizerError` if a name is another tensor's, or stands twice."""
-    held = {own: id(p) for group in present for own, p in zip(names_of(group), group["params"], strict=True)}
+def _check_names(
+    params: Sequence[Any], names: Sequence[str] | None, present: Sequence[Mapping[str, Any]], origin: Origin
+) -> None:
+    """Raise `OptimizerError` if a name stands twice, or is another tensor's that has not left the model."""
     pairs = [pair for pair in params if isinstance(pair, tuple) and len(pair) == 2]
     given = list(zip(names, params, strict=False)) if names is not None else pairs
-    for name, p in given:
-        if held.setdefault(name, id(p)) != id(p):
-            raise OptimizerError(
-                f"a parameter {name!r} is held already, and it is another tensor. If the model has changed (a new "
-                f"head, an adapter), {_WALK}; else give it another name"
-            )
+    wanted = dict(given)
+    held = {own: p for own, p in _held(present) if own in wanted and p is not wanted[own]}
+    twice = [own for own, p in given if p is not wanted[own]]
+    for own in twice or [own for own, p in held.items() if not origin.is_gone(p)]:
+        raise OptimizerError(
+            f"a parameter {own!r} is held already, and it is another tensor. If the model has changed (a new head, an "
+            f"adapter), {_WALK}; else give it another name"
+        )
+
+
+def _held(present: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
+    for group in present:
+        yield from zip(names_of(group), group["params"], strict=True)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from groupwise.errors import GroupwiseWarning, OptimizerError, unknown
-from groupwise.optim.added import completed, standing_outside
+from groupwise.optim.added import completed, give_up_names, standing_outside
 from groupwise.optim.clipping import Measured
 from groupwise.optim.freezing import drop_gradients, freeze, give_back, is_wrapped, may_flip
 from groupwise.optim.live import START, names_of
@@ -186,6 +186,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
             super().add_param_group(param_group)
             return
         super().add_param_group(completed(param_group, self._runtime, self.param_groups, self._origin))
+        give_up_names(self.param_groups)
         self._watch.added(standing_outside(self.param_groups[-1], self.resolution))
         self._look_at_model(stacklevel=3)
 

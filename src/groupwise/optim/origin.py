@@ -41,6 +41,11 @@ class Origin:
         ref, name = self._known.get(id(p), (None, ""))
         return name if ref is not None and ref() is p else ""
 
+    def is_gone(self, p: torch.Tensor) -> bool:
+        """Whether a tensor that the plan was resolved on is certain not to be the model's any more."""
+        known = self.model() is not None and bool(self.name_of(p))
+        return known and all(p is not other for other in self.tensors())
+
     def model(self) -> Any:
         """The module or the mapping again; None once any part of it is gone, or if it was never known."""
         parts = {name: part() for name, part in self._parts.items()}

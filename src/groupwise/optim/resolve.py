@@ -56,5 +56,5 @@ def _check_trainable(resolution: Resolution) -> None:
             if not dtype.is_floating_point and not dtype.is_complex:
                 raise ResolutionError(
                     f"{info.name!r} is {str(dtype).removeprefix('torch.')} and cannot be trained, but "
-                    f"{resolution.speakers(group, 'trainable')} says trainable = {group.timeline}: leave it out there"
+                    f"{resolution.declaring_rules(group, 'trainable')} says trainable = {group.timeline}: leave it out there"
                 )
