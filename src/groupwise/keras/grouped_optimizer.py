@@ -20,6 +20,7 @@ import keras
 
 from groupwise.errors import OptimizerError, PlanError, within
 from groupwise.keras import state
+from groupwise.keras.elsewhere import in_the_plan
 from groupwise.keras.grouping import Grouping
 from groupwise.keras.hyperparameters import ByGroup
 from groupwise.keras.measuring import STATISTICS
@@ -81,6 +82,11 @@ class GroupedOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # ker
         plan = plan if isinstance(plan, Plan) else Plan.load(plan)
         self._held = Grouping(plan, Lengths.checked(total_steps, steps_per_epoch))
 
+    weight_decay = in_the_plan("weight_decay", "Rule(…, weight_decay=…)")
+    clipnorm = in_the_plan("clipnorm", "clip_norm(…, per=\"parameter\") as a rule's or the plan's clip")
+    global_clipnorm = in_the_plan("global_clipnorm", "Plan(…, clip=clip_norm(…))")
+    clipvalue = in_the_plan("clipvalue", "Plan(…, clip=clip_value(…))")
+
     @property
     def plan(self) -> Plan:
         """The plan that runs."""
@@ -109,7 +115,10 @@ class GroupedOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # ker
 
     @property
     def measuring(self) -> bool:
-        """Whether each step also measures norms; a step that is compiled already goes on as it was compiled."""
+        """Whether each step also measures norms; a step that is compiled already goes on as it was compiled.
+
+        `Observer` switches it on for each batch of its own fit, and off again.
+        """
         return self._held.measuring
 
     @measuring.setter
@@ -118,7 +127,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # ker
 
     @property
     def measured(self) -> dict[str, dict[str, float]]:
-        """By group, what the last step measured: norms of gradient, weights and update, and what clipping left."""
+        """By group, what the last measured step found: norms of gradient, weights and update, the clipping."""
         running = self._built()
         columns = keras.ops.convert_to_numpy(running.measured).T.tolist()
         named = ((engine.group.name, column) for engine, column in zip(running.engines, columns, strict=False))
@@ -168,8 +177,10 @@ class GroupedOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # ker
         running.write(step)
         positions = [self._get_variable_index(variable) for variable in trainable_variables]
         self._held.update = Update(running, step, trainable_variables, positions)
-        super()._backend_apply_gradients(grads, trainable_variables)
-        self._held.update = None
+        try:
+            super()._backend_apply_gradients(grads, trainable_variables)
+        finally:
+            self._held.update = None
 
     def _clip_gradients(self, grads: Sequence[Any]) -> Sequence[Any]:
         return grads if self._held.update is None else self._held.update.clip(grads)
@@ -197,9 +208,21 @@ class GroupedOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # ker
             for variable in var_list:
                 variable.assign(keras.ops.copy(keras.ops.convert_to_tensor(variable)))
 
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Refused with an `OptimizerError`: a step is of all groups at once; `apply` makes it."""
+        raise OptimizerError("a plan has no update of one variable alone: call optimizer.apply(gradients, variables)")
+
     def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
         """Refused with an `OptimizerError`: a rule says it, and says it in the saved model too."""
         raise OptimizerError('say it in the plan: Rule(role("norm") | role("bias"), weight_decay=0.0)')
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Take over all state from `weights`: the `variables` of an optimizer with the same groups, or their values.
+
+        Raises `StateError` where they are not as many, or of other shapes; nothing has changed then.
+        """
+        self._built()
+        state.assign(self.variables, list(weights), "set_weights")
 
     def save_own_variables(self, store: Any) -> None:
         """Write all state by position, and what its groups are."""
@@ -212,8 +235,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # ker
             super().load_own_variables(store)  # which warns that the file has no optimizer
             return
         saved = state.check(self._held.program, len(self.variables), store)
-        for i, variable in enumerate(self.variables[:saved]):
-            variable.assign(store[str(i)])
+        state.assign(self.variables[:saved], [store[str(i)] for i in range(saved)], "the saved optimizer state")
 
     def get_config(self) -> dict[str, Any]:
         """Everything to make this optimizer again, its groups included, as plain data."""

@@ -8,29 +8,33 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
+import weakref
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Final, final
 
 import keras
 
-from groupwise.errors import RecordError
+from groupwise.errors import GroupwiseWarning, RecordError
 from groupwise.keras.algorithms import NEUTRAL
 from groupwise.keras.balanced_model import BalancedModel
 from groupwise.keras.grouped_optimizer import GroupedOptimizer
+from groupwise.keras.measured_step import MeasuredStep
 from groupwise.plan import Group as PlanGroup
 from groupwise.plan import Resolution
 from groupwise.records import Clip, Event, Group, Header, Step, Writer
 
 _SPOKEN = {native: neutral for neutral, native in NEUTRAL.items()}
 _MEASURED = ("gradients", "weights", "updates")
-_OPEN: dict[Path, Writer] = {}  # by folder: a fit that is interrupted tells no callback, so its writer stays open
+_open: Final[weakref.WeakValueDictionary[Path, Writer]] = weakref.WeakValueDictionary()
+"""By folder: a fit that is interrupted tells no callback, so its writer stays open for as long as somebody holds it."""
 
 
 @final
 class Observer(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no types
-    """Records a run of `fit` under a `GroupedOptimizer`.
+    """Records a run of `fit` under a `GroupedOptimizer`. The fits before and after it are left as they are.
 
         model.fit(x, y, callbacks=[Observer("runs/first")])
 
@@ -51,26 +55,35 @@ class Observer(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no 
             raise RecordError(f"every is a positive whole number of batches, not {every!r}")
         self._path = path
         self._every = every
+        self._process = os.getpid()
         self._writer: Writer | None = None
+        self._full = False
         self._pending: Step | None = None
+        self._step: MeasuredStep | None = None
         self._updates = 0
         self._batches = 0
 
     def set_model(self, model: Any) -> None:
-        """Have the model's steps measure; one that is compiled without it is compiled anew."""
+        """Note the model, whose optimizer has to be one that can be recorded."""
         super().set_model(model)
-        optimizer = self._optimizer()
-        if not optimizer.measuring:
-            optimizer.measuring = True
-            model.train_function = None
+        self._optimizer()
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Open the run."""
+        """Have the model's steps measure for as long as this fit goes on; what an interrupted fit left is written."""
+        self._flush()
+        self._step = MeasuredStep.of(self.model, self._optimizer())
         self._updates = self._count()
         self._batches = 0
 
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Have this batch measured."""
+        if self._step is not None:
+            self._step.ask()
+
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Write the line of the batch before, which is complete now, and note this one."""
+        if self._process != os.getpid():
+            return
         self._batches += 1
         if self._batches % self._every:
             return
@@ -83,7 +96,7 @@ class Observer(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no 
         optimizer, writer = self._optimizer(), self._opened()
         self._pending = Step(
             updates - 1,
-            writer.seconds,
+            0.0 if writer is None else writer.seconds,
             values=_values(optimizer),
             groups={name: _statistics(told) for name, told in optimizer.measured.items()},
             scalars=_numbers(logs or {}),
@@ -99,11 +112,11 @@ class Observer(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no 
     def on_train_end(self, logs: Any = None) -> None:
         """Close the run; a later fit goes on in a new part."""
         self._flush()
+        if self._process == os.getpid() and self._writer is not None:
+            self._write(Event(self._count(), "finished"))
         if self._writer is not None:
-            self._writer.write(Event(self._count(), "finished"))
             self._writer.close()
-            self._writer = None
-            _OPEN.pop(Path(self._path).resolve(), None)
+        self._writer, self._step = None, None
 
     def _optimizer(self) -> GroupedOptimizer:
         optimizer = getattr(self.model, "optimizer", None)
@@ -118,26 +131,37 @@ class Observer(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no 
     def _count(self) -> int:
         return int(keras.ops.convert_to_numpy(self._optimizer().iterations))
 
-    def _opened(self) -> Writer:
-        if self._writer is None:
+    def _opened(self) -> Writer | None:
+        """The writer; None once the disk was full."""
+        if self._writer is None and not self._full:
             folder = Path(self._path).resolve()
-            if folder in _OPEN:
-                _OPEN.pop(folder).close()
-            self._writer = _OPEN[folder] = Writer(self._path, _header(self._optimizer(), self._every, self.model))
+            if folder in _open:
+                _open.pop(folder).close()
+            self._writer = _open[folder] = Writer(self._path, _header(self._optimizer(), self._every, self.model))
             first, after = max(self._updates - 1, 0), self._writer.resumed_after
             if after is not None:
-                said = f"goes on at step {first}; the last step before was {after}"
-                self._writer.write(Event(first, "resumed", said))
+                self._write(Event(first, "resumed", f"goes on at step {first}; the last step before was {after}"))
         return self._writer
 
     def _flush(self) -> None:
-        if self._pending is not None:
-            self._opened().write(self._pending)
-            self._pending = None
+        if self._pending is not None and self._process == os.getpid():
+            pending, self._pending = self._pending, None
+            self._write(pending)
 
     def _skipped(self, updates: int) -> None:
         if not self._optimizer().gradient_accumulation_steps:
-            self._opened().write(Event(updates, "skipped", "the gradients were not finite"))
+            self._write(Event(updates, "skipped", "the gradients were not finite"))
+
+    def _write(self, record: Step | Event) -> None:
+        """Write a line; a disk that is full must not end a training."""
+        writer = self._opened()
+        if writer is None:
+            return
+        try:
+            writer.write(record)
+        except RecordError as error:
+            self._writer, self._full = None, True
+            warnings.warn(f"recording stops at step {record.step}: {error}", GroupwiseWarning, stacklevel=2)
 
 
 def _header(optimizer: GroupedOptimizer, every: int, model: Any) -> Header:

@@ -40,6 +40,21 @@ def check(program: Program | None, variables: int, store: Any) -> int:
     return min(saved, variables)  # one that was saved before its build has a step count and a factor alone
 
 
+def assign(variables: Sequence[Any], values: Sequence[Any], what: str) -> None:
+    """Assign a copy of a value to each variable. Raises `StateError` where one does not fit, before any is assigned."""
+    if len(values) != len(variables):
+        raise StateError(
+            f"{what} has {len(values)} variables and this optimizer {len(variables)}: they must be those of an "
+            "optimizer with the same groups, in the order of its `variables`"
+        )
+    for i, (variable, value) in enumerate(zip(variables, values, strict=True)):
+        own, given = tuple(variable.shape), tuple(keras.ops.shape(value))
+        if own != given:
+            raise StateError(f"{what}: variable {i}, {variable.path}, has shape {own} here and {given} there")
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(keras.ops.copy(keras.ops.convert_to_tensor(value)))  # jax donates the buffers of a step
+
+
 def facts_of(program: Program) -> dict[str, object]:
     """By variable, in the order of the build, what decides the layout of its state."""
     places = {engine: i for i, engine in enumerate(program.engines)}

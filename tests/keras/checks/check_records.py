@@ -1,5 +1,7 @@
 """What a run's records say, against the run."""
 
+import contextlib
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,9 @@ import numpy as np
 import pytest
 
 from groupwise import GroupwiseError, Plan, Rule, clip_norm
+from groupwise.errors import GroupwiseWarning, RecordError
 from groupwise.keras import BalancedModel, GroupedOptimizer, Observer, Static
-from groupwise.records import read
+from groupwise.records import Header, Writer, read
 from groupwise.schedules import linear
 from tests.keras.nets import data, difference, fit, functional, weights
 from tests.keras.reference import gradients, joint_norm
@@ -100,6 +103,112 @@ def test_a_fit_that_was_interrupted_does_not_hold_the_folder(tmp_path: Path) -> 
     run = read(tmp_path)
     assert list(run.steps) == list(range(8))
     assert [(event.step, event.event) for event in run.events] == [(0, "resumed"), (8, "finished")]
+
+
+class Failing(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no types
+    """Raises at one of the moments of a fit."""
+
+    def __init__(self, moment: str) -> None:
+        super().__init__()
+        setattr(self, moment, self._fail)
+
+    def _fail(self, *_: Any, **__: Any) -> None:
+        raise ArithmeticError("enough")
+
+
+MOMENTS = ["on_train_begin", "on_epoch_begin", "on_train_batch_begin", "on_train_batch_end", "on_epoch_end"]
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("moment", [*MOMENTS, "on_train_end", ""])
+def test_measuring_ends_with_the_fit_that_is_observed_however_that_ends(
+    moment: str, first: bool, tmp_path: Path
+) -> None:
+    model, twin = compiled(), compiled()
+    optimizer = model.optimizer
+    fit(model, epochs=1)
+    fit(twin, epochs=1)
+    observers = [Observer(tmp_path / "one"), Observer(tmp_path / "two", every=2)]
+    others = [Failing(moment)] if moment else []
+    with contextlib.suppress(ArithmeticError):
+        fit(model, epochs=1, callbacks=[*others, *observers] if first else [*observers, *others])
+    with contextlib.suppress(ArithmeticError):
+        fit(twin, epochs=1, callbacks=others)
+    assert not optimizer.measuring
+    before = optimizer.measured
+    fit(model, epochs=1)  # nobody observes it
+    fit(twin, epochs=1)
+    assert optimizer.measured == before
+    assert not optimizer.measuring
+    assert difference(model, twin) < 1e-6
+    assert type(model.train_function).__name__ == type(twin.train_function).__name__
+    for folder, every in (("one", 1), ("two", 2)):
+        fit(model, epochs=1, callbacks=[Observer(tmp_path / folder, every=every)])
+        norms = read(tmp_path / folder).series("groups", "base", "update_norm")[1]
+        assert min(norms) > 0
+    assert optimizer.measured != before
+
+
+def test_a_batch_that_is_trained_by_hand_is_not_measured(tmp_path: Path) -> None:
+    model = compiled()
+    fit(model, epochs=1, callbacks=[Observer(tmp_path)])
+    before = model.optimizer.measured
+    x, y = (array.astype("float32")[:8] for array in data())
+    model.train_on_batch(x, y)
+    assert model.optimizer.measured == before
+
+
+def test_several_fits_that_are_observed_measure_in_all_of_them(tmp_path: Path) -> None:
+    model = compiled()
+    for _ in range(3):
+        fit(model, epochs=1, callbacks=[Observer(tmp_path)])
+    norms = read(tmp_path).series("groups", "base", "update_norm")[1]
+    assert len(norms) == 12
+    assert len(set(norms)) == 12
+
+
+def test_a_model_that_is_compiled_anew_is_measured_as_it_is_then(tmp_path: Path) -> None:
+    model = compiled()
+    fit(model, epochs=1, callbacks=[Observer(tmp_path)])
+    model.compile(model.optimizer, "mae")
+    history = fit(model, epochs=1, callbacks=[Observer(tmp_path)])
+    x, y = (array.astype("float32") for array in data())
+    found = float(np.abs(model.predict(x, verbose=0) - y).mean())
+    assert history.history["loss"][0] == pytest.approx(found, rel=0.2)
+    assert len(read(tmp_path).series("groups", "base", "update_norm")[1]) == 8
+
+
+def test_the_writer_of_an_observer_that_is_dropped_lets_go(tmp_path: Path) -> None:
+    model, left = compiled(), Observer(tmp_path)
+    with pytest.raises(KeyboardInterrupt, match="enough"):
+        fit(model, epochs=1, callbacks=[left, Interruption()])
+    del left, model
+    gc.collect()
+    Writer(tmp_path, Header()).close()
+
+
+def test_an_observer_that_was_interrupted_writes_what_it_had_when_it_goes_on(tmp_path: Path) -> None:
+    model, observer = compiled(), Observer(tmp_path)
+    with pytest.raises(KeyboardInterrupt, match="enough"):
+        fit(model, epochs=1, callbacks=[observer, Interruption()])
+    fit(model, epochs=1, callbacks=[observer])
+    assert list(read(tmp_path).steps) == list(range(7))
+
+
+def test_a_full_disk_does_not_end_a_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, lines = compiled(), []
+
+    def full(self: Writer, record: Any) -> None:
+        lines.append(record)
+        if len(lines) > 2:
+            raise RecordError("cannot write part-000001.jsonl: No space left on device")
+
+    monkeypatch.setattr(Writer, "write", full)
+    with pytest.warns(GroupwiseWarning, match="recording stops at step 2: cannot write") as said:
+        history = fit(model, callbacks=[Observer(tmp_path)])
+    assert len(history.epoch) == 2
+    assert sum(each.category is GroupwiseWarning for each in said) == 1
+    assert len(lines) == 3
 
 
 def test_a_second_fit_goes_on_in_the_same_run(tmp_path: Path) -> None:
