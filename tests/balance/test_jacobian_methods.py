@@ -92,10 +92,14 @@ def test_one_task_after_another_may_be_missing(method: JacobianMethod) -> None:
 
 @pytest.mark.parametrize("method", [MetaBalance(), ExcessMTL(), MoCo()], ids=repr)
 def test_other_shared_parameters_than_before_are_refused_by_name(method: JacobianMethod) -> None:
+    """Of one without a name another size is another parameter; one more at the end starts afresh."""
     memory = Memory()
     update(method, torch.ones(2, 6), memory, splits=(2, 4))
+    update(method, torch.ones(2, 9), memory, splits=(2, 4, 3))
+    if isinstance(method, MetaBalance):
+        return  # remembers a number of each, whatever its size
     with pytest.raises(BalanceError, match=r"known of task 'seg' .*: it is of other shared parameters \(name"):
-        update(method, torch.ones(2, 9), memory, splits=(2, 4, 3))
+        update(method, torch.ones(2, 9), memory, splits=(4, 2, 3))
 
 
 def test_what_is_kept_comes_back_in_the_dtype_that_is_asked_for() -> None:

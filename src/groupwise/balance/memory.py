@@ -192,20 +192,12 @@ class Memory:
         self.generator.set_state(generator.get_state())
 
     def _values(self) -> dict[str, Any]:
-        parts = {name: part._values() for name, part in self._parts.items()}
-        return {
-            "tasks": {key: dict(known) for key, known in self._tasks.items()},
-            "rows": {key: {a: dict(row) for a, row in rows.items()} for key, rows in self._rows.items()},
-            "pairs": {key: {a: dict(row) for a, row in rows.items()} for key, rows in self._pairs.items()},
-            "run": dict(self._run),
-            "parts": parts,
-        }
+        tables = {"tasks": self._tasks, "rows": self._rows, "pairs": self._pairs, "run": self._run}
+        return {**_copied(tables), "parts": {name: part._values() for name, part in self._parts.items()}}
 
     def _take(self, values: Mapping[str, Any]) -> None:
-        self._tasks = {key: dict(known) for key, known in values["tasks"].items()}
-        self._rows = {key: {a: dict(row) for a, row in rows.items()} for key, rows in values.get("rows", {}).items()}
-        self._pairs = {key: {a: dict(row) for a, row in rows.items()} for key, rows in values["pairs"].items()}
-        self._run = dict(values["run"])
+        self._tasks, self._rows = _copied(values["tasks"]), _copied(values.get("rows", {}))
+        self._pairs, self._run = _copied(values["pairs"]), _copied(values["run"])
         self._parts = {}
         for name, inner in values["parts"].items():
             self.part(name)._take(inner)
@@ -250,6 +242,11 @@ def _labels(columns: Columns) -> tuple[str, ...]:
 def _name(label: str) -> str:
     """Of a parameter, whatever its shape."""
     return label.partition("|")[0]
+
+
+def _copied(value: Any) -> Any:
+    """Tables of tables, with the same tensors."""
+    return {key: _copied(inner) for key, inner in value.items()} if isinstance(value, Mapping) else value
 
 
 def _other_shape(key: str, task: str, known: list[int], wanted: list[int]) -> str:

@@ -93,7 +93,7 @@ def untouched(method: Method) -> None:
     """An update whose backward raises leaves nothing behind: the later ones are those of a run that never saw it."""
     whole = list(_train(_net(), Balancer(method), range(STEPS)))
     net, balancer = _net(), Balancer(method)
-    found = []
+    found: list[dict[str, Tensor]] = []
     for step in range(STEPS):
         for task in TASKS:
             losses = net.losses(step)

@@ -150,7 +150,7 @@ def test_a_generator_that_was_given_is_put_back() -> None:
 
 
 def test_so_is_one_that_an_inner_method_was_given() -> None:
-    twins = Twins(lambda: Smoothed(PCGrad(generator=torch.Generator().manual_seed(3))))
+    twins = Twins(lambda: Smoothed(RLW(generator=torch.Generator().manual_seed(3))))
     _failing_method(twins)
     twins.go_on_alike()
 

@@ -1,6 +1,6 @@
 """The moments of a run besides `backward`: micro-batches, old weights, losses after the step, held-out losses."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -183,6 +183,33 @@ def test_held_out_gradients_are_compared_with_each_tasks_own() -> None:
     torch.testing.assert_close(weights, method.init + 0.01 * alignments.sign(), rtol=1e-9, atol=1e-9)
     assert_same(model, expected.update(weights, weights))
     assert balancer.backward(model.losses()).route.startswith("weighted")
+
+
+class _Aligned(LossMethod):
+    """Remembers the inner products that it is told."""
+
+    def held_out(self, tasks: Sequence[str]) -> Tensor:
+        return torch.arange(1.0, len(tasks) + 1, dtype=torch.float64)
+
+    def learn(self, alignments: Tensor, seen: Seen, memory: Memory) -> None:
+        memory.keep_tasks("alignment", seen.tasks, alignments)
+
+    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+        return torch.ones_like(losses)
+
+
+@pytest.mark.parametrize("kind", ["Plain", "PartlyShared", "TiedSparse"])
+def test_any_method_may_learn_from_held_out_losses(kind: str) -> None:
+    """<g_i, v> over all that a task reaches, its own head included, in numbers."""
+    expected, model = reference(kind), built(kind)
+    names = sorted({name for by_leaf in expected.gradients.values() for name in by_leaf})
+    jacobian = expected.jacobian(names)
+    balancer = Balancer(_Aligned())
+    balancer.learn(model.losses())
+    balancer.backward(model.losses())
+    told = balancer.state_dict()["memory"]["tasks"]["alignment"]
+    held_out = torch.arange(1.0, len(expected.tasks) + 1, dtype=torch.float64) @ jacobian
+    assert [float(told[task]) for task in expected.tasks] == pytest.approx((jacobian @ held_out).tolist(), rel=1e-10)
 
 
 @pytest.mark.parametrize("present", [("a", "c"), ("b",), ("c", "b", "a")])

@@ -174,24 +174,13 @@ def test_the_policy_decides_about_a_broken_task_under_a_scaler_too() -> None:
 @pytest.mark.parametrize("method", [CAGrad(), Static(dict.fromkeys("abc", 1.0))], ids=lambda m: m.name)
 def test_an_ordinary_overflow_is_no_fault_of_a_task_however_long_it_lasts(method: object) -> None:
     def loud(model: MultiTask, step: int) -> dict[str, torch.Tensor]:
-        return {task: _Overflow.apply(loss * 60) for task, loss in model.losses().items()}
+        return {task: _Overflow.apply(loss / 64) * 64 for task, loss in model.losses().items()}
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         _, _, scaler, results = run(method, loud, 12)
     assert not any(result.skipped for result in results)
-    assert scaler.get_scale() == 2.0**15
-    assert results[-1].tasks == ("a", "b", "c")
-    louder = {"a": 2.0**13, "b": 1.0, "c": 2.0**3}
-
-    def calibrating(model: MultiTask, step: int) -> dict[str, torch.Tensor]:
-        parts = {task: _Overflow.apply(model.trunk(model.x) * f).square() / f**2 for task, f in louder.items()}
-        return {task: part.mean() * louder[task] for task, part in parts.items()}
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        results = run(method, calibrating, 20)[-1]
-    assert not any(result.skipped for result in results)
+    assert scaler.get_scale() == 2.0**9  # seven steps in a row
     assert results[-1].tasks == ("a", "b", "c")
 
 

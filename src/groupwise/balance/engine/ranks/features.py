@@ -20,9 +20,9 @@ from groupwise.balance.engine import gradients
 from groupwise.balance.engine.problem import Problem, translated
 from groupwise.balance.engine.ranks.group import Agreement, Ranks
 from groupwise.balance.engine.ranks.sharded import products
-from groupwise.balance.engine.routes import heads
-from groupwise.balance.engine.routes.route import OwnGradients, Route
-from groupwise.balance.engine.rows import Rows, Update, block_of
+from groupwise.balance.engine.routes.features import look
+from groupwise.balance.engine.routes.route import Route
+from groupwise.balance.engine.rows import Update
 
 
 @final
@@ -41,21 +41,7 @@ class AtFeatures(Route):
         self._reach = agreed.reach
         self._count = len(stated.tasks)
         self._inputs = [leaf for leaf in stated.graph.leaves if leaf not in stated.own]
-        self._own = OwnGradients(stated.losses)
-        self._edges: dict[Tensor, GradientEdge] = {}
-        gathered: list[dict[int, Tensor]] = [{} for _ in edges]
-        for task, at_features, own in heads.look(stated, edges):
-            for place, gradient in enumerate(at_features):
-                if gradient is not None:
-                    gathered[place][task] = gradient / ranks.size
-            for leaf, gradient in own:
-                self._own.put(task, leaf, gradient)
-        self._rows = Rows(self._count, [])
-        for edge, by_task in zip(edges, gathered, strict=True):
-            if by_task:
-                like = torch.empty_like(next(iter(by_task.values())))
-                self._edges[like] = edge
-                self._rows.blocks.append(block_of(like, by_task, self._count))
+        self._rows, self._edges, self._own = look(stated, edges, 1 / ranks.size)
         table = sum(products(block.matrix).to(ranks.like.device) for block in self._rows.blocks)
         self._told = ranks.add(torch.cat([torch.as_tensor(table).flatten(), self._own.sums().to(ranks.like.device)]))
 

@@ -34,23 +34,9 @@ class Features(Route):
     """
 
     def __init__(self, problem: Problem, features: Sequence[GradientEdge], found: bool) -> None:
-        self._edges: dict[Tensor, GradientEdge] = {}
         self._inputs = [leaf for leaf in problem.graph.leaves if leaf not in problem.own]
-        self._count = len(problem.tasks)
         self._found = found
-        self._own = OwnGradients(problem.losses)
-        gathered: dict[int, dict[int, Tensor]] = {}
-        for task, at_features, own in heads.look(problem, features):
-            for place, gradient in enumerate(at_features):
-                if gradient is not None:
-                    gathered.setdefault(place, {})[task] = gradient
-            for leaf, gradient in own:
-                self._own.put(task, leaf, gradient)
-        self._rows = Rows(self._count, [])
-        for place, by_task in gathered.items():
-            like = torch.empty_like(next(iter(by_task.values())))
-            self._edges[like] = features[place]
-            self._rows.blocks.append(block_of(like, by_task, self._count))
+        self._rows, self._edges, self._own = look(problem, features)
 
     @property
     def words(self) -> str:
@@ -75,6 +61,27 @@ class Features(Route):
         if kept and self._inputs:
             backward(self._edges, update, self._inputs)
         self._own.write(own, kept)
+
+
+def look(
+    problem: Problem, features: Sequence[GradientEdge], share: float = 1.0
+) -> tuple[Rows, dict[Tensor, GradientEdge], OwnGradients]:
+    """The rows at the features, times a number; which columns are those of which feature; the task-only gradients."""
+    count, own = len(problem.tasks), OwnGradients(problem.losses)
+    gathered: list[dict[int, Tensor]] = [{} for _ in features]
+    for task, at_features, alone in heads.look(problem, features):
+        for place, gradient in enumerate(at_features):
+            if gradient is not None:
+                gathered[place][task] = gradient if share == 1 else gradient * share
+        for leaf, gradient in alone:
+            own.put(task, leaf, gradient)
+    rows, edges = Rows(count, []), {}
+    for edge, by_task in zip(features, gathered, strict=True):
+        if by_task:
+            like = torch.empty_like(next(iter(by_task.values())))
+            edges[like] = edge
+            rows.blocks.append(block_of(like, by_task, count))
+    return rows, edges, own
 
 
 def backward(edges: Mapping[Tensor, GradientEdge], update: Iterable[Update], inputs: Sequence[Tensor]) -> None:
