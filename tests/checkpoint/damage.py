@@ -1,6 +1,6 @@
 """Damaged checkpoints, by the thousand: each loads as it was written, or is refused in our own words.
 
-    python -m tests.checkpoint.damage 20000        so many random damages, then every bit of a small file
+python -m tests.checkpoint.damage 20000        so many random damages, then every bit of a small file
 """
 
 import random
@@ -81,7 +81,7 @@ def verdict(path: Path, damaged: bytes, written: Any) -> str:
         found = load(path).extra
     except StateError as error:
         return _bounded(path, began, "refused" if str(path) in str(error) else f"nameless: {error}")
-    except Exception as error:  # noqa: BLE001  this is what is counted
+    except Exception as error:
         return f"foreign {type(error).__name__}: {error}"
     finally:
         tracemalloc.stop()

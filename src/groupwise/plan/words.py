@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from groupwise._spelling import number
+from groupwise._spelling import number, shown
 from groupwise.plan.declarations import Exact, Factor
 from groupwise.plan.rule import Rule
 
@@ -52,4 +52,4 @@ def text_of(value: object) -> str:
 
 def title(rules: Sequence[Rule], i: int) -> str:
     """How an error calls a rule: its place in the plan, counted from one, and its label."""
-    return f"rule {i + 1} {rules[i].label!r}"
+    return f"rule {i + 1} {shown(rules[i].label)}"
