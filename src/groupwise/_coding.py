@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Union, final
 
 from groupwise._spelling import shown
-from groupwise.errors import GroupwiseError, listed
+from groupwise.errors import GroupwiseError, listed, within
 
 _NOT_FINITE: Final = ("nan", "inf", "-inf")
 _NOTHING: Final[tuple[object, ...]] = (None, "", (), {}, [])
@@ -104,7 +104,9 @@ class Codec:
         if missing := [name for name, (_, required) in fields.items() if required and name not in data]:
             raise self.error(f"{place} lacks {shown(missing[0])}")
         told = {name: hint for name, (hint, _) in fields.items() if name in data}
-        return cls(**{name: self.decode(hint, data[name], f"{place}.{name}") for name, hint in told.items()})
+        values = {name: self.decode(hint, data[name], f"{place}.{name}") for name, hint in told.items()}
+        with within(place):
+            return cls(**values)
 
 
 def spelled(value: float) -> float | str:

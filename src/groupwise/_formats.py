@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 from groupwise._spelling import shown
 from groupwise.errors import PlanError, unknown
@@ -95,10 +95,41 @@ def _yaml(text: str) -> Any:
             _once([(key.value, key) for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
             return node
 
+        def compose_document(self) -> Any:
+            document = super().compose_document()
+            _Expansion().of(document)
+            return document
+
     try:
         return yaml.load(text, Loader)
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
+
+
+@final
+class _Expansion:
+    """How much a YAML document will be once every alias and every merge key stands for what it means.
+
+    It is counted on what was composed, where an alias costs nothing yet; a node that is met again is not walked again.
+    """
+
+    def __init__(self) -> None:
+        self._sizes: dict[int, tuple[int, int] | None] = {}
+
+    def of(self, node: Any) -> tuple[int, int]:
+        """The entries below a node, and their levels. Raises `PlanError` where either is more than a plan has."""
+        if id(node) not in self._sizes:
+            self._sizes[id(node)] = None
+            inner = node.value if isinstance(node.value, list) else ()  # pairs of a mapping, items of a list
+            found = [self.of(child) for item in inner for child in (item if isinstance(item, tuple) else (item,))]
+            entries, levels = 1 + sum(size for size, _ in found), 1 + max((deep for _, deep in found), default=0)
+            if entries > MOST:
+                raise PlanError(f"more than {MOST:,} entries: that is no plan")
+            self._sizes[id(node)] = entries, levels
+        known = self._sizes[id(node)]
+        if known is None or known[1] > DEEPEST + 1:  # it holds itself, or nests too deep
+            raise PlanError(f"nested deeper than {DEEPEST} levels")
+        return known
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -51,4 +51,14 @@ def counted(n: int, what: str) -> str:
 
 def printable(text: str) -> str:
     """`text` on one line, without anything that a terminal would obey."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(text.split()))
+    return _visible(" ".join(text.split()))
+
+
+def printable_lines(text: str) -> str:
+    """`text` with its line breaks and its columns, without anything else that a terminal, or a reader, would obey."""
+    return "\n".join(_visible(line.expandtabs()) for line in text.splitlines())
+
+
+def _visible(line: str) -> str:
+    """Control characters, and those that turn or hide what stands around them, as a mark that something stood there."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)

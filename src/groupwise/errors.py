@@ -28,7 +28,6 @@ from collections.abc import Iterable, Iterator
 
 from groupwise._spelling import LONGEST, clipped, shown
 
-
 _COMPARED = 200
 _PLACE = 300
 
@@ -123,5 +122,3 @@ def unknown(what: str, given: str, options: Iterable[str]) -> str:
 
 class GroupwiseWarning(_Message, UserWarning):
     """Something legal that is probably a mistake; said once."""
-
-

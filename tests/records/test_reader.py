@@ -131,12 +131,18 @@ FOREIGN = {
     "bytes": ("\x00\x01\x02\n", "is no run of groupwise"),
     "a version that is no number": (_header(version="1"), "is no run of groupwise"),
     "a newer version": (_header(version=2, writer="groupwise 9"), r"version 2 .* up to version 1: .*groupwise 9"),
-    "groups that are none": (_header(groups={"a": 1}), "line 1: its groups are not a list"),
+    "groups that are none": (_header(groups={"a": 1}), r"line 1: header.groups is \{'a': 1\}, not a list"),
     "a broken line": (_header() + 'no\n{"kind":"step","step":1}\n', "part-000001.jsonl: line 2 is no record"),
     "a line that is no object": (_header() + '3\n{"kind":"step","step":1}\n', "part-000001.jsonl: line 2 is no record"),
     "a step without number": (_header() + '{"kind":"step"}\n', "a step has the number None"),
-    "a section that is none": (_header() + '{"kind":"step","step":3,"groups":[1]}\n', "step 3 holds something"),
-    "a number that is none": (_header() + '{"kind":"step","step":3,"scalars":{"a":"b"}}\n', "step 3 holds something"),
+    "a section that is none": (
+        _header() + '{"kind":"step","step":3,"groups":[1]}\n',
+        r"line 2: step.groups is \[1\], not an object",
+    ),
+    "a number that is none": (
+        _header() + '{"kind":"step","step":3,"scalars":{"a":"b"}}\n',
+        r"step.scalars\['a'\] is 'b', not a number",
+    ),
     "nothing": ("", "is empty: not even the header"),
 }
 

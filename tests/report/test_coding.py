@@ -16,10 +16,10 @@ from tests.report.runs import HOSTILE
 
 text = st.text(max_size=20) | st.sampled_from(HOSTILE)
 number = st.floats(allow_nan=False)
-lines = st.builds(
-    Line, text, st.lists(st.integers(0, 10**9), max_size=3).map(tuple), st.lists(number, max_size=3).map(tuple),
-    st.booleans(),
-)  # fmt: skip
+courses = st.lists(st.tuples(st.integers(0, 10**9), number), min_size=1, max_size=3).map(
+    lambda pairs: [*zip(*sorted(pairs), strict=True)]
+)
+lines = courses.flatmap(lambda course: st.builds(Line, text, st.just(course[0]), st.just(course[1]), st.booleans()))
 tables = st.builds(Table, text, st.just(("a", "b")), st.lists(st.tuples(text, text), max_size=2).map(tuple), text)
 figures = tables | st.builds(Lines, text, text, st.lists(lines, max_size=2).map(tuple), tables, st.booleans())
 panels = st.builds(Panel, text, text, text, st.lists(figures, max_size=2).map(tuple), text)

@@ -96,7 +96,7 @@ def test_regex_describes_the_whole_name() -> None:
     assert str(regex("a.*b")) == "regex(a.*b)"
 
 
-@pytest.mark.parametrize("pattern", ["(", "[z-a]", "a{99999999999999}", "*a", "(" * 6000])
+@pytest.mark.parametrize("pattern", ["(", "[z-a]", "a{99999999999999}", "*a", "(" * 1500])
 def test_a_pattern_that_is_no_regular_expression_is_refused(pattern: str) -> None:
     with pytest.raises(SelectorError, match="is no regular expression"):
         regex(pattern)

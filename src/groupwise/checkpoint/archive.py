@@ -11,7 +11,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import torch
 from torch.serialization import MAP_LOCATION, get_unsafe_globals_in_checkpoint
@@ -46,7 +46,7 @@ def write(path: Path, content: Content) -> None:
         told = {"format": FORMAT, "version": VERSION, "parts": dict(content.parts), "extra": content.extra}
         torch_sees = _Remembering(file)
         try:
-            torch.save(told, torch_sees)
+            torch.save(told, cast(BinaryIO, torch_sees))
         except RuntimeError:
             if torch_sees.refusal is not None:
                 raise torch_sees.refusal from None

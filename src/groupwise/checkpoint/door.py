@@ -48,7 +48,8 @@ def save(
     Torch's global random state goes along. In a run of several processes, call it on one rank.
 
     Args:
-        path: the file; its directory exists. A symbolic link is followed; a file that is replaced keeps its permissions.
+        path: the file; its directory exists. A symbolic link is followed, and a file that is replaced keeps its
+            permissions.
         model: a module, or the mapping of networks that the optimizer was built from.
         optimizer: a `GroupedOptimizer`, or any torch optimizer.
         scheduler, balancer, scaler: anything with `state_dict` and `load_state_dict`.

@@ -95,7 +95,7 @@ class _Directory(NamedTuple):
 
     start: int
     size: int
-    count: int
+    entries: int
     end: int
     seal: bytes
 
@@ -133,7 +133,7 @@ def layout(file: BinaryIO) -> Layout:
         raise StateError(f"a zip archive, but no torch file: it holds {listed(names, 5)}")
     if found.seal and found.seal != _digest(source, found):
         raise _damaged("its directory is not what was written")
-    if len(told) != found.count or len(set(names)) != len(names):
+    if len(told) != found.entries or len(set(names)) != len(names):
         raise _damaged("its directory does not list every entry once")
     ends = [*(entry.place for entry in told[1:]), found.start]
     if told[0].place:

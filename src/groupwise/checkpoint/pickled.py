@@ -20,13 +20,15 @@ _MOST: Final = 1_000_000
 _PUTS: Final = frozenset({"BINPUT", "LONG_BINPUT", "MEMOIZE"})
 _GETS: Final = frozenset({"BINGET", "LONG_BINGET"})
 _LEAVES: Final = frozenset(
-    "NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINUNICODE EMPTY_DICT EMPTY_LIST "
-    "GLOBAL".split()
-)
+    {
+        "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE",
+        "SHORT_BINUNICODE", "EMPTY_DICT", "EMPTY_LIST", "GLOBAL",
+    }
+)  # fmt: skip
 _TAKES: Final[Mapping[str, int]] = {
-    **{"PROTO": 0, "FRAME": 0, "STOP": 1, "EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3},
-    **{"APPEND": 2, "SETITEM": 3, "REDUCE": 2, "BUILD": 2, "NEWOBJ": 2, "BINPERSID": 1},
-}
+    "PROTO": 0, "FRAME": 0, "STOP": 1, "EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3,
+    "APPEND": 2, "SETITEM": 3, "REDUCE": 2, "BUILD": 2, "NEWOBJ": 2, "BINPERSID": 1,
+}  # fmt: skip
 _TAKES_BELOW_A_MARK: Final[Mapping[str, int]] = {"TUPLE": 0, "APPENDS": 1, "SETITEMS": 1}
 _LEAVES_NOTHING: Final = frozenset({"PROTO", "FRAME", "STOP"})
 _ITEM_SIZES: Final[Mapping[str, int]] = {
@@ -76,7 +78,7 @@ def data_of(pickle: bytes) -> Iterator[Data]:
                     raise ValueError(f"{name} {argument}")
                 memo.append(stack[-1])
             elif name in _GETS:
-                stack.append(memo[argument])
+                stack.append(memo[int(argument or 0)])
             elif name in _LEAVES:
                 stack.append(_SOMETHING if argument is None else argument)
             elif name == "MARK":

@@ -110,9 +110,9 @@ def _show(inspection: Inspection, spec: str, console: Console) -> None:
         console.print(Text(_paragraph(finding.message, console.width)), soft_wrap=True)
         console.print(Text(f"{_paragraph(f'fix: {finding.remedy}', console.width)}\n", style="green"), soft_wrap=True)
     counts, *missing = inspection.summary()
-    console.print(Text(counts, style="bold"), soft_wrap=True)
+    console.print(Text(printable(counts), style="bold"), soft_wrap=True)
     for line in missing:
-        console.print(Text(textwrap.fill(line, console.width), style="dim"), soft_wrap=True)
+        console.print(Text(textwrap.fill(printable(line), console.width), style="dim"), soft_wrap=True)
 
 
 def _paragraph(text: str, width: int) -> str:

@@ -39,7 +39,10 @@ def writer(path: Path) -> Writer:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Replace `path` by a file of `data`. Raises `GroupwiseError` if none can stand there, `OSError` if the disk refuses."""
+    """Replace `path` by a file of `data`.
+
+    Raises `GroupwiseError` if no file can stand there, `OSError` if the disk refuses.
+    """
     if reason := obstacle(path):
         raise GroupwiseError(f"--plot {path}: cannot write it: {reason}")
     with replacing(path) as file:

@@ -36,6 +36,10 @@ class Cell:
     product: str = ""
     style: str = ""
 
+    def __post_init__(self) -> None:
+        for name in ("course", "product"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
+
 
 Rows: TypeAlias = Sequence[tuple[Group, Mapping[str, Cell]]]
 
@@ -171,7 +175,7 @@ def _below(resolution: Resolution, declared: list[str], rows: Rows, hidden: Mapp
         said = [" = ".join(filter(None, (f"{name} {cell.course}", cell.product))) for name, cell in hidden.items()]
         yield Text(f"in every group: {printable(', '.join(said))}")
     if resolution.clip is not None:
-        yield Text(f"clip over everything, last: {resolution.clip}")
+        yield Text(f"clip over everything, last: {printable(str(resolution.clip))}")
     cells = [cell for _, row in rows for cell in row.values()]
     keys = ["a → b: at the first update, at the end"] if any("→" in cell.course for cell in cells) else []
     keys += ["a × b: peak × factors"] if any(cell.product for cell in cells) else []
@@ -181,4 +185,4 @@ def _below(resolution: Resolution, declared: list[str], rows: Rows, hidden: Mapp
         defaults = resolution.algorithms[name].defaults
         said = [f"{key} {number(value)}" for key, value in defaults.items() if key not in declared]
         if said:
-            yield Text(f"{printable(name)} by default: {', '.join(said)}", style="dim")
+            yield Text(printable(f"{name} by default: {', '.join(said)}"), style="dim")

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from groupwise._spelling import shown
 from groupwise.errors import PlanError, nearest, unknown
 from groupwise.plan.declarations import Exact, Factor
 from groupwise.schedules import Schedule
@@ -144,7 +145,7 @@ def _elements(name: str, value: object, n: int) -> tuple[object, ...]:
     if isinstance(inner, Factor):
         raise PlanError(f"{name} is a tuple of {n}: a factor cannot multiply it; scale an element, as in beta1=…")
     if not isinstance(inner, tuple) or len(inner) != n:
-        raise PlanError(f"{name} takes a tuple of {n} values, got {inner!r}")
+        raise PlanError(f"{name} takes a tuple of {n} values, got {shown(inner)}")
     return tuple(Exact(x) for x in inner) if isinstance(value, Exact) else inner
 
 
@@ -155,11 +156,11 @@ def _typed(slot: str, value: object, default: object) -> object:
     if isinstance(plain, Factor) and (isinstance(default, bool | str)):
         raise PlanError(f"{slot} is {default!r} by default, not a number: a factor cannot multiply it")
     if isinstance(default, bool) and not isinstance(plain, bool):
-        raise PlanError(f"{slot} must be true or false, got {plain!r}")
+        raise PlanError(f"{slot} must be true or false, got {shown(plain)}")
     if isinstance(default, str) and not isinstance(plain, str):
-        raise PlanError(f"{slot} must be text (it is {default!r} by default), got {plain!r}")
+        raise PlanError(f"{slot} must be text (it is {default!r} by default), got {shown(plain)}")
     if wants_number and (plain is None or isinstance(plain, bool | str | tuple)):
-        raise PlanError(f"{slot} must be a number or a schedule, got {plain!r}")
+        raise PlanError(f"{slot} must be a number or a schedule, got {shown(plain)}")
     return value
 
 

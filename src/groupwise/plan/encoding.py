@@ -79,7 +79,7 @@ def _plain(value: object) -> object:
     if value is None:
         raise PlanError("None has no form in a plan file: leave the hyperparameter out")
     if isinstance(value, str) and _number_or_text(value) != value:
-        raise PlanError(f"the text {value!r} has no form in a plan file, which reads it as a number")
+        raise PlanError(f"the text {shown(value)} has no form in a plan file, which reads it as a number")
     return value
 
 

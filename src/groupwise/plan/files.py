@@ -14,7 +14,7 @@ from typing import Any, TypedDict
 
 from groupwise import _formats as formats
 from groupwise._atomic import obstacle, replacing
-from groupwise._spelling import shown
+from groupwise._spelling import clipped, shown
 from groupwise.errors import PlanError, unknown, within
 from groupwise.plan.clip import Clip
 from groupwise.plan.declarations import finite
@@ -26,7 +26,7 @@ from groupwise.plan.encoding import (
     encode_trainable,
     encode_value,
 )
-from groupwise.plan.rule import Rule
+from groupwise.plan.rule import LONGEST_NAME, Rule
 from groupwise.schedules import Schedule
 from groupwise.schedules import decode as decode_schedule
 from groupwise.schedules import encode as encode_schedule
@@ -113,7 +113,7 @@ def decode_rule(i: int, data: object, allow: Sequence[str]) -> Rule:
         raise PlanError(f"rule {i + 1} must be a table, not {shown(data)}")
     fields = dict(data)
     label = fields.pop("label", None)
-    with within(f"rule {i + 1}" + (f" {label!r}" if isinstance(label, str) else "")):
+    with within(f"rule {i + 1}" + (f" {shown(label)}" if isinstance(label, str) else "")):
         if "match" not in fields:
             raise PlanError('it has no match: write match = "*" for every parameter')
         match = decode_selector(fields.pop("match"))
@@ -126,7 +126,7 @@ def decode_rule(i: int, data: object, allow: Sequence[str]) -> Rule:
             "optional": _bool("optional", fields.pop("optional", False)),
         }
         for name in fields:
-            if not name.isidentifier():
+            if not name.isidentifier() or len(name) > LONGEST_NAME:
                 raise PlanError(f"{shown(name)} is not the name of a hyperparameter: write it as one word")
         values: dict[str, Any] = {name: decode_value(name, value) for name, value in fields.items()}
         return Rule(match, **own, **values)
@@ -134,7 +134,7 @@ def decode_rule(i: int, data: object, allow: Sequence[str]) -> Rule:
 
 def encode_rule(rule: Rule) -> dict[str, Any]:
     """A rule as a table; the label is left out where the selector gives it."""
-    with within(f"rule {rule.label!r}"):
+    with within(f"rule {shown(rule.label)}"):
         given = {} if rule.label == Rule(rule.match, trainable=True).label else {"label": rule.label}
         data: dict[str, Any] = {**given, "match": encode_selector(rule.match)}
         if rule.optimizer is not None:
@@ -160,8 +160,8 @@ def _allowed(optimizer: object, allow: Sequence[str]) -> str:
     if ":" in optimizer and package and not any(package == name or package.startswith(f"{name}.") for name in allow):
         top = package.partition(".")[0]
         raise PlanError(
-            f"optimizer {optimizer!r} would import {top!r}, which this call does not allow: "
-            f"pass allow=[{top!r}] (on the command line --allow {top}) if you trust it"
+            f"optimizer {shown(optimizer)} would import {shown(top)}, which this call does not allow: "
+            f"pass allow=[{shown(top)}] (on the command line --allow {clipped(top)}) if you trust it"
         )
     return optimizer
 
@@ -172,7 +172,9 @@ def _plan_clip(data: object) -> Any:
 
 
 def _value(name: str, data: object) -> Any:
-    with within(f"values.{name}"):
+    with within(f"values.{clipped(name)}"):
+        if len(name) > LONGEST_NAME:
+            raise PlanError(f"a name has at most {LONGEST_NAME} characters, not {len(name):,}")
         if not isinstance(data, dict):
             raise PlanError(f"a value is a schedule, such as {{ cosine = 0.996, end = 1.0 }}, not {shown(data)}")
         return decode_schedule(data)
@@ -185,7 +187,7 @@ def _balance(data: Mapping[str, Any]) -> Mapping[str, Any]:
         if method is not None and not isinstance(method, str):
             raise PlanError(f"method must be the name of a balancing method, not {shown(method)}")
         for task, weight in _table("weights", data.get("weights", {})).items():
-            with within(f"weights.{task}"):
+            with within(f"weights.{clipped(task)}"):
                 if isinstance(weight, dict):
                     decode_schedule(weight)
                 else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from groupwise._spelling import shown
 from groupwise.errors import PlanError
 from groupwise.schedules import Length, length
 
@@ -69,4 +70,4 @@ def timeline(trainable: bool | Timeline) -> Timeline:
         return trainable
     if isinstance(trainable, bool):
         return Timeline(never=not trainable)
-    raise PlanError(f"trainable must be True, False, after(…), until(…) or unfreeze_down(…), not {trainable!r}")
+    raise PlanError(f"trainable must be True, False, after(…), until(…) or unfreeze_down(…), not {shown(trainable)}")

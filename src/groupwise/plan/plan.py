@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from groupwise import _html
-from groupwise._spelling import counted
+from groupwise._spelling import counted, shown
 from groupwise.errors import PlanError, ResolutionError, within
 from groupwise.plan import files
 from groupwise.plan.algorithm import Algorithm
@@ -66,12 +66,14 @@ class Plan:
             "balance": None if balance is None else MappingProxyType(dict(balance)),
         }
         if not (clip is None or isinstance(clip, Clip)):
-            raise PlanError(f"clip must be clip_norm(…), clip_value(…) or clip_adaptive(…), not {clip!r}")
+            raise PlanError(f"clip must be clip_norm(…), clip_value(…) or clip_adaptive(…), not {shown(clip)}")
         if not fields["rules"]:
             raise PlanError('a plan needs at least one rule, such as Rule("*", optimizer="AdamW", lr=1e-3)')
         for name, value in (values or {}).items():
             if not isinstance(value, Schedule):
-                raise PlanError(f"values[{name!r}] must be a schedule, such as cosine(0.996, end=1.0), not {value!r}")
+                raise PlanError(
+                    f"values[{shown(name)}] must be a schedule, such as cosine(0.996, end=1.0), not {shown(value)}"
+                )
         for name, field in fields.items():
             object.__setattr__(self, name, field)
 
@@ -159,5 +161,5 @@ def _rules(rules: Iterable[Rule]) -> tuple[Rule, ...]:
         raise PlanError(f"a plan is made of a list of rules, not {type(rules).__name__}")
     for rule in rules:
         if not isinstance(rule, Rule):
-            raise PlanError(f"a plan is made of rules: write Rule(match, …) instead of {rule!r}")
+            raise PlanError(f"a plan is made of rules: write Rule(match, …) instead of {shown(rule)}")
     return tuple(rules)

@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
-from groupwise._spelling import shown
+from groupwise._spelling import clipped, shown
 from groupwise.errors import PlanError, within
 from groupwise.plan.clip import Clip
 from groupwise.plan.declarations import Exact, Factor, is_finite
 from groupwise.plan.freezing import Timeline, timeline
 from groupwise.schedules import Length, Schedule
 from groupwise.select import Selector, selector
+
+LONGEST_NAME: Final = 200
+"""Characters of the longest name: a label, a hyperparameter, an algorithm."""
 
 Match: TypeAlias = str | Selector | list[str | Selector] | tuple[str | Selector, ...]
 
@@ -62,7 +65,7 @@ class Rule:
     ) -> None:
         chosen = selector(match)
         label = _label(chosen) if label is None else _text("label", label)
-        with within(f"rule {label!r}"):
+        with within(f"rule {shown(label)}"):
             values = {
                 "match": chosen,
                 "label": label,
@@ -111,7 +114,7 @@ def declared(name: str, value: object) -> object:
 
 def title(rules: Sequence[Rule], i: int) -> str:
     """How errors name a rule: its place in the plan, counted from one, and its label."""
-    return f"rule {i + 1} {rules[i].label!r}"
+    return f"rule {i + 1} {shown(rules[i].label)}"
 
 
 def _rebuild(
@@ -122,12 +125,14 @@ def _rebuild(
 
 def _label(match: Selector) -> str:
     text = str(match)
-    return "base" if text == "*" else text.removesuffix(".*")
+    return "base" if text == "*" else clipped(text.removesuffix(".*"), LONGEST_NAME)
 
 
 def _text(what: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise PlanError(f"{what} must be text that is not empty, got {value!r}")
+        raise PlanError(f"{what} must be text that is not empty, got {shown(value)}")
+    if len(value) > LONGEST_NAME:
+        raise PlanError(f"{what} has at most {LONGEST_NAME} characters, not {len(value):,}: {shown(value)}")
     return value
 
 
@@ -141,9 +146,10 @@ def _spec(optimizer: object) -> str:
         raise PlanError(f"optimizer must be a class or the name of one, not an instance of {type(optimizer).__name__}")
     module, colon, name = optimizer.rpartition(":")
     parts = [*module.split("."), name] if colon else [name]
-    if not all(part.isidentifier() for part in parts):
+    if len(optimizer) > LONGEST_NAME or not all(part.isidentifier() for part in parts):
         raise PlanError(
-            f"optimizer {optimizer!r} is not a name: write AdamW for torch.optim's own, package.module:Class for others"
+            f"optimizer {shown(optimizer)} is not a name: write AdamW for torch.optim's own, package.module:Class for "
+            "others"
         )
     return optimizer
 
@@ -151,4 +157,4 @@ def _spec(optimizer: object) -> str:
 def _clip(clip: object) -> Clip | Literal[False] | None:
     if clip is None or isinstance(clip, Clip) or clip is False:
         return clip
-    raise PlanError(f"clip must be clip_norm(…), clip_value(…), clip_adaptive(…) or False, not {clip!r}")
+    raise PlanError(f"clip must be clip_norm(…), clip_value(…), clip_adaptive(…) or False, not {shown(clip)}")

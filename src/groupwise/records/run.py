@@ -159,8 +159,8 @@ class Run:
         before = self._headers[-1] if self._headers else part.header
         if before.run != part.header.run:
             raise RecordError(
-                f"two runs in one folder: {path.name} is of run {shown(part.header.run)}, the part before it of "
-                f"{shown(before.run)}; give each a folder of its own"
+                f"{self.path}: two runs in one folder: {path.name} is of run {shown(part.header.run)}, the part before "
+                f"it of {shown(before.run)}; give each a folder of its own"
             )
         if lacking := self._lacking(before.part + 1, part.header.part):
             warnings.warn(f"{self.path} lacks {lacking}: the run has a gap", GroupwiseWarning, stacklevel=6)

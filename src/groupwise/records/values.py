@@ -110,7 +110,10 @@ Record: TypeAlias = Step | Event
 
 
 def line(value: Header | Record) -> dict[str, Any]:
-    """The keys of a line: the kind, then the fields that say something. Raises `RecordError` for what no reader takes."""
+    """The keys of a line: the kind, then the fields that say something.
+
+    Raises `RecordError` for what no reader takes.
+    """
     if isinstance(value, Step):
         return {"kind": "step", "step": value.step, **_told(value)}
     version = {"version": value.version} if isinstance(value, Header) else {}

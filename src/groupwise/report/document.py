@@ -5,12 +5,18 @@
                        └ panels     Panel ─ figures      Lines | Heat | Table | Verbatim
 
 The page, the Markdown, the terminal view and the JSON are four ways of showing one such value, so they cannot disagree.
+A value that exists can be shown: what does not fit together is a `RecordError` when it is made, since a report that was
+written before may come from anywhere.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final
+
+from groupwise._spelling import shown
+from groupwise.errors import RecordError
 
 VERSION: Final = 1
 """The version of the JSON form: a reader refuses a newer one."""
@@ -45,6 +51,11 @@ class Line:
     faint: bool = False
     dashed: bool = False
 
+    def __post_init__(self) -> None:
+        ascending = all(a <= b for a, b in itertools.pairwise(self.steps))
+        if not self.steps or len(self.steps) != len(self.values) or not ascending:
+            raise RecordError(f"the line {shown(self.name)} has no value at each of its steps, ascending")
+
 
 @final
 @dataclass(frozen=True)
@@ -64,6 +75,10 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.columns or any(len(row) != len(self.columns) for row in self.rows):
+            raise RecordError(f"the table {shown(self.title)} has rows of another length than its heading")
 
 
 @final
@@ -92,6 +107,10 @@ class Heat:
     cells: tuple[tuple[float, ...], ...]
     ramp: Ramp = "plain"
     note: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.cells) != len(self.rows) or any(len(row) != len(self.columns) for row in self.cells):
+            raise RecordError(f"the heat map {shown(self.title)} has cells that belong to no row or column")
 
 
 @final

@@ -38,8 +38,8 @@ def _duration(reading: Reading) -> str:
     for now in reading.run.times:
         if math.isfinite(now):
             total, before = total + (now - before if now >= before else now), now
+    if not 0 < total < math.inf:
+        return ""
     minutes, seconds = divmod(round(total), 60)
     hours, minutes = divmod(minutes, 60)
-    if not total:
-        return ""
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s" if minutes else f"{total:.3g} s"

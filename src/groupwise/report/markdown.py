@@ -1,4 +1,7 @@
-"""The report as Markdown: the words and the tables, for a pull request or a notebook. Texts of a run are escaped."""
+"""The report as Markdown: the words and the tables, for a pull request, a notebook or the terminal.
+
+Texts of a run are escaped, and hold no character that a terminal or a reader would obey.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from groupwise._spelling import printable_lines
 from groupwise.report.document import Figure, Panel, Report, RunReport, Table, Verbatim
 from groupwise.report.tables import table_of
 
@@ -52,9 +56,9 @@ def _panel(panel: Panel) -> Iterator[str]:
 def _figure(figure: Figure) -> Iterator[str]:
     yield from ("", f"**{_text(figure.title)}**")
     if isinstance(figure, Verbatim):
-        longest = max(map(len, re.findall("`+", figure.text)), default=0)
-        fence = "`" * max(longest + 1, 3)
-        yield from ("", f"{fence}text", figure.text, fence)
+        text = printable_lines(figure.text)
+        fence = "`" * max(1 + max(map(len, re.findall("`+", text)), default=0), 3)
+        yield from ("", f"{fence}text", text, fence)
     else:
         yield from _table(figure if isinstance(figure, Table) else table_of(figure))
 
@@ -71,7 +75,7 @@ def _row(cells: tuple[str, ...]) -> str:
 
 
 def _text(text: str) -> str:
-    return _SPECIAL.sub(r"\\\1", "".join(char if char.isprintable() else " " for char in text))
+    return _SPECIAL.sub(r"\\\1", printable_lines(text).replace("\n", " "))
 
 
 def _anchor(title: str) -> str:

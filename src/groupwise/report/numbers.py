@@ -13,6 +13,15 @@ def finite(values: Iterable[float]) -> list[float]:
     return [value for value in values if math.isfinite(value)]
 
 
+def total(values: Iterable[float]) -> float:
+    """The sum of the finite values; infinite or nan where it is beyond any float."""
+    numbers = finite(values)
+    try:
+        return math.fsum(numbers)
+    except OverflowError:
+        return sum(numbers)
+
+
 def quantile(values: Iterable[float], share: float) -> float:
     """The value below which `share` of the finite values lie (nearest rank); nan where there are none."""
     ordered = sorted(finite(values))

@@ -55,7 +55,8 @@ class Reading:
     def cosines(self) -> Mapping[Pair, Series]:
         """The cosine of every pair of tasks."""
         pairs: list[Pair] = self.run.names("cosines")
-        return {pair: self.run.series("cosines", *pair) for pair in pairs}
+        found = {pair: self.run.series("cosines", *pair) for pair in pairs}
+        return {pair: series for pair, series in found.items() if len(series.steps)}
 
     @functools.cached_property
     def shares(self) -> Mapping[str, ByName]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from groupwise._spelling import printable_lines
 from groupwise.report.document import Figure, Heat, Lines, Panel, Report, RunReport, Sentence, Table, Verbatim
 from groupwise.report.tables import table_of
 
@@ -20,9 +21,7 @@ _LONG: Final = 40
 
 def escape(text: str) -> str:
     """A text that is a text in HTML: no markup, and no character that turns or hides what stands around it."""
-    return html.escape(
-        "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
-    )
+    return html.escape(printable_lines(text))
 
 
 def body(report: Report) -> str:

@@ -19,6 +19,8 @@ from groupwise.report.verdict import summary, verdict
 
 Source: TypeAlias = Run | str | os.PathLike[str]
 
+LARGEST: Final = 256 * 2**20
+"""Bytes of the largest report that is read."""
 _SAVED: Final = (".html", ".htm", ".json")
 _EMBEDDED: Final = re.compile(rf'<script type="application/json" id="{MARK}">(.*?)</script>', re.DOTALL)
 
@@ -73,16 +75,26 @@ def _page_or_json(source: Source) -> Path | None:
 
 
 def _saved(path: Path) -> tuple[RunReport, ...]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise RecordError(f"{path}: it is not UTF-8 text") from None
-    except OSError as error:
-        raise RecordError(f"{path}: cannot read the file: {error.strerror or error}") from None
     with within(str(path)):
+        text = _text(path)
         if path.suffix.lower() != ".json":
             found = _EMBEDDED.search(text)
             if found is None:
                 raise RecordError("it is a page, but no report of groupwise")
             text = found[1]
         return loads(text).runs
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.exists() and not path.is_file():
+            raise RecordError("it is no regular file")
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+        if len(data) > LARGEST:
+            raise RecordError(f"it is larger than {LARGEST:,} bytes: that is no report")
+        return data.decode()
+    except UnicodeDecodeError:
+        raise RecordError("it is not UTF-8 text") from None
+    except OSError as error:
+        raise RecordError(f"cannot read the file: {error.strerror or error}") from None

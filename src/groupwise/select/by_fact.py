@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 from groupwise.errors import SelectorError, nearest, unknown
+from groupwise.select.globs import check_length
 from groupwise.select.info import ParameterInfo
 from groupwise.select.roles import ROLES
 from groupwise.select.selectors import Atom, Infos, Selector, any_of
@@ -121,6 +122,7 @@ class Tag(Atom):
     def __post_init__(self) -> None:
         if not isinstance(self.word, str) or not self.word:
             raise SelectorError(f"tag() takes text that is not empty, not {type(self.word).__name__}")
+        check_length(self.key, self.word)
 
     def matches(self, info: ParameterInfo) -> bool:
         """Whether it has the tag."""

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import abc
 import re
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
+from groupwise._spelling import shown
 from groupwise.errors import SelectorError, nearest
-from groupwise.select.globs import Accepts, repairs
+from groupwise.select.automata import Automaton
+from groupwise.select.globs import check_length, repairs
 from groupwise.select.info import Occurrence, ParameterInfo
 from groupwise.select.selectors import Atom, Infos, Name, Selector, any_of
 
@@ -33,8 +34,11 @@ def name(glob: str) -> Selector:
 def regex(pattern: str) -> Selector:
     """Parameters with a name that a regular expression describes from end to end (`re.fullmatch`), as a glob does.
 
+    Matching takes time in proportion to the name, whatever the pattern. So back references, conditions, atomic groups
+    and possessive repetitions are refused; `where` takes any condition in Python.
+
     Raises:
-        SelectorError: the pattern does not compile.
+        SelectorError: the pattern does not compile, is longer than 2,000 characters, or holds one of these.
     """
     return Regex(pattern)
 
@@ -74,23 +78,24 @@ class Regex(Atom):
     """`regex(pattern)`."""
 
     pattern: str
-    _accepts: Accepts = field(init=False, repr=False, compare=False)
+    _automaton: Automaton = field(init=False, repr=False, compare=False)
 
     key: ClassVar[str] = "regex"
 
     def __post_init__(self) -> None:
         if not isinstance(self.pattern, str) or not self.pattern:
             raise SelectorError("regex() takes the text of a regular expression")
-        object.__setattr__(self, "_accepts", _compiled(self.pattern).fullmatch)
+        check_length(self.key, self.pattern)
+        object.__setattr__(self, "_automaton", Automaton(self.pattern))
 
     def matches(self, info: ParameterInfo) -> bool:
         """Whether the pattern covers one of its names."""
-        return any(self._accepts(occurrence.name) for occurrence in info.occurrences)
+        return any(self._automaton.covers(occurrence.name) for occurrence in info.occurrences)
 
     def suggest(self, infos: Infos) -> Iterator[str]:
         """The pattern with both ends open where that helps, else names that look like it."""
         names = [name for info in infos for name in info.names]
-        if any(map(_compiled(self.pattern).search, names)):
+        if any(map(self._automaton.found_in, names)):
             yield f"regex('.*({self.pattern}).*')"
         yield from repairs(re.sub(r"[\\^$()]", "", self.pattern), names)
 
@@ -114,6 +119,7 @@ class _Word(Atom):
     def __post_init__(self) -> None:
         if not isinstance(self.word, str) or not self.word:
             raise SelectorError(f"{self.key}() takes text that is not empty, not {type(self.word).__name__}")
+        check_length(self.key, self.word)
 
     @abc.abstractmethod
     def words(self, occurrence: Occurrence) -> Iterable[str]:
@@ -203,14 +209,5 @@ def _some(word: str, given: tuple[str | type, ...]) -> tuple[str | type, ...]:
 def _class_name(word: str, given: str | type) -> str:
     name = given.__name__ if isinstance(given, type) else given
     if isinstance(name, str) and "." in name:
-        raise SelectorError(f"{word}({name!r}): give the bare class name, {name.rpartition('.')[2]!r}")
+        raise SelectorError(f"{word}({shown(name)}): give the bare class name, {shown(name.rpartition('.')[2])}")
     return name
-
-
-def _compiled(pattern: str) -> re.Pattern[str]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # re's notes on what a later Python may read differently
-        try:
-            return re.compile(pattern)
-        except (re.error, OverflowError, RecursionError) as error:
-            raise SelectorError(f"regex({pattern[:80]!r}) is no regular expression: {error}") from error

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, final
 
+from groupwise._spelling import shown
 from groupwise.errors import SelectorError, unknown, within
 from groupwise.select.by_fact import depth, ndim, role, shape, size, tag
 from groupwise.select.by_place import inside, kind, name, network, regex
@@ -224,7 +225,7 @@ def _real(value: object) -> Any:
     try:
         return float(value)
     except ValueError:
-        raise SelectorError(f"{value[:80]!r} is no number") from None
+        raise SelectorError(f"{shown(value)} is no number") from None
 
 
 def _whole(value: object) -> Any:
@@ -233,9 +234,9 @@ def _whole(value: object) -> Any:
 
 
 def _word(key: object) -> str:
-    return key[:80] if isinstance(key, str) else _described(key)
+    return key if isinstance(key, str) else _described(key)
 
 
 def _described(data: object) -> str:
     """Data in an error message: text in full if short, anything else by its type (its repr may be without end)."""
-    return repr(data[:80]) if isinstance(data, str) else type(data).__name__
+    return shown(data) if isinstance(data, str) else type(data).__name__

@@ -15,13 +15,24 @@ import functools
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
 
-from groupwise.errors import nearest
+from groupwise._spelling import shown
+from groupwise.errors import SelectorError, nearest
 
 Accepts = Callable[[str], object]
 
+LONGEST: Final = 2_000
+"""Characters of the longest text that a selector takes: names are shorter, and a file may come from anywhere."""
+
 _WILD = frozenset("*?[")
 _WRAPPED = re.compile(r"^((module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|model)\.)+")
+
+
+def check_length(key: str, text: str) -> None:
+    """Raise `SelectorError` for a text that is longer than any name."""
+    if len(text) > LONGEST:
+        raise SelectorError(f"{key}({shown(text)}) has {len(text):,} characters, more than the {LONGEST:,} of any name")
 
 
 def dotted(path: str) -> str:

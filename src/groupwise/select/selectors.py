@@ -15,7 +15,7 @@ from itertools import groupby
 from typing import Any, ClassVar, TypeAlias, final
 
 from groupwise.errors import SelectorError
-from groupwise.select.globs import Accepts, compiled, dotted, repairs
+from groupwise.select.globs import Accepts, check_length, compiled, dotted, repairs
 from groupwise.select.info import ParameterInfo
 
 Infos = Sequence[ParameterInfo]
@@ -102,6 +102,7 @@ class Name(Atom):
     def __post_init__(self) -> None:
         if not isinstance(self.glob, str) or not self.glob.strip("./"):
             raise SelectorError("name() takes a glob over dotted names, as 'backbone.*'")
+        check_length(self.key, self.glob)
         object.__setattr__(self, "_accepts", compiled(self.glob))
 
     def matches(self, info: ParameterInfo) -> bool:

@@ -14,7 +14,7 @@ from typing import Final, final
 
 from groupwise.records import Series
 from groupwise.report.document import Panel, Table
-from groupwise.report.numbers import finite, median, percent, said, share
+from groupwise.report.numbers import finite, median, percent, said, share, total
 from groupwise.report.reading import Reading
 
 SHOWN: Final = 10
@@ -62,8 +62,8 @@ def panel(reading: Reading) -> Panel:
 
 def offenders(reading: Reading) -> list[Offender]:
     """Every group with its numbers."""
-    totals = {group: math.fsum(finite(found.values)) for group, found in reading.statistic("contribution").items()}
-    weight = math.fsum(map(abs, totals.values())) or 1.0
+    totals = {group: total(found.values) for group, found in reading.statistic("contribution").items()}
+    weight = total(map(abs, totals.values())) or 1.0
     return [
         Offender(
             group,

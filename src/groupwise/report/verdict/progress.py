@@ -7,14 +7,13 @@ deviation); otherwise the change cannot be told from noise, and the sentence say
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
 from groupwise.records import Series
 from groupwise.report.document import Sentence
-from groupwise.report.numbers import finite, median, percent, quoted, said
+from groupwise.report.numbers import finite, median, percent, quoted, said, total
 from groupwise.report.reading import Reading
 
 BEGINNING: Final = 0.05
@@ -104,9 +103,9 @@ def tasks(reading: Reading) -> Iterator[Sentence]:
 
 def contributions(reading: Reading) -> Iterator[Sentence]:
     """Which group lowered the loss most, and whose updates raised it."""
-    totals = {group: math.fsum(finite(found.values)) for group, found in _contributions(reading).items()}
-    lowered = math.fsum(max(total, 0.0) for total in totals.values())
-    every = math.fsum(map(abs, totals.values()))
+    totals = {group: total(found.values) for group, found in _contributions(reading).items()}
+    lowered = total(max(each, 0.0) for each in totals.values())
+    every = total(map(abs, totals.values()))
     if len(totals) > 1 and lowered > 0:
         most = max(totals, key=totals.__getitem__)
         part, records = percent(totals[most] / lowered), len(_contributions(reading)[most].values)
@@ -114,7 +113,7 @@ def contributions(reading: Reading) -> Iterator[Sentence]:
             f"To first order, its updates account for {part} of what all groups took off the loss ({records} records)."
         )
         yield Sentence("contribution", "note", f"'{most}' lowered the loss most", text, "contributions")
-    raised = [group for group, total in totals.items() if total < -RAISED * every]
+    raised = [group for group, each in totals.items() if each < -RAISED * every]
     if raised:
         parts = ", ".join(percent(-totals[group] / every) for group in raised[:4])
         text = (

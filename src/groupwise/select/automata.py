@@ -1,0 +1,400 @@
+"""Regular expressions whose matching takes time in proportion to the name, whatever the expression is.
+
+Python's `re` tries one way after another, and an expression of twenty characters can have more ways to cover an
+ordinary name than there is time: `(([a-z_]+)+)+X`. A plan file comes from anywhere, so a name is followed through all
+ways at once (Thompson 1968): the expression becomes a graph of states, a set of states walks along the name, and where
+it has been before it takes the step that it took then. Nothing ordinary has to be refused for that; a rule about
+nested repetitions would refuse `(\\w+\\.)*weight`.
+
+The syntax is that of `re`, and what a single character or an empty place (`^`, `\\b`) means is asked of `re` itself.
+Look ahead and look behind are followed in the same way, from each place once. What is not regular is refused: back
+references, conditions, atomic groups and possessive repetitions.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, NamedTuple, NoReturn, TypeAlias, final
+
+from groupwise._spelling import shown
+from groupwise.errors import SelectorError
+
+MOST: Final = 5_000
+"""States of the largest one; `x{1000}` has a thousand."""
+_DEEPEST: Final = 50
+_REMEMBERED: Final = 10_000
+_FLAGS: Final = {"i": re.IGNORECASE, "s": re.DOTALL, "m": re.MULTILINE, "a": re.ASCII, "u": re.UNICODE}
+_ESCAPE: Final = re.compile(
+    r"\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|N\{[^}]*\}|0[0-7]{0,2}|.)", re.DOTALL
+)
+_CLASS: Final = re.compile(r"\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
+_REPEAT: Final = re.compile(r"([*+?]|\{(\d*)(,?)(\d*)\})([?+]?)")
+_GROUP: Final = re.compile(r"\((?:\?(?:P<\w+>|<?[=!]|([aimsu]*)(?:-([ims]+))?:|:))?")
+_GLOBAL: Final = re.compile(r"\(\?([aimsu]+)\)")
+_REMARK: Final = re.compile(r"\(\?#[^)]*\)")
+_WIDE: Final = re.compile(r"-(?:\\[uUN]|[^\x00-\u024f])")
+
+
+@final
+@dataclass(frozen=True)
+class One:
+    """One character: the text of what it may be, and the flags under which that is read."""
+
+    text: str
+    flags: int
+
+
+@final
+@dataclass(frozen=True)
+class Here:
+    """An empty place: `^`, `$`, `\\b` and the like."""
+
+    text: str
+    flags: int
+
+
+@final
+@dataclass(frozen=True)
+class Look:
+    """What has to follow, or to stand before, or must not."""
+
+    part: Part
+    ahead: bool
+    wanted: bool
+
+
+@final
+@dataclass(frozen=True)
+class Row:
+    """One after the other."""
+
+    parts: tuple[Part, ...]
+
+
+@final
+@dataclass(frozen=True)
+class Either:
+    """One of several."""
+
+    parts: tuple[Part, ...]
+
+
+@final
+@dataclass(frozen=True)
+class Repeat:
+    """So many times at least, and at most; None is without end."""
+
+    part: Part
+    least: int
+    most: int | None
+
+
+Part: TypeAlias = One | Here | Look | Row | Either | Repeat
+
+
+@final
+class Automaton:
+    """A regular expression. `covers` a name from end to end, or is `found_in` it.
+
+    Raises:
+        SelectorError: the text is no regular expression, too large, or not regular.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._graph = _Graph()
+        self._start = self._graph.add(_parsed(text), self._graph.end)
+
+    def covers(self, name: str) -> bool:
+        """Whether the whole of `name` fits."""
+        return _Walk(self._graph, name).ends(self._start, 0, len(name), self._graph.end)
+
+    def found_in(self, name: str) -> bool:
+        """Whether a part of `name` fits."""
+        walk = _Walk(self._graph, name)
+        return any(walk.ends(self._start, place, None, self._graph.end) for place in range(len(name) + 1))
+
+
+def _parsed(text: str) -> Part:
+    ignoring_case = re.search(r"\(\?[a-z]*i", text)
+    if ignoring_case and _WIDE.search(text):
+        raise SelectorError(f"regex({shown(text)}): a range of characters beyond Latin letters, with (?i)")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # re's notes on what a later Python may read differently
+        try:
+            re.compile(text)
+        except (re.error, OverflowError, RecursionError) as error:
+            raise SelectorError(f"regex({shown(text)}) is no regular expression: {error}") from error
+        return _Parser(text).whole()
+
+
+@final
+class _Parser:
+    """Reads an expression that `re` takes; refuses what is not regular in it."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+
+    def whole(self) -> Part:
+        flags = 0
+        if told := _GLOBAL.match(self._text):
+            flags, self._at = _flags(told[1]), told.end()
+        return self._either(flags, 0)
+
+    def _either(self, flags: int, level: int) -> Part:
+        if level > _DEEPEST:
+            self._refuse(f"groups nested deeper than {_DEEPEST} levels")
+        rows = [self._row(flags, level)]
+        while self._took("|"):
+            rows.append(self._row(flags, level))
+        return Either(tuple(rows)) if len(rows) > 1 else rows[0]
+
+    def _row(self, flags: int, level: int) -> Part:
+        parts: list[Part] = []
+        self._pass_remarks()
+        while self._at < len(self._text) and self._text[self._at] not in "|)":
+            one = self._one(flags, level)
+            self._pass_remarks()
+            parts.append(self._repeated(one))
+            self._pass_remarks()
+        return Row(tuple(parts)) if len(parts) != 1 else parts[0]
+
+    def _repeated(self, part: Part) -> Part:
+        told = _REPEAT.match(self._text, self._at)
+        if told is None or told[0].startswith("{}"):
+            return part
+        self._at = told.end()
+        if told[5] == "+":
+            self._refuse("a possessive repetition")
+        least, most = {"*": (0, None), "+": (1, None), "?": (0, 1)}.get(told[1], (-1, None))
+        if least < 0:
+            least = int(told[2] or 0)
+            most = (int(told[4]) if told[4] else None) if told[3] else least
+        return Repeat(part, least, most)
+
+    def _one(self, flags: int, level: int) -> Part:
+        char = self._text[self._at]
+        if char == "(":
+            return self._group(flags, level)
+        if char == "\\":
+            return self._escape(flags)
+        if char == "[" and (told := _CLASS.match(self._text, self._at)):
+            self._at = told.end()
+            return One(told[0], flags)
+        self._at += 1
+        if char in "^$":
+            return Here(char, flags)
+        return One(char if char == "." else re.escape(char), flags)
+
+    def _escape(self, flags: int) -> Part:
+        told = _ESCAPE.match(self._text, self._at)
+        if told is None or told[0][1] in "123456789":
+            self._refuse("a back reference")
+        self._at = told.end()
+        return Here(told[0], flags) if told[0][1] in "AZbB" else One(told[0], flags)
+
+    def _group(self, flags: int, level: int) -> Part:
+        told = _GROUP.match(self._text, self._at)
+        if (
+            told is None
+            or self._text.startswith(("(?P=", "(?(", "(?>"), self._at)
+            or (told[0] == "(" and self._text.startswith("(?", self._at))
+        ):
+            self._refuse("a back reference, a condition, an atomic group or a flag that is not known here")
+        self._at = told.end()
+        inner = (flags | _flags(told[1] or "")) & ~_flags(told[2] or "")
+        part = self._either(inner, level + 1)
+        self._took(")")
+        if told[0][-1] in "=!":
+            return Look(part, ahead="<" not in told[0], wanted=told[0][-1] == "=")
+        return part
+
+    def _pass_remarks(self) -> None:
+        while remark := _REMARK.match(self._text, self._at):
+            self._at = remark.end()
+
+    def _took(self, char: str) -> bool:
+        took = self._text.startswith(char, self._at)
+        self._at += took
+        return took
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise SelectorError(
+            f"regex({shown(self._text)}) has {what}, which cannot be followed in bounded time; in Python, "
+            "where(lambda info: …) takes any condition"
+        )
+
+
+def _flags(letters: str) -> int:
+    return functools.reduce(lambda flags, letter: flags | _FLAGS[letter], letters, 0)
+
+
+class _State(NamedTuple):
+    """What takes one from a state to those after it: a character, a condition of the place, or nothing."""
+
+    character: One | None
+    condition: Here | _Looking | None
+    after: list[int]
+
+
+class _Looking(NamedTuple):
+    start: int
+    end: int
+    width: int
+    ahead: bool
+    wanted: bool
+
+
+@final
+class _Node:
+    """A set of states, and the sets that were reached from it before, by what stood there."""
+
+    __slots__ = ("after", "states")
+
+    def __init__(self, states: frozenset[int]) -> None:
+        self.states = states
+        self.after: dict[str, _Node] = {}
+
+
+@final
+class _Graph:
+    """The states of an expression and of what it looks for; built from the end, so that what follows is known."""
+
+    def __init__(self) -> None:
+        self.states: list[_State] = []
+        self.end = self._new(None, None, ())
+        self.seen = 1
+        self._nodes: dict[frozenset[int], _Node] = {}
+
+    def node(self, states: frozenset[int]) -> _Node:
+        """The node of a set of states."""
+        if states not in self._nodes:
+            if len(self._nodes) >= _REMEMBERED:
+                self._nodes.clear()
+            self._nodes[states] = _Node(states)
+        return self._nodes[states]
+
+    def add(self, part: Part, after: int) -> int:
+        """The state at which `part` begins, if `after` is what follows it."""
+        match part:
+            case One():
+                return self._new(part, None, (after,))
+            case Here():
+                self.seen = (
+                    3  # an empty place depends on the characters before and after it; `$` also on a last line break
+                )
+                return self._new(None, part, (after,))
+            case Look():
+                end = self._new(None, None, ())
+                looking = _Looking(self.add(part.part, end), end, _width(part.part), part.ahead, part.wanted)
+                return self._new(None, looking, (after,))
+            case Row():
+                return functools.reduce(
+                    lambda following, inner: self.add(inner, following), reversed(part.parts), after
+                )
+            case Either():
+                return self._new(None, None, [self.add(inner, after) for inner in part.parts])
+            case Repeat():
+                return self._repeated(part, after)
+
+    def _repeated(self, part: Repeat, after: int) -> int:
+        begin = after
+        if part.most is None:
+            begin = self._new(None, None, (after,))
+            self.states[begin].after.append(self.add(part.part, begin))
+        for _ in range((part.most or 0) - part.least if part.most is not None else 0):
+            begin = self._new(None, None, (self.add(part.part, begin), after))
+        for _ in range(part.least):
+            before, begin = begin, self.add(part.part, begin)
+            if begin == before:  # nothing, however often
+                break
+        return begin
+
+    def _new(self, character: One | None, condition: Here | _Looking | None, after: Iterable[int]) -> int:
+        if len(self.states) >= MOST:
+            raise SelectorError(f"a regex has at most {MOST:,} states: repeat less")
+        self.states.append(_State(character, condition, list(after)))
+        return len(self.states) - 1
+
+
+@final
+class _Walk:
+    """A set of states on its way along a name."""
+
+    def __init__(self, graph: _Graph, name: str) -> None:
+        self._graph = graph
+        self._name = name
+        self._looked: dict[tuple[int, int], bool] = {}
+
+    def ends(self, start: int, place: int, last: int | None, end: int) -> bool:
+        """Whether what begins at state `start` and `place` comes to its end at `last`, or anywhere if that is None."""
+        node, seen = self._spread((start,), place)[0], self._graph.seen
+        for at in range(place, len(self._name) if last is None else last):
+            if last is None and end in node.states:
+                return True
+            node = node.after.get(self._name[at : at + seen]) or self._step(node, at)
+            if not node.states:
+                return False
+        return end in node.states
+
+    def _step(self, node: _Node, at: int) -> _Node:
+        char = self._name[at]
+        taken = (self._graph.states[state] for state in node.states)
+        after = [n for state in taken if state.character and _is(state.character, char) for n in state.after]
+        found, looked = self._spread(after, at + 1)
+        if not looked:
+            node.after[self._name[at : at + self._graph.seen]] = found
+        return found
+
+    def _spread(self, begun: Iterable[int], place: int) -> tuple[_Node, bool]:
+        """The states themselves, and those that one comes to without a character; whether that took a look around."""
+        found, new, looked = set[int](), list(begun), False
+        while new:
+            number = new.pop()
+            if number not in found:
+                found.add(number)
+                state = self._graph.states[number]
+                looked = looked or isinstance(state.condition, _Looking)
+                if state.character is None and (state.condition is None or self._holds(number, state.condition, place)):
+                    new += state.after
+        return self._graph.node(frozenset(found)), looked
+
+    def _holds(self, number: int, condition: Here | _Looking, place: int) -> bool:
+        if isinstance(condition, Here):
+            return bool(_asked(condition.text, condition.flags).match(self._name, place))
+        if (number, place) not in self._looked:
+            first = place if condition.ahead else place - condition.width
+            last = None if condition.ahead else place
+            held = first >= 0 and self.ends(condition.start, first, last, condition.end)
+            self._looked[number, place] = held is condition.wanted
+        return self._looked[number, place]
+
+
+def _is(one: One, char: str) -> bool:
+    return bool(_asked(one.text, one.flags).fullmatch(char))
+
+
+@functools.lru_cache(maxsize=4096)
+def _asked(text: str, flags: int) -> re.Pattern[str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return re.compile(text, flags)
+
+
+def _width(part: Part) -> int:
+    """How many characters a part is that `re` takes for a look behind: always the same number."""
+    match part:
+        case One():
+            return 1
+        case Here() | Look():
+            return 0
+        case Row():
+            return sum(map(_width, part.parts))
+        case Either():
+            return min(map(_width, part.parts))
+        case Repeat():
+            return part.least * _width(part.part)
