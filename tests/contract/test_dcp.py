@@ -113,6 +113,35 @@ def test_a_mapping_of_networks_is_saved_under_a_module_dict_of_the_same_names(fl
 
 
 @forms
+def test_a_run_whose_model_changed_is_read_and_set_into_one_that_was_built_so(flatten: bool) -> None:
+    def changed(net: Net) -> Net:
+        net.adapter = nn.Linear(2, 2)
+        net.head = nn.Linear(6, 3)
+        net.embed = nn.Embedding.from_pretrained(
+            torch.cat([net.embed.weight.detach(), torch.zeros(2, 4)]), freeze=False
+        )
+        return net
+
+    net = MIX.net()
+    optimizer = MIX.optimizer(net)
+    train(net, range(2), optimizer.step)
+    optimizer.regroup(model=changed(net))
+    for p in net.adapter.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    train(net, range(2, 4), optimizer.step)
+    saved = copy.deepcopy(read(net, optimizer, flatten))
+    again = changed(MIX.net())
+    resumed = MIX.optimizer(again)
+    write(again, resumed, saved, flatten)
+    again.load_state_dict(net.state_dict())
+    assert str(resumed.load_report) == "every parameter found its state"
+    for one, step in ((net, optimizer.step), (again, resumed.step)):
+        train(one, range(4, 7), step)
+    assert_same(net, again)
+
+
+@forms
 def test_edited_learning_rates_travel(flatten: bool) -> None:
     net = MIX.net()
     optimizer = MIX.optimizer(net)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, clip_norm
+from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, after, clip_norm
 from groupwise.errors import GroupwiseWarning, OptimizerError
 from groupwise.schedules import cosine
 from tests.contract.mixes import (
@@ -241,6 +241,165 @@ def test_what_torch_refuses_to_add_is_refused_alike(group: Any, error: type[Exce
     assert len(optimizer.param_groups) == 2
 
 
+def test_neither_the_name_of_a_planned_group_nor_that_of_an_added_one_is_given_again() -> None:
+    optimizer = GroupedOptimizer(MIX.net(), Plan([Rule("*", optimizer="SGD", lr=cosine(0.1), clip=clip_norm(1.0))]))
+    with pytest.raises(OptimizerError, match="there is a group 'base' already, the plan's, whose schedule and clip"):
+        optimizer.add_param_group({"params": extra().parameters(), "name": "base", "lr": 0.5})
+    optimizer = MIX.optimizer(MIX.net())
+    optimizer.add_param_group({"params": extra().parameters(), "name": "adapter"})
+    with pytest.raises(OptimizerError, match="there is a group 'adapter' already, an added one"):
+        optimizer.add_param_group({"params": extra().parameters(), "name": "adapter"})
+    assert len(optimizer.param_groups) == 3
+
+
+@pytest.mark.parametrize("as_tuples", [True, False])
+def test_a_name_of_another_parameter_is_refused_with_the_way_out(as_tuples: bool) -> None:
+    net = MIX.net()
+    optimizer = MIX.optimizer(net)
+    named = list(nn.Linear(6, 5).named_parameters(prefix="head"))
+    group = {"params": named} if as_tuples else {"params": [p for _, p in named], "param_names": [n for n, _ in named]}
+    with pytest.raises(
+        OptimizerError, match=r"'head\.weight' is held already, and it is another tensor.*regroup\(model=mo"
+    ):
+        optimizer.add_param_group(group)
+    assert len(optimizer.param_groups) == 2
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_replaced_head_that_is_added_takes_the_names_over_and_is_saved_loaded_and_regrouped_as_one(
+    named: bool,
+) -> None:
+    net = MIX.net()
+    plan = MIX.plan + [Rule("head", lr=0.3)]
+    optimizer = GroupedOptimizer(net, plan)
+    train(net, [0], optimizer.step)
+    net.head = nn.Linear(6, 3)
+    params = list(net.head.named_parameters(prefix="head")) if named else list(net.head.parameters())
+    with pytest.warns(GroupwiseWarning) as told:
+        optimizer.add_param_group({"params": params})
+    assert [str(each.message).split(":")[0].split(" (")[0] for each in told] == [
+        "group 'added0'", "the model has changed since the plan was resolved",
+    ]  # fmt: skip
+    train(net, range(2), optimizer.step)
+    other = copy.deepcopy(net)
+    fresh = GroupedOptimizer(other, plan)
+    with pytest.warns(GroupwiseWarning, match=r"2 lost \(head\.weight \(replaced\), head\.bias \(replaced\)\)"):
+        fresh.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for p, q in zip(net.head.parameters(), other.head.parameters(), strict=True):
+        torch.testing.assert_close(optimizer.state[p], fresh.state[q], rtol=0, atol=0)
+    optimizer.regroup()
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(map(id, held)) == sorted(id(p) for p in net.parameters())
+    assert next(group["lr"] for group in optimizer.param_groups if group["name"] == "head") == 0.3
+
+
+def test_one_name_for_two_tensors_of_a_group_is_refused() -> None:
+    optimizer = MIX.optimizer(MIX.net())
+    with pytest.raises(OptimizerError, match="a parameter 'a' is held already"):
+        optimizer.add_param_group({"params": [("a", extra().weight), ("a", extra().bias)]})
+
+
+def test_bare_tensors_of_the_model_go_by_the_models_names() -> None:
+    net = MIX.net()
+    optimizer = GroupedOptimizer(
+        net, Plan([Rule("hidden", optimizer="SGD", lr=0.1), Rule(["embed", "head", "norm"], trainable=False)])
+    )
+    net.head.requires_grad_(True)
+    with pytest.warns(GroupwiseWarning, match=r"group 'added0' \(head\.weight, head\.bias\) stands outside the plan"):
+        optimizer.add_param_group({"params": net.head.parameters()})
+    assert optimizer.param_groups[-1]["param_names"] == ["head.weight", "head.bias"]
+    optimizer.regroup()  # the plan freezes them, the added group trains them
+    assert optimizer.param_groups[-1]["param_names"] == ["head.weight", "head.bias"]
+    assert all(p.requires_grad for p in net.head.parameters())
+
+
+PLANS_THAT_REACH_NO_FURTHER = {
+    "a schedule": (Plan([Rule("*", optimizer="SGD", lr=cosine(0.1))]), r"its lr stays 0\.5"),
+    "a clip": (
+        Plan([Rule("*", optimizer="SGD", lr=0.1, clip=clip_norm(1.0))]),
+        "no schedule, clip or freezing of a rule",
+    ),
+    "a timeline": (Plan([Rule("*", optimizer="SGD", lr=0.1, trainable=after("3 steps"))]), "stands outside the plan"),
+}
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"), PLANS_THAT_REACH_NO_FURTHER.values(), ids=PLANS_THAT_REACH_NO_FURTHER.keys()
+)
+def test_a_group_that_stands_outside_the_plan_says_what_that_means(plan: Plan, words: str) -> None:
+    net, more = MIX.net(), extra()
+    optimizer = GroupedOptimizer(net, plan)
+    scheduler = PlanScheduler(optimizer, total_steps=10)
+    with pytest.warns(GroupwiseWarning, match=words):
+        optimizer.add_param_group({"params": more.parameters(), "lr": 0.5})
+    step_with(more, optimizer, 0)
+    scheduler.step()
+    assert optimizer.param_groups[-1]["lr"] == 0.5
+
+
+def test_a_regroup_takes_what_was_added_under_the_plan_once_and_leaves_the_rest() -> None:
+    net, others = MIX.net(), extra()
+    optimizer = MIX.optimizer(net)
+    net.adapter = nn.Linear(2, 2)
+    own = list(net.adapter.parameters())
+    optimizer.add_param_group({"params": [*own, *others.parameters()], "lr": 0.7})
+    for p in [*own, *others.parameters()]:
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    moments = [optimizer.state[p]["exp_avg"].clone() for p in own]
+    optimizer.regroup(model=net)
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    assert len({id(p) for p in held}) == len(held) == len(list(net.parameters())) + 2
+    assert [id(p) for p in optimizer.param_groups[-1]["params"]] == [id(p) for p in others.parameters()]
+    assert optimizer.param_groups[-1]["lr"] == 0.7
+    assert all(torch.equal(optimizer.state[p]["exp_avg"], moment) for p, moment in zip(own, moments, strict=True))
+
+
+def test_an_added_group_whose_name_a_new_plan_takes_gets_another_and_a_warning_says_so() -> None:
+    net, more = MIX.net(), extra()
+    optimizer = MIX.optimizer(net)
+    optimizer.add_param_group({"params": more.parameters(), "name": "top", "lr": 0.5})
+    with pytest.warns(GroupwiseWarning, match="the one of that name that was added is 'top/added' now"):
+        optimizer.regroup(MIX.plan + [Rule("head", label="top", lr=0.3)])
+    rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
+    assert (rates["top"], rates["top/added"]) == (0.3, 0.5)
+
+
+def test_a_head_whose_old_group_was_dropped_by_hand_comes_under_the_plan_at_the_next_regroup() -> None:
+    net = MIX.net()
+    plan = MIX.plan + [Rule("head", lr=0.3)]
+    optimizer = GroupedOptimizer(net, plan)
+    net.head = nn.Linear(6, 5)
+    optimizer.param_groups = [group for group in optimizer.param_groups if group["name"] != "head"]
+    with pytest.warns(GroupwiseWarning, match="stands outside the plan"):
+        optimizer.add_param_group({"params": list(net.head.named_parameters(prefix="head"))})
+    optimizer.regroup()
+    held = {group["name"]: group["params"] for group in optimizer.param_groups}
+    assert [id(p) for p in held["head"]] == [id(p) for p in net.head.parameters()]
+    assert "added0" not in held
+
+
+def test_a_tensor_that_somebody_put_into_two_groups_is_refused_before_anything_moves() -> None:
+    net = MIX.net()
+    optimizer = MIX.optimizer(net)
+    train(net, range(2), optimizer.step)
+    before = weights(net)
+    optimizer.param_groups.append({**optimizer.param_groups[0], "name": "again"})
+    backward(net, 2)
+    with pytest.raises(
+        OptimizerError, match=r"of group 'base', .* of group 'again' are one tensor, so a step would move"
+    ):
+        optimizer.step()
+    assert_unmoved(net, before)
+    optimizer.param_groups.pop()
+    optimizer.step()
+    with pytest.raises(AssertionError, match="weight"):
+        assert_unmoved(net, before)
+    optimizer.param_groups = [*optimizer.param_groups, optimizer.param_groups[0]]
+    with pytest.raises(OptimizerError, match="are one tensor"):
+        optimizer.step()
+
+
 def test_an_added_group_is_saved_and_comes_back() -> None:
     def made() -> tuple[nn.Linear, GroupedOptimizer]:
         more = extra()
@@ -295,3 +454,12 @@ def test_no_group_is_touched_when_everything_is_frozen_for_now() -> None:
     optimizer.step()
     assert_unmoved(net, before)
     assert all(p.grad is None for p in net.parameters())
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_added_group_whose_warning_is_an_error_is_not_added() -> None:
+    optimizer = GroupedOptimizer(MIX.net(), Plan([Rule("*", optimizer="SGD", lr=cosine(0.1))]))
+    before = list(optimizer.param_groups)
+    with pytest.raises(GroupwiseWarning, match="stands outside the plan"):
+        optimizer.add_param_group({"params": extra().parameters()})
+    assert optimizer.param_groups == before

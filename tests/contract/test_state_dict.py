@@ -211,6 +211,57 @@ def test_repeated_groups_are_written_alike() -> None:
     assert optimizer.state_dict()["param_groups"][-1] == last
 
 
+def test_what_no_load_could_take_is_not_saved() -> None:
+    net = MIX.net()
+    optimizer = MIX.optimizer(net)
+    train(net, [0], optimizer.step)
+    other = torch.nn.Parameter(torch.ones(3))
+    optimizer.param_groups.append(
+        {**optimizer.param_groups[0], "params": [other], "param_names": ["head.bias"], "name": "x"}
+    )
+    with pytest.raises(StateError, match=r"'head\.bias' is the name of two tensors, in group 'base' and in group 'x'"):
+        optimizer.state_dict()
+    optimizer.param_groups.pop()
+    optimizer.state[other] = {"step": torch.tensor(1.0)}
+    with pytest.raises(StateError, match=r"there is state of 1 tensors \(shapes \(3,\)\) that stand in no group"):
+        optimizer.state_dict()
+    del optimizer.state[other]
+    optimizer.state[3] = "mine"
+    with pytest.raises(StateError, match="has the keys 3, which a checkpoint uses for parameters"):
+        optimizer.state_dict()
+    del optimizer.state[3]
+    optimizer.load_state_dict(optimizer.state_dict())
+
+
+def test_groups_that_are_repeated_as_they_are_load_again() -> None:
+    net = MIX.net()
+    optimizer = MIX.optimizer(net)
+    train(net, [0], optimizer.step)
+    repeated = MIX.optimizer(net)
+    repeated.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    repeated.param_groups.extend(repeated.param_groups)
+    optimizer.load_state_dict(repeated.state_dict())
+    assert str(optimizer.load_report) == "every parameter found its state"
+
+
+def test_flat_shards_are_saved_and_loaded_by_their_places() -> None:
+    """ZeRO-1 and 2 put one flat tensor where a group's parameters were, and save by the optimizer's `state_dict`."""
+
+    def made() -> GroupedOptimizer:
+        optimizer = MIX.optimizer(MIX.net())
+        for group in optimizer.param_groups:
+            group["params"] = [torch.nn.Parameter(torch.cat([p.detach().flatten() for p in group["params"]]))]
+            group["params"][0].grad = torch.ones_like(group["params"][0])
+        return optimizer
+
+    optimizer, other = made(), made()
+    optimizer.step()
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert str(other.load_report) == "every parameter found its state"
+    for one, two in zip(optimizer.param_groups, other.param_groups, strict=True):
+        torch.testing.assert_close(optimizer.state[one["params"][0]], other.state[two["params"][0]], rtol=0, atol=0)
+
+
 def test_a_load_that_is_refused_changes_nothing() -> None:
     net = MIX.net()
     optimizer = MIX.optimizer(net)

@@ -116,22 +116,23 @@ def test_a_plan_means_the_same_before_and_after_sharding(two: Ranks) -> None:
     assert two(resolved) == [(True, True)] * 2
 
 
-def regrouped() -> tuple[float, str]:
+def regrouped(walk: bool) -> tuple[float, str]:
     plan, new = (
         PLANS["with muon, clipped by module"],
         Rule("head", lr=scale(0.5), label="slow"),
     )
     ours, theirs = fsdp(plan).steps(range(3)), alone(plan).steps(range(3))
     for run in (ours, theirs):
-        run.optimizer.regroup(run.optimizer.plan + [new])
+        run.optimizer.regroup(run.optimizer.plan + [new], model=run.net if walk else None)
         run.steps(range(3, 6))
     return apart(ours.weights, theirs.weights), str(ours.optimizer.load_report)
 
 
-def test_a_regroup_in_mid_run_equals_one_process(two: Ranks) -> None:
-    for difference, report in two(regrouped):
+@pytest.mark.parametrize("walk", [False, True], ids=["what is held", "the model walked again"])
+def test_a_regroup_in_mid_run_equals_one_process(two: Ranks, walk: bool) -> None:
+    for difference, report in two(regrouped, walk):
         assert difference < ROUNDING
-        assert "moved" in report
+        assert report == "2 moved (head.weight, head.bias)"
 
 
 def sparse_on_parts() -> str:

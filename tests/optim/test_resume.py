@@ -337,12 +337,86 @@ def test_a_plain_checkpoint_by_position_of_the_same_count_in_another_order_is_re
         GroupedOptimizer(net, Plan([ADAMW])).load_state_dict(plain.state_dict())
 
 
-@pytest.mark.parametrize("rows", [15, 25])
-def test_a_table_that_grew_or_shrank_is_named_at_the_load_and_not_by_the_next_step(rows: int) -> None:
+@pytest.mark.parametrize(("rows", "kind"), [(25, "resized"), (15, "reset")])
+def test_a_table_with_another_number_of_rows_is_told_and_every_other_moment_is_kept(rows: int, kind: str) -> None:
     net, optimizer = trained(Plan([ADAMW]))
+    before, saved = momenta(net, optimizer), through_a_file(optimizer.state_dict())
     net.embed = torch.nn.Embedding(rows, 8)
-    with pytest.raises(StateError, match=rf"'embed\.weight' has shape \({rows}, 8\).* before its shape changed"):
-        GroupedOptimizer(net, Plan([ADAMW])).load_state_dict(optimizer.state_dict())
+    resumed = GroupedOptimizer(net, Plan([ADAMW]))
+    with pytest.warns(GroupwiseWarning, match=rf"1 {kind} \(embed\.weight\)"):
+        report = resumed.resume(saved)
+    assert getattr(report, kind) == ("embed.weight",)
+    after, table = momenta(net, resumed), before.pop("embed.weight")
+    assert all(torch.equal(after[name], moment) for name, moment in before.items())
+    if kind == "resized":
+        assert torch.equal(after["embed.weight"][:20], table)
+        assert not after["embed.weight"][20:].any()
+        assert resumed.state[net.embed.weight]["step"] == 3
+    train(net, [(words % rows, classes) for words, classes in batches(1)], resumed.step)
+
+
+def test_a_layer_of_another_width_starts_afresh_and_most_layers_are_another_model() -> None:
+    net, optimizer = trained(Plan([ADAMW]))
+    saved = optimizer.state_dict()
+    net.head = torch.nn.Linear(9, 4)
+    with pytest.warns(GroupwiseWarning, match=r"14 of 15 parameters found their state; 1 reset \(head\.weight\)"):
+        GroupedOptimizer(net, Plan([ADAMW])).load_state_dict(saved)
+    with pytest.raises(StateError, match=r"'embed\.weight' has shape \(20, 6\), but 'exp_avg' .* has \(20, 8\)"):
+        GroupedOptimizer(Net(width=6), Plan([ADAMW])).load_state_dict(saved)
+
+
+def test_a_state_that_the_checkpoint_has_lost_is_missed() -> None:
+    net, optimizer = trained(Plan([ADAMW]))
+    saved = through_a_file(optimizer.state_dict())
+    names = saved["param_groups"][0]["param_names"]
+    for name in ("embed.weight", "head.bias"):
+        del saved["state"][names.index(name)]
+    with pytest.warns(
+        GroupwiseWarning, match=r"13 of 15 parameters found their state; 2 missing \(embed\.weight, head"
+    ):
+        report = GroupedOptimizer(net, Plan([ADAMW])).resume(saved)
+    assert report.missing == ("embed.weight", "head.bias")
+    assert len(report.found) == 13
+
+
+def test_a_parameter_that_never_had_a_gradient_is_counted_and_not_missed() -> None:
+    net = Net()
+    optimizer = GroupedOptimizer(net, Plan([ADAMW]))
+    net.unused = torch.nn.Linear(2, 2)
+    optimizer.regroup(model=net)
+    train(net, batches(2), optimizer.step)
+    report = GroupedOptimizer(net, Plan([ADAMW])).resume(through_a_file(optimizer.state_dict()))
+    assert str(report) == "15 of 17 parameters found their state, 2 had none (unused.weight, unused.bias)"
+
+
+def test_a_frozen_part_and_an_algorithm_without_state_are_counted_and_not_missed() -> None:
+    rules = [ADAMW, Rule("backbone", trainable=False), Rule("head", optimizer="SGD", lr=0.1, weight_decay=0.0)]
+    net, optimizer = trained(Plan(rules))
+    saved = through_a_file(optimizer.state_dict())
+    for i in list(saved["state"]):
+        if not saved["state"][i]:
+            del saved["state"][i]  # as some tools write it
+    report = GroupedOptimizer(net, Plan(rules)).resume(saved)
+    assert report.found == ("embed.weight",)
+    assert (len(report.stateless), report.missing) == (14, ())
+
+
+def test_a_checkpoint_from_before_the_first_step_holds_no_state_and_says_so() -> None:
+    _, optimizer = trained(Plan([ADAMW]), steps=0)
+    assert str(GroupedOptimizer(Net(), Plan([ADAMW])).resume(optimizer.state_dict())) == "no parameter has state yet"
+
+
+def test_a_new_head_goes_on_at_the_rate_to_which_a_foreign_scheduler_had_brought_its_group() -> None:
+    plan = Plan([ADAMW, Rule("head", lr=scale(2.0))])
+    _, optimizer = trained(plan)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
+    optimizer.step(), scheduler.step()
+    net = Net()
+    net.head = torch.nn.Sequential(torch.nn.Linear(8, 4))
+    with pytest.warns(GroupwiseWarning, match="2 new"):
+        resumed = GroupedOptimizer(net, plan)
+        resumed.load_state_dict(optimizer.state_dict())
+    assert {group["name"]: group["lr"] for group in resumed.param_groups} == {"base": 5e-3, "head": 1e-2}
 
 
 @pytest.mark.parametrize("optimizer", ["Adafactor", "pytorch_optimizer:Shampoo", "pytorch_optimizer:SM3"])

@@ -2,10 +2,10 @@
 
 from groupwise.optim.clipping import Measured
 from groupwise.optim.grouped_optimizer import GroupedOptimizer
+from groupwise.optim.load_report import LoadReport
 from groupwise.optim.only import NetworkView
 from groupwise.optim.plan_scheduler import PlanScheduler
 from groupwise.optim.resolve import resolve
-from groupwise.optim.state import LoadReport
 from groupwise.select import parameters_of
 
 __all__ = ["GroupedOptimizer", "LoadReport", "Measured", "NetworkView", "PlanScheduler", "parameters_of", "resolve"]

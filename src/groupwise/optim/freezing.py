@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from groupwise.errors import OptimizerError
 from groupwise.optim.engine import Groups
 from groupwise.optim.shards import is_sharded
+from groupwise.select import ParameterInfo
 
 
 def freeze(group: dict[str, Any], frozen: bool, for_good: bool = False) -> None:
@@ -34,6 +35,14 @@ def freeze(group: dict[str, Any], frozen: bool, for_good: bool = False) -> None:
             p.requires_grad_(not frozen)
         if frozen:
             p.grad = None
+
+
+def give_back(parameters: Iterable[ParameterInfo]) -> None:
+    """Let parameters train again that an earlier plan had frozen, and that the present one is silent about."""
+    for info in parameters:
+        p = info.parameter
+        if info.requires_grad and not p.requires_grad and may_flip(p):
+            p.requires_grad_(True)
 
 
 def check_thaw(group: Mapping[str, Any]) -> None:

@@ -11,23 +11,28 @@ from __future__ import annotations
 import os
 import warnings
 import weakref
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from groupwise.errors import GroupwiseWarning, OptimizerError, unknown
-from groupwise.optim.added import completed
+from groupwise.optim.added import completed, give_up_names, standing_outside
 from groupwise.optim.clipping import Measured
-from groupwise.optim.freezing import drop_gradients, freeze, is_wrapped, may_flip
-from groupwise.optim.live import START
+from groupwise.optim.freezing import drop_gradients, freeze, give_back, is_wrapped, may_flip
+from groupwise.optim.live import START, names_of
+from groupwise.optim.load_report import LoadReport
 from groupwise.optim.loading import load
 from groupwise.optim.only import NetworkView
-from groupwise.optim.regroup import check_foreign_schedulers, current, snapshot
+from groupwise.optim.origin import Drift, Origin, drift
+from groupwise.optim.regroup import Regrouped, Running, check_foreign_schedulers, regrouped
 from groupwise.optim.resolve import Model
+from groupwise.optim.rows import RowsGiven
 from groupwise.optim.runtime import Runtime
-from groupwise.optim.state import LoadReport, Values, transfer
+from groupwise.optim.state import Values
+from groupwise.optim.transaction import AllOrNothing
+from groupwise.optim.unique import Distinct, check_savable
 from groupwise.optim.watch import Watch
 from groupwise.plan import Plan, Resolution
 
@@ -59,8 +64,10 @@ class GroupedOptimizer(torch.optim.Optimizer):
         self._views: dict[tuple[int, tuple[str, ...]], NetworkView] = {}
         self._itself = weakref.ref(self)
         self._watch = Watch(self.resolution.scheduled)
+        self._distinct = Distinct()
         self._wrapped = is_wrapped(model)
         super().__init__(self._runtime.live_groups(), self._runtime.shared_defaults())
+        self._origin = Origin(model, self.resolution.parameters)
         self._freeze()
 
     @property
@@ -83,6 +90,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self._distinct.check(self.param_groups)
         self._watch.stepped(self.param_groups)
         measured = self._runtime.clipper.clip(self.param_groups)
         self.measured.clear()  # in place: what a compiled step assigns to an optimizer is lost (torch 2.13)
@@ -103,51 +111,101 @@ class GroupedOptimizer(torch.optim.Optimizer):
         key = (id(self), tuple(sorted(set(networks))))
         return self._views.setdefault(key, NetworkView(self._owner, key[1], door=self))
 
-    def regroup(self, plan: Plan | None = None) -> Resolution:
-        """Resolve the plan again, or a new one, and move parameters between groups.
+    def regroup(
+        self,
+        plan: Plan | str | os.PathLike[str] | None = None,
+        model: Model | None = None,
+        rows: Mapping[str, RowsGiven] | None = None,
+    ) -> Resolution:
+        """Resolve the plan again, or a new one, and move parameters between groups; state follows each parameter.
 
-        State follows each parameter as long as its algorithm stays the same; a change of algorithm starts its state
-        afresh and warns. For rules on statistics, and for plans edited in mid-run. `load_report` says what moved.
+        For plans edited in mid-run, for rules on statistics, and with `model=` for a model that has changed: a new
+        head, an adapter, a table with more rows, a parametrization. Then the model is walked again. A tensor that is
+        still there keeps its state under whatever name; another one under the same name takes it over; what has come
+        untied gets a copy; what is new starts afresh; what is gone is dropped. State starts afresh as well where the
+        algorithm changes, or the shape. A table with another number of rows keeps the state of the rows that it kept,
+        if these are its first, or if `rows` says which they are. `load_report` tells all of it.
+
+        Args:
+            plan: the plan from now on; by default the one that runs.
+            model: as for the constructor. By default the parameters that the groups hold.
+            rows: by glob, which rows of a table are which: a mask over the old rows (those kept come first, in their
+                order, and new ones after them), or for each new row the old one that it was, or -1.
 
         Raises:
-            OptimizerError: a scheduler other than `PlanScheduler` is attached and the number of groups would change.
+            PlanError, ResolutionError, OptimizerError: as for the constructor; `rows` do not fit; a scheduler other
+                than `PlanScheduler` is attached and groups would change their number or place; or this is inside
+                `with optimizer.only(...)`. Nothing has changed then.
         """
         if self._owner is not self:
-            return self._owner.regroup(plan)
-        runtime = Runtime.of(current(self.resolution, self.param_groups), plan or self.plan)
-        planned = {group.name for group in self.resolution.groups}
-        scheduler = self._watch.scheduler
-        groups = runtime.live_groups(scheduler.moment if scheduler is not None else START)
-        groups += [group for group in self.param_groups if group.get("name") not in planned]
-        check_foreign_schedulers(self, len(groups), attached=scheduler is not None)
-        layout, report = transfer(snapshot(self.param_groups, self.state), groups, runtime.claims())
-        params = [p for group in groups for p in group["params"]]
-        self.state = defaultdict(dict, {params[k] if isinstance(k, int) else k: v for k, v in layout["state"].items()})
-        self.param_groups = [
-            new | {"params": old["params"]} for new, old in zip(layout["param_groups"], groups, strict=True)
-        ]
-        self._runtime, self.load_report = runtime, report
-        self._freeze()
-        self._watch.regrouped(runtime.resolution.scheduled)
-        if report.restarted:
-            warnings.warn(
-                f"regroup: the algorithm changed, so state starts afresh: {report}", GroupwiseWarning, stacklevel=2
+            return self._owner.regroup(plan, model, rows)
+        if any(view.entered for view in self._views.values()):
+            raise OptimizerError(
+                "regroup inside `with optimizer.only(…)`, where the others' gradients are off: leave it first"
             )
-        return runtime.resolution
+        scheduler = self._watch.scheduler
+        now = Running(self.resolution, self.param_groups, self.state, scheduler.moment if scheduler else START)
+        after = regrouped(now, _plan_of(plan, self.plan), model, rows or {})
+        if self._watch.attached is None:
+            check_foreign_schedulers(self, after.groups)
+        tensors = (info.parameter for each in (self.resolution, after.runtime.resolution) for info in each.parameters)
+        with AllOrNothing(self, [self._watch, *([scheduler] if scheduler else [])], tensors):
+            self._run(after, model)
+            for sentence in after.doubts:
+                warnings.warn(sentence, GroupwiseWarning, stacklevel=2)
+            found = self._look_at_model(stacklevel=3)
+            self.load_report = replace(after.report, unowned=found.unowned, stale=found.stale)
+        return self.resolution
+
+    def _run(self, after: Regrouped, model: Model | None) -> None:
+        """Put a regrouping in place."""
+        self.state, self.param_groups = after.state, after.groups
+        self._runtime = after.runtime
+        if model is not None:
+            self._origin, self._wrapped = Origin(model, self.resolution.parameters), is_wrapped(model)
+        self._distinct.forget()
+        self._freeze()
+        self._watch.regrouped(after.runtime.resolution.scheduled)
+
+    def _look_at_model(self, stacklevel: int) -> Drift:
+        """Say it, once, if the model is not any more what the plan was resolved on."""
+        found = drift(self._origin, self.resolution, self.param_groups)
+        sentence = str(found)
+        if sentence and sentence not in self._origin.said:
+            warnings.warn(sentence, GroupwiseWarning, stacklevel=stacklevel)
+            self._origin.said.add(sentence)
+        return found
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group, as on any torch optimizer. Without an "algorithm" it takes the one that `"*"` gets last."""
-        super().add_param_group(completed(param_group, self._runtime, self.param_groups))
+        """Add a group, as on any torch optimizer. Without an "algorithm" it takes the one that `"*"` gets last.
+
+        It stands outside the plan; a warning says so if that means a rule, a schedule or a clip less. Raises
+        `OptimizerError` for the name of a group, or of another parameter, that there is already.
+        """
+        if "_origin" not in vars(self):  # the plan's own groups, which the base class adds while it is built
+            super().add_param_group(param_group)
+            return
+        with AllOrNothing(self):
+            super().add_param_group(completed(param_group, self._runtime, self.param_groups, self._origin))
+            give_up_names(self.param_groups)
+            self._watch.added(standing_outside(self.param_groups[-1], self.resolution))
+            self._look_at_model(stacklevel=3)
 
     def state_dict(self) -> dict[str, Any]:
         """In torch's layout, with names. A parameter without state has an empty entry as soon as others have any:
         DCP loads no checkpoint in which one that requires gradients is missing.
+
+        Raises `StateError` for what no load could take: two tensors of one name, or state of a tensor in no group.
         """
+        check_savable(self.param_groups, self.state)
+        self._look_at_model(stacklevel=3)
         saved = super().state_dict()
         ids = (i for group in saved["param_groups"] for i in group["params"])
         for i, p in zip(ids, (p for group in self.param_groups for p in group["params"]), strict=True):
             if saved["state"] and p.requires_grad:
                 saved["state"].setdefault(i, {})
+        for group in saved["param_groups"]:
+            group["param_names"] = names_of(group)
         return saved
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -192,14 +250,16 @@ class GroupedOptimizer(torch.optim.Optimizer):
 
     def _freeze(self) -> None:
         """Bring `requires_grad` in line with what the plan says about freezing; silent plans touch nothing."""
-        planned = {group.name: group for group in self.resolution.groups if group.timeline is not None}
+        planned = {group.name: group for group in self.resolution.groups}
         for live in self.param_groups:
-            if live.get("name") in planned:
-                timeline = planned[live["name"]].timeline
-                for_good = timeline is not None and not timeline.moves and not self._wrapped
-                freeze(live, live["frozen"], for_good)
-        for info in (info for group in planned.values() if group.algorithm is None for info in group.parameters):
-            if not self._wrapped or may_flip(info.parameter):
+            group = planned.get(live.get("name", ""))
+            if group is not None and group.timeline is not None:
+                freeze(live, live["frozen"], not group.timeline.moves and not self._wrapped)
+            elif group is not None:
+                give_back(group.parameters)
+        held = {id(p) for live in self.param_groups for p in live["params"]}
+        for info in (info for group in planned.values() if group.timeline is not None for info in group.parameters):
+            if id(info.parameter) not in held and (not self._wrapped or may_flip(info.parameter)):
                 info.parameter.requires_grad_(False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -211,4 +271,16 @@ class GroupedOptimizer(torch.optim.Optimizer):
         self.__dict__.setdefault("_views", {})
         self.__dict__.setdefault("_itself", weakref.ref(self))
         self.__dict__.setdefault("_watch", Watch(self.resolution.scheduled))
+        self.__dict__["_distinct"] = Distinct()
+        self.__dict__.setdefault("_origin", Origin(None))
         self.__dict__.setdefault("_wrapped", False)
+
+
+def _plan_of(given: object, running: Plan) -> Plan:
+    """What `regroup` was given as a plan: a plan, the path of a file, or nothing."""
+    if given is None or isinstance(given, Plan):
+        return given or running
+    if isinstance(given, str | os.PathLike):
+        return Plan.load(given)
+    way_out = ": a model is given as regroup(model=…)" if isinstance(given, torch.nn.Module | Mapping) else ""
+    raise OptimizerError(f"regroup takes a plan or the path of a plan file, not {type(given).__name__}{way_out}")

@@ -38,6 +38,15 @@ def live_group(group: Group, trial: Trial, moment: Moment = START) -> dict[str, 
     }
 
 
+def names_of(group: Mapping[str, Any]) -> list[str]:
+    """The names of a live group's parameters, one for each.
+
+    A trainer may put other tensors in their place (ZeRO one flat shard): those are called `<group>.<position>`.
+    """
+    names, count = group.get("param_names", ()), len(group["params"])
+    return list(names) if len(names) == count else [f"{group.get('name', 'group')}.{i}" for i in range(count)]
+
+
 def hyperparameters(group: Mapping[str, Any]) -> dict[str, Any]:
     """The hyperparameters of a live group, with whatever else an engine or a scheduler keeps there."""
     return {name: value for name, value in group.items() if name not in OURS}

@@ -1,21 +1,26 @@
 """Loading a checkpoint into a `GroupedOptimizer`: all of it, or nothing.
 
 Torch's own `load_state_dict` does the work, so that every hook fires as ever; what it is given is the checkpoint laid
-out by name for the groups that are live. Torch replaces `state` and `param_groups` and never edits them, so putting
-the old ones back undoes a load that failed half-way, whoever failed.
+out by name for the groups that are live.
 """
 
 from __future__ import annotations
 
 import warnings
-from types import TracebackType
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
-from groupwise.errors import GroupwiseWarning
-from groupwise.optim.saved import read
-from groupwise.optim.state import LoadReport, Values, transfer
+from groupwise.errors import GroupwiseWarning, StateError, listed
+from groupwise.optim.fitting import same_algorithm
+from groupwise.optim.live import names_of
+from groupwise.optim.load_report import LoadReport
+from groupwise.optim.rows import same_but_for_rows
+from groupwise.optim.saved import Saved, read
+from groupwise.optim.state import Values, members, misfit_of, shape_of, transfer
+from groupwise.optim.transaction import AllOrNothing
 
 if TYPE_CHECKING:
     from groupwise.optim.grouped_optimizer import GroupedOptimizer
@@ -27,13 +32,46 @@ def lay_out(optimizer: GroupedOptimizer, state_dict: dict[str, Any], values: Val
     """A checkpoint as this optimizer would take it, in torch's layout, and what that would move; nothing is changed.
 
     Raises:
-        StateError: no optimizer's checkpoint, none of this model's, or an ambiguous one.
+        StateError: no optimizer's checkpoint, none of this model's, or an ambiguous one; or as `transfer`.
     """
     resolution = optimizer.resolution
     aliases = {name: info.name for info in resolution.parameters for name in info.names}
-    aliases |= {name: name for group in optimizer.param_groups for name in group["param_names"]}
-    saved = read(state_dict, list(resolution.resolved), aliases)
-    return transfer(saved, optimizer.param_groups, optimizer._runtime.claims(values))
+    here = [name for group in optimizer.param_groups for name in names_of(group)]
+    saved = read(state_dict, list(resolution.resolved), aliases | {name: name for name in here})
+    _check_known(saved, here)
+    _check_likeness(saved, optimizer.param_groups)
+    runtime = optimizer._runtime
+    done = transfer(saved, optimizer.param_groups, runtime.claims(values), runtime.fresh_state)
+    return done.in_torchs_layout(), done.report
+
+
+def _check_known(saved: Saved, here: Sequence[str]) -> None:
+    if here and saved.parameters.keys().isdisjoint(here):
+        raise StateError(
+            f"no parameter of the checkpoint is known here: it has {listed(saved.parameters, 3) or 'none'}, "
+            f"this optimizer has {listed(here, 3)}"
+        )
+
+
+def _check_likeness(saved: Saved, live: Sequence[Mapping[str, Any]]) -> None:
+    """Raise `StateError` if state is another parameter's, and not this one's from before its shape changed: names are
+    not sure, two have each other's, or at least as many cannot follow as fit.
+    """
+    misfits: dict[tuple[object, object], StateError] = {}
+    fit = unfit = 0
+    for group, name, p in members(live):
+        kept = saved.parameters.get(name)
+        if kept is None or not kept.state or not same_algorithm(kept.values, group):
+            continue
+        misfit, theirs, own = misfit_of(name, p, kept.state, group["algorithm"]), shape_of(kept.state), tuple(p.shape)
+        fit += misfit is None
+        if misfit is not None:
+            unfit += theirs is None or not same_but_for_rows(theirs, own)
+            if not saved.named or (own, theirs) in misfits:
+                raise misfits.get((own, theirs), misfit)
+            misfits.setdefault((theirs, own), misfit)
+    if unfit and unfit >= fit:
+        raise next(iter(misfits.values()))
 
 
 def load(optimizer: GroupedOptimizer, state_dict: dict[str, Any], values: Values) -> LoadReport:
@@ -48,30 +86,21 @@ def load(optimizer: GroupedOptimizer, state_dict: dict[str, Any], values: Values
     try:
         with AllOrNothing(optimizer):
             torch.optim.Optimizer.load_state_dict(optimizer, state_dict)
+            if _is_unexpected(loading.report, optimizer.param_groups):
+                warnings.warn(f"load_state_dict: {loading.report}", GroupwiseWarning, stacklevel=3)
+            found = optimizer._look_at_model(stacklevel=4)
+            report = optimizer.load_report = replace(loading.report, unowned=found.unowned, stale=found.stale)
     finally:
         before.remove()
         after.remove()
-    report = optimizer.load_report = loading.report
-    if report.new or report.lost or report.restarted:
-        warnings.warn(f"load_state_dict: {report}", GroupwiseWarning, stacklevel=3)
     return report
 
 
-class AllOrNothing:
-    """Puts an optimizer's `state` and `param_groups` back as they were if what happens inside raises."""
-
-    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        self._optimizer = optimizer
-        self._before = optimizer.state, optimizer.param_groups
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is not None:
-            self._optimizer.state, self._optimizer.param_groups = self._before
+def _is_unexpected(report: LoadReport, groups: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a load found less than there was. What is frozen and has no state says so when it is thawed."""
+    frozen = {name for group, name, _ in members(groups) if group.get("frozen")}
+    afresh = report.new or report.restarted or report.reset or not frozen.issuperset(report.missing)
+    return bool(afresh or report.lost or report.resized)
 
 
 class _Loading:

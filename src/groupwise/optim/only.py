@@ -39,6 +39,11 @@ class NetworkView:
         return [group for group in self.owner.param_groups if group.get("network") in self.networks]
 
     @property
+    def entered(self) -> bool:
+        """Whether this is inside `with view:`, so that the others' gradients are off."""
+        return bool(self._switched_off)
+
+    @property
     def state(self) -> Any:
         """The owner's state."""
         return self.owner.state

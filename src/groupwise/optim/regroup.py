@@ -1,45 +1,185 @@
-"""Moving parameters between the groups of a running optimizer."""
+"""Regrouping a running optimizer: the plan is resolved again, and everything that is held finds its new place.
+
+Two things may have changed: the plan, or the model. Either way the running state is brought into the normal form of a
+checkpoint, by the names that the parameters have now, and laid out as a checkpoint would be. Groups that somebody added
+stay as they are, except for what the plan has come to speak about. Nothing is changed here: what is returned is put in
+place by the optimizer, at once.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 import torch
 
-from groupwise.errors import OptimizerError
-from groupwise.optim.saved import Saved, SavedParameter
-from groupwise.plan import Resolution
-from groupwise.select import ParameterInfo
+from groupwise.errors import OptimizerError, listed
+from groupwise.optim.live import Moment, names_of
+from groupwise.optim.load_report import LoadReport
+from groupwise.optim.matching import held_parameters, matched
+from groupwise.optim.resolve import Model
+from groupwise.optim.rows import RowsGiven
+from groupwise.optim.runtime import Runtime
+from groupwise.optim.state import transfer
+from groupwise.plan import Plan, Resolution
+from groupwise.select import ParameterInfo, parameters_of
+
+Groups = list[dict[str, Any]]
 
 
-def current(resolution: Resolution, groups: Sequence[Mapping[str, Any]]) -> tuple[ParameterInfo, ...]:
+@dataclass(frozen=True)
+class Running:
+    """What an optimizer runs with now."""
+
+    resolution: Resolution
+    groups: Sequence[dict[str, Any]]
+    state: Mapping[Any, Any]
+    moment: Moment
+
+
+@dataclass(frozen=True)
+class Regrouped:
+    """What it is to run with: nothing of it is shared with what runs but tensors and state.
+
+    `renamed` are added groups whose name the plan has taken, and the names that they have instead.
+    """
+
+    runtime: Runtime
+    groups: Groups
+    state: defaultdict[Any, Any]
+    report: LoadReport
+    renamed: Mapping[str, str]
+
+    @property
+    def doubts(self) -> list[str]:
+        """What may be a mistake, in sentences."""
+        report, told = self.report, []
+        if report.restarted:
+            told.append(f"regroup: the algorithm changed, so state starts afresh: {report}")
+        if report.reset:
+            told.append(
+                f"regroup: the shape of {listed(report.reset, 3)} has changed, and state cannot follow: it starts "
+                f"afresh. If only the number of rows changed, rows={{{report.reset[0]!r}: …}} says which is which"
+            )
+        if report.new and report.lost and not (report.found or report.stateless or report.restarted or report.reset):
+            told.append(f"regroup: no parameter was known before, so this may be another model: {report}")
+        for name, now in self.renamed.items():
+            told.append(
+                f"regroup: the plan has a group {name!r}, so the one of that name that was added is {now!r} now"
+            )
+        return told
+
+
+def regrouped(now: Running, plan: Plan, model: Model | None, rows: Mapping[str, RowsGiven]) -> Regrouped:
+    """The groups and the state of `plan` on `model`; on the parameters that are held, if that is None.
+
+    Raises what resolving raises, and `OptimizerError` for groups that cannot be told apart or rows that do not fit.
+    """
+    infos = current(now) if model is None else model if isinstance(model, tuple) else parameters_of(model)
+    infos = _as_without_plan(infos, now)
+    runtime = Runtime.of(infos, plan)
+    groups = runtime.live_groups(now.moment)
+    placed = {id(p) for group in groups for p in group["params"]}
+    held = held_parameters(now.resolution, now.groups, now.state)
+    loose = {key: value for key, value in now.state.items() if not isinstance(key, torch.Tensor)}
+    saved, outside = matched(infos, held, placed, rows, loose)
+    added = _added(now, outside)
+    renamed = _renamed([group["name"] for group in groups], [group["name"] for group in added])
+    groups += [group | {"name": renamed.get(group["name"], group["name"])} for group in added]
+    moved = transfer(saved, groups, runtime.claims(), runtime.fresh_state)
+    params = [p for group in groups for p in group["params"]]
+    state = defaultdict(dict, {**moved.loose, **{params[i]: own for i, own in moved.state.items()}})
+    return Regrouped(runtime, [dict(group) for group in moved.groups], state, moved.report, renamed)
+
+
+def current(now: Running) -> tuple[ParameterInfo, ...]:
     """What the plan was resolved on, in the model's order, with the tensors that the groups hold now.
 
-    Trainers that shard swap parameters for others; statistics must be those of the current ones.
+    Trainers that shard swap parameters for others; statistics must be those of the current ones. Raises
+    `OptimizerError` if it is not certain which tensor is which.
     """
-    live = {name: p for group in groups for name, p in zip(group["param_names"], group["params"], strict=True)}
-    infos = {info.name: info for info in resolution.parameters}
-    return tuple(replace(infos[name], parameter=live.get(name, infos[name].parameter)) for name in resolution.resolved)
+    live: dict[str, torch.Tensor] = {}
+    for group in now.groups:
+        _check_places(group, now.resolution)
+        for name, p in zip(names_of(group), group["params"], strict=True):
+            if live.setdefault(name, p) is not p:
+                raise OptimizerError(f"{name!r} stands in two groups, each time another tensor; {_WALK}")
+    infos = {info.name: info for info in now.resolution.parameters}
+    return tuple(_as_now(infos[name], live.get(name, infos[name].parameter)) for name in now.resolution.resolved)
 
 
-def snapshot(groups: Sequence[Mapping[str, Any]], state: Mapping[Any, Any]) -> Saved:
-    """The running state by name, in the normal form of a checkpoint; nothing is copied."""
-    parameters = {}
-    for group in groups:
-        values = {key: value for key, value in group.items() if key not in ("params", "param_names")}
-        for name, p in zip(group["param_names"], group["params"], strict=True):
-            parameters[name] = SavedParameter(state.get(p) or None, values)
-    return Saved(parameters, {key: value for key, value in state.items() if not isinstance(key, torch.Tensor)})
+def check_foreign_schedulers(optimizer: torch.optim.Optimizer, groups: Sequence[Mapping[str, Any]]) -> None:
+    """Raise `OptimizerError` if a torch scheduler counts on groups that are about to change their number or place."""
+    if not getattr(optimizer.step, "_wrapped_by_lr_sched", False):
+        return
+    before, after = ([group.get("name") for group in each] for each in (optimizer.param_groups, groups))
+    moved = [name for i, name in enumerate(before) if name in after and after.index(name) != i]
+    if len(before) == len(after) and not moved:
+        return
+    same = f"regroup would move the groups {listed(map(repr, moved), 3)} to other places"
+    change = same if len(before) == len(after) else f"regroup would turn {len(before)} groups into {len(after)}"
+    raise OptimizerError(
+        f"{change}, but a torch scheduler is attached, which writes them by position: put the schedule into the plan "
+        "and attach a PlanScheduler, which goes by name"
+    )
 
 
-def check_foreign_schedulers(optimizer: torch.optim.Optimizer, count: int, attached: bool) -> None:
-    """Raise `OptimizerError` if a torch scheduler counts on a number of groups that is about to change."""
-    foreign = getattr(optimizer.step, "_wrapped_by_lr_sched", False) and not attached
-    if foreign and count != len(optimizer.param_groups):
+_WALK = "call regroup(model=model), which walks the model again"
+
+
+def _check_places(group: Mapping[str, Any], resolution: Resolution) -> None:
+    params, names = len(group["params"]), len(group.get("param_names", ()))
+    if params != names and group.get("name") in {planned.name for planned in resolution.groups}:
         raise OptimizerError(
-            f"regroup would turn {len(optimizer.param_groups)} groups into {count}, but a torch scheduler is attached, "
-            "which writes them by position: put the schedule into the plan and attach a PlanScheduler, "
-            "which goes by name"
+            f"group {group['name']!r} holds {params} tensors and {names} names, so it is not certain which is which: "
+            f"somebody has put others in their place. If the model has changed, {_WALK}"
         )
+
+
+def _as_now(info: ParameterInfo, p: Any) -> ParameterInfo:
+    return replace(info, parameter=p, shape=tuple(p.shape), requires_grad=p.requires_grad)
+
+
+def _as_without_plan(infos: Sequence[ParameterInfo], now: Running) -> tuple[ParameterInfo, ...]:
+    """The parameters with `requires_grad` as it would be without the plan: what it froze by itself nobody froze by
+    hand, and what somebody trains in a group of their own is none of its business.
+    """
+    groups = now.resolution.groups
+    planned = {group.name for group in groups}
+    live = {n: p for group in now.groups for n, p in zip(names_of(group), group["params"], strict=True)}
+    outside = {id(p) for group in now.groups if group.get("name") not in planned for p in group["params"]}
+    flags = {
+        id(tensor): info.requires_grad
+        for group in groups
+        for info in group.parameters
+        if (tensor := live.get(info.name, info.parameter)) is not None
+        and (group.timeline is not None or (group.algorithm is None and id(tensor) in outside))
+    }
+    return tuple(replace(i, requires_grad=flags.get(id(i.parameter), i.requires_grad)) for i in infos)
+
+
+def _added(now: Running, outside: set[int]) -> Groups:
+    """The groups that somebody added, with those of their tensors that the plan does not speak about."""
+    planned = {group.name for group in now.resolution.groups}
+    added: Groups = []
+    for group in now.groups:
+        if group.get("name") not in planned:
+            kept = [(n, p) for n, p in zip(names_of(group), group["params"], strict=True) if id(p) in outside]
+            outside = outside - {id(p) for _, p in kept}
+            if kept or not group["params"]:
+                added.append(group | {"params": [p for _, p in kept], "param_names": [n for n, _ in kept]})
+    return added
+
+
+def _renamed(planned: Sequence[str], added: Sequence[str]) -> dict[str, str]:
+    """New names for the added groups whose name the plan gives to one of its own."""
+    taken, renamed = {*planned, *added}, {}
+    for name in added:
+        if name in planned:
+            free = (own for i in count(1) if (own := f"{name}/added" if i == 1 else f"{name}/added{i}") not in taken)
+            renamed[name] = next(free)
+            taken.add(renamed[name])
+    return renamed

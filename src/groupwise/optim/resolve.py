@@ -42,4 +42,19 @@ def resolve_with(model: Model, plan: Plan, algorithms: TorchAlgorithms) -> tuple
                 "has sparse gradients. Make it with sparse=False and a dense algorithm, or keep it whole with "
                 "fully_shard(…, ignored_params={…}) and reduce its gradient yourself"
             )
+    _check_trainable(resolution)
     return resolution, try_out(resolution, algorithms)
+
+
+def _check_trainable(resolution: Resolution) -> None:
+    """Raise `ResolutionError` for a parameter that the plan would train, now or later, and that has no gradient."""
+    for group in resolution.groups:
+        if group.timeline is None or group.timeline.never:
+            continue
+        for info in group.parameters:
+            dtype = info.parameter.dtype
+            if not dtype.is_floating_point and not dtype.is_complex:
+                raise ResolutionError(
+                    f"{info.name!r} is {str(dtype).removeprefix('torch.')} and cannot be trained, but "
+                    f"{resolution.declaring_rules(group, 'trainable')} says trainable = {group.timeline}: leave it out there"
+                )

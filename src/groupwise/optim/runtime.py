@@ -10,6 +10,7 @@ from groupwise.errors import OptimizerError
 from groupwise.optim.algorithms import TorchAlgorithms
 from groupwise.optim.clipping import Clipper
 from groupwise.optim.engines import Engines
+from groupwise.optim.fresh_state import FreshState
 from groupwise.optim.live import START, Moment, live_group
 from groupwise.optim.resolve import Model, resolve_with
 from groupwise.optim.state import Claims, Values
@@ -22,6 +23,7 @@ class Runtime:
     """A plan, its resolution, trials, engines and clipper. `route` is the algorithm of groups that name none."""
 
     plan: Plan
+    algorithms: TorchAlgorithms
     resolution: Resolution
     trials: Mapping[str, Trial]
     engines: Engines
@@ -36,7 +38,8 @@ class Runtime:
         if not trials:
             raise OptimizerError("nothing to optimise: every parameter is frozen and no rule gives any an optimizer")
         engines = Engines(algorithms, trials, resolution)
-        return Runtime(plan, resolution, trials, engines, Clipper(resolution), _default_route(plan, resolution))
+        clipper, route = Clipper(resolution), _default_route(plan, resolution)
+        return Runtime(plan, algorithms, resolution, trials, engines, clipper, route)
 
     def live_groups(self, moment: Moment = START) -> list[dict[str, Any]]:
         """New live group dicts, as the plan declares them at `moment`."""
@@ -56,6 +59,11 @@ class Runtime:
         """The hyperparameters of the first group that runs under `algorithm`."""
         first = next((g.name for g in self.resolution.groups if g.algorithm == algorithm), next(iter(self.trials)))
         return self.trials[first].hyperparameters
+
+    @property
+    def fresh_state(self) -> FreshState:
+        """What the algorithms begin with."""
+        return FreshState(self.algorithms)
 
     def claims(self, values: Values = "edited") -> Claims:
         """What the plan has to say about the values of a checkpoint."""

@@ -10,27 +10,46 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, Literal, TypeAlias
+
+import torch
 
 from groupwise.errors import StateError, listed
 
 _WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 
 
+Found: TypeAlias = Literal["found", "renamed", "replaced", "copied"]
+"""How a regroup found a parameter: as it was, under another name, as another tensor, or untied from another one."""
+
+
 @dataclass(frozen=True)
 class SavedParameter:
-    """What a checkpoint holds for one parameter: its state, and the values of the group that it was in."""
+    """What a checkpoint holds for one parameter: its state, and the values of the group that it was in.
+
+    `state` is empty where the checkpoint says that there was none, None where it says nothing. A regroup knows besides
+    how it `found` the parameter, whether it was `reshaped`, and, if it has another number of rows, which of the old
+    `rows` each new one was (-1 for none); None where that is not known.
+    """
 
     state: Mapping[str, Any] | None
     values: Mapping[str, Any]
+    found: Found = "found"
+    reshaped: bool = False
+    rows: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint by parameter name, and the entries of `state` that belong to no parameter."""
+    """A checkpoint by parameter name, and the entries of `state` that belong to no parameter.
+
+    `gone` are parameters that are certain to be no more; `named` is whether the names are the checkpoint's own.
+    """
 
     parameters: Mapping[str, SavedParameter]
     loose: Mapping[Any, Any] = field(default_factory=dict)
+    gone: Mapping[str, SavedParameter] = field(default_factory=dict)
+    named: bool = True
 
 
 def read(state_dict: Mapping[str, Any], names: Sequence[str], aliases: Mapping[str, str]) -> Saved:
@@ -47,19 +66,19 @@ def read(state_dict: Mapping[str, Any], names: Sequence[str], aliases: Mapping[s
     """
     groups, state = _parts(state_dict)
     parameters: dict[str, SavedParameter] = {}
-    origin: dict[str, str] = {}
+    origin: dict[str, tuple[str, object]] = {}
     for group, own in zip(groups, _names(groups, names, aliases), strict=True):
         values = {key: value for key, value in group.items() if key not in ("params", "param_names")}
         for identity, name in zip(group["params"], own, strict=True):
             known = _known(name, aliases)
-            if known in parameters:
-                raise StateError(_twice(origin[known], name, known))
-            origin[known] = name
-            parameters[known] = SavedParameter(_held(name, state.pop(identity, None)), values)
+            if origin.setdefault(known, (name, identity)) != (name, identity):
+                raise StateError(_twice(origin[known][0], name, known))
+            if known not in parameters:  # a group that is repeated as it is says nothing new
+                parameters[known] = SavedParameter(_held(name, state.pop(identity, None)), values)
     astray = [key for key in state if isinstance(key, int)]
     if astray:
         raise StateError(f"ambiguous: the state under {listed(map(str, astray), 3)} is of no parameter in any group")
-    return Saved(parameters, state)
+    return Saved(parameters, state, named=_has_names(groups))
 
 
 def seen_through(name: str) -> str:
@@ -79,11 +98,12 @@ def _twice(first: str, second: str, known: str) -> str:
 
 
 def _held(name: str, state: Any) -> Mapping[str, Any] | None:
-    """One parameter's saved state; None if all of it is {}, as DCP's flattened form reads what is not there."""
-    if state is not None and not isinstance(state, Mapping):
+    """One parameter's saved state; empty if all of it is {}, as DCP's flattened form reads what is not there."""
+    if state is None:
+        return None
+    if not isinstance(state, Mapping):
         raise StateError(f"the state of {name!r} in the checkpoint is {type(state).__name__}, not a mapping")
-    missing = all(isinstance(value, Mapping) and not value for value in (state or {}).values())
-    return None if missing else state
+    return {} if all(isinstance(value, Mapping) and not value for value in state.values()) else state
 
 
 def _parts(state_dict: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], dict[Any, Any]]:
@@ -108,6 +128,10 @@ def _is_group(group: object) -> bool:
 def _is_named(group: Mapping[str, Any]) -> bool:
     """Whether the ids themselves are names, as DCP writes them."""
     return bool(group["params"]) and all(isinstance(identity, str) for identity in group["params"])
+
+
+def _has_names(groups: Sequence[Mapping[str, Any]]) -> bool:
+    return all("param_names" in group or _is_named(group) or not group["params"] for group in groups)
 
 
 def _names(

@@ -4,6 +4,9 @@ A checkpoint in normal form (`Saved`: values per group, state per parameter *nam
 live now, whatever their number, order or names. The same transfer serves loading and `regroup`, and it is pure: a
 checkpoint that does not fit changes nothing.
 
+State that was made for another shape follows where only the number of rows has changed and it is known which row is
+which (`rows`); else it starts afresh.
+
 Whose values stand (`Values`): the checkpoint's, unless this plan schedules the hyperparameter, or declares it
 differently from the plan that wrote the checkpoint; or either side's alone. Name, algorithm, network, clipping and
 freezing are always the plan's, and so are the values of a parameter whose algorithm has changed.
@@ -11,7 +14,9 @@ freezing are always the plan's, and so are the values of a parameter whose algor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import copy
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -19,30 +24,14 @@ import torch
 
 from groupwise.errors import StateError, listed, unknown
 from groupwise.optim.fitting import check_shapes, foreign_keys, same_algorithm
-from groupwise.optim.live import OURS
-from groupwise.optim.saved import Saved
+from groupwise.optim.fresh_state import FreshState
+from groupwise.optim.live import OURS, names_of
+from groupwise.optim.load_report import LoadReport
+from groupwise.optim.rows import first_rows, moved, same_but_for_rows
+from groupwise.optim.saved import Saved, SavedParameter
 
 Values: TypeAlias = Literal["edited", "checkpoint", "plan"]
 """Whose values stand: the checkpoint's but for what the plan schedules or has edited, all of its, or the plan's."""
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """What a load did, by parameter name.
-
-    `moved`: now in a group of another name. `new`: not in the checkpoint, so their state starts afresh. `lost`: in the
-    checkpoint, but in no group now. `restarted`: their algorithm changed, so their state starts afresh.
-    """
-
-    moved: tuple[str, ...] = ()
-    new: tuple[str, ...] = ()
-    lost: tuple[str, ...] = ()
-    restarted: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        parts = [(name, getattr(self, name)) for name in ("moved", "new", "lost", "restarted")]
-        told = [f"{len(names)} {what} ({listed(names, 3)})" for what, names in parts if names]
-        return "; ".join(told) or "every parameter found its state"
 
 
 @dataclass(frozen=True)
@@ -70,44 +59,132 @@ class Claims:
         return own | {"initial_lr"} if "lr" in own else own
 
 
-def transfer(saved: Saved, live: Sequence[Mapping[str, Any]], claims: Claims) -> tuple[dict[str, Any], LoadReport]:
-    """Lay a checkpoint out for the live groups, in torch's layout by position, and say what became of it.
+@dataclass(frozen=True)
+class Transfer:
+    """A checkpoint laid out for the live groups: state by position, entries of no parameter, the groups with their
+    values, and what became of it all.
+    """
+
+    state: Mapping[int, Mapping[str, Any]]
+    loose: Mapping[Any, Any]
+    groups: Sequence[Mapping[str, Any]]
+    report: LoadReport
+
+    def in_torchs_layout(self) -> dict[str, Any]:
+        """As `torch.optim.Optimizer.load_state_dict` takes it."""
+        groups, position = [], 0
+        for group in self.groups:
+            positions = range(position, position + len(group["params"]))
+            position = positions.stop
+            groups.append({**group, "params": list(positions)})
+        return {"state": {**self.loose, **self.state}, "param_groups": groups}
+
+
+def transfer(saved: Saved, live: Sequence[Mapping[str, Any]], claims: Claims, fresh: FreshState) -> Transfer:
+    """Lay a checkpoint out for the live groups, and say what became of it. Nothing of either is changed.
 
     Args:
         saved: the checkpoint.
         live: the groups that are to be filled.
         claims: what the plan has to say about values.
+        fresh: what the algorithms begin with.
 
     Raises:
-        StateError: no parameter of the checkpoint is known here, a state's shape is not its parameter's, or the
-            checkpoint's values are to stand and are not one value in a group.
+        StateError: the checkpoint's values are to stand and are not one value in a group.
     """
-    report = _report(saved, live)
-    here = [name for group in live for name in group["param_names"]]
-    if here and len(report.new) == len(here):
-        raise StateError(
-            f"no parameter of the checkpoint is known here: it has {listed(saved.parameters, 3) or 'none'}, "
-            f"this optimizer has {listed(here, 3)}"
-        )
-    afresh = {*report.new, *report.restarted}
-    state: dict[Any, Any] = dict(saved.loose)
-    groups, position = [], 0
+    begun = any(kept.state for kept in saved.parameters.values())
+    fates: list[tuple[str, _Fate]] = []
+    moved_to: list[str] = []
+    for group, name, p in members(live):
+        kept = saved.parameters.get(name)
+        if kept is None or not same_algorithm(kept.values, group):
+            fates.append((name, _Fate("new" if kept is None else "restarted")))
+            continue
+        if kept.values.get("name", group["name"]) != group["name"]:
+            moved_to.append(name)
+        if kept.state:
+            fates.append((name, _follow(name, p, kept, group, fresh)))
+        else:
+            lacks = begun and _is_missing(kept, p, group) and fresh.is_kept(group, p.ndim)
+            fates.append((name, _Fate("missing" if lacks else "stateless")))
+    state = {i: fate.state for i, (_, fate) in enumerate(fates) if fate.state}
+    groups = [{**group, **_values(group, saved, claims)} for group in live]
+    return Transfer(state, saved.loose, groups, _report(saved, fates, moved_to))
+
+
+@dataclass(frozen=True)
+class _Fate:
+    """What became of one parameter: a field of the report, and the state that it has from now on."""
+
+    kind: str
+    state: Mapping[str, Any] | None = None
+
+
+def _follow(name: str, p: torch.Tensor, kept: SavedParameter, group: Mapping[str, Any], fresh: FreshState) -> _Fate:
+    """What becomes of a parameter that had state, under the same algorithm."""
+    state, rows = kept.state or {}, kept.rows
+    if not kept.reshaped:
+        if misfit_of(name, p, state, group["algorithm"]) is None:
+            return _Fate(kept.found, copy.deepcopy(state) if kept.found == "copied" else state)
+        rows = _appended(state, p)
+    if rows is None or (bool((rows < 0).any()) and not fresh.is_zero(group, p.ndim)):
+        return _Fate("reset")
+    own = moved(state, rows, p)
+    return _Fate("reset") if own is None else _Fate("resized", own)
+
+
+def misfit_of(name: str, p: torch.Tensor, state: Mapping[str, Any], algorithm: str) -> StateError | None:
+    """Why `state` cannot be that of `p`, as an error; None if it can."""
+    try:
+        check_shapes(name, p, state, algorithm)
+    except StateError as error:
+        return error
+    return None
+
+
+def _appended(state: Mapping[str, Any], p: torch.Tensor) -> torch.Tensor | None:
+    """The index of a table that has more rows than its state: they came behind. None for anything else."""
+    shape = shape_of(state)
+    grown = shape is not None and same_but_for_rows(shape, p.shape) and shape[0] < p.shape[0]
+    return first_rows(shape[0], p.shape[0]) if shape is not None and grown else None
+
+
+def shape_of(state: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """The one shape of the tensors of a state, counters apart; None if they have several."""
+    shapes = {tuple(value.shape) for value in state.values() if isinstance(value, torch.Tensor) and value.ndim > 0}
+    return shapes.pop() if len(shapes) == 1 else None
+
+
+def _is_missing(kept: SavedParameter, p: torch.Tensor, group: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint of ours says nothing about the state of a parameter that is trained, and was."""
+    trained = "algorithm" in kept.values and not kept.values.get("frozen")
+    return kept.state is None and trained and bool(p.requires_grad or group.get("frozen"))
+
+
+def _report(saved: Saved, fates: Sequence[tuple[str, _Fate]], moved_to: Sequence[str]) -> LoadReport:
+    here = {name for name, _ in fates}
+    by_kind: dict[str, list[str]] = defaultdict(list)
+    for name, fate in fates:
+        by_kind[fate.kind].append(name)
+    by_kind["found"] = [name for name, fate in fates if fate.state]
+    by_kind["moved"] = list(moved_to)
+    by_kind["lost"] = [*(name for name in saved.parameters if name not in here), *saved.gone]
+    return LoadReport(**{kind: tuple(names) for kind, names in by_kind.items()})
+
+
+def members(live: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], str, torch.Tensor]]:
+    """Every parameter of the groups: its group, its name, itself."""
     for group in live:
-        positions = range(position, position + len(group["params"]))
-        position = positions.stop
-        groups.append({**group, **_values(group, saved, claims), "params": list(positions)})
-        for own, name, p in zip(positions, group["param_names"], group["params"], strict=True):
-            kept = None if name in afresh else saved.parameters[name].state
-            if kept is not None:
-                check_shapes(name, p, kept, group["algorithm"])
-                state[own] = kept
-    return {"state": state, "param_groups": groups}, report
+        for name, p in zip(names_of(group), group["params"], strict=True):
+            yield group, name, p
 
 
 def _values(group: Mapping[str, Any], saved: Saved, claims: Claims) -> dict[str, Any]:
     """The values that the checkpoint decides for a live group: those on which all of its parameters agree."""
-    known = {name: saved.parameters[name].values for name in group["param_names"] if name in saved.parameters}
+    known = {name: saved.parameters[name].values for name in names_of(group) if name in saved.parameters}
     known = {name: values for name, values in known.items() if same_algorithm(values, group)}
+    if not known:
+        known = _of_the_group(group, saved)
     if not known:
         return {}
     first, *others = known.values()
@@ -124,20 +201,11 @@ def _values(group: Mapping[str, Any], saved: Saved, claims: Claims) -> dict[str,
     return {key: value for key, value in kept.items() if key not in split}
 
 
-def _report(saved: Saved, live: Sequence[Mapping[str, Any]]) -> LoadReport:
-    moved, new, restarted = [], [], []
-    for group in live:
-        for name in group["param_names"]:
-            kept = saved.parameters.get(name)
-            if kept is None:
-                new.append(name)
-            elif not same_algorithm(kept.values, group):
-                restarted.append(name)
-            elif kept.values.get("name", group["name"]) != group["name"]:
-                moved.append(name)
-    here = {name for group in live for name in group["param_names"]}
-    lost = [name for name in saved.parameters if name not in here]
-    return LoadReport(tuple(moved), tuple(new), tuple(lost), tuple(restarted))
+def _of_the_group(group: Mapping[str, Any], saved: Saved) -> dict[str, Mapping[str, Any]]:
+    """The values of the group of the same name and algorithm, all of whose parameters are gone (a new head)."""
+    before = {**saved.parameters, **saved.gone}
+    alike = ((name, kept.values) for name, kept in before.items() if kept.values.get("name") == group["name"])
+    return dict([pair for pair in alike if pair[1].get("algorithm") == group["algorithm"]][:1])
 
 
 def _equal(a: object, b: object) -> bool:

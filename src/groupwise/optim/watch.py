@@ -13,11 +13,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from groupwise.errors import GroupwiseWarning, listed
+from groupwise.optim.live import names_of
 
 if TYPE_CHECKING:
+    from groupwise.optim.grouped_optimizer import GroupedOptimizer
     from groupwise.optim.plan_scheduler import PlanScheduler
 
 
@@ -68,20 +68,24 @@ class Watch:
                 "(a second scheduler?): whichever writes last wins, so let one of the two go"
             )
 
-    def thawed(self, names: Sequence[str], optimizer: torch.optim.Optimizer) -> None:
-        """Note groups that a resume has thawed and that had been trained: they should have a state, if any has.
+    def thawed(self, names: Sequence[str], optimizer: GroupedOptimizer) -> None:
+        """Note groups that a resume has thawed and that had been trained: the checkpoint should have had their state.
 
         DCP passes over what requires no gradient, so a part that is thawed only after the load gets nothing.
         """
-        held = {g["name"]: any(optimizer.state.get(p) for p in g["params"]) for g in optimizer.param_groups}
-        kinds = {g["name"]: g.get("algorithm") for g in optimizer.param_groups}
-        stateful = {kinds[name] for name in held if held[name]}
-        lost = sorted(name for name in names if not held[name] and kinds[name] in stateful)
+        missing = set(optimizer.load_report.missing) if optimizer.load_report is not None else set()
+        groups = [group for group in optimizer.param_groups if group.get("name") in names]
+        lost = sorted(group["name"] for group in groups if missing.intersection(names_of(group)))
         if lost:
             self._say(
                 f"{listed(lost, 3)} had been trained before this resume, but the optimizer has no state for it: it was "
                 "still frozen when the optimizer was loaded. Load the scheduler first, then the optimizer"
             )
+
+    def added(self, sentence: str) -> None:
+        """Note what a group that somebody added misses of the plan."""
+        if sentence:
+            self._say(sentence)
 
     def regrouped(self, scheduled: bool) -> None:
         """Note that the groups are new ones: the scheduler writes the current values into them."""

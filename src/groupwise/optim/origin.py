@@ -1,0 +1,123 @@
+"""The model that an optimizer was built from, remembered without keeping it alive.
+
+Whoever replaces a head or adds an adapter changes the model and not the optimizer, and nothing fails: the old tensors
+lie idle in their groups, the new ones keep their initial values. The optimizer can see that, as long as the model is
+there, by two signs, either of which is certain: a tensor that the plan was resolved on still stands in its group and is
+no longer the model's; and a trainable tensor of the model has never been in a group or in the plan. Tensors that a
+trainer has put into the groups or taken out of them (shards, master copies) are no sign.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from groupwise.errors import SelectorError, listed
+from groupwise.plan import Resolution
+from groupwise.select import ParameterInfo, parameters_of
+
+
+class Origin:
+    """Weak references to what a plan was resolved on: the module, or the named modules and parameters, and each tensor.
+
+    Args:
+        model: what the optimizer was built from; what is neither module nor parameter (infos of a walk) is not known.
+        parameters: what a walk of it found.
+    """
+
+    def __init__(self, model: object, parameters: Iterable[ParameterInfo] = ()) -> None:
+        parts = dict(model) if isinstance(model, Mapping) else {"": model}
+        sound = all(isinstance(part, torch.nn.Module | torch.Tensor) for part in parts.values())
+        self._parts: dict[str, weakref.ref[Any]] = {k: weakref.ref(part) for k, part in parts.items()} if sound else {}
+        self._known = {id(i.parameter): (weakref.ref(i.parameter), i.name) for i in parameters} if sound else {}
+        self.said: set[str] = set()
+
+    def name_of(self, p: torch.Tensor) -> str:
+        """The name of a tensor that the plan was resolved on; empty for any other."""
+        ref, name = self._known.get(id(p), (None, ""))
+        return name if ref is not None and ref() is p else ""
+
+    def is_gone(self, p: torch.Tensor) -> bool:
+        """Whether a tensor that the plan was resolved on is certain not to be the model's any more."""
+        known = self.model() is not None and bool(self.name_of(p))
+        return known and all(p is not other for other in self.tensors())
+
+    def model(self) -> Any:
+        """The module or the mapping again; None once any part of it is gone, or if it was never known."""
+        parts = {name: part() for name, part in self._parts.items()}
+        if not parts or any(part is None for part in parts.values()):
+            return None
+        return parts.get("", parts)
+
+    def infos(self) -> tuple[ParameterInfo, ...]:
+        """The model's parameters as they are now; none if it is gone or cannot be walked."""
+        model = self.model()
+        if model is None:
+            return ()
+        try:
+            return parameters_of(model)
+        except SelectorError:
+            return ()
+
+    def tensors(self) -> Iterator[torch.Tensor]:
+        """The model's parameters, without their names, which take longer."""
+        for part in (part() for part in self._parts.values()):
+            if isinstance(part, torch.nn.Module):
+                yield from part.parameters()
+            elif part is not None:
+                yield part
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How a model has changed under its optimizer, by name.
+
+    `unowned` are trainable parameters that no group holds, `stale` are held and no longer the model's.
+    """
+
+    unowned: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """A sentence with the way out; empty if nothing has changed."""
+        told = []
+        if self.unowned:
+            told.append(f"it has trainable parameters that no group holds ({listed(self.unowned, 4)})")
+        if self.stale:
+            told.append(f"the groups hold tensors that it no longer has ({listed(self.stale, 4)})")
+        if not told:
+            return ""
+        return (
+            f"the model has changed since the plan was resolved: {', and '.join(told)}. Call "
+            "optimizer.regroup(model=model): it walks the model again, and state follows by name"
+        )
+
+
+def drift(origin: Origin, resolution: Resolution, groups: Sequence[Mapping[str, Any]]) -> Drift:
+    """How the model has changed under its optimizer; nothing if it is not known any more."""
+    if origin.model() is None:
+        return Drift()
+    here = {id(p): p for p in origin.tensors()}
+    held = {id(p): p for group in groups for p in group["params"]}
+    thawed = {id(info.parameter) for info in _frozen_by_hand(resolution)}
+    free = {key: p for key, p in here.items() if p.requires_grad and key not in held}
+    unowned = {key for key, p in free.items() if not origin.name_of(p) or key in thawed}
+    stale = tuple(origin.name_of(p) for key, p in held.items() if key not in here and origin.name_of(p))
+    return Drift(tuple(_names(origin, unowned)), stale)
+
+
+def _frozen_by_hand(resolution: Resolution) -> Iterator[ParameterInfo]:
+    """Parameters that were frozen when the plan was resolved, and that it says nothing about."""
+    for group in resolution.groups:
+        if group.algorithm is None and group.timeline is None:
+            yield from group.parameters
+
+
+def _names(origin: Origin, tensors: set[int]) -> list[str]:
+    if not tensors:
+        return []
+    return [info.name for info in origin.infos() if id(info.parameter) in tensors] or [f"{len(tensors)} tensors"]

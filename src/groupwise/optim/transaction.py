@@ -1,0 +1,62 @@
+"""All of a change of an optimizer, or nothing.
+
+A load and a regroup replace `state`, `param_groups` and the plan that runs, and hardly edit the old ones; but they also
+switch gradients on and off, and let the scheduler write. So what can be changed is noted before, and put back if
+anything raises, whoever raised it: a user's hook, an engine, a schedule without its length, a warning made an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any
+
+import torch
+
+
+class AllOrNothing:
+    """Puts an optimizer back as it was if what happens inside raises.
+
+    Args:
+        optimizer: its attributes, and the tensors among its groups' values, are noted.
+        others: objects whose attributes go along (a scheduler, a monitor).
+        parameters: tensors whose `requires_grad` and `grad` go along, besides those in the groups.
+    """
+
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, others: Iterable[object] = (), parameters: Iterable[torch.Tensor] = ()
+    ) -> None:
+        groups = optimizer.param_groups
+        self._attributes = [(vars(each), dict(vars(each))) for each in (optimizer, *others)]
+        self._groups = [(group, dict(group)) for group in groups]
+        self._list = groups, list(groups)
+        values = (value for group in groups for key, value in group.items() if key != "params")
+        self._values = [(value, value.detach().clone()) for value in values if isinstance(value, torch.Tensor)]
+        tensors = {id(p): p for p in [*(p for group in groups for p in group["params"]), *parameters]}
+        self._flags = [(p, p.requires_grad, p.grad) for p in tensors.values()]
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._put_back()
+
+    def _put_back(self) -> None:
+        for live, before in [*self._attributes, *self._groups]:
+            _refill(live, before)
+        groups, members = self._list
+        groups[:] = members
+        for value, number in self._values:
+            value.detach().copy_(number)
+        for p, trains, gradient in self._flags:
+            if p.requires_grad != trains:
+                p.requires_grad_(trains)
+            p.grad = gradient
+
+
+def _refill(live: dict[str, Any], before: dict[str, Any]) -> None:
+    live.clear()
+    live.update(before)

@@ -1,0 +1,86 @@
+"""One tensor in one place: what the groups must be to be stepped, and to be saved.
+
+`param_groups` belongs to everybody, and anybody may put a tensor into a second group, where it would be stepped twice,
+or give two the same name, so that no load could tell their states apart. Either is refused where it would do harm,
+before anything has moved.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+
+from groupwise.errors import OptimizerError, StateError, listed
+from groupwise.optim.live import names_of
+
+Groups: TypeAlias = Sequence[Mapping[str, Any]]
+_KNOWN = 64  # trainers that step group after group show a few lists of groups in turn
+
+
+class Distinct:
+    """Checks at a step that no tensor stands twice, anew only when other groups are stepped than before."""
+
+    def __init__(self) -> None:
+        self._known: set[tuple[tuple[int, ...], ...]] = set()
+
+    def check(self, groups: Groups) -> None:
+        """Raise `OptimizerError` if a tensor stands in two places."""
+        if torch.compiler.is_compiling():
+            return
+        key = tuple(_identity(group, group["params"]) for group in groups)
+        if key in self._known:
+            return
+        _check_once(groups)
+        if len(self._known) >= _KNOWN:
+            self._known.clear()
+        self._known.add(key)
+
+    def forget(self) -> None:
+        """Check at the next step, whatever it steps."""
+        self._known.clear()
+
+
+def check_savable(groups: Groups, state: Mapping[Any, Any]) -> None:
+    """Raise `StateError` if no load could take a checkpoint of these: it would not be certain whose state is whose."""
+    held = {id(p) for group in groups for p in group["params"]}
+    strangers = [tuple(key.shape) for key in state if isinstance(key, torch.Tensor) and id(key) not in held]
+    if strangers:
+        raise StateError(
+            f"there is state of {len(strangers)} tensors (shapes {listed(map(str, strangers), 3)}) that stand in no "
+            "group: they were taken out by hand. Drop it (optimizer.state.pop(p)), or call regroup(model=model)"
+        )
+    numbers = [repr(key) for key in state if isinstance(key, int)]
+    if numbers:
+        raise StateError(f"optimizer.state has the keys {listed(numbers, 3)}, which a checkpoint uses for parameters")
+    named: dict[str, tuple[int, object]] = {}
+    for group in groups:
+        for name, p in zip(names_of(group), group["params"], strict=True):
+            first, where = named.setdefault(name, (id(p), group.get("name")))
+            if first != id(p):
+                raise StateError(
+                    f"{name!r} is the name of two tensors, in group {where!r} and in group {group.get('name')!r}, so "
+                    "no load could tell their states apart. Give one of them another name in its group's param_names, "
+                    "or, if the model has changed, call optimizer.regroup(model=model)"
+                )
+
+
+def _identity(group: Mapping[str, Any], params: Sequence[torch.Tensor]) -> tuple[int, ...]:
+    ends = (id(params[0]), id(params[-1])) if params else ()
+    return (id(group), id(params), len(params), *ends)
+
+
+def _check_once(groups: Groups) -> None:
+    times = Counter(id(p) for group in groups for p in group["params"])
+    if all(count == 1 for count in times.values()):
+        return
+    places: dict[int, list[str]] = {}
+    for group in groups:
+        for name, p in zip(names_of(group), group["params"], strict=True):
+            places.setdefault(id(p), []).append(f"{name!r} of group {group.get('name')!r}")
+    twice = next(told for told in places.values() if len(told) > 1)
+    raise OptimizerError(
+        f"{listed(twice, 3)} are one tensor, so a step would move it {len(twice)} times: take it out of all but one"
+    )
