@@ -38,8 +38,8 @@ class Runtime:
         if not trials:
             raise OptimizerError("nothing to optimise: every parameter is frozen and no rule gives any an optimizer")
         engines = Engines(algorithms, trials, resolution)
-        route = _default_route(plan, resolution)
-        return Runtime(plan, algorithms, resolution, trials, engines, Clipper(resolution), route)
+        clipper, route = Clipper(resolution), _default_route(plan, resolution)
+        return Runtime(plan, algorithms, resolution, trials, engines, clipper, route)
 
     def live_groups(self, moment: Moment = START) -> list[dict[str, Any]]:
         """New live group dicts, as the plan declares them at `moment`."""
