@@ -454,3 +454,12 @@ def test_no_group_is_touched_when_everything_is_frozen_for_now() -> None:
     optimizer.step()
     assert_unmoved(net, before)
     assert all(p.grad is None for p in net.parameters())
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_added_group_whose_warning_is_an_error_is_not_added() -> None:
+    optimizer = GroupedOptimizer(MIX.net(), Plan([Rule("*", optimizer="SGD", lr=cosine(0.1))]))
+    before = list(optimizer.param_groups)
+    with pytest.raises(GroupwiseWarning, match="stands outside the plan"):
+        optimizer.add_param_group({"params": extra().parameters()})
+    assert optimizer.param_groups == before

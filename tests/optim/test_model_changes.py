@@ -366,6 +366,16 @@ def test_a_torch_scheduler_goes_on_while_groups_keep_their_number_and_their_plac
         optimizer.regroup(ADAMW + [Rule("head", lr=scale(2.0)), Rule("table", lr=scale(3.0))], model=net)
 
 
+def test_groups_may_not_change_places_under_a_torch_scheduler() -> None:
+    one, other = Rule("table", lr=scale(2.0)), Rule("head", lr=scale(3.0))
+    optimizer = GroupedOptimizer(Net(), ADAMW + [one, other])
+    torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
+    with pytest.raises(
+        OptimizerError, match="would move the groups 'table', 'head' to other places, but a torch sched"
+    ):
+        optimizer.regroup(ADAMW + [other, one])
+
+
 def test_the_plans_scheduler_goes_on_and_freezes_what_is_new_as_the_plan_says() -> None:
     net = Net()
     plan = SCHEDULED + [Rule("blocks", trainable=after("5 steps"))]

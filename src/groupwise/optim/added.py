@@ -50,12 +50,12 @@ def completed(
     return {**runtime.routed(algorithm), **ours, **given, "params": params}
 
 
-def give_up_names(groups: Sequence[Mapping[str, Any]]) -> None:
+def give_up_names(groups: Sequence[dict[str, Any]]) -> None:
     """Let the last group have its names alone: what else goes by one has left the model, and a name is for one."""
     taken = set(names_of(groups[-1]))
     for group in groups[:-1]:
         if not taken.isdisjoint(names_of(group)):
-            group["param_names"][:] = [f"{n} (replaced)" if n in taken else n for n in names_of(group)]
+            group["param_names"] = [f"{n} (replaced)" if n in taken else n for n in names_of(group)]
 
 
 def standing_outside(group: Mapping[str, Any], resolution: Resolution) -> str:

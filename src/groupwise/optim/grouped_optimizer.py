@@ -185,10 +185,11 @@ class GroupedOptimizer(torch.optim.Optimizer):
         if "_origin" not in vars(self):  # the plan's own groups, which the base class adds while it is built
             super().add_param_group(param_group)
             return
-        super().add_param_group(completed(param_group, self._runtime, self.param_groups, self._origin))
-        give_up_names(self.param_groups)
-        self._watch.added(standing_outside(self.param_groups[-1], self.resolution))
-        self._look_at_model(stacklevel=3)
+        with AllOrNothing(self):
+            super().add_param_group(completed(param_group, self._runtime, self.param_groups, self._origin))
+            give_up_names(self.param_groups)
+            self._watch.added(standing_outside(self.param_groups[-1], self.resolution))
+            self._look_at_model(stacklevel=3)
 
     def state_dict(self) -> dict[str, Any]:
         """In torch's layout, with names. A parameter without state has an empty entry as soon as others have any:
@@ -270,7 +271,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         self.__dict__.setdefault("_views", {})
         self.__dict__.setdefault("_itself", weakref.ref(self))
         self.__dict__.setdefault("_watch", Watch(self.resolution.scheduled))
-        self.__dict__.setdefault("_distinct", Distinct())
+        self.__dict__["_distinct"] = Distinct()
         self.__dict__.setdefault("_origin", Origin(None))
         self.__dict__.setdefault("_wrapped", False)
 

@@ -116,13 +116,14 @@ def check_foreign_schedulers(optimizer: torch.optim.Optimizer, groups: Sequence[
     if not getattr(optimizer.step, "_wrapped_by_lr_sched", False):
         return
     before, after = ([group.get("name") for group in each] for each in (optimizer.param_groups, groups))
-    if len(before) == len(after) and (before == after or set(before) != set(after)):
+    moved = [name for i, name in enumerate(before) if name in after and after.index(name) != i]
+    if len(before) == len(after) and not moved:
         return
-    change = f"{len(before)} groups into {len(after)}" if len(before) != len(after) else "groups into another order"
+    same = f"regroup would move the groups {listed(map(repr, moved), 3)} to other places"
+    change = same if len(before) == len(after) else f"regroup would turn {len(before)} groups into {len(after)}"
     raise OptimizerError(
-        f"regroup would turn {change}, but a torch scheduler is attached, "
-        "which writes them by position: put the schedule into the plan and attach a PlanScheduler, "
-        "which goes by name"
+        f"{change}, but a torch scheduler is attached, which writes them by position: put the schedule into the plan "
+        "and attach a PlanScheduler, which goes by name"
     )
 
 

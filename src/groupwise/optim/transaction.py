@@ -1,6 +1,6 @@
 """All of a change of an optimizer, or nothing.
 
-A load and a regroup replace `state`, `param_groups` and the plan that runs, and never edit the old ones; but they also
+A load and a regroup replace `state`, `param_groups` and the plan that runs, and hardly edit the old ones; but they also
 switch gradients on and off, and let the scheduler write. So what can be changed is noted before, and put back if
 anything raises, whoever raised it: a user's hook, an engine, a schedule without its length, a warning made an error.
 """
@@ -29,6 +29,7 @@ class AllOrNothing:
         groups = optimizer.param_groups
         self._attributes = [(vars(each), dict(vars(each))) for each in (optimizer, *others)]
         self._groups = [(group, dict(group)) for group in groups]
+        self._list = groups, list(groups)
         values = (value for group in groups for key, value in group.items() if key != "params")
         self._values = [(value, value.detach().clone()) for value in values if isinstance(value, torch.Tensor)]
         tensors = {id(p): p for p in [*(p for group in groups for p in group["params"]), *parameters]}
@@ -46,6 +47,8 @@ class AllOrNothing:
     def _put_back(self) -> None:
         for live, before in [*self._attributes, *self._groups]:
             _refill(live, before)
+        groups, members = self._list
+        groups[:] = members
         for value, number in self._values:
             value.detach().copy_(number)
         for p, trains, gradient in self._flags:
