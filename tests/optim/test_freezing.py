@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
 
 from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, after, unfreeze_down, until
+from groupwise.errors import ResolutionError
 from groupwise.plan import Timeline
 from tests.optim.models import Net, backward, batches, train, weights
 
@@ -135,3 +137,26 @@ def test_a_regroup_between_backward_and_step_loses_no_gradient_of_what_has_thawe
 )
 def test_a_timeline_reads_as_a_sentence(when: Timeline, text: str) -> None:
     assert str(when) == text
+
+
+class Quantised(nn.Module):
+    """A base in integers, and a part that trains beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = nn.Module()
+        self.base.qweight = nn.Parameter(torch.zeros(4, 4, dtype=torch.int8), requires_grad=False)
+        self.base.bias = nn.Parameter(torch.zeros(4))
+        self.lora = nn.Linear(4, 4)
+
+
+@pytest.mark.parametrize("when", [True, after("2 steps"), until("2 steps"), unfreeze_down("1 step")])
+def test_what_has_no_gradient_is_not_trained_by_any_timeline_and_the_resolution_says_so(when: object) -> None:
+    rules = [ADAMW, Rule(["base", "lora"], trainable=when)]  # type: ignore[arg-type]
+    with pytest.raises(ResolutionError, match=r"'base\.qweight' is int8 and cannot be trained, but rule 2 .* says"):
+        GroupedOptimizer(Quantised(), Plan(rules))
+
+
+@pytest.mark.parametrize("rules", [[], [Rule("base", trainable=False)], [Rule("lora", trainable=after("1 step"))]])
+def test_what_has_no_gradient_may_stand_beside_what_trains(rules: list[Rule]) -> None:
+    GroupedOptimizer(Quantised(), Plan([ADAMW, *rules]))

@@ -54,7 +54,8 @@ def _check_trainable(resolution: Resolution) -> None:
         for info in group.parameters:
             dtype = info.parameter.dtype
             if not dtype.is_floating_point and not dtype.is_complex:
+                kind, whose = str(dtype).removeprefix("torch."), resolution.declaring_rules(group, "trainable")
                 raise ResolutionError(
-                    f"{info.name!r} is {str(dtype).removeprefix('torch.')} and cannot be trained, but "
-                    f"{resolution.declaring_rules(group, 'trainable')} says trainable = {group.timeline}: leave it out there"
+                    f"{info.name!r} is {kind} and cannot be trained, but {whose} says trainable = {group.timeline}: "
+                    "leave it out there"
                 )
