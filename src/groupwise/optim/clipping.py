@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from groupwise.errors import GroupwiseWarning, listed
+from groupwise import _torch
+from groupwise.errors import GroupwiseWarning, OptimizerError, listed
 from groupwise.optim.entries import clip_unitwise, clip_values
 from groupwise.optim.gradients import multiply, norms_of, values_of
 from groupwise.plan import Clip, ClipScope, Resolution
@@ -61,15 +62,21 @@ class Clipper:
                 self._members.setdefault((self._scopes[group.name].rule, group.network), set()).add(group.name)
         labels = Counter(scope.label for scope in set(self._scopes.values()))
         self._ambiguous = {label for label, count in labels.items() if count > 1} | {WHOLE}
-        self._warned = False
+        self._warned: set[str] = set()
 
     def clip(self, groups: Sequence[dict[str, Any]]) -> dict[str, Measured]:
-        """Clip in place the gradients of the groups of a step that are awake; return what was found, by scope."""
+        """Clip in place the gradients of the groups of a step that are active; return what was found, by scope.
+
+        Raises `OptimizerError` in a step inside of backward, if a norm is to be joint and some of its gradients are not
+        there yet.
+        """
         if not self._scopes and self._whole is None:
             return {}
         self._warn_if_cut(groups)
-        awake = [group for group in groups if not group.get("frozen", False)]
-        cells = self._cells(awake)
+        active = [group for group in groups if not group.get("frozen", False)]
+        if _torch.backward_pass() is not None:
+            self._check_joint(active)
+        cells = self._cells(active)
         scoped = {cell.scope_key: cell.scope.clip for cell in cells if cell.scope is not None}
         measured = {
             key: _clip_entries(clip, [p for cell in cells if cell.scope_key == key for p in cell.params])
@@ -99,13 +106,46 @@ class Clipper:
         cells: dict[tuple[str, str], _Cell] = {}
         for group in groups:
             scope = self._scopes.get(str(group.get("name")))
-            network = str(group.get("network", "")) if self._several else ""
-            names = group.get("param_names") or [""] * len(group["params"])
-            for p, name in zip(group["params"], names, strict=True):
+            network = self._network(group)
+            for p, name in zip(group["params"], _names(group), strict=True):
                 if p.grad is not None and p.grad.numel() > 0:
                     keys = self._scope_key(scope, network, name), _joined(WHOLE, _subset(self._whole, network, name))
                     cells.setdefault(keys, _Cell(scope, *keys)).params.append(p)
         return list(cells.values())
+
+    def _check_joint(self, groups: Sequence[dict[str, Any]]) -> None:
+        """A step that a hook takes inside of backward finds the gradients that are there already, mostly a single one.
+
+        A joint norm would be that of a part, another at each step; said once where one tensor is all that there is.
+        """
+        for key, params in self._joint(groups).items():
+            absent = sum(p.grad is None for p in params)
+            if absent:
+                raise OptimizerError(
+                    f"step() is called inside of backward(), where {absent} of the {len(params)} gradients of the clip "
+                    f"scope {key!r} are not there yet, so the norm would be that of a part. Step after backward(), or "
+                    'bound every tensor by itself: clip_norm(…, per="parameter")'
+                )
+            if sum(map(len, (group["params"] for group in groups))) == 1:
+                self._warn(
+                    "this optimizer has one tensor and steps it inside of backward(): its clip bounds the norm of that "
+                    'tensor, not one over the model. If that is meant, say so: clip_norm(…, per="parameter")'
+                )
+
+    def _joint(self, groups: Sequence[dict[str, Any]]) -> dict[str, list[torch.Tensor]]:
+        """The parameters of every norm that is meant to be one over several tensors, whether they have gradients."""
+        joint: dict[str, list[torch.Tensor]] = {}
+        for group in groups:
+            scope, network = self._scopes.get(str(group.get("name"))), self._network(group)
+            for p, name in zip(group["params"], _names(group), strict=True):
+                keys = [self._scope_key(scope, network, name)] if scope is not None and _is_joint(scope.clip) else []
+                keys += [_joined(WHOLE, _subset(self._whole, network, name))] if _is_joint(self._whole) else []
+                for key in keys if p.requires_grad else []:
+                    joint.setdefault(key, []).append(p)
+        return joint
+
+    def _network(self, group: dict[str, Any]) -> str:
+        return str(group.get("network", "")) if self._several else ""
 
     def _scope_key(self, scope: ClipScope | None, network: str, name: str) -> str:
         if scope is None:
@@ -121,15 +161,29 @@ class Clipper:
         """A scope some of whose groups are missing from this step has another norm than the plan means."""
         present = {str(group.get("name")) for group in groups}
         for (rule, _), members in self._members.items():
-            if not self._warned and members & present and not members <= present:
-                self._warned = True
+            if members & present and not members <= present:
                 label = next(scope.label for scope in self._scopes.values() if scope.rule == rule)
-                warnings.warn(
+                self._warn(
                     f"this step updates only {listed(sorted(members & present))} of the clip scope {label!r} "
                     f"({listed(sorted(members))}): its norm is that of the part that is stepped",
-                    GroupwiseWarning,
-                    stacklevel=4,
+                    "cut",
                 )
+
+    def _warn(self, message: str, kind: str = "") -> None:
+        """Say something of a kind once."""
+        if kind not in self._warned:
+            self._warned.add(kind)
+            warnings.warn(message, GroupwiseWarning, stacklevel=5)
+
+
+def _names(group: dict[str, Any]) -> list[str]:
+    """The names of a live group's parameters; none where others stand in their place than the names are of."""
+    names, count = group.get("param_names") or [], len(group["params"])
+    return list(names) if len(names) == count else [""] * count
+
+
+def _is_joint(clip: Clip | None) -> bool:
+    return clip is not None and clip.kind == "norm" and clip.per != "parameter"
 
 
 def _subset(clip: Clip | None, network: str, name: str) -> str:

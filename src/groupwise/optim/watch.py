@@ -13,6 +13,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from groupwise import _torch
 from groupwise.errors import GroupwiseWarning, listed
 from groupwise.optim.live import names_of
 
@@ -28,6 +31,7 @@ class Watch:
         self.updates = 0
         self.attached: weakref.ref[PlanScheduler] | None = None
         self._scheduled = scheduled
+        self._pass: int | None = None
         self._since_tick: Counter[str] = Counter()
         self._overwrites = 0
         self._said: set[str] = set()
@@ -38,9 +42,15 @@ class Watch:
         return self.attached() if self.attached is not None else None
 
     def stepped(self, groups: Sequence[dict[str, Any]]) -> None:
-        """Note an update of `groups`. One at lr 0 everywhere is nobody's: checkpointing has the state made by it."""
+        """Note an update of `groups`. One at lr 0 everywhere is nobody's: checkpointing has the state made by it.
+
+        The steps that hooks take inside of one backward pass, each for what has its gradient already, are one update.
+        """
+        before, self._pass = self._pass, _torch.backward_pass()
+        if self._pass is not None and self._pass == before:
+            return
         self.updates += 1
-        if all(isinstance(group.get("lr"), float) and group["lr"] == 0 for group in groups):
+        if all(not isinstance(rate := group.get("lr"), torch.Tensor) and rate == 0 for group in groups):
             return
         headline = str(groups[0].get("name")) if groups else ""
         self._since_tick[headline] += 1
