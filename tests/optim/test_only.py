@@ -1,13 +1,18 @@
 """Views of one network among several: alternating training behind one optimizer."""
 
+import contextlib
 import copy
+import pickle
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
 
-from groupwise import GroupedOptimizer, Plan, Rule, clip_norm
+from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, after, clip_norm, until
 from groupwise.errors import OptimizerError
+from groupwise.optim import only
+from groupwise.plan import Timeline
 from tests.optim.models import Net, backward, batches, train, weights
 
 PLAN = Plan(
@@ -72,6 +77,147 @@ def test_as_a_context_it_switches_off_the_other_networks_gradients_and_back_on()
         raise KeyError("stop")
     assert all(p.requires_grad for p in nets["g_b"].parameters())
     assert not nets["g_a"].embed.weight.requires_grad
+
+
+HANDS: dict[str, Callable[[nn.Module, bool], object]] = {
+    "the module's method": lambda net, on: net.requires_grad_(on),
+    "each tensor's method": lambda net, on: [p.requires_grad_(on) for p in net.parameters()],
+    "each tensor's flag": lambda net, on: [setattr(p, "requires_grad", on) for p in net.parameters()],
+}
+hands = pytest.mark.parametrize("hand", HANDS.values(), ids=HANDS)
+
+
+def flags(net: nn.Module) -> set[bool]:
+    return {p.requires_grad for p in net.parameters()}
+
+
+@hands
+@pytest.mark.parametrize("raises", [False, True])
+def test_what_is_frozen_by_hand_inside_of_the_block_stays_frozen(
+    hand: Callable[[nn.Module, bool], object], raises: bool
+) -> None:
+    nets = networks()
+    optimizer = GroupedOptimizer(nets, PLAN)
+    with contextlib.suppress(KeyError), optimizer.only("critic"):
+        hand(nets["g_a"], False)
+        if raises:
+            raise KeyError
+    assert (flags(nets["g_a"]), flags(nets["g_b"]), flags(nets["critic"])) == ({False}, {True}, {True})
+
+
+@hands
+def test_the_last_word_inside_of_the_block_stands(hand: Callable[[nn.Module, bool], object]) -> None:
+    nets = networks()
+    optimizer = GroupedOptimizer(nets, PLAN)
+    with optimizer.only("critic"):
+        for on in (False, True):
+            hand(nets["g_a"], on)
+        assert flags(nets["g_a"]) == {True}
+        for on in (True, False):
+            hand(nets["g_b"], on)
+        hand(nets["critic"], False)
+    assert (flags(nets["g_a"]), flags(nets["g_b"]), flags(nets["critic"])) == ({True}, {False}, {False})
+
+
+@hands
+def test_blocks_within_blocks_undo_what_they_did_and_nothing_else(hand: Callable[[nn.Module, bool], object]) -> None:
+    nets = networks()
+    optimizer = GroupedOptimizer(nets, PLAN)
+    with optimizer.only("critic"):
+        with optimizer.only("g_a"), optimizer.only("g_a"):
+            assert [flags(net) for net in nets.values()] == [{False}, {False}, {False}]
+            hand(nets["g_b"], False)
+        assert [flags(net) for net in nets.values()] == [{False}, {False}, {True}]
+        hand(nets["critic"], False)
+    assert [flags(net) for net in nets.values()] == [{True}, {False}, {False}]
+
+
+@pytest.mark.parametrize(("moment", "frozen"), [(until("1 steps"), True), (after("1 steps"), False)])
+def test_what_the_plans_timeline_freezes_or_thaws_inside_of_the_block_stays_so(moment: Timeline, frozen: bool) -> None:
+    nets = networks()
+    optimizer = GroupedOptimizer(nets, Plan([*PLAN.rules, Rule("g_a.*", trainable=moment)]))
+    scheduler = PlanScheduler(optimizer)
+    optimizer.step()
+    with optimizer.only("critic"):
+        scheduler.step()
+    assert (flags(nets["g_a"]), flags(nets["g_b"])) == ({not frozen}, {True})
+
+
+def test_parameters_are_of_their_class_after_the_block_and_copies_of_them_within_it() -> None:
+    nets = networks()
+    optimizer = GroupedOptimizer(nets, PLAN)
+    with optimizer.only("critic"):
+        averaged = copy.deepcopy(nets["g_a"])
+        loaded = pickle.loads(pickle.dumps(nets["g_a"]))
+        assert all(isinstance(p, nn.Parameter) for p in nets["g_a"].parameters())
+    for net in (averaged, loaded, *nets.values()):
+        assert {type(p) for p in net.parameters()} == {nn.Parameter}
+    assert averaged.requires_grad_().embed.weight.requires_grad
+
+
+def test_a_tensor_that_is_no_parameter_is_switched_off_and_on_as_well() -> None:
+    latent = torch.zeros(3, requires_grad=True)
+    optimizer = GroupedOptimizer({"latent": latent, "critic": Net()}, Plan([Rule("*", optimizer="SGD", lr=0.1)]))
+    with optimizer.only("critic"):
+        assert not latent.requires_grad
+    assert latent.requires_grad
+    assert type(latent) is torch.Tensor
+
+
+def test_a_block_that_cannot_begin_leaves_everything_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    nets = networks()
+    optimizer = GroupedOptimizer(nets, PLAN)
+    pause, paused = only.pause, list[torch.Tensor]()
+
+    def failing(p: torch.Tensor) -> Callable[[], None]:
+        if len(paused) == 3:
+            raise MemoryError("the fourth")
+        paused.append(p)
+        return pause(p)
+
+    monkeypatch.setattr(only, "pause", failing)
+    with pytest.raises(MemoryError, match="the fourth"), optimizer.only("critic"):
+        pass
+    assert [flags(net) for net in nets.values()] == [{True}, {True}, {True}]
+
+
+@pytest.mark.parametrize("place", ["closure", "pre hook", "post hook", "engine"])
+def test_a_view_whose_step_raises_leaves_groups_gradients_and_modes_as_they_were(place: str) -> None:
+    nets = networks()
+    optimizer = GroupedOptimizer(nets, PLAN)
+    backward(nets["critic"], batches(1)[0])
+    backward(nets["g_a"], batches(1)[0])
+    groups, gradients = list(optimizer.param_groups), [p.grad for p in nets["g_a"].parameters()]
+
+    def fail(*_: object) -> float:
+        raise KeyError(place)
+
+    handles = []
+    if place == "pre hook":
+        handles.append(optimizer.register_step_pre_hook(fail))
+    if place == "post hook":
+        handles.append(optimizer.register_step_post_hook(fail))
+    if place == "engine":
+        optimizer.only("critic").param_groups[0]["momentum"] = "much"
+    with pytest.raises((KeyError, TypeError), match=rf"{place}|str"), optimizer.only("critic") as view:
+        view.step(fail if place == "closure" else None)
+    assert all(one is other for one, other in zip(optimizer.param_groups, groups, strict=True))
+    assert all(p.grad is gradient for p, gradient in zip(nets["g_a"].parameters(), gradients, strict=True))
+    assert [flags(net) for net in nets.values()] == [{True}, {True}, {True}]
+    assert torch.is_grad_enabled()
+    for handle in handles:
+        handle.remove()
+
+
+def test_a_group_that_is_added_during_a_views_step_stays() -> None:
+    nets = networks()
+    optimizer = GroupedOptimizer(nets, PLAN)
+    groups, late = optimizer.param_groups, nn.Parameter(torch.ones(2))
+    optimizer.register_step_pre_hook(lambda *_: optimizer.add_param_group({"params": [late], "name": "late"}))
+    optimizer.only("critic").step()
+    assert optimizer.param_groups is groups
+    assert [group["name"] for group in groups].count("late") == 1
+    assert {group["network"] for group in groups} == {"g_a", "g_b", "critic", ""}
 
 
 def test_a_view_runs_a_closure_once() -> None:

@@ -25,11 +25,11 @@ from groupwise.select import ParameterInfo
 def freeze(group: dict[str, Any], frozen: bool, for_good: bool = False) -> None:
     """Freeze or thaw a live group. One frozen `for_good` never needs its gradients, whatever the process count.
 
-    Raises `OptimizerError` if it cannot be thawed, as `check_thaw` does.
+    Raises `OptimizerError` if it cannot be thawed, as `check_thaw` does; nothing has changed then.
     """
-    group["frozen"] = frozen
     if not frozen and not for_good:
         check_thaw(group)
+    group["frozen"] = frozen
     for p in group["params"]:
         if for_good or may_flip(p):
             p.requires_grad_(not frozen)

@@ -20,7 +20,7 @@ import torch
 from groupwise.errors import GroupwiseWarning, OptimizerError, unknown
 from groupwise.optim.added import completed, give_up_names, standing_outside
 from groupwise.optim.clipping import Measured
-from groupwise.optim.freezing import drop_gradients, freeze, give_back, is_wrapped, may_flip
+from groupwise.optim.freezing import check_thaw, drop_gradients, freeze, give_back, is_wrapped, may_flip
 from groupwise.optim.live import START, names_of
 from groupwise.optim.load_report import LoadReport
 from groupwise.optim.loading import load
@@ -34,7 +34,7 @@ from groupwise.optim.state import Values
 from groupwise.optim.transaction import AllOrNothing
 from groupwise.optim.unique import Distinct, check_savable
 from groupwise.optim.watch import Watch
-from groupwise.plan import Plan, Resolution
+from groupwise.plan import Group, Plan, Resolution
 
 if TYPE_CHECKING:
     from groupwise.optim.plan_scheduler import PlanScheduler
@@ -253,14 +253,21 @@ class GroupedOptimizer(torch.optim.Optimizer):
         planned = {group.name: group for group in self.resolution.groups}
         for live in self.param_groups:
             group = planned.get(live.get("name", ""))
+            if group is not None and group.timeline is not None and not live["frozen"] and not self._for_good(group):
+                check_thaw(live)  # before anything changes
+        for live in self.param_groups:
+            group = planned.get(live.get("name", ""))
             if group is not None and group.timeline is not None:
-                freeze(live, live["frozen"], not group.timeline.moves and not self._wrapped)
+                freeze(live, live["frozen"], self._for_good(group))
             elif group is not None:
                 give_back(group.parameters)
         held = {id(p) for live in self.param_groups for p in live["params"]}
         for info in (info for group in planned.values() if group.timeline is not None for info in group.parameters):
             if id(info.parameter) not in held and (not self._wrapped or may_flip(info.parameter)):
                 info.parameter.requires_grad_(False)
+
+    def _for_good(self, group: Group) -> bool:
+        return group.timeline is not None and not group.timeline.moves and not self._wrapped
 
     def __getstate__(self) -> dict[str, Any]:
         public = {name: value for name, value in self.__dict__.items() if not name.startswith("_") and name != "step"}

@@ -5,10 +5,12 @@ clipping and the scheduler's bookkeeping see one optimizer. Trainers wrap an opt
 and hands on what it reads, but not what is assigned to it: so the cut is made on the owner, and the step goes through
 the `door` that the view was asked at, where Lightning counts steps and scales gradients. Under
 DistributedDataParallel gradients cannot be switched off: there the others' are put aside, and what is added is dropped.
+What is frozen or thawed inside of the block, by hand or by the plan's timeline, stays so.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from groupwise.optim.freezing import may_flip
+from groupwise.optim.paused import pause
 
 if TYPE_CHECKING:
     from groupwise.optim.grouped_optimizer import GroupedOptimizer
@@ -30,8 +33,7 @@ class NetworkView:
         self.owner = owner
         self._door = door or owner
         self.networks = networks
-        self._switched_off: list[list[torch.Tensor]] = []
-        self._put_aside: list[list[tuple[torch.Tensor, torch.Tensor | None]]] = []
+        self._undo: list[contextlib.ExitStack] = []
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -50,12 +52,15 @@ class NetworkView:
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """The owner's step, on these networks alone."""
-        everything = self.owner.param_groups
-        self.owner.param_groups = self.param_groups
+        everything, own = self.owner.param_groups, self.param_groups
+        before = list(own)
+        self.owner.param_groups = own
         try:
             return self._door.step(closure)
         finally:
-            self.owner.param_groups = everything
+            if self.owner.param_groups is own:  # else somebody has set other groups meanwhile, as a regroup does
+                everything += [group for group in own if not any(group is other for other in before)]
+                self.owner.param_groups = everything
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients of these networks alone."""
@@ -68,22 +73,22 @@ class NetworkView:
 
     def __enter__(self) -> NetworkView:
         others = [group for group in self.owner.param_groups if group.get("network") not in self.networks]
-        trained = [p for group in others for p in group["params"] if p.requires_grad]
-        self._switched_off.append([p for p in trained if may_flip(p)])
-        self._put_aside.append([(p, p.grad) for p in trained if not may_flip(p)])
-        for p in self._switched_off[-1]:
-            p.requires_grad_(False)
-        for p, _ in self._put_aside[-1]:
-            p.grad = None
+        with contextlib.ExitStack() as undo:
+            for p in [p for group in others for p in group["params"] if p.requires_grad]:
+                undo.callback(pause(p) if may_flip(p) else _put_aside(p))
+            self._undo.append(undo.pop_all())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for p in self._switched_off.pop():
-            p.requires_grad_(True)
-        for p, gradient in self._put_aside.pop():
-            p.grad = gradient
+        self._undo.pop().close()
 
     def __repr__(self) -> str:
         return f"only({', '.join(map(repr, self.networks))}) of {type(self.owner).__name__}"
+
+
+def _put_aside(p: torch.Tensor) -> Callable[[], None]:
+    """Take away the gradient of `p`; return what puts it back in place of whatever was added meanwhile."""
+    gradient, p.grad = p.grad, None
+    return lambda: setattr(p, "grad", gradient)
