@@ -108,10 +108,14 @@ def clamp(tensors: Sequence[torch.Tensor], bound: float) -> None:
     high(tensors, bound)
 
 
-def scale_now(scaler: Any) -> torch.Tensor | float:
-    """The factor of a GradScaler, without waiting for the device. Lacking: `get_scale()`, which waits."""
-    scale = getattr(scaler, "_scale", None)
-    return scale.clone() if isinstance(scale, torch.Tensor) else float(scaler.get_scale())
+def scaler_state(scaler: Any) -> tuple[torch.Tensor | float, ...]:
+    """The scale of a GradScaler and how many updates it has seen since that changed, without waiting for the device.
+
+    Lacking: `get_scale()` alone, which waits.
+    """
+    held = [getattr(scaler, name, None) for name in ("_scale", "_growth_tracker")]
+    tensors = [value.clone() for value in held if isinstance(value, torch.Tensor)]
+    return tuple(tensors) if len(tensors) == len(held) else (float(scaler.get_scale()),)
 
 
 def found_inf(scaler: Any, optimizers: Sequence[object]) -> bool:

@@ -31,11 +31,12 @@ def test_torch_has_the_name(name: str) -> None:
     assert _torch.private(*name.split(".")) is not None, f"torch {torch.__version__} lacks torch.{name}: {NAMES[name]}"
 
 
-def test_the_scaler_of_torch_has_the_two_attributes_that_are_read() -> None:
+def test_the_scaler_of_torch_has_the_attributes_that_are_read() -> None:
     """Without them `PlanScheduler(scaler=)` waits for the device at each tick, and counts a tick before `update()`."""
     scaler = torch.amp.GradScaler("cpu")
     scaler.scale(torch.ones(()))
     assert isinstance(scaler._scale, torch.Tensor)
+    assert isinstance(scaler._growth_tracker, torch.Tensor)
     assert scaler._per_optimizer_states == {}
 
 

@@ -7,39 +7,50 @@ to the training loop: `optimizer.step()` is called by checkpointing and by ZeRO 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, SupportsFloat
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any, SupportsFloat
 
+import torch
 from torch.optim.lr_scheduler import LRScheduler
 
 from groupwise.errors import OptimizerError, StateError, listed, unknown
 from groupwise.optim.freezing import check_thaw, freeze
 from groupwise.optim.grouped_optimizer import GroupedOptimizer
 from groupwise.optim.live import Moment
-from groupwise.optim.program import Program
+from groupwise.optim.program import Entry, Program, write
+from groupwise.optim.skipping import Scaler, SkippedUpdates
 from groupwise.schedules import PlateauState
 
 
-class Scaler(Protocol):
-    """What `scaler=` must be: a `torch.amp.GradScaler` or its like."""
+@dataclass(frozen=True)
+class _Ready:
+    """All that an update is to be made with, evaluated and not yet written."""
 
-    def get_scale(self) -> float: ...
+    program: Program
+    update: int
+    entries: list[Entry]
+    named: Mapping[str, float]
+    frozen: list[tuple[dict[str, Any], bool]]
 
 
 class PlanScheduler(LRScheduler):
     """Run the schedules of a plan.
 
+    A step first evaluates everything, then writes it, then counts: one that raises has changed nothing.
+
     Args:
         optimizer: the `GroupedOptimizer` whose plan it is.
         total_steps: updates in the whole run; required if a length is a percent or lasts until the end.
         steps_per_epoch: updates per epoch; required if a length is in epochs.
-        scaler: a GradScaler; a step that it skipped does not count.
+        scaler: a GradScaler; an update that it skipped does not count.
 
     Attributes:
         values: the plan's named values, now.
 
     Raises:
         LengthError: a schedule needs a length that was not given; the rule is named.
-        OptimizerError: not a `GroupedOptimizer`, or a length that is not a positive whole number.
+        OptimizerError: not a `GroupedOptimizer`, a length that is not a positive whole number, or not a scaler.
     """
 
     optimizer: GroupedOptimizer
@@ -59,8 +70,10 @@ class PlanScheduler(LRScheduler):
         # not as `total_steps`: Accelerate compares an attribute of that name with its count of ticks, and None raises
         self._lengths = (total_steps, steps_per_epoch)
         self.values: Mapping[str, float] = {}
-        self._scaler = scaler
-        self._program = Program(optimizer.resolution, total_steps, steps_per_epoch)
+        self.optimizer = optimizer
+        self._skipped = SkippedUpdates(scaler)
+        self._program = Program(optimizer.resolution, *self._lengths)
+        self._prepare(self._program, 0)  # before anything knows of this scheduler
         self._watch = optimizer.attach(self)
         self._seen_updates = self._watch.updates
         super().__init__(optimizer)
@@ -72,32 +85,61 @@ class PlanScheduler(LRScheduler):
 
     def step(self, epoch: int | None = None) -> None:
         """Advance by one update (or jump to update `epoch`) and write the values that it is to be made with."""
-        if self.last_epoch >= 0 and epoch is None:
-            if self._scaler is not None and self._watch.updates == self._seen_updates:
-                return
-            self._watch.ticked(self._program.counts_steps)
+        ticks = self.last_epoch >= 0 and epoch is None
+        if ticks and self._was_skipped():
+            self._skipped.note()
+            return
+        ready = self._prepare(self._current_program(), self.last_epoch + 1 if epoch is None else int(epoch))
+        if ticks:
+            self._watch.ticked(ready.program.counts_steps)
             self._watch.found(self._overwritten())
-        self._seen_updates = self._watch.updates
+        self._commit(ready)
         self._step_count += 1
-        self.last_epoch = self.last_epoch + 1 if epoch is None else int(epoch)
-        self.write()
+        self._seen_updates = self._watch.updates
+        self._skipped.note()
 
     def write(self) -> None:
         """Write the values of the current update into the groups; after a regroup, into the new ones."""
-        if self._program.resolution is not self.optimizer.resolution:
-            states = self._program.states
-            self._program = Program(self.optimizer.resolution, *self._lengths)
-            self._program.restate(states)
-        values = self._program.evaluate(self.last_epoch)
-        self._program.write(self.optimizer.param_groups, values)
-        self.values = self._program.named(values)
-        for group in self.optimizer.param_groups:
-            planned = self._program.moving.get(group.get("name", ""))
-            if planned is not None:
-                frozen = not planned.trainable_at(*self.moment)
-                if frozen != group.get("frozen", False):
-                    freeze(group, frozen)
+        self._commit(self._prepare(self._current_program(), self.last_epoch))
+
+    def observe(self, metric: SupportsFloat) -> None:
+        """Give the plan's plateaus their metric, once per evaluation. Raises `OptimizerError` if there are none."""
+        program = self._current_program()
+        if not program.states:
+            raise OptimizerError("the plan has no plateau(…) schedule, so there is nothing that a metric could change")
+        observed = {plateau: plateau.observe(state, metric) for plateau, state in program.states.items()}
+        self._commit(self._prepare(program.restated(observed), self.last_epoch))
+
+    def _was_skipped(self) -> bool:
+        """Whether the scaler skipped all that the optimizer, or any view of it, was to do since the last step."""
+        made = self._watch.updates != self._seen_updates
+        return self._skipped.since(made, [self.optimizer, *self.optimizer._views.values()])
+
+    def _current_program(self) -> Program:
+        """What the optimizer's plan says now: after a regroup another program, with the plateaus' states taken over."""
+        resolution = self.optimizer.resolution
+        if self._program.resolution is resolution:
+            return self._program
+        return Program(resolution, *self._lengths).restated(self._program.states)
+
+    def _prepare(self, program: Program, update: int) -> _Ready:
+        """Evaluate an update. Raises what a schedule raises, and `OptimizerError` for what cannot be thawed."""
+        groups = self.optimizer.param_groups
+        values = program.evaluate(update)
+        planned = ((group, program.moving.get(group.get("name", ""))) for group in groups)
+        frozen = [(group, not plan.trainable_at(update, *self._lengths)) for group, plan in planned if plan is not None]
+        for group, rests in frozen:
+            if not rests:
                 check_thaw(group)
+        return _Ready(program, update, program.entries(groups, values), program.named(values), frozen)
+
+    def _commit(self, ready: _Ready) -> None:
+        """Write what was prepared. Nothing in here raises."""
+        write(ready.entries)
+        for group, rests in ready.frozen:
+            if rests != group.get("frozen", False):
+                freeze(group, rests)
+        self._program, self.values, self.last_epoch = ready.program, ready.named, ready.update
         self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
     def _overwritten(self) -> list[str]:
@@ -105,15 +147,10 @@ class PlanScheduler(LRScheduler):
         groups = self.optimizer.param_groups
         if len(groups) != len(self._last_lr):
             return []
-        edited = (g for g, lr in zip(groups, self._last_lr, strict=True) if type(lr) is float and g["lr"] != lr)
-        return [name for name in (group.get("name", "") for group in edited) if name in self._program.rates]
-
-    def observe(self, metric: SupportsFloat) -> None:
-        """Give the plan's plateaus their metric, once per evaluation. Raises `OptimizerError` if there are none."""
-        if not self._program.states:
-            raise OptimizerError("the plan has no plateau(…) schedule, so there is nothing that a metric could change")
-        self._program.restate({p: p.observe(state, metric) for p, state in self._program.states.items()})
-        self.write()
+        written = [(group, group["lr"], lr) for group, lr in zip(groups, self._last_lr, strict=True)]
+        numbers = [item for item in written if not any(isinstance(x, torch.Tensor) for x in item[1:])]
+        edited = (group.get("name", "") for group, lr, before in numbers if lr != before)
+        return [name for name in edited if name in self._program.rates]
 
     def get_lr(self) -> list[Any]:
         """The learning rate of every group at the current update."""
@@ -131,20 +168,23 @@ class PlanScheduler(LRScheduler):
         """
         if "last_epoch" not in state_dict:
             raise StateError(f"not a PlanScheduler's state: it needs 'last_epoch', this has {listed(state_dict)}")
-        epoch, saved = state_dict["last_epoch"], state_dict.get("plateaus", {})
-        if not isinstance(epoch, int) or epoch < 0 or not isinstance(saved, Mapping):
-            raise StateError(f"a PlanScheduler counts whole updates from 0; this state has last_epoch = {epoch!r}")
-        known = {repr(p): p for p in self._program.states}
+        update, saved = _whole(state_dict["last_epoch"]), state_dict.get("plateaus", {})
+        if update < 0 or not isinstance(saved, Mapping):
+            given = state_dict["last_epoch"]
+            raise StateError(f"a PlanScheduler counts whole updates from 0; this state has last_epoch = {given!r}")
+        program = self._current_program()
+        known = {repr(p): p for p in program.states}
         for text in saved:
             if text not in known:
                 raise StateError(unknown("plateau", text, known))
-        self._program.restate({known[text]: PlateauState.from_dict(state) for text, state in saved.items()})
-        self.last_epoch = epoch
+        states = {known[text]: PlateauState.from_dict(state) for text, state in saved.items()}
+        ready = self._prepare(program.restated(states), update)
+        frozen = {group["name"] for group in self.optimizer.param_groups if group.get("frozen", False)}
+        self._commit(ready)
         self._step_count = self.last_epoch + 1
         self._seen_updates = self._watch.updates
-        asleep = {group["name"] for group in self.optimizer.param_groups if group.get("frozen", False)}
-        self.write()
-        self._watch.thawed([name for name in asleep if self._trained_before(name)], self.optimizer)
+        self._skipped.note()
+        self._watch.thawed([name for name in frozen if self._trained_before(name)], self.optimizer)
 
     def _trained_before(self, name: str) -> bool:
         """Whether a group was trainable at an earlier update than the current one."""
@@ -160,6 +200,13 @@ class PlanScheduler(LRScheduler):
         self.__dict__.update(state)
         self._watch = self.optimizer.attach(self)
         self._seen_updates += self._watch.updates
+
+
+def _whole(number: object) -> int:
+    """A whole number, numpy's too; -1 for anything else."""
+    if isinstance(number, bool):
+        return -1
+    return int(number) if isinstance(number, Integral) else -1
 
 
 def _misfit(optimizer: object) -> str:

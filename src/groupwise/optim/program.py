@@ -6,9 +6,12 @@ schedule is evaluated once per tick, and a group's value is `values[i] * factor`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
+
+import torch
 
 from groupwise.errors import within
 from groupwise.plan import Group, Resolution, ScalarSetting, Setting, TupleSetting
@@ -46,6 +49,19 @@ class Terms:
 Line: TypeAlias = tuple[str, int, float | None]
 """(key, schedule, factor) for the common case of one schedule; else (key, composed value, None)."""
 
+Entry: TypeAlias = tuple[dict[str, Any], str, Any]
+"""(live group, hyperparameter, value)."""
+
+
+def write(entries: Iterable[Entry]) -> None:
+    """Write values into live groups: a tensor is filled and stays the one that it is, anything else is replaced."""
+    for group, key, value in entries:
+        held = group.get(key)
+        if isinstance(held, torch.Tensor) and not isinstance(value, tuple):
+            held.detach().fill_(value)
+        else:
+            group[key] = value
+
 
 class Program:
     """Every scheduled hyperparameter and named value of a resolution, and the lengths that it is run with."""
@@ -65,10 +81,12 @@ class Program:
         self.counts_steps = resolution.scheduled and steps_per_epoch != 1
         """Whether its ticks are meant as updates: it has schedules, and an epoch is not said to be one step long."""
 
-    def restate(self, states: Mapping[Any, PlateauState]) -> None:
-        """Take over the plateaus' states."""
-        self.states |= {plateau: state for plateau, state in states.items() if plateau in self.states}
-        self._schedules = [reduced(schedule, self.states) for schedule in self._indices]
+    def restated(self, states: Mapping[Any, PlateauState]) -> Program:
+        """The same with these states of its plateaus; states of others are passed over."""
+        program = copy.copy(self)
+        program.states = self.states | {p: state for p, state in states.items() if p in self.states}
+        program._schedules = [reduced(schedule, program.states) for schedule in self._indices]
+        return program
 
     def evaluate(self, step: int) -> list[float]:
         """Every distinct schedule's value at update `step`."""
@@ -78,16 +96,14 @@ class Program:
         """The plan's named values."""
         return {name: values[i] for name, i in self._named.items()}
 
-    def write(self, groups: Sequence[dict[str, Any]], values: Sequence[float]) -> None:
-        """Write every scheduled hyperparameter into the live groups, by name; tensors are filled, not replaced."""
+    def entries(self, groups: Sequence[dict[str, Any]], values: Sequence[float]) -> list[Entry]:
+        """Every scheduled hyperparameter of the live groups and what it is to be; `write` writes it."""
         composed = [term.value(values) for term in self._terms]
-        for group in groups:
-            for key, index, factor in self.lines.get(group.get("name", ""), ()):
-                value = composed[index] if factor is None else values[index] * factor
-                if type(group[key]) in _NUMBERS:
-                    group[key] = value
-                else:
-                    group[key].fill_(value)
+        return [
+            (group, key, composed[index] if factor is None else values[index] * factor)
+            for group in groups
+            for key, index, factor in self.lines.get(group.get("name", ""), ())
+        ]
 
     def _lines(self, group: Group) -> list[Line]:
         lines: list[Line] = []
@@ -131,6 +147,3 @@ class Program:
         for name, schedule in self.resolution.values.items():
             with within(f"values.{name}"):
                 schedule.at(0, *self.lengths)
-
-
-_NUMBERS = frozenset({float, int, tuple, bool})
