@@ -65,8 +65,8 @@ def without_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
 
     The wrapper is known by its code. Lacking: by the attribute `hooked` that torch leaves on it.
     """
-    hooked = _hooked_step_code()
-    wrapped = getattr(step, "hooked", False) if hooked is None else getattr(step, "__code__", None) is hooked
+    known = _HOOKED_STEP
+    wrapped = getattr(step, "hooked", False) if known is None else getattr(step, "__code__", None) is known
     inner: Callable[..., Any] = step.__wrapped__ if wrapped else step  # type: ignore[attr-defined]
     return inner
 
@@ -133,7 +133,7 @@ def steps_under_way(optimizer: torch.optim.Optimizer) -> int | None:
     not as it is known. (The stacks of other threads cannot be walked through: they change meanwhile, and CPython 3.11
     crashes.)
     """
-    code = _hooked_step_code()
+    code = _HOOKED_STEP
     if code is None:
         return None
     return sum(_is_step(frame, code, optimizer) for frame in _outwards(sys._getframe()))
@@ -149,11 +149,13 @@ def _is_step(frame: FrameType, code: CodeType, optimizer: object) -> bool:
     return frame.f_code is code and frame.f_locals.get("self") is optimizer
 
 
-@functools.cache
 def _hooked_step_code() -> CodeType | None:
     wrap = private("optim", "Optimizer", "profile_hook_step")
     code = getattr(wrap(_hooked_step_code), "__code__", None) if callable(wrap) else None
     return code if isinstance(code, CodeType) and "self" in code.co_varnames else None
+
+
+_HOOKED_STEP = _hooked_step_code()  # no cached call: a compiled step reads it
 
 
 def runs_step_hooks(optimizer: object) -> bool:

@@ -1,7 +1,6 @@
 """The private names of torch: each is there in the torch that is tested with, and none of them is needed."""
 
 import ast
-import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -64,7 +63,7 @@ def test_without_the_name_training_comes_to_the_same(name: str, monkeypatch: pyt
     owner = _torch.private(*path)
     inner: Callable[..., Any] = _torch.private
     monkeypatch.setattr(_torch, "private", lambda *at: None if ".".join(at) == name else inner(*at))
-    monkeypatch.setattr(_torch, "_hooked_step_code", functools.cache(_torch._hooked_step_code.__wrapped__))
+    monkeypatch.setattr(_torch, "_HOOKED_STEP", _torch._hooked_step_code())
     assert getattr(owner, last) is not None
     torch.testing.assert_close(trained(), expected, rtol=1e-5, atol=1e-7)
 
