@@ -65,8 +65,8 @@ def without_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
 
     The wrapper is known by its code. Lacking: by the attribute `hooked` that torch leaves on it.
     """
-    hooked = _HOOKED_STEP
-    wrapped = getattr(step, "hooked", False) if hooked is None else getattr(step, "__code__", None) is hooked
+    known = _HOOKED_STEP
+    wrapped = getattr(step, "hooked", False) if known is None else getattr(step, "__code__", None) is known
     inner: Callable[..., Any] = step.__wrapped__ if wrapped else step  # type: ignore[attr-defined]
     return inner
 
@@ -155,7 +155,7 @@ def _hooked_step_code() -> CodeType | None:
     return code if isinstance(code, CodeType) and "self" in code.co_varnames else None
 
 
-_HOOKED_STEP = _hooked_step_code()  # no cache: torch.compile traces through one, and warns
+_HOOKED_STEP = _hooked_step_code()  # no cached call: a compiled step reads it
 
 
 def runs_step_hooks(optimizer: object) -> bool:

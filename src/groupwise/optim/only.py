@@ -43,7 +43,7 @@ class NetworkView:
     @property
     def entered(self) -> bool:
         """Whether this is inside `with view:`, so that the others' gradients are off."""
-        return bool(self._switched_off)
+        return bool(self._undo)
 
     @property
     def state(self) -> Any:
