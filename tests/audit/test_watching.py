@@ -27,6 +27,7 @@ from torch.optim.optimizer import (
 )
 
 from groupwise import GroupedOptimizer, Plan, Rule
+from groupwise._torch import clip_functions
 from groupwise.audit import watch, watching
 from groupwise.errors import AuditError, GroupwiseWarning
 
@@ -527,3 +528,37 @@ def test_the_findings_of_accumulated_gradients_stand_with_a_step_of_another_opti
     assert [finding.check for finding in seen.findings] == ["kept-gradients"]
     with contextlib.suppress(AttributeError):
         del other
+
+
+@pytest.mark.parametrize(
+    ("gone", "seen_by_name"),
+    [
+        (["_clip_grads_with_norm_"], True),
+        (["_group_tensors_by_device_and_dtype"], True),
+        (["_clip_grads_with_norm_", "_group_tensors_by_device_and_dtype"], False),
+    ],
+)
+def test_without_a_private_name_of_torch_clipping_is_seen_where_it_can_be(
+    gone: list[str], seen_by_name: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = [(module, name) for module, name in clip_functions() if name not in gone]
+    public = [(nn.utils, "clip_grad_norm_"), (nn.utils, "clip_grad_value_")]
+    calls = {name: watching.Calls(module, name) for module, name in kept or public}
+    monkeypatch.setattr(watching, "_CLIPS", calls)
+    model, optimizer = program()
+    with watch(model, optimizer) as seen:
+        for clip in (clip_grad_norm_, nn.utils.clip_grad_norm_):
+            optimizer.zero_grad()
+            model(torch.ones(1, 2)).sum().backward()
+            clip(list(model.parameters()), 1.0)
+            optimizer.step()
+    assert kinds(seen)[-3:] == ["backward", "clip", "step"]
+    assert (kinds(seen)[:3] == ["backward", "clip", "step"]) is seen_by_name
+
+
+def test_the_names_that_clipping_looks_up_are_left_out_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(clip_functions()) == 2
+    for name in ("_clip_grads_with_norm_", "_group_tensors_by_device_and_dtype"):
+        monkeypatch.delattr(clip_grad, name)
+        assert name not in [known for _, known in clip_functions()]
+    assert clip_functions() == [(nn.utils, "clip_grad_norm_"), (nn.utils, "clip_grad_value_")]

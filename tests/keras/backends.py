@@ -40,7 +40,7 @@ class Backend:
         environment = {
             **os.environ,
             "KERAS_BACKEND": name,
-            "PYTHONPATH": os.pathsep.join(str(occurrence) for occurrence in (packages, ROOT) if occurrence),
+            "PYTHONPATH": os.pathsep.join(str(place) for place in (packages, ROOT / "src", ROOT) if place),
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": f"--xla_force_host_platform_device_count=2 {QUICK}",
             "JAX_COMPILATION_CACHE_DIR": self._compiled.name,  # many checks compile the same step
