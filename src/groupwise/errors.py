@@ -123,5 +123,3 @@ def unknown(what: str, given: str, options: Iterable[str]) -> str:
 
 class GroupwiseWarning(_Message, UserWarning):
     """Something legal that is probably a mistake; said once."""
-
-
