@@ -6,9 +6,9 @@ from array import array
 
 from groupwise.records import Series
 from groupwise.report.document import Figure, Guide, Panel, Table
-from groupwise.report.numbers import percent, quantile, said, share
-from groupwise.report.panels.drawing import Plot, over_time
-from groupwise.report.reading import WARM_UP, Reading
+from groupwise.report.numbers import formatted, percent, quantile, share
+from groupwise.report.panels.plots import Plot, over_time
+from groupwise.report.reading import WARM_UP, Reading, later
 
 _WINDOWS = 40
 
@@ -21,11 +21,12 @@ def panel(reading: Reading) -> Panel:
         missing = "The records hold no `grad_norm`: leave the observer's `gradients` on."
         return Panel("gradients", "Gradients and clipping", lead, missing=missing)
     figures: list[Figure] = [*over_time(norms, Plot("Gradient norm of each group", "‖g‖", True))]
-    scopes = {scope: reading.norm(scope) for scope in reading.scopes if bound(reading, scope) is not None}
+    clipped = [scope for scope in reading.scopes if bound(reading, scope) is not None and reading.is_joint(scope)]
+    scopes = {scope: reading.norm(scope) for scope in clipped}
     joint = {scope: norm for scope, norm in scopes.items() if len(norm.steps)}
     if joint:
         bounds = {scope: bound(reading, scope) or 0.0 for scope in joint}
-        guides = tuple(Guide(value, f"clip {said(value)} ({scope})") for scope, value in bounds.items())
+        guides = tuple(Guide(value, f"clip {formatted(value)} ({scope})") for scope, value in bounds.items())
         figures += over_time(joint, Plot("Joint norm of each clip scope", "‖g‖ of the scope", True, guides))
     if reading.scopes:
         shares = {scope: _windows(reading.clipped(scope)) for scope in reading.scopes}
@@ -36,13 +37,8 @@ def panel(reading: Reading) -> Panel:
 
 def bound(reading: Reading, scope: str) -> float | None:
     """The bound of a scope that is clipped by its norm."""
-    found = [clip for clip in reading.clips.values() if clip.scope == scope and clip.kind == "norm"]
-    return found[0].bound if found else None
-
-
-def later(series: Series) -> list[float]:
-    """The values after the warm-up."""
-    return list(series.values[int(WARM_UP * len(series.values)) :])
+    clip = reading.clips.get(reading.scopes[scope][0])
+    return clip.bound if clip is not None and clip.kind == "norm" else None
 
 
 def _windows(factor: Series) -> Series:
@@ -59,6 +55,6 @@ def _table(reading: Reading) -> Table:
     for scope, groups in reading.scopes.items():
         limit, norms = bound(reading, scope), later(reading.norm(scope))
         clipped = percent(share([value < 1 for value in reading.clipped(scope).values]))
-        numbers = (said(quantile(norms, 0.5)), said(quantile(norms, 0.95))) if norms else ("-", "-")
-        rows.append((scope, f"{len(groups):,}", said(limit) if limit else "-", clipped, *numbers))
+        numbers = (formatted(quantile(norms, 0.5)), formatted(quantile(norms, 0.95))) if norms else ("-", "-")
+        rows.append((scope, f"{len(groups):,}", formatted(limit) if limit else "-", clipped, *numbers))
     return Table("Clip scopes", columns, tuple(rows), f"Norms without the first {percent(WARM_UP)} of the records.")
