@@ -282,8 +282,8 @@ def attempt(parts: Parts, change: Change, fused: Callable[[Parts], bool | None])
 
 
 def compared(name: str, change: Change) -> str:
-    """ "the same", or in what ours is not what torch makes of it. A load may start afresh, and say it, where torch's step
-    is to raise."""
+    """ "the same", or in what ours is not what torch makes of it. A load may start afresh, and say it, where
+    torch's step is to raise."""
     mine = ours(name)
     for seed in (1, 2, 3):
         give(mine[0], seed)

@@ -158,6 +158,8 @@ def is_above(values: Sequence[float], bound: float) -> bool:
     numbers = finite(values)
     if len(numbers) < 8:
         return False
+    largest = max(map(abs, numbers)) or 1.0  # squares of the numbers as they are may be beyond any float
+    numbers, bound = [number / largest for number in numbers], bound / largest
     mean, residuals = math.fsum(numbers) / len(numbers), _detrended(numbers)
     squares = math.fsum(residual**2 for residual in residuals)
     error = math.sqrt(squares / (len(numbers) - 2) / effective_records(residuals, squares))
