@@ -85,7 +85,7 @@ class Regex(Atom):
 
     def matches(self, info: ParameterInfo) -> bool:
         """Whether the pattern covers one of its names."""
-        return any(self._accepts(occurrence.name) for occurrence in info.occurrences)
+        return any(map(self._accepts, info.names))
 
     def suggest(self, infos: Infos) -> Iterator[str]:
         """The pattern with both ends open where that helps, else names that look like it."""
