@@ -22,8 +22,8 @@ from groupwise.errors import ResolutionError, listed
 from groupwise.keras.balanced_model import BalancedModel
 from groupwise.select import ParameterInfo
 from groupwise.select.describe import describe
-from groupwise.select.roles import is_linear
 from groupwise.select.tree import Node, OwnParameter
+from groupwise.select.vocabulary import is_linear
 
 _NOISE = frozenset({"Layer", "Operation", "KerasSaveable", "object"})
 _INNER_MODULES = ("keras.src.backend.", "keras.src.trainers.", "torch.", "flax.", "tensorflow.")
