@@ -20,6 +20,7 @@ import keras
 from groupwise.errors import ResolutionError, listed
 from groupwise.keras._keras import attributes_of, class_names, layers_of, own_variables
 from groupwise.keras.balanced_model import BalancedModel
+from groupwise.keras.blocks import with_blocks
 from groupwise.select import ParameterInfo
 from groupwise.select.describe import describe
 from groupwise.select.roles import is_linear
@@ -96,7 +97,11 @@ def _node(layer: Any, name: str, path: str, above: frozenset[int]) -> Node:
     above = above | {id(layer)}
     kinds = _kinds(layer)
     held = tuple(_held(layer))
-    children = tuple(_children(_entries(layer), path, above))
+    entries = _entries(layer)
+    children = tuple(_children(entries, path, above))
+    if isinstance(layer, keras.Model) and _is_graph(layer):
+        layers = dict(entries)
+        children = with_blocks(path, [(layers[child.name], child) for child in children])
     return Node(name, path, kinds, held, children, _features(held) if is_linear(kinds) else (None, None))
 
 
