@@ -105,8 +105,9 @@ def _names(code: CodeType, name: str) -> bool:
 
 @functools.cache
 def _of_every_optimizer() -> frozenset[str]:
-    base = inspect.signature(keras.optimizers.Optimizer.__init__).parameters
-    return frozenset(base) - {"learning_rate", "weight_decay"}
+    constructors = [base.__dict__.get("__init__") for base in keras.optimizers.Optimizer.__mro__ if base is not object]
+    named = (name for each in constructors if each is not None for name in inspect.signature(each).parameters)
+    return frozenset(named) - {"learning_rate", "weight_decay"}
 
 
 def _find(name: str, trusted: bool) -> type[Any]:

@@ -1,19 +1,21 @@
 """What a hyperparameter may be: Keras asks its optimizers for little of it.
 
 `SGD(learning_rate=-1.0)` and `Adam(beta_2=1.5)` are built without a word. So each group's values are looked at before
-anything runs, at the start, the peak and the end of a schedule: first against these bounds, then by building the class.
+anything runs, at the start, the peak and the end of a schedule: first against these bounds, then by building the class,
+and by tracing one step of it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
-from types import TracebackType
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from groupwise.errors import OptimizerError, ResolutionError, listed
-from groupwise.keras.algorithms import KerasAlgorithms, hyperparameters_of, reads_in_step, takes_name
-from groupwise.plan import REQUIRED, Group, Resolution, Setting
+from groupwise.keras.algorithms import KerasAlgorithms, reads_in_step
+from groupwise.keras.building import COMPLAINTS, as_built, built, peaks
+from groupwise.plan import Group, Resolution, Setting
 
 _FROM_ZERO = frozenset({"learning_rate", "weight_decay", "epsilon", "adam_weight_decay", "warmup_steps"})
 _SHARE = frozenset({"beta_1", "beta_2", "rho", "momentum", "adam_beta_1", "adam_beta_2"})
@@ -29,29 +31,33 @@ def check_value(name: str, value: object) -> None:
         raise OptimizerError(f"must lie between 0 and 1, got {value:g}")
 
 
-def try_out(resolution: Resolution, algorithms: KerasAlgorithms) -> None:
+def check_values(resolution: Resolution, algorithms: KerasAlgorithms) -> None:
     """Look at the values of every group. Raises `ResolutionError` that names the group, its rules and a variable."""
-    tried: set[tuple[object, ...]] = set()
+    for group, cls in _distinct(resolution, algorithms):
+        with _naming(resolution, group):
+            _check_group(cls, group.settings)
+
+
+def check_schedules(resolution: Resolution, algorithms: KerasAlgorithms, read: Mapping[str, Collection[str]]) -> None:
+    """Refuse, as `check_values` does, schedules of numbers that the step of a group does not read (`read`) anew."""
+    for group, cls in _distinct(resolution, algorithms):
+        scheduled = [name for name, setting in group.settings.items() if setting.schedules and name != "learning_rate"]
+        with _naming(resolution, group):
+            optimizer = built(cls, peaks(group.settings), "checked") if scheduled else None
+            for name in scheduled:
+                _check_schedulable(optimizer, name, read[group.name])
+
+
+def _distinct(resolution: Resolution, algorithms: KerasAlgorithms) -> Iterator[tuple[Group, type[Any]]]:
+    """A group for each algorithm with other settings, and its class."""
+    checked: set[tuple[object, ...]] = set()
     for group in resolution.groups:
-        if group.algorithm is not None and (key := (group.algorithm, *group.settings.items())) not in tried:
-            tried.add(key)
-            with _Complaint(resolution, group):
-                _try(algorithms.class_of(group.algorithm), group.settings)
+        if group.algorithm is not None and (key := (group.algorithm, *group.settings.items())) not in checked:
+            checked.add(key)
+            yield group, algorithms.class_of(group.algorithm)
 
 
-def built(cls: type[Any], values: Mapping[str, object], name: str | None = None) -> Any:
-    """An optimizer of class `cls`: whole numbers become floats where the class has a float, or None, by default."""
-    defaults = hyperparameters_of(cls)
-    spoken = {key: _as_default(value, defaults[key]) for key, value in values.items()}
-    return cls(**spoken, name=name) if takes_name(cls) else cls(**spoken)
-
-
-def _as_default(value: object, default: object) -> object:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return float(value) if whole and (default is None or default is REQUIRED or isinstance(default, float)) else value  # type: ignore[arg-type]
-
-
-def _try(cls: type[Any], settings: Mapping[str, Setting]) -> None:
+def _check_group(cls: type[Any], settings: Mapping[str, Setting]) -> None:
     key_values = {name: setting.key_values for name, setting in settings.items()}
     for name, values in key_values.items():
         for value in values:
@@ -60,10 +66,7 @@ def _try(cls: type[Any], settings: Mapping[str, Setting]) -> None:
     longest = max((len(values) for values in key_values.values()), default=1)
     for i in range(longest):
         values_then = {name: values[min(i, len(values) - 1)] for name, values in key_values.items()}
-        optimizer = built(cls, values_then)
-    for name, setting in settings.items():
-        if setting.schedules and not _schedulable(optimizer, name):
-            raise OptimizerError(f"it reads {name} once, when it is built, so {name} cannot be scheduled")
+        built(cls, {name: as_built(settings[name], value) for name, value in values_then.items()}, "checked")
 
 
 def _check(name: str, value: float) -> None:
@@ -73,25 +76,22 @@ def _check(name: str, value: float) -> None:
         raise OptimizerError(f"{name} {error}") from None
 
 
-def _schedulable(optimizer: Any, name: str) -> bool:
-    if name == "learning_rate":
-        return True
-    return isinstance(getattr(optimizer, name, None), float) and reads_in_step(type(optimizer), name)
+def _check_schedulable(optimizer: Any, name: str, read: Collection[str]) -> None:
+    if not isinstance(getattr(optimizer, name, None), float) or not reads_in_step(type(optimizer), name):
+        raise OptimizerError(f"it reads {name} once, when it is built, so {name} cannot be scheduled")
+    if name not in read:
+        raise OptimizerError(
+            f"it uses {name} as a Python number (in a loop, a shape or an if), which a compiled step has for good, so "
+            f"{name} cannot be scheduled"
+        )
 
 
-class _Complaint:
-    """Raises what a class complains about as a `ResolutionError` that names the group, its rules and a variable."""
-
-    def __init__(self, resolution: Resolution, group: Group) -> None:
+@contextlib.contextmanager
+def _naming(resolution: Resolution, group: Group) -> Iterator[None]:
+    """Raise what a class complains about as a `ResolutionError` that names the group, its rules and a variable."""
+    try:
+        yield
+    except COMPLAINTS as error:
         rules = listed(f"{i + 1} {resolution.rules[i].label!r}" for i in group.rules)
-        example = group.parameters[0].name
-        self.where = f"group {group.name!r} (rules {rules}), variable {example!r}: {group.algorithm} refuses"
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, Exception):
-            raise ResolutionError(f"{self.where}: {error}") from error
+        where = f"group {group.name!r} (rules {rules}), variable {group.parameters[0].name!r}"
+        raise ResolutionError(f"{where}: {group.algorithm} refuses: {error}") from error

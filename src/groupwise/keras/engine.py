@@ -1,6 +1,6 @@
 """One group's optimizer, as the update rule that it is.
 
-Of an optimizer of Keras only two things are borrowed: how it decays weights and how it updates them. Everything that
+Of a Keras optimizer only two things are borrowed: how it decays weights and how it updates them. Everything that
 must happen once for all groups (dropping absent gradients, accumulation, clipping, averaging, loss scaling) stays with
 the owner, so the borrowed one is never `apply`'d. Its learning rate is the owner's, which is a factor on every group,
 times the group's own.
@@ -8,14 +8,15 @@ times the group's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 import keras
 
+from groupwise.keras._keras import count_update, decay_weights, update
 from groupwise.keras.algorithms import KerasAlgorithms
-from groupwise.keras.bounds import built
+from groupwise.keras.building import built, peaks
 from groupwise.keras.freezing import Span
 from groupwise.keras.hyperparameters import GroupValues
 from groupwise.plan import Group
@@ -38,9 +39,9 @@ class Engine:
         """Decay and update `variables`; where `trains` (a boolean tensor, or None for always) is false, undo it."""
         touched = () if trains is None else (*variables, *self.optimizer.variables)
         kept = [(variable, ops.copy(ops.convert_to_tensor(variable))) for variable in touched]
-        self.optimizer._apply_weight_decay(variables)
-        self.optimizer._backend_update_step(gradients, variables, self.optimizer.learning_rate)
-        self.optimizer._iterations.assign_add(1)
+        decay_weights(self.optimizer, variables)
+        update(self.optimizer, gradients, variables)
+        count_update(self.optimizer)
         for variable, before in kept:
             variable.assign(ops.where(trains, ops.convert_to_tensor(variable), before))
 
@@ -52,22 +53,30 @@ def engine(
     algorithms: KerasAlgorithms,
     span: Span,
     hyperparameters: Mapping[str, Any],
+    live: Collection[str],
     factor: Callable[[], Any],
 ) -> Engine:
     """A group's optimizer, built for `variables`.
 
     Args:
         index: its place among the groups; it names its variables, so that names are unique and stable.
-        hyperparameters: the variables that stand in for the declared numbers.
+        hyperparameters: the variables that hold the declared numbers.
+        live: those of them that the step reads; the others are Python numbers to the class.
         factor: what multiplies its learning rate, read at every step.
     """
     cls = algorithms.class_of(str(group.algorithm))
-    optimizer = built(cls, {name: setting.peak for name, setting in group.settings.items()}, f"group_{index}")
+    optimizer = built(cls, peaks(group.settings), f"group_{index}")
     rate = hyperparameters.get("learning_rate")
     if rate is not None:
         optimizer.learning_rate = lambda: ops.multiply(factor(), rate)
+    put(optimizer, {name: hyperparameters[name] for name in hyperparameters if name in live})
+    optimizer.build(list(variables))
+    values = GroupValues(group.name, hyperparameters, live, group.settings)
+    return Engine(group, optimizer, span, values, hyperparameters)
+
+
+def put(optimizer: Any, hyperparameters: Mapping[str, Any]) -> None:
+    """Put variables in the place of an optimizer's numbers; the learning rate has a place of its own."""
     for name, variable in hyperparameters.items():
         if name != "learning_rate":
             object.__setattr__(optimizer, name, variable)  # not through Keras, which would make it the optimizer's own
-    optimizer.build(list(variables))
-    return Engine(group, optimizer, span, GroupValues(group.name, hyperparameters, group.settings), hyperparameters)

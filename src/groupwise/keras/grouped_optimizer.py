@@ -6,8 +6,8 @@ overridden, so accumulation, averages, loss scaling and the treatment of absent 
 once, in the right order, around all groups. (Clipping the accumulated gradient by a norm across groups is what a
 dispatcher over whole optimizers cannot do.)
 
-`learning_rate` is a factor on every group's own rate, 1.0 at first. That is why callbacks that set it work, also where
-Keras wraps this optimizer to scale losses.
+`learning_rate` is a factor on every group's own rate, 1.0 at first (`rates` has the other reading). That is why
+callbacks that set it work, also where Keras wraps this optimizer to scale losses.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ from typing import Any, final
 
 import keras
 
-from groupwise.errors import OptimizerError, PlanError, within
+from groupwise.errors import OptimizerError, listed, within
 from groupwise.keras import state
+from groupwise.keras._keras import place_of, require_hooks
 from groupwise.keras.elsewhere import in_the_plan
 from groupwise.keras.grouping import Grouping
 from groupwise.keras.hyperparameters import ByGroup
 from groupwise.keras.measuring import STATISTICS
-from groupwise.keras.program import Lengths, Program, program, state_of
+from groupwise.keras.not_meant import LAST_EPOCH, UNKNOWN, plan_of
+from groupwise.keras.program import Lengths, Program, program
+from groupwise.keras.rates import OutsideRate, Reading, number
 from groupwise.keras.saved import Described
 from groupwise.keras.stepping import Update
 from groupwise.plan import Plan, Resolution
@@ -46,12 +49,16 @@ class GroupedOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # ker
         total_steps: how many updates the run has; needed where anything is scheduled. The last value holds after it.
         steps_per_epoch: how many updates an epoch has; needed where a length is in epochs.
         learning_rate: a factor on every group's learning rate: a number, a Keras schedule, or a callable.
+        learning_rate_as: "factor"; or "rate", for callbacks and schedules that give absolute rates: `learning_rate` is
+            then the rate of the first rule that declares one (at its peak, which is the default), and every group keeps
+            its proportion to that.
         use_ema, ema_momentum, ema_overwrite_frequency, loss_scale_factor, gradient_accumulation_steps, name: as every
             Keras optimizer has them. Schedules count updates, not the micro-steps of an accumulation.
 
     Raises:
         PlanError: not a plan.
-        OptimizerError: a length that is not a positive whole number.
+        OptimizerError: a length that is not a positive whole number, a rate or factor below zero, or an argument that
+            the plan says in its own words (`clipnorm`, `clipvalue`, `global_clipnorm`, `weight_decay`, `last_epoch`).
     """
 
     def __init__(
@@ -60,16 +67,27 @@ class GroupedOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # ker
         total_steps: int | None = None,
         steps_per_epoch: int | None = None,
         *,
-        learning_rate: Any = 1.0,
+        learning_rate: Any = None,
+        learning_rate_as: Reading = "factor",
         use_ema: bool = False,
         ema_momentum: float = 0.99,
         ema_overwrite_frequency: int | None = None,
         loss_scale_factor: float | None = None,
         gradient_accumulation_steps: int | None = None,
         name: str = "grouped_optimizer",
+        clipnorm: None = None,
+        clipvalue: None = None,
+        global_clipnorm: None = None,
+        weight_decay: None = None,
+        last_epoch: None = None,
     ) -> None:
+        require_hooks(keras.optimizers.Optimizer)
+        plan = plan_of(plan)
+        if last_epoch is not None:
+            raise OptimizerError(LAST_EPOCH)
+        outside = OutsideRate(plan, learning_rate_as)
         super().__init__(
-            learning_rate=learning_rate,
+            learning_rate=outside.started(learning_rate),
             use_ema=use_ema,
             ema_momentum=ema_momentum,
             ema_overwrite_frequency=ema_overwrite_frequency,
@@ -77,10 +95,14 @@ class GroupedOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # ker
             gradient_accumulation_steps=gradient_accumulation_steps,
             name=name,
         )
-        if isinstance(plan, keras.Model):
-            raise PlanError("the plan comes first, and meets the model in bind: GroupedOptimizer(plan, …).bind(model)")
-        plan = plan if isinstance(plan, Plan) else Plan.load(plan)
-        self._held = Grouping(plan, Lengths.checked(total_steps, steps_per_epoch))
+        self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
+        self.weight_decay = weight_decay
+        self._held = Grouping(plan, Lengths.checked(total_steps, steps_per_epoch), outside)
+
+    weight_decay = in_the_plan("weight_decay", "Rule(…, weight_decay=…)")
+    clipnorm = in_the_plan("clipnorm", "clip_norm(…, per=\"parameter\") as a rule's or the plan's clip")
+    global_clipnorm = in_the_plan("global_clipnorm", "Plan(…, clip=clip_norm(…))")
+    clipvalue = in_the_plan("clipvalue", "Plan(…, clip=clip_value(…))")
 
     weight_decay = in_the_plan("weight_decay", "Rule(…, weight_decay=…)")
     clipnorm = in_the_plan("clipnorm", "clip_norm(…, per=\"parameter\") as a rule's or the plan's clip")
@@ -112,6 +134,28 @@ class GroupedOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # ker
         learning rate here is the group's own, before the factor `optimizer.learning_rate`.
         """
         return ByGroup({engine.group.name: engine.values for engine in self._built().engines})
+
+    @property
+    def learning_rate(self) -> Any:
+        """A factor on every group's rate, or with `learning_rate_as="rate"` the rate that the first rule declares.
+
+        Set by callbacks and by hand. Raises `OptimizerError` for a number below zero; warns once of one that looks like
+        the other reading.
+        """
+        return super().learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        self._held.outside.assigned(value, int(number(self.iterations) or 0))
+        keras.optimizers.Optimizer.learning_rate.fset(self, value)
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """By group, the learning rate that the last step used: declared × schedule × what came from outside."""
+        running = self._built()
+        factor = float(keras.ops.convert_to_numpy(running.factor))
+        own = {engine.group.name: engine.values for engine in running.engines}
+        return {name: factor * values["learning_rate"] for name, values in own.items() if "learning_rate" in values}
 
     @property
     def measuring(self) -> bool:
@@ -156,26 +200,37 @@ class GroupedOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # ker
         held.place(variables)
         with keras.name_scope(self.name, caller=self):
             super().build(variables)
-            held.program = program(
-                self.resolution,
-                held.kept or (),
-                variables,
-                held.algorithms,
-                held.lengths,
-                self._get_current_learning_rate,
-                self._track_variable,
-            )
+            if held.resolution is not None:
+                arguments = held.resolution, held.kept or (), variables, held.algorithms, held.lengths
+                held.program = program(*arguments, self._factor)
+
+    def _factor(self) -> Any:
+        return self._held.outside.factor(self.learning_rate)
+
+    def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
+        """One update; Keras calls it. Raises `OptimizerError` for variables that the build did not have."""
+        strange = [v for v in trainable_variables or () if self.built and place_of(self, v) is None]
+        if strange:
+            raise OptimizerError(f"the optimizer is to update {listed((str(v.path) for v in strange), 3)}, {UNKNOWN}")
+        super().apply(grads, trainable_variables)
+
+    def stateless_apply(self, optimizer_variables: Any, grads: Any, trainable_variables: Any) -> Any:
+        """As `apply`, on values; Keras calls it on jax."""
+        built = len(self._trainable_variables) if self.built else len(trainable_variables)
+        if len(trainable_variables) != built:
+            raise OptimizerError(f"the optimizer is to update {len(trainable_variables)} variables, {UNKNOWN}")
+        return super().stateless_apply(optimizer_variables, grads, trainable_variables)
 
     @property
     def variables(self) -> list[Any]:
         """All state, this optimizer's own and then group by group, always in the same order."""
         own: list[Any] = super().variables
-        return own if self._held.program is None else own + state_of(self._held.program.engines)
+        return own if self._held.program is None else own + self._held.program.state
 
     def _backend_apply_gradients(self, grads: Sequence[Any], trainable_variables: Sequence[Any]) -> None:
         running, step = self._built(), self.iterations
-        running.write(step)
-        positions = [self._get_variable_index(variable) for variable in trainable_variables]
+        running.write(step, self._factor())
+        positions = [place_of(self, variable) or 0 for variable in trainable_variables]
         self._held.update = Update(running, step, trainable_variables, positions)
         try:
             super()._backend_apply_gradients(grads, trainable_variables)
@@ -234,7 +289,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # ker
         if not store.keys():
             super().load_own_variables(store)  # which warns that the file has no optimizer
             return
-        saved = state.check(self._held.program, len(self.variables), store)
+        saved = state.readable(self._held.program, len(self.variables), store, self._held.refrozen)
         state.assign(self.variables[:saved], [store[str(i)] for i in range(saved)], "the saved optimizer state")
 
     def get_config(self) -> dict[str, Any]:
@@ -245,19 +300,28 @@ class GroupedOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # ker
             text = self.plan.dumps()
         return {
             **{name: base[name] for name in (*shared, "gradient_accumulation_steps")},
+            "learning_rate_as": self._held.outside.reading,
             "plan": text,
             "packages": self._held.packages,
             "total_steps": self._held.lengths.total_steps,
             "steps_per_epoch": self._held.lengths.steps_per_epoch,
             "variables": None if self._held.kept is None else [one.to_dict() for one in self._held.kept],
+            "remarks": [] if self._held.resolution is None else list(self._held.resolution.remarks),
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> GroupedOptimizer:
         """The optimizer that `get_config` describes; it takes its groups from there."""
         config = dict(config)
-        variables, packages = config.pop("variables"), config.pop("packages")
+        variables, packages, remarks = config.pop("variables"), config.pop("packages"), config.pop("remarks")
+        rate = config.pop("learning_rate")
         config["plan"] = Plan.loads(config["plan"], allow=packages)
         optimizer: GroupedOptimizer = super().from_config(config, custom_objects)
-        optimizer._held.restore(None if variables is None else [Described.from_dict(one) for one in variables])
+        rate = keras.saving.deserialize_keras_object(rate, custom_objects) if isinstance(rate, dict) else rate
+        keras.optimizers.Optimizer.learning_rate.fset(optimizer, rate)  # what it was is no news: no warning
+        if variables is not None:
+            kept = [Described.from_dict(one) for one in variables]
+            optimizer._held.restore(kept, [one["trains_now"] for one in variables], remarks)
+        else:
+            optimizer._held.restore(None, (), ())
         return optimizer

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, final
 
-from groupwise.errors import OptimizerError, ResolutionError, listed
+from groupwise.errors import GroupwiseWarning, OptimizerError, ResolutionError, listed
 from groupwise.keras.algorithms import KerasAlgorithms
-from groupwise.keras.bounds import try_out
+from groupwise.keras.bounds import check_schedules, check_values
 from groupwise.keras.program import Lengths, Program, check
-from groupwise.keras.saved import Described, described, fitted, resolution_of
+from groupwise.keras.rates import OutsideRate
+from groupwise.keras.saved import Described, described, fitted, repositioned, resolution_of
 from groupwise.keras.stepping import Update
-from groupwise.keras.walker import paths_of, variables_of
+from groupwise.keras.tracing import numbers_read
+from groupwise.keras.walker import averaging_layers, paths_of, variables_of
 from groupwise.plan import Plan, Resolution
 from groupwise.select import ParameterInfo
 
@@ -26,14 +29,16 @@ _BIND = (
 class Grouping:
     """What an optimizer knows of its groups; a plain object, which Keras' tracking of attributes leaves alone."""
 
-    def __init__(self, plan: Plan, lengths: Lengths) -> None:
+    def __init__(self, plan: Plan, lengths: Lengths, outside: OutsideRate) -> None:
         self.plan = plan
         self.lengths = lengths
+        self.outside = outside
         self.kept: tuple[Described, ...] | None = None
         self.resolution: Resolution | None = None
         self.program: Program | None = None
         self.update: Update | None = None  # the one that is under way, or being compiled
         self.measuring = False
+        self.refrozen = False  # whether other variables train than did when the state was made that is to be loaded
         self._restored = False
 
     @property
@@ -57,21 +62,27 @@ class Grouping:
                 "make a new one for another model"
             )
         self._resolve(variables_of(model))
-        models = model.values() if isinstance(model, Mapping) else [model]
+        models = list(model.values()) if isinstance(model, Mapping) else [model]
         self._number([variable for part in models for variable in part.trainable_variables])
+        self._note_order([variable for part in models for variable in part.variables])
+        self._tell_of_averages(models)
 
-    def restore(self, kept: Sequence[Described] | None) -> None:
-        """Take the groups of a saved optimizer, if it had any."""
+    def restore(self, kept: Sequence[Described] | None, trains_now: Sequence[bool], remarks: Sequence[str]) -> None:
+        """Take the groups of a saved optimizer, if it had any, for a model that trains what it trained when saved."""
         self._restored = True
         if kept is not None:
-            self.kept = tuple(kept)
-            self.resolution = resolution_of(self.plan, self.kept, self.algorithms)
+            resolution = resolution_of(self.plan, kept, self.algorithms)
+            self.resolution = replace(resolution, remarks=tuple(remarks))
+            self.kept = repositioned(kept, trains_now)
+            self.refrozen = self.kept != tuple(kept)
 
     def place(self, variables: Sequence[Any]) -> None:
         """Give each variable of the build its place in the groups. Raises where one is not known, or does not fit."""
         if self._restored and self.kept is not None:
             self.kept = fitted(self.kept, variables)
             return
+        if self.kept is None and not variables:
+            return  # everything is frozen, and nobody bound a model: there is nothing to group
         if self.kept is None:
             self._resolve_paths(variables)
         known = {id(one.info.parameter) for one in self.kept or ()}
@@ -88,6 +99,11 @@ class Grouping:
         positions = {id(variable): i for i, variable in enumerate(variables)}
         self.kept = tuple(replace(one, position=positions.get(id(one.info.parameter))) for one in self.kept or ())
 
+    def _note_order(self, variables: Sequence[Any]) -> None:
+        """Note each variable's place among all `variables` of the model."""
+        order = {id(variable): i for i, variable in enumerate(variables)}
+        self.kept = tuple(replace(one, order=order.get(id(one.info.parameter))) for one in self.kept or ())
+
     def _resolve_paths(self, variables: Sequence[Any]) -> None:
         try:
             self._resolve(paths_of(variables))
@@ -98,5 +114,27 @@ class Grouping:
         algorithms = self.algorithms
         resolution = self.plan.resolve(infos, algorithms)
         check(resolution, self.lengths)
-        try_out(resolution, algorithms)
+        check_values(resolution, algorithms)
+        held = {info.name: info.parameter for info in infos}
+        check_schedules(resolution, algorithms, numbers_read(resolution, algorithms, held))
         self.resolution, self.kept = resolution, described(self.plan, infos)
+
+    def _tell_of_averages(self, models: Sequence[Any]) -> None:
+        """Note, and warn of, layers that go on averaging what they see although the plan freezes them."""
+        if self.resolution is None:
+            return
+        frozen = {
+            id(info.parameter)
+            for group in self.resolution.groups
+            if group.timeline is not None and group.timeline.never
+            for info in group.parameters
+        }
+        averaging = [name for model in models for name in averaging_layers(model, frozen)]
+        if averaging:
+            remark = (
+                f"frozen by the plan, and still averaging what they see: {listed(averaging, 3)}. To have a part "
+                "stay as it is set layer.trainable = False before bind, which in Keras also has BatchNormalization use "
+                "its averages instead of the batch"
+            )
+            self.resolution = replace(self.resolution, remarks=(remark,))
+            warnings.warn(remark, GroupwiseWarning, stacklevel=4)

@@ -4,14 +4,17 @@ Keras keeps every hyperparameter but the learning rate as a Python number: under
 value has no effect, and nothing can be scheduled. Here every number that a plan declares is a scalar variable, put in
 the place of the number on the group's own optimizer.
 
-One thing is read when the step is compiled, and must stay readable: SGD and RMSprop ask whether `momentum` is zero to
-decide whether there is a buffer at all. A variable says that it is not, whatever its value is now; a number that the
-plan declares to be zero for good stays a number (all but the weight decay, of which nobody asks it).
+Two things are read when the step is compiled. SGD and RMSprop ask whether `momentum` is zero to decide whether there
+is a buffer at all: a variable answers any comparison with zero by the sign that the plan declares for good (so a
+momentum that is scheduled from 0 to 0.9 is above zero throughout), and a number that the plan declares to be zero for
+good stays a number (all but the weight decay, of which nobody asks it). And what a class uses as a Python number
+(`range(self.ns_steps)`, a shape, an `if`) stays one: see `tracing`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
+from types import MappingProxyType
 from typing import Any, final
 
 import keras
@@ -25,39 +28,64 @@ ALWAYS = ("learning_rate", "weight_decay")
 """What is a variable even where it is zero."""
 
 
+_SCALAR: Mapping[str, Any] = MappingProxyType(
+    {"trainable": False, "autocast": False, "aggregation": "only_first_replica"}
+)
+
+
 @final
 class Hyperparameter(keras.Variable):  # type: ignore[misc]  # keras has no types
-    """A scalar that the compiled step reads. Asked whether it is zero, it says no."""
+    """A scalar that the compiled step reads. Compared with zero, it answers by `sign`; with 0 for it, by its value."""
+
+    sign: int
+
+    def __eq__(self, other: object) -> Any:
+        return False if self._knows(other) else super().__eq__(other)
 
     def __ne__(self, other: object) -> Any:
-        return True if _zero(other) else super().__ne__(other)
+        return True if self._knows(other) else super().__ne__(other)
 
     def __gt__(self, other: object) -> Any:
-        return True if _zero(other) else super().__gt__(other)
+        return self.sign > 0 if self._knows(other) else super().__gt__(other)
+
+    def __ge__(self, other: object) -> Any:
+        return self.sign > 0 if self._knows(other) else super().__ge__(other)
+
+    def __lt__(self, other: object) -> Any:
+        return self.sign < 0 if self._knows(other) else super().__lt__(other)
+
+    def __le__(self, other: object) -> Any:
+        return self.sign < 0 if self._knows(other) else super().__le__(other)
+
+    def __bool__(self) -> bool:
+        return True if self.sign else bool(self.value)
 
     __hash__ = keras.Variable.__hash__
 
-
-def _zero(other: object) -> bool:
-    return isinstance(other, int | float) and other == 0
-
-
-def hyperparameter(value: float, index: int) -> Hyperparameter:
-    """A new variable that holds `value`. Its name tells nothing, so that no layout map of Keras matches it."""
-    return Hyperparameter(
-        value,
-        dtype="float32",
-        trainable=False,
-        autocast=False,
-        aggregation="only_first_replica",
-        name=f"hyperparameter_{index}",
-    )
+    def _knows(self, other: object) -> bool:
+        return bool(self.sign) and isinstance(other, int | float) and other == 0
 
 
-def becomes_variable(name: str, setting: Setting) -> bool:
-    """Whether a declared number is one that the step reads anew each time."""
-    number = isinstance(setting.peak, float | int) and not isinstance(setting.peak, bool)
-    return number and (name in ALWAYS or bool(setting.schedules) or setting.peak != 0)
+def hyperparameter(value: float, sign: int, index: int, dtypes: Collection[str]) -> Hyperparameter:
+    """A new variable that holds `value`, for a group whose variables have these `dtypes`.
+
+    Its name tells nothing, so that no layout map of Keras matches it.
+    """
+    dtype = "float64" if "float64" in dtypes else "float32"
+    variable = Hyperparameter(value, name=f"hyperparameter_{index}", dtype=dtype, **_SCALAR)
+    variable.sign = sign
+    return variable
+
+
+def scalar(value: float, name: str) -> Any:
+    """A variable of the step that no class ever sees."""
+    return keras.Variable(value, name=name, dtype="float32", **_SCALAR)
+
+
+def sign_of(setting: Setting) -> int:
+    """1 for numbers that are never below zero, -1 for those that are never above it, 0 for those that are both."""
+    values = [value for value in setting.key_values if isinstance(value, int | float)]
+    return 1 if min(values) >= 0 else -1 if max(values) <= 0 else 0
 
 
 @final
@@ -67,9 +95,12 @@ class GroupValues(MutableMapping[str, float]):
     Names are Keras' own or neutral. A new value counts from the next step on, compiled or not.
     """
 
-    def __init__(self, group: str, variables: Mapping[str, Any], settings: Mapping[str, Setting]) -> None:
+    def __init__(
+        self, group: str, variables: Mapping[str, Any], live: Collection[str], settings: Mapping[str, Setting]
+    ) -> None:
         self._group = group
         self._variables = variables
+        self._live = live
         self._settings = settings
 
     def __getitem__(self, name: str) -> float:
@@ -85,6 +116,13 @@ class GroupValues(MutableMapping[str, float]):
                     f"{way or 'change the plan'}"
                 )
             check_value(native, value)
+            if native not in self._live:
+                raise OptimizerError(
+                    f"the class uses it as a Python number, which is {self[native]:g} for as long as the optimizer "
+                    "lives: change the plan"
+                )
+            if value * self._variables[native].sign < 0:
+                raise OptimizerError(f"its sign is compiled in, and {value!r} has the other: change the plan")
             self._variables[native].assign(float(value))
 
     def __delitem__(self, name: str) -> None:
@@ -106,7 +144,7 @@ class GroupValues(MutableMapping[str, float]):
         if native in self._settings:
             raise OptimizerError(
                 f"group {self._group!r}: {native}={self._settings[native]} was fixed when the optimizer was built; "
-                "numbers that the plan declares as other than zero can be assigned"
+                f"what can be assigned here: {listed(self._variables)}"
             )
         declared = f"declared there: {listed(self._variables)}"
         raise OptimizerError(f"group {self._group!r}: {unknown('hyperparameter', name, self._variables)}; {declared}")

@@ -15,10 +15,11 @@ from groupwise.keras.algorithms import KerasAlgorithms
 from groupwise.keras.clipping import Clipper
 from groupwise.keras.engine import Engine, engine
 from groupwise.keras.freezing import span
-from groupwise.keras.hyperparameters import becomes_variable, hyperparameter
+from groupwise.keras.hyperparameters import hyperparameter, scalar, sign_of
 from groupwise.keras.measuring import measurements
 from groupwise.keras.saved import Described
 from groupwise.keras.table import Table
+from groupwise.keras.tracing import held_in_variables, numbers_read
 from groupwise.plan import Group, Resolution, Setting
 from groupwise.plan.preview import missing_lengths
 from groupwise.schedules import plateaus
@@ -49,7 +50,7 @@ class Share(NamedTuple):
 @final
 @dataclass(frozen=True, eq=False)
 class Program:
-    """The engines; the variable of each scheduled hyperparameter, and their table; what a step measures."""
+    """The engines; the variable of each scheduled hyperparameter, and their table; what a step tells of itself."""
 
     resolution: Resolution
     names: Mapping[int, str]
@@ -58,10 +59,18 @@ class Program:
     clipper: Clipper
     scheduled: tuple[Any, ...]
     table: Table | None
+    factor: Any
     measured: Any
 
-    def write(self, step: Any) -> None:
-        """Put the values of update `step` into the scheduled hyperparameters."""
+    @property
+    def state(self) -> list[Any]:
+        """Every variable that is saved, in a fixed order: the numbers, the factor, the norms, and group by group."""
+        numbers = [variable for own in self.engines for variable in own.hyperparameters.values()]
+        return [*numbers, self.factor, self.measured, *(v for own in self.engines for v in own.optimizer.variables)]
+
+    def write(self, step: Any, factor: Any) -> None:
+        """Put the values of update `step` into the scheduled hyperparameters, and note the factor on their rates."""
+        self.factor.assign(factor)
         if self.table is not None:
             for variable, value in zip(self.scheduled, self.table.at(step), strict=True):
                 variable.assign(value)
@@ -101,7 +110,6 @@ def program(
     algorithms: KerasAlgorithms,
     lengths: Lengths,
     factor: Callable[[], Any],
-    track: Callable[[Any], None],
 ) -> Program:
     """Build the engines of the groups that train.
 
@@ -109,34 +117,49 @@ def program(
         kept: the descriptions behind `resolution`, with their positions in `variables`.
         variables: what the optimizer is built for.
         factor: what multiplies every learning rate.
-        track: takes each new variable that belongs to the optimizer's state.
     """
     position = {one.info.name: one.position for one in kept}
     names = {place: name for name, place in position.items() if place is not None}
+    read = numbers_read(resolution, algorithms, {names[i]: variable for i, variable in enumerate(variables)})
     engines: list[Engine] = []
     owners: dict[int, Engine] = {}
-    scheduled: list[tuple[Any, Setting]] = []
     made = 0
     for index, group in enumerate(resolution.groups):
         own = [i for info in group.parameters if (i := position[info.name]) is not None]
         if not _trains(group, own):
             continue
-        hypers = {}
-        for name, setting in group.settings.items():
-            if becomes_variable(name, setting):
-                hypers[name] = hyperparameter(float(setting.peak), made)  # type: ignore[arg-type]  # it is a number
-                made += 1
-                track(hypers[name])
-                scheduled += [(hypers[name], setting)] if setting.schedules else []
+        targets = [variables[i] for i in own]
+        hypers = _variables_of(group, algorithms, made, [str(variable.dtype) for variable in targets])
+        made += len(hypers)
         when = span(group.timeline, *lengths)
-        engines.append(engine(group, index, [variables[i] for i in own], algorithms, when, hypers, factor))
+        engines.append(engine(group, index, targets, algorithms, when, hypers, read[group.name], factor))
         owners |= dict.fromkeys(own, engines[-1])
-    settings = [setting for _, setting in scheduled]
-    table = Table(settings, lengths.total_steps or 0, lengths.steps_per_epoch) if settings else None
-    targets = tuple(variable for variable, _ in scheduled)
-    measured = measurements(len(engines))
-    track(measured)
-    return Program(resolution, names, owners, tuple(engines), Clipper(resolution), targets, table, measured)
+    moving, table = _scheduled(engines, lengths)
+    told = scalar(1.0, "factor"), measurements(len(engines))
+    return Program(resolution, names, owners, tuple(engines), Clipper(resolution), moving, table, *told)
+
+
+def _scheduled(engines: Sequence[Engine], lengths: Lengths) -> tuple[tuple[Any, ...], Table | None]:
+    """The variables of the numbers that are scheduled, and the table of their values."""
+    pairs = [
+        (variable, own.group.settings[name])
+        for own in engines
+        for name, variable in own.hyperparameters.items()
+        if own.group.settings[name].schedules
+    ]
+    settings = [setting for _, setting in pairs]
+    table = Table(settings, lengths.total_steps or 0, lengths.steps_per_epoch) if pairs else None
+    return tuple(variable for variable, _ in pairs), table
+
+
+def _variables_of(group: Group, algorithms: KerasAlgorithms, made: int, dtypes: Sequence[str]) -> dict[str, Any]:
+    """A variable for each declared number of a group that the state has one for; `made` were made before."""
+    names = held_in_variables(algorithms.class_of(str(group.algorithm)), group.settings)
+    numbers = {name: group.settings[name] for name in names}
+    return {
+        name: hyperparameter(float(setting.peak), sign_of(setting), made + i, dtypes)  # type: ignore[arg-type]
+        for i, (name, setting) in enumerate(numbers.items())
+    }
 
 
 def _trains(group: Group, own: Sequence[int]) -> bool:
@@ -154,8 +177,3 @@ def _trains(group: Group, own: Sequence[int]) -> bool:
 
 def _settings(resolution: Resolution) -> Iterator[tuple[Group, str, Setting]]:
     return ((group, name, setting) for group in resolution.groups for name, setting in group.settings.items())
-
-
-def state_of(engines: Sequence[Engine]) -> list[Any]:
-    """The variables of all the borrowed optimizers, in the groups' order."""
-    return [variable for own in engines for variable in own.optimizer.variables]

@@ -23,15 +23,29 @@ from groupwise.plan.resolve import matches_of, resolve_parameters
 from groupwise.select import ParameterInfo
 from groupwise.select.info import Occurrence
 
+_OWN = "Load the weights alone, load_model(…, compile=False), and give the model an optimizer of its own"
+
 
 @final
 @dataclass(frozen=True)
 class Described:
-    """A variable as the cascade knew it, the rules that matched it, and its position in the build (None: not in it)."""
+    """A variable as the cascade knew it, and the rules that matched it.
+
+    Args:
+        position: its place in the build; None where it is not in it.
+        order: its place among all variables of the model, which stays when layers are frozen or unfrozen.
+    """
 
     info: ParameterInfo
     rules: tuple[int, ...]
     position: int | None = None
+    order: int | None = None
+
+    @property
+    def trains_now(self) -> bool:
+        """Whether Keras differentiates it at present; as far as is known, where the variable itself is not here."""
+        variable = self.info.parameter
+        return self.position is not None if variable is None else bool(getattr(variable, "trainable", True))
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for a config."""
@@ -46,6 +60,8 @@ class Described:
             "module": info.occurrences[0].module,
             "rules": list(self.rules),
             "position": self.position,
+            "order": self.order,
+            "trains_now": self.trains_now,
         }
 
     @staticmethod
@@ -55,7 +71,22 @@ class Described:
         reasons = tuple(data["roles"].items())
         occurrences = tuple(Occurrence(name, reasons=reasons, **facts) for name in data["names"])
         info = ParameterInfo(occurrences, tuple(data["shape"]), data["trainable"])
-        return Described(info, tuple(data["rules"]), data["position"])
+        return Described(info, tuple(data["rules"]), data["position"], data["order"])
+
+
+def repositioned(kept: Sequence[Described], trains_now: Sequence[bool]) -> tuple[Described, ...]:
+    """`kept` with the positions that a build has when those train that trained when the model was saved.
+
+    Where the order of the variables is not known, positions stay as they are.
+    """
+    if [one.position is not None for one in kept] == list(trains_now) or any(one.order is None for one in kept):
+        return tuple(kept)
+    trained = sorted((one.order or 0) for one, trains in zip(kept, trains_now, strict=True) if trains)
+    places = {order: place for place, order in enumerate(trained)}
+    return tuple(
+        replace(one, position=places[one.order or 0] if trains else None)
+        for one, trains in zip(kept, trains_now, strict=True)
+    )
 
 
 def described(plan: Plan, infos: Sequence[ParameterInfo]) -> tuple[Described, ...]:
@@ -82,14 +113,13 @@ def fitted(kept: Sequence[Described], variables: Sequence[Any]) -> tuple[Describ
     if len(expected) != len(variables):
         raise StateError(
             f"the saved optimizer groups {len(expected)} variables, and this model trains {len(variables)}: it is "
-            "another architecture, or other layers are frozen. Give that model an optimizer of its own"
+            f"another architecture, or other layers are frozen. {_OWN}"
         )
     for i, (one, variable) in enumerate(zip(expected, variables, strict=True)):
         if tuple(variable.shape) != one.info.shape:
             raise StateError(
                 f"variable {i} of the saved optimizer was {one.info.name!r} with shape {one.info.shape}, and this "
-                f"model's is {variable.path!r} with shape {tuple(variable.shape)}: it is another architecture. "
-                "Give that model an optimizer of its own"
+                f"model's is {variable.path!r} with shape {tuple(variable.shape)}: it is another architecture. {_OWN}"
             )
     held = dict(enumerate(variables))
     return tuple(

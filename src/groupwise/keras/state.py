@@ -7,16 +7,18 @@ for each variable of the model: a checksum of the group and algorithm that its s
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 
-from groupwise.errors import StateError, listed
+from groupwise.errors import GroupwiseWarning, StateError, listed
 from groupwise.keras.program import Program
 from groupwise.keras.saved import fingerprint
 
 MARK = "groups"
+_ALONE = "the weights alone are loaded with load_model(…, compile=False)"
 
 
 def mark(program: Program | None) -> Any:
@@ -25,16 +27,33 @@ def mark(program: Program | None) -> Any:
     return keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(fingerprint(facts), dtype="int32"))
 
 
-def check(program: Program | None, variables: int, store: Any) -> int:
-    """How many variables of the file `store` to read. Raises `StateError` where it holds those of other groups."""
+def readable(program: Program | None, variables: int, store: Any, refrozen: bool = False) -> int:
+    """How many variables of the file `store` to read; 0, with a warning, where other variables train than did then.
+
+    Args:
+        program: of the optimizer; None before its build.
+        variables: how many it has.
+        refrozen: whether the optimizer knows that layers were frozen or unfrozen since the state was made.
+
+    Raises:
+        StateError: the file holds the state of other groups, or of another class of optimizer.
+    """
     if MARK not in set(store.keys()):
         raise StateError(
             "the saved optimizer state does not fit: it is that of another class of optimizer. If that is a "
-            "LossScaleOptimizer, set the dtype policy that it was saved under first; the weights alone are loaded "
-            "with load_model(…, compile=False)"
+            f"LossScaleOptimizer, set the dtype policy that it was saved under first; {_ALONE}"
         )
     expected, found = mark(program).tolist(), list(store[MARK])
     saved = len(store.keys()) - 1
+    if found and program is not None and (refrozen or len(expected) != len(found)):
+        warnings.warn(
+            f"the weights are loaded and the optimizer's state is not: it was saved for {len(found)} variables, and "
+            f"{'others' if len(expected) == len(found) else len(expected)} train here, since layers were frozen or "
+            "unfrozen in between (layer.trainable). The optimizer begins anew, at update 0",
+            GroupwiseWarning,
+            stacklevel=3,
+        )
+        return 0
     if found and (expected != found or saved != variables):
         raise StateError(f"the saved optimizer state does not fit: {_difference(program, expected, found)}")
     return min(saved, variables)  # one that was saved before its build has a step count and a factor alone
@@ -68,8 +87,6 @@ def facts_of(program: Program) -> dict[str, object]:
 def _difference(program: Program | None, expected: Sequence[int], found: Sequence[int]) -> str:
     if program is None:
         return "this optimizer has not been built: call optimizer.build(model.trainable_variables) first"
-    if len(expected) != len(found):
-        return f"it has {len(found)} grouped variables and this optimizer {len(expected)}; it belongs to another model"
     other = [name for name, a, b in zip(facts_of(program), expected, found, strict=True) if a != b]
     where = listed(other) or "the optimizer's own variables"
-    return f"other groups or algorithms for {where}; load it with the plan that it was saved with"
+    return f"other groups or algorithms for {where}; load it with the plan that it was saved with, or {_ALONE}"

@@ -11,22 +11,20 @@ A bare list of variables has no structure. `paths_of` makes the best of their pa
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
 
 import keras
 
 from groupwise.errors import ResolutionError, listed
+from groupwise.keras._keras import attributes_of, class_names, layers_of, own_variables
 from groupwise.keras.balanced_model import BalancedModel
+from groupwise.keras.blocks import with_blocks
 from groupwise.select import ParameterInfo
 from groupwise.select.describe import describe
 from groupwise.select.tree import Node, OwnParameter
 from groupwise.select.vocabulary import is_linear
-
-_NOISE = frozenset({"Layer", "Operation", "KerasSaveable", "object"})
-_INNER_MODULES = ("keras.src.backend.", "keras.src.trainers.", "torch.", "flax.", "tensorflow.")
 
 
 def variables_of(model: Any) -> tuple[ParameterInfo, ...]:
@@ -58,6 +56,29 @@ def paths_of(variables: Sequence[Any]) -> tuple[ParameterInfo, ...]:
     return describe([("", _of_paths("", "", list(zip(paths, variables, strict=True))))])
 
 
+def averaging_layers(model: Any, frozen: Collection[int]) -> list[str]:
+    """Names of the layers of a model that average what they see in training, and whose own variables are all `frozen`.
+
+    Args:
+        frozen: ids of variables. A layer that Keras itself has frozen does not average.
+    """
+    return [
+        layer.name
+        for layer in _all_layers(model, set())
+        if "BatchNormalization" in _kinds(layer) and layer.trainable and (own := own_variables(layer))
+        if all(id(variable) in frozen for variable in own)
+    ]
+
+
+def _all_layers(layer: Any, seen: set[int]) -> Iterator[Any]:
+    if id(layer) not in seen:
+        seen.add(id(layer))
+        yield layer
+        for _, value in _entries(layer):
+            for part in _layers_in(value):
+                yield from _all_layers(part, seen)
+
+
 def _root(model: Any) -> Node:
     if not isinstance(model, keras.layers.Layer):
         raise ResolutionError(
@@ -76,7 +97,11 @@ def _node(layer: Any, name: str, path: str, above: frozenset[int]) -> Node:
     above = above | {id(layer)}
     kinds = _kinds(layer)
     held = tuple(_held(layer))
-    children = tuple(_children(_entries(layer), path, above))
+    entries = _entries(layer)
+    children = tuple(_children(entries, path, above))
+    if isinstance(layer, keras.Model) and _is_graph(layer):
+        layers = dict(entries)
+        children = with_blocks(path, [(layers[child.name], child) for child in children])
     return Node(name, path, kinds, held, children, _features(held) if is_linear(kinds) else (None, None))
 
 
@@ -93,12 +118,10 @@ def _entries(layer: Any) -> list[tuple[str, Any]]:
     """What a layer is made of, by name, in order of registration: layers, and containers of layers."""
     named = [(part.name, part) for part in layer.layers] if isinstance(layer, keras.Model) and _is_graph(layer) else []
     known = {id(part) for _, part in named}
-    attributes = {**vars(layer), **vars(layer).get("_modules", {})}  # torch keeps layers in the latter
-    order = {id(part): i for i, part in enumerate(layer._flatten_layers(include_self=False, recursive=False))}
+    order = {id(part): i for i, part in enumerate(layers_of(layer))}
     own = [
         (name.lstrip("_"), value, [id(part) for part in _layers_in(value)])
-        for name, value in attributes.items()
-        if name not in _of_every_layer()
+        for name, value in attributes_of(layer).items()
     ]
     own = [entry for entry in own if entry[2] and not known.issuperset(entry[2])]
     own.sort(key=lambda entry: min(order.get(part, len(order)) for part in entry[2]))
@@ -128,7 +151,7 @@ def _members(value: Any) -> list[tuple[str, Any]]:
 def _held(layer: Any) -> Iterator[OwnParameter]:
     """The layer's own variables that were made to be trained, whether or not they are now."""
     taken: set[str] = set()
-    for i, variable in enumerate(layer._trainable_variables):
+    for i, variable in enumerate(own_variables(layer)):
         name = variable.name if variable.name not in taken else f"{variable.name}_{i}"
         taken.add(name)
         yield OwnParameter(name, variable.name, variable)
@@ -141,14 +164,7 @@ def _features(held: Sequence[OwnParameter]) -> tuple[int | None, int | None]:
 
 def _kinds(layer: Any) -> tuple[str, ...]:
     """Class names of a layer, its own first, the same on every backend."""
-    bases = (base for base in type(layer).__mro__ if not f"{base.__module__}.".startswith(_INNER_MODULES))
-    return tuple(dict.fromkeys(base.__name__ for base in bases if base.__name__ not in _NOISE))
-
-
-@functools.cache
-def _of_every_layer() -> frozenset[str]:
-    """Attributes that Keras itself gives to layers and models."""
-    return frozenset(vars(keras.layers.Layer(name="reference"))) | {"_functional", "_operations", "_layers", "_modules"}
+    return tuple(dict.fromkeys(class_names(layer)))
 
 
 def _of_paths(name: str, path: str, found: Sequence[tuple[str, Any]]) -> Node:

@@ -37,6 +37,9 @@ _MEANT = {
     "grad_clip": "clip=clip_norm(…)",
     "clip_norm": "clip=clip_norm(…)",
     "clipnorm": "clip=clip_norm(…)",
+    "global_clipnorm": "clip=clip_norm(…), of the plan for a norm over everything",
+    "clipvalue": "clip=clip_value(…)",
+    "last_epoch": "nothing: an optimizer that is loaded goes on where it was",
     "schedule": "lr=cosine(…) or another schedule",
     "scheduler": "lr=cosine(…) or another schedule",
     "warmup": "lr=cosine(…, warmup=…)",
@@ -162,6 +165,14 @@ def _typed(slot: str, value: object, default: object) -> object:
     if wants_number and (plain is None or isinstance(plain, bool | str | tuple)):
         raise PlanError(f"{slot} must be a number or a schedule, got {shown(plain)}")
     return value
+
+
+def same(slot: str, value: object, default: object) -> bool:
+    """Whether a plain `value` of a slot is its `default`; where zero is off, None says so too."""
+    if type(value) not in (bool, int, float, str, type(None)):
+        return False
+    off = slot in _OFF_AT_ZERO and all(x is None or x == 0 for x in (value, default))
+    return off or value == default
 
 
 def is_number(x: object) -> bool:

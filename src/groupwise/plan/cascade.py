@@ -20,7 +20,7 @@ from typing import Final
 
 from groupwise._spelling import number
 from groupwise.errors import PlanError, ResolutionError, within
-from groupwise.plan.algorithm import PERFORMANCE, REQUIRED, Algorithm, is_number
+from groupwise.plan.algorithm import PERFORMANCE, REQUIRED, Algorithm, is_number, same
 from groupwise.plan.clip import Clip, ClipScope
 from groupwise.plan.declarations import Exact, Factor, Multiplier
 from groupwise.plan.freezing import Timeline
@@ -328,7 +328,7 @@ def _check_defaults(
         for slot, value in _assigned_elsewhere(algorithm, name, declaration.value):
             if slot in checked or isinstance(value, Factor):
                 continue
-            if not _same(value, algorithm.default(slot)):
+            if not same(slot, value.value if isinstance(value, Exact) else value, algorithm.default(slot)):
                 told.add(slot)
                 with mistakes.collecting(parameter):
                     raise ResolutionError(_lost(rules, declaration.rule, namer, algorithm, slot, value, parameter))
@@ -370,8 +370,3 @@ def _lost(
 def _equal(before: object, value: object) -> bool:
     """Whether a declared value is the one that stood before it; `exact` also stops the factors before it."""
     return type(before) is type(value) and not isinstance(value, Exact) and before == value
-
-
-def _same(value: object, default: object) -> bool:
-    plain = value.value if isinstance(value, Exact) else value
-    return type(plain) in (bool, int, float, str, type(None)) and plain == default

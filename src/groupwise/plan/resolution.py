@@ -32,6 +32,7 @@ class Resolution:
     groups: tuple[Group, ...]
     algorithms: Mapping[str, Algorithm]
     resolved: Mapping[str, ResolvedSettings]
+    remarks: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> tuple[ParameterInfo, ...]:
@@ -47,14 +48,15 @@ class Resolution:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the table should know besides: rules that match and change nothing."""
+        """What a reader of the table should know besides: rules that match and change nothing, and the remarks."""
         distinct = {id(decided): decided for decided in self.resolved.values()}.values()
         effective = {i for decided in distinct for i in decided.effective}
         visible = {i for decided in distinct for i in decided.visible}
-        return tuple(
+        idle = (
             f"{title(self.rules, i)} changes nothing: its values are those that stand without it"
             for i in sorted(effective - visible)
         )
+        return (*idle, *self.remarks)
 
     def explain(self, name: str) -> Explanation:
         """Property by property, which rule declared the value of `name`, and which declarations it overrode.

@@ -1,0 +1,127 @@
+"""Every private name of Keras that this package relies upon, in one place.
+
+| name | for | when it changes |
+|---|---|---|
+| the `HOOKS` of the optimizer's base class | one step around all groups | `require_hooks` refuses it |
+| `_apply_weight_decay`, `_backend_update_step` | a group's decay and update | both as Keras documents them |
+| `_iterations` | a group's own count of updates | `iterations`, the same without accumulation |
+| `_get_variable_index`, `_trainable_variables` of an optimizer | the place of a variable in the build | by identity |
+| `_flatten_layers` | the order in which layers were registered | the order of the attributes |
+| `_trainable_variables` of a layer | its variables, frozen ones included | what its public properties list |
+| `_modules` (of torch), `_functional`, `_operations`, `_layers`, `_self_*` (of tensorflow) | attributes that are \
+bookkeeping, not structure | names of subclassed models carry an additional part |
+| modules below `keras.src` | classes of layers that are bookkeeping | `kind` matches more |
+
+`tests/keras/checks/check_private_names.py` protects each row: it takes the name away and looks at what comes instead.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from groupwise.errors import OptimizerError, listed
+
+HOOKS = ("_backend_apply_gradients", "_clip_gradients", "_apply_weight_decay", "_backend_update_step")
+"""What `GroupedOptimizer` overrides: Keras' `apply` calls each of them once an update, in this order."""
+
+_BOOKKEEPING = frozenset({"_functional", "_operations", "_layers", "_modules"})
+_OF_TENSORFLOW = "_self_"
+_INNER_MODULES = ("keras.src.backend.", "keras.src.trainers.", "torch.", "flax.", "tensorflow.")
+_INNER_CLASSES = frozenset({"Layer", "Operation", "KerasSaveable", "object"})
+
+
+def require_hooks(base: type[Any]) -> None:
+    """Raise `OptimizerError` if `base` lacks a hook: without it, clipping or decay would be left out in silence."""
+    missing = [name for name in HOOKS if not callable(getattr(base, name, None))]
+    if missing:
+        raise OptimizerError(
+            f"keras {keras.__version__} has no {listed(missing)} in its optimizers, which a step over groups is made "
+            "of: use a version that groupwise was tested with (docs/keras.md, Limits)"
+        )
+
+
+def decay_weights(optimizer: Any, variables: Sequence[Any]) -> None:
+    """Let a group's optimizer decay `variables`, by its own rule."""
+    decay = getattr(optimizer, "_apply_weight_decay", None)
+    if decay is not None:
+        decay(variables)
+    elif optimizer.weight_decay is not None:
+        for variable in variables:
+            rate = keras.ops.cast(optimizer.learning_rate * optimizer.weight_decay, variable.dtype)
+            variable.assign(variable - variable * rate)
+
+
+def update(optimizer: Any, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
+    """Let a group's optimizer update `variables`, all at once where its backend can."""
+    step = getattr(optimizer, "_backend_update_step", None)
+    if step is not None:
+        step(gradients, variables, optimizer.learning_rate)
+        return
+    for gradient, variable in zip(gradients, variables, strict=True):
+        optimizer.update_step(gradient, variable, optimizer.learning_rate)
+
+
+def count_update(optimizer: Any) -> None:
+    """Add one to the updates that a group's optimizer has counted."""
+    getattr(optimizer, "_iterations", optimizer.iterations).assign_add(1)
+
+
+def place_of(optimizer: Any, variable: Any) -> int | None:
+    """The place of `variable` among those that the optimizer was built for; None if it was built for others."""
+    index = getattr(optimizer, "_get_variable_index", None)
+    if index is None:
+        built = getattr(optimizer, "_trainable_variables", ())
+        return next((i for i, one in enumerate(built) if one is variable), None)
+    try:
+        return int(index(variable))
+    except KeyError:
+        return None
+
+
+def own_variables(layer: Any) -> list[Any]:
+    """A layer's own variables that were made to be trained, whether or not they are now."""
+    own = getattr(layer, "_trainable_variables", None)
+    if own is not None:
+        return list(own)
+    inner = {id(variable) for part in layers_of(layer) for variable in part.weights}
+    fixed = {id(variable) for variable in getattr(layer, "non_trainable_variables", ())} if layer.trainable else set()
+    return [variable for variable in layer.weights if id(variable) not in inner | fixed]
+
+
+def layers_of(layer: Any) -> list[Any]:
+    """The layers directly below a layer, in the order in which they were registered, as far as Keras tells."""
+    flatten = getattr(layer, "_flatten_layers", None)
+    return [] if flatten is None else list(flatten(include_self=False, recursive=False))
+
+
+def attributes_of(layer: Any) -> Mapping[str, Any]:
+    """What a layer holds by attribute, without what the frameworks keep there for themselves."""
+    attributes = {**vars(layer), **vars(layer).get("_modules", {})}  # torch keeps layers in the latter
+    return {
+        name: value
+        for name, value in attributes.items()
+        if name not in _of_every_layer() and not name.startswith(_OF_TENSORFLOW)
+    }
+
+
+def class_names(layer: Any) -> Iterator[str]:
+    """Names of a layer's classes, its own first, the same on every backend."""
+    for base in type(layer).__mro__:
+        if base.__name__ not in _INNER_CLASSES and not f"{base.__module__}.".startswith(_INNER_MODULES):
+            yield base.__name__
+
+
+def errors_of_backend() -> tuple[type[Exception], ...]:
+    """What a backend raises that is none of Python's own errors; tensorflow is asked only where it is there anyway."""
+    tensorflow = sys.modules.get("tensorflow") if keras.backend.backend() == "tensorflow" else None
+    return () if tensorflow is None else (tensorflow.errors.OpError,)
+
+
+@functools.cache
+def _of_every_layer() -> frozenset[str]:
+    return frozenset(vars(keras.layers.Layer(name="reference"))) | _BOOKKEEPING
