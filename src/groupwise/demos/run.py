@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from groupwise.demos import written
+from groupwise.demos import outputs
 from groupwise.demos.contestants import PLAN_FILE, Contestant, naive, planned, shipped, tuned
 from groupwise.demos.model import TwoDigitNet
 from groupwise.demos.progress import Line, Live
@@ -66,7 +66,7 @@ def demo(seeds: int = 1, steps: int = 400, console: Console | None = None, out: 
         raise GroupwiseError(f"the demo needs at least one seed and one step, not {seeds} and {steps}")
     console = console or Console()
     path, scans = shipped(), load_scans()
-    folder = None if out is None else written.fresh(out)
+    folder = None if out is None else outputs.fresh(out)
     console.print("Two scanned digits side by side: which is left, which is right, and their sum?")
     console.print(f"The plan, groupwise/demos/{PLAN_FILE}, comes to this:\n")
     console.print(Text(str(resolve(TwoDigitNet(), Plan.load(path))), no_wrap=True, overflow="ignore"), soft_wrap=True)
@@ -77,7 +77,7 @@ def demo(seeds: int = 1, steps: int = 400, console: Console | None = None, out: 
     comparison = Comparison(runs, loudness(scans))
     _show(comparison, console)
     if folder is not None:
-        written.report((folder / contestant.key for contestant in contestants), folder, console)
+        outputs.report((folder / contestant.key for contestant in contestants), folder, console)
     return comparison
 
 

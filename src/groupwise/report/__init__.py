@@ -6,7 +6,7 @@ describe("runs/first").runs[0].verdict       the same as values
 
 from groupwise.report.build import FORMATS, build, format_of, rendered
 from groupwise.report.document import Report, RunReport, Sentence
-from groupwise.report.live import follow
+from groupwise.report.following import follow
 from groupwise.report.sources import describe
 from groupwise.report.terminal import view
 

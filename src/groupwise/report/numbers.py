@@ -1,4 +1,4 @@
-"""What a course of numbers comes to, and how numbers are said."""
+"""What a course of numbers comes to, and how numbers are written."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def share(held: Sequence[object]) -> float:
     return sum(map(bool, held)) / len(held) if held else math.nan
 
 
-def said(value: float) -> str:
+def formatted(value: float) -> str:
     """`0.0123`, `1e-5`, `nan`, `-` for nothing."""
     if not math.isfinite(value):
         return str(value)

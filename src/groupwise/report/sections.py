@@ -75,9 +75,9 @@ def _section(key: str, title: str, inner: str) -> str:
 def _said(run: RunReport, level: str) -> str:
     columns = [_tone(run, ["look"], level), _tone(run, ["note", "fine"], level)]
     facts = "".join(f"<div><dt>{escape(what)}</dt><dd>{escape(value)}</dd></div>" for what, value in run.facts)
-    said = "".join(f"<div>{column}</div>" for column in columns if column)
+    lists = "".join(f"<div>{column}</div>" for column in columns if column)
     return (
-        f'<p class="summary">{escape(run.summary)}</p><dl class="facts">{facts}</dl><div class="verdict">{said}</div>'
+        f'<p class="summary">{escape(run.summary)}</p><dl class="facts">{facts}</dl><div class="verdict">{lists}</div>'
     )
 
 

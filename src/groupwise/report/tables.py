@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from groupwise.report.document import Heat, Lines, Table
-from groupwise.report.numbers import said
+from groupwise.report.numbers import formatted
 
 
 def table_of(figure: Lines | Heat) -> Table:
@@ -14,7 +14,7 @@ def table_of(figure: Lines | Heat) -> Table:
     shown = sorted({i * (count - 1) // max(min(count, 8) - 1, 1) for i in range(min(count, 8))})
     columns = ("name", *(figure.columns[i] for i in shown))
     rows = tuple(
-        (name, *(said(cells[i]) if cells[i] == cells[i] else "-" for i in shown))
+        (name, *(formatted(cells[i]) if cells[i] == cells[i] else "-" for i in shown))
         for name, cells in zip(figure.rows, figure.cells, strict=True)
     )
     return Table(figure.title, columns, rows)

@@ -18,9 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from groupwise._spelling import printable
-from groupwise.report.decimate import binned
 from groupwise.report.document import Line, Lines, Report, RunReport, Sentence
-from groupwise.report.numbers import finite, median, said
+from groupwise.report.numbers import finite, formatted, median
+from groupwise.report.thinning import binned
 
 BLOCKS: Final = "▁▂▃▄▅▆▇█"
 ROWS: Final = 24
@@ -35,7 +35,7 @@ _TONES: Final = {"look": ("▲", "bold red"), "note": ("●", "blue"), "fine": (
 @final
 @dataclass(frozen=True)
 class Column:
-    """A number of every group: its heading, the panel and the plot that have it, and whether its last value is said."""
+    """A number of every group: its heading, its panel and plot, and whether its last value is shown."""
 
     heading: str
     panel: str
@@ -150,4 +150,4 @@ def _cell(column: Column, figure: Lines, lines: Mapping[str, Line], name: str, c
     if line is None:
         return Text("-", style="dim")
     number = line.values[-1] if column.last else median(line.values)
-    return Text.assemble((spark(line, cells, figure.logarithmic), "cyan"), f" {said(number)}")
+    return Text.assemble((spark(line, cells, figure.logarithmic), "cyan"), f" {formatted(number)}")

@@ -4,10 +4,10 @@ from groupwise.report.document import Panel
 from groupwise.report.panels import (
     conflicts,
     contributions,
+    events,
     gradients,
-    happenings,
+    largest,
     noise,
-    offenders,
     plan,
     schedules,
     shares,
@@ -17,8 +17,8 @@ from groupwise.report.panels import (
 )
 from groupwise.report.reading import Reading
 
-_ALL = (plan, schedules, tasks, updates, gradients, contributions, shares, conflicts, step_sizes, noise, offenders,
-        happenings)  # fmt: skip
+_ALL = (plan, schedules, tasks, updates, gradients, contributions, shares, conflicts, step_sizes, noise, largest,
+        events)  # fmt: skip
 
 
 def panels(reading: Reading) -> tuple[Panel, ...]:

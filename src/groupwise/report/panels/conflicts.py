@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from groupwise.report.document import Figure, Guide, Panel, Table
-from groupwise.report.numbers import finite, median, percent, said, share
-from groupwise.report.panels.drawing import Plot, over_time
+from groupwise.report.numbers import finite, formatted, median, percent, share
+from groupwise.report.panels.plots import Plot, over_time
 from groupwise.report.reading import Pair, Reading
 
 
@@ -29,6 +29,6 @@ def _table(reading: Reading) -> Table:
     rows = []
     for pair, series in reading.cosines.items():
         values = finite(series.values)
-        numbers = (said(median(values)), said(min(values)) if values else "-", f"{len(series.values):,}")
+        numbers = (formatted(median(values)), formatted(min(values)) if values else "-", f"{len(series.values):,}")
         rows.append((spelled(pair), percent(share([value < 0 for value in values])), *numbers))
     return Table("Pairs of tasks", ("pair", "in conflict", "median cosine", "lowest", "records"), tuple(rows))

@@ -8,7 +8,7 @@ from array import array
 
 from groupwise.records import Series
 from groupwise.report.document import Figure, Guide, Panel
-from groupwise.report.panels.drawing import Plot, over_time
+from groupwise.report.panels.plots import Plot, over_time
 from groupwise.report.reading import Reading
 
 _WHICH = {

@@ -6,8 +6,8 @@ from array import array
 
 from groupwise.records import Series
 from groupwise.report.document import Figure, Guide, Panel, Table
-from groupwise.report.numbers import percent, quantile, said, share
-from groupwise.report.panels.drawing import Plot, over_time
+from groupwise.report.numbers import formatted, percent, quantile, share
+from groupwise.report.panels.plots import Plot, over_time
 from groupwise.report.reading import WARM_UP, Reading
 
 _WINDOWS = 40
@@ -25,7 +25,7 @@ def panel(reading: Reading) -> Panel:
     joint = {scope: norm for scope, norm in scopes.items() if len(norm.steps)}
     if joint:
         bounds = {scope: bound(reading, scope) or 0.0 for scope in joint}
-        guides = tuple(Guide(value, f"clip {said(value)} ({scope})") for scope, value in bounds.items())
+        guides = tuple(Guide(value, f"clip {formatted(value)} ({scope})") for scope, value in bounds.items())
         figures += over_time(joint, Plot("Joint norm of each clip scope", "‖g‖ of the scope", True, guides))
     if reading.scopes:
         shares = {scope: _windows(reading.clipped(scope)) for scope in reading.scopes}
@@ -59,6 +59,6 @@ def _table(reading: Reading) -> Table:
     for scope, groups in reading.scopes.items():
         limit, norms = bound(reading, scope), later(reading.norm(scope))
         clipped = percent(share([value < 1 for value in reading.clipped(scope).values]))
-        numbers = (said(quantile(norms, 0.5)), said(quantile(norms, 0.95))) if norms else ("-", "-")
-        rows.append((scope, f"{len(groups):,}", said(limit) if limit else "-", clipped, *numbers))
+        numbers = (formatted(quantile(norms, 0.5)), formatted(quantile(norms, 0.95))) if norms else ("-", "-")
+        rows.append((scope, f"{len(groups):,}", formatted(limit) if limit else "-", clipped, *numbers))
     return Table("Clip scopes", columns, tuple(rows), f"Norms without the first {percent(WARM_UP)} of the records.")

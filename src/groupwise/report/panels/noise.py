@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from groupwise.report.document import Panel
-from groupwise.report.panels.drawing import Plot, over_time
+from groupwise.report.panels.plots import Plot, over_time
 from groupwise.report.reading import Reading
 
 WHOLE: Final = "whole model"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from groupwise.records import Group
 from groupwise.report.document import Figure, Panel, Table, Verbatim
-from groupwise.report.numbers import said
+from groupwise.report.numbers import formatted
 from groupwise.report.reading import Reading
 
 
@@ -22,7 +22,7 @@ def panel(reading: Reading) -> Panel:
 
 
 def _row(group: Group) -> tuple[str, ...]:
-    clip = f"{group.clip.kind} {said(group.clip.bound)} ({group.clip.scope})" if group.clip else "-"
+    clip = f"{group.clip.kind} {formatted(group.clip.bound)} ({group.clip.scope})" if group.clip else "-"
     return (group.name, group.algorithm or "-", f"{group.tensors:,}", f"{group.parameters:,}", clip)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from groupwise.report.document import Figure, Panel, Table
-from groupwise.report.numbers import finite, said
-from groupwise.report.panels.drawing import MOST, Plot, over_time
+from groupwise.report.numbers import finite, formatted
+from groupwise.report.panels.plots import MOST, Plot, over_time
 from groupwise.report.reading import ByName, Reading
 
 
@@ -41,7 +41,7 @@ def _spread(series: ByName) -> bool:
 def _constants(constant: dict[str, ByName]) -> Table:
     groups = list(dict.fromkeys(group for series in constant.values() for group in series))
     rows = tuple(
-        (group, *(said(series[group].values[0]) if group in series else "-" for series in constant.values()))
+        (group, *(formatted(series[group].values[0]) if group in series else "-" for series in constant.values()))
         for group in groups[:MOST]
     )
     return Table("Constant values", ("group", *constant), rows)

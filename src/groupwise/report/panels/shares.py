@@ -6,7 +6,7 @@ import math
 from typing import Final
 
 from groupwise.report.document import Figure, Heat, Panel
-from groupwise.report.panels.drawing import MOST
+from groupwise.report.panels.plots import MOST
 from groupwise.report.reading import Reading
 
 MOMENTS: Final = 4

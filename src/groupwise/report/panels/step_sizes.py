@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from groupwise.report.document import Figure, Guide, Panel
-from groupwise.report.panels.drawing import Plot, over_time
+from groupwise.report.panels.plots import Plot, over_time
 from groupwise.report.reading import Reading
 
 

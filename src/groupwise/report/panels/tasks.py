@@ -8,7 +8,7 @@ from array import array
 from groupwise.records import Series
 from groupwise.report.document import Figure, Guide, Panel
 from groupwise.report.numbers import finite
-from groupwise.report.panels.drawing import Plot, over_time
+from groupwise.report.panels.plots import Plot, over_time
 from groupwise.report.reading import ByName, Reading
 
 _HOW = "Log them as they are computed: `observer.log(loss=…, balance=result)`."

@@ -23,8 +23,8 @@ _ORDER: Final = {"look": 0, "note": 1, "fine": 2}
 
 def verdict(reading: Reading) -> tuple[Sentence, ...]:
     """What there is to say: first what to look at, then what is worth knowing, then what is as it should be."""
-    said = [sentence for rule in RULES for sentence in rule(reading)]
-    return tuple(sorted(said, key=lambda sentence: _ORDER[sentence.tone]))
+    sentences = [sentence for rule in RULES for sentence in rule(reading)]
+    return tuple(sorted(sentences, key=lambda sentence: _ORDER[sentence.tone]))
 
 
 def summary(reading: Reading, sentences: tuple[Sentence, ...]) -> str:

@@ -13,7 +13,7 @@ from typing import Final
 
 from groupwise.records import Series
 from groupwise.report.document import Sentence
-from groupwise.report.numbers import finite, median, percent, quoted, said, share
+from groupwise.report.numbers import finite, formatted, median, percent, quoted, share
 from groupwise.report.panels.conflicts import spelled
 from groupwise.report.reading import ByName, Reading
 
@@ -54,7 +54,7 @@ def conflicts(reading: Reading) -> Iterator[Sentence]:
         values = found[pair]
         text = (
             f"Their gradients had a negative cosine in {percent(parts[pair])} of {len(values)} records "
-            f"(median {said(median(values))}, lowest {said(min(values))})."
+            f"(median {formatted(median(values))}, lowest {formatted(min(values))})."
         )
         often = parts[pair] >= OFTEN
         head = f"{spelled(pair)} {'conflicted often' if often else 'conflicted now and then'}"

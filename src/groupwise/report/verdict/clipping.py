@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from groupwise.report.document import Sentence, Tone
-from groupwise.report.numbers import percent, quantile, said, share
+from groupwise.report.numbers import formatted, percent, quantile, share
 from groupwise.report.panels.gradients import bound, later
 from groupwise.report.reading import Reading
 
@@ -50,11 +50,11 @@ def _said(rule: str, tone: Tone, head: str, text: str) -> Sentence:
 
 def _bound(reading: Reading, scope: str) -> str:
     limit = bound(reading, scope)
-    return f" (bound {said(limit)})" if limit is not None else ""
+    return f" (bound {formatted(limit)})" if limit is not None else ""
 
 
 def _advice(reading: Reading, scope: str) -> str:
     norms = later(reading.norm(scope))
     if bound(reading, scope) is None or not norms:
         return ""
-    return f" 95 % of the norms after the start lie below {said(quantile(norms, GUARD))}."
+    return f" 95 % of the norms after the start lie below {formatted(quantile(norms, GUARD))}."

@@ -14,9 +14,9 @@ from typing import Final
 
 from groupwise.records import Series
 from groupwise.report.document import Sentence
-from groupwise.report.numbers import median, quoted, said
+from groupwise.report.numbers import formatted, median, quoted
 from groupwise.report.panels.gradients import later
-from groupwise.report.panels.offenders import USUAL_RATIO
+from groupwise.report.panels.largest import USUAL_RATIO
 from groupwise.report.reading import Reading
 
 STILL: Final = 1e-7
@@ -41,7 +41,9 @@ def waited(reading: Reading) -> Iterator[Sentence]:
     for group, series in reading.statistic("update_ratio").items():
         moved = next((i for i, value in enumerate(series.values) if value >= STILL), None)
         if moved and series.steps[moved] - series.steps[0] >= STILL_STEPS:
-            text = f"Its update ratio was below {said(STILL)} until step {series.steps[moved - 1]:,}; then it moved."
+            text = (
+                f"Its update ratio was below {formatted(STILL)} until step {series.steps[moved - 1]:,}; then it moved."
+            )
             yield Sentence("waited", "note", f"'{group}' moved from step {series.steps[moved]:,} on", text, "updates")
 
 
@@ -53,17 +55,20 @@ def speed(reading: Reading) -> Iterator[Sentence]:
     fast = sorted((group for group in moving if moving[group] > high), key=lambda group: -moving[group])
     slow = sorted((group for group in moving if moving[group] < low), key=lambda group: moving[group])
     if fast:
-        text = f"Median update ratio {said(moving[fast[0]])} in '{fast[0]}'; around 1e-3 is usual. A rule of thumb."
+        text = (
+            f"Median update ratio {formatted(moving[fast[0]])} in '{fast[0]}'; around 1e-3 is usual. A rule of thumb."
+        )
         yield Sentence("fast", "look", f"{_verb(fast, 'moves', 'move')} fast", text, "updates")
     if slow:
         text = (
-            f"Median update ratio {said(moving[slow[0]])} in '{slow[0]}'; around 1e-3 is usual from scratch, less is "
-            "meant when fine-tuning."
+            f"Median update ratio {formatted(moving[slow[0]])} in '{slow[0]}'; around 1e-3 is usual from scratch, "
+            "less is meant when fine-tuning."
         )
         yield Sentence("slow", "note", f"{_verb(slow, 'hardly moves', 'hardly move')}", text, "updates")
     if moving and not fast and not slow:
-        ends = f"{said(min(moving.values()))} to {said(max(moving.values()))}"
-        text = f"Median update ratios of {ends}, between {said(low)} and {said(high)} for every group that moves."
+        ends = f"{formatted(min(moving.values()))} to {formatted(max(moving.values()))}"
+        usual = f"between {formatted(low)} and {formatted(high)}"
+        text = f"Median update ratios of {ends}, {usual} for every group that moves."
         yield Sentence("pace", "fine", "Every moving group moves at a usual pace", text, "updates")
 
 
@@ -77,7 +82,7 @@ def turning(reading: Reading) -> Iterator[Sentence]:
     back = sorted((group for group in found if found[group] < TURNS), key=found.__getitem__)
     if back:
         text = (
-            f"The cosine between successive gradients has the median {said(found[back[0]])} in '{back[0]}': "
+            f"The cosine between successive gradients has the median {formatted(found[back[0]])} in '{back[0]}': "
             "each step tends to undo the one before, as steps that are too long do."
         )
         yield Sentence("turning", "note", f"The gradient of {quoted(back)} turns back and forth", text, "steps")
@@ -107,7 +112,7 @@ def _reason(reading: Reading, group: str) -> str:
     norms = reading.statistic("grad_norm").get(group)
     if norms is not None and not any(norms.values):
         return "Their gradient was exactly 0 in every record."
-    return f"Their update ratio was below {said(STILL)} in every record, although there was a gradient."
+    return f"Their update ratio was below {formatted(STILL)} in every record, although there was a gradient."
 
 
 def _without_gradient(reading: Reading, group: str) -> bool:

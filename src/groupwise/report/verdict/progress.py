@@ -13,7 +13,7 @@ from typing import Final, final
 
 from groupwise.records import Series
 from groupwise.report.document import Sentence
-from groupwise.report.numbers import finite, median, percent, quoted, said, total
+from groupwise.report.numbers import finite, formatted, median, percent, quoted, total
 from groupwise.report.reading import Reading
 
 BEGINNING: Final = 0.05
@@ -52,7 +52,7 @@ class Course:
         return change >= CHANGED * abs(self.begin) and change > NOISE * self.spread
 
     def __str__(self) -> str:
-        return f"from {said(self.begin)} to {said(self.end)}"
+        return f"from {formatted(self.begin)} to {formatted(self.end)}"
 
 
 def course(values: Sequence[float]) -> Course | None:

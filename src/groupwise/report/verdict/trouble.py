@@ -14,7 +14,7 @@ from typing import Final
 from groupwise._spelling import counted
 from groupwise.records import Series
 from groupwise.report.document import Sentence
-from groupwise.report.numbers import finite, median, percent, quoted, said
+from groupwise.report.numbers import finite, formatted, median, percent, quoted
 from groupwise.report.panels.gradients import later
 from groupwise.report.reading import Reading
 
@@ -63,7 +63,7 @@ def spikes(reading: Reading) -> Iterator[Sentence]:
     found = {group: _spike(series) for group, series in reading.statistic("grad_norm").items()}
     high = sorted((group for group in found if found[group] > SPIKE), key=lambda group: -found[group])
     if high:
-        text = f"In '{high[0]}' the largest norm after the start is {said(found[high[0]])} times the median."
+        text = f"In '{high[0]}' the largest norm after the start is {formatted(found[high[0]])} times the median."
         yield Sentence("spike", "look", f"The gradient of {quoted(high)} spiked", text, "gradients")
 
 
@@ -97,9 +97,8 @@ def noise(reading: Reading) -> Iterator[Sentence]:
     """What the gradient noise scale says of the batch."""
     if reading.noise is not None:
         scale = median(later(reading.noise))
-        text = (
-            f"A median of {said(scale)} samples. Batches far below it are mostly noise; the estimate itself is noisy."
-        )
+        size = formatted(scale)
+        text = f"A median of {size} samples. Batches far below it are mostly noise; the estimate itself is noisy."
         yield Sentence("noise", "note", "Gradient noise scale", text, "noise")
 
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 
 
-def kept(values: Sequence[float], most: int) -> list[int]:
+def thinned(values: Sequence[float], most: int) -> list[int]:
     """The positions of at most `most` (at least 6) values that keep the picture of all, ascending."""
     count = len(values)
     if count <= most:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groupwise.report.decimate import binned, kept
+from groupwise.report.thinning import binned, thinned
 
 values = st.lists(st.floats(-1e6, 1e6) | st.sampled_from([math.nan, math.inf, -math.inf]), min_size=1, max_size=300)
 most = st.integers(6, 60)
@@ -14,7 +14,7 @@ most = st.integers(6, 60)
 
 @given(values, most)
 def test_there_are_at_most_as_many_as_asked_in_order_with_both_ends(values: list[float], most: int) -> None:
-    at = kept(values, most)
+    at = thinned(values, most)
     assert len(at) <= most
     assert at == sorted(set(at))
     assert (at[0], at[-1]) == (0, len(values) - 1)
@@ -22,7 +22,7 @@ def test_there_are_at_most_as_many_as_asked_in_order_with_both_ends(values: list
 
 @given(values, most)
 def test_the_lowest_the_highest_and_the_first_that_is_not_finite_stay(values: list[float], most: int) -> None:
-    shown = [values[i] for i in kept(values, most)]
+    shown = [values[i] for i in thinned(values, most)]
     finite = [value for value in values if math.isfinite(value)]
     if finite:
         assert min(finite) in shown
@@ -33,12 +33,12 @@ def test_the_lowest_the_highest_and_the_first_that_is_not_finite_stay(values: li
 
 @given(values)
 def test_a_short_line_is_kept_whole(values: list[float]) -> None:
-    assert kept(values, len(values)) == list(range(len(values)))
+    assert thinned(values, len(values)) == list(range(len(values)))
 
 
 def test_every_stretch_keeps_its_extremes() -> None:
     line = [math.sin(i) * i for i in range(1000)]
-    at = set(kept(line, 302))
+    at = set(thinned(line, 302))
     for start in range(0, 1000, 10):
         stretch = range(start, start + 10)
         assert {min(stretch, key=line.__getitem__), max(stretch, key=line.__getitem__)} <= at

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from groupwise.records import Series
-from groupwise.report.decimate import binned, kept
 from groupwise.report.document import Figure, Guide, Heat, Line, Lines, Ramp, Table
-from groupwise.report.numbers import finite, median, quoted, said
+from groupwise.report.numbers import finite, formatted, median, quoted
+from groupwise.report.thinning import binned, thinned
 
 TOGETHER: Final = 12
 """As many lines as a person tells apart."""
@@ -74,7 +74,7 @@ def _height(series: Series) -> float:
 
 
 def _line(name: str, series: Series, most: int, faint: bool, plot: Plot) -> Line:
-    at = kept(series.values, most)
+    at = thinned(series.values, most)
     steps, values = tuple(series.steps[i] for i in at), tuple(series.values[i] for i in at)
     return Line(name, steps, values, faint, name in plot.dashed)
 
@@ -111,7 +111,7 @@ def _row(name: str, series: Series) -> tuple[str, ...]:
     values = series.values
     numbers = finite(values) or [float("nan")]
     ends = (values[0], median(values), values[-1], min(numbers), max(numbers))
-    return (name, *map(said, ends), f"{len(values):,}")
+    return (name, *map(formatted, ends), f"{len(values):,}")
 
 
 def _heat(series: Mapping[str, Series], plot: Plot) -> Heat:

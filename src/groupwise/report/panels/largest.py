@@ -14,7 +14,7 @@ from typing import Final, final
 
 from groupwise.records import Series
 from groupwise.report.document import Panel, Table
-from groupwise.report.numbers import finite, median, percent, said, share, total
+from groupwise.report.numbers import finite, formatted, median, percent, share, total
 from groupwise.report.reading import Reading
 
 SHOWN: Final = 10
@@ -25,7 +25,7 @@ _NOT_FINITE: Final = 10.0
 
 @final
 @dataclass(frozen=True)
-class Offender:
+class Outlier:
     """A group, its numbers, and how far they lie outside what is usual."""
 
     group: str
@@ -47,25 +47,25 @@ class Offender:
 def panel(reading: Reading) -> Panel:
     """The ten with the highest score."""
     lead = "The groups whose numbers lie furthest outside what is usual. A place to begin, not a verdict."
-    found = sorted(offenders(reading), key=lambda offender: -offender.score)
-    outside = [offender for offender in found if offender.score > 0][:SHOWN]
+    found = sorted(largest(reading), key=lambda outlier: -outlier.score)
+    outside = [outlier for outlier in found if outlier.score > 0][:SHOWN]
     if not found:
-        return Panel("offenders", "Top ten", lead, missing="The records hold no statistics of groups.")
+        return Panel("largest", "Top ten", lead, missing="The records hold no statistics of groups.")
     if not outside:
         missing = f"Nothing to show: all numbers of all {len(found)} groups lie in their usual ranges."
-        return Panel("offenders", "Top ten", lead, missing=missing)
+        return Panel("largest", "Top ten", lead, missing=missing)
     columns = ("group", "median update ratio", "largest / median gradient", "clipped steps", "contribution",
                "non-finite records", "score")  # fmt: skip
     note = "Contribution: the group's share of the first-order change of the loss over all groups."
-    return Panel("offenders", "Top ten", lead, (Table("Top ten", columns, tuple(map(_row, outside)), note),))
+    return Panel("largest", "Top ten", lead, (Table("Top ten", columns, tuple(map(_row, outside)), note),))
 
 
-def offenders(reading: Reading) -> list[Offender]:
+def largest(reading: Reading) -> list[Outlier]:
     """Every group with its numbers."""
     totals = {group: total(found.values) for group, found in reading.statistic("contribution").items()}
     weight = total(map(abs, totals.values())) or 1.0
     return [
-        Offender(
+        Outlier(
             group,
             ratio=median(value for value in _of(reading, "update_ratio", group) if value > 0),
             spike=_spike(_of(reading, "grad_norm", group)),
@@ -96,7 +96,7 @@ def _number(value: float) -> float:
     return value if math.isfinite(value) else 0.0
 
 
-def _row(offender: Offender) -> tuple[str, ...]:
-    numbers = (said(offender.ratio), f"{said(offender.spike)} ×", percent(offender.clipped))
-    row = (offender.group, *numbers, percent(offender.contribution), f"{offender.nonfinite:,}", said(offender.score))
+def _row(outlier: Outlier) -> tuple[str, ...]:
+    numbers = (formatted(outlier.ratio), f"{formatted(outlier.spike)} ×", percent(outlier.clipped))
+    row = (outlier.group, *numbers, percent(outlier.contribution), f"{outlier.nonfinite:,}", formatted(outlier.score))
     return tuple("-" if text in ("nan", "nan ×") else text for text in row)
