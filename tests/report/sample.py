@@ -1,7 +1,7 @@
 """A run that never was, but could have been: 8 groups, 3 tasks, 400 steps, and a few things to find in it.
 
 `embed` is frozen; `head.depth` moves too fast; `trunk` is owned by the loud task `depth`, which conflicts with `edges`
-in half of the records; the clip of `base` acts on nearly every step, that of `heads` seldom; `head.edges` works against
+in most of the records; the clip of `base` acts on nearly every step, that of `heads` seldom; `head.edges` works against
 the loss. `seg` and `depth` learn, `edges` does not.
 """
 
@@ -23,7 +23,7 @@ RATIO = {
     "trunk.high": 9e-4,
     "norms": 6e-4,
     "head.seg": 3e-3,
-    "head.depth": 4e-2,
+    "head.depth": 8e-2,
     "head.edges": 2e-3,
 }
 SIZE = {
@@ -83,7 +83,7 @@ def step_of(step: int, chance: random.Random) -> Step:
     losses = {task: loss * math.exp(chance.gauss(0, 0.04)) for task, loss in losses.items()}
     shared = step % 25 == 0
     shares = {"seg": 0.03, "depth": 0.96, "edges": 0.01} if shared else {}
-    cosine = 0.25 * math.sin(step / 9) + chance.gauss(0, 0.05)
+    cosine = 0.25 * math.sin(step / 9) - 0.15 + chance.gauss(0, 0.05)
     return Step(
         step, 0.05 * step,
         values={name: {"lr": PEAK[name] * rate(step), "weight_decay": 0.05 * (name != "norms")} for name in GROUPS},

@@ -50,7 +50,7 @@ def test_on_a_terminal_the_view_is_shown_again_until_the_end(tmp_path: Path) -> 
     training(0)
     follow(tmp_path, out, training)
     assert training.step == 30
-    assert "The loss fell from 1 to 0.1" in told(out), "at a glance, after ten steps"
+    assert "The loss fell from 0.5 to 0.111" in told(out), "at a glance, after ten steps"
     assert "steps 0 to 29 of 30" in " ".join(told(out).split()), "whole, at the end"
 
 

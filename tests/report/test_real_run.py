@@ -64,10 +64,11 @@ def test_its_plan_is_shown_as_it_was_resolved(real: Report) -> None:
 
 def test_its_verdict_names_the_task_that_is_a_thousand_times_too_loud(real: Report) -> None:
     heads = [sentence.head for sentence in real.runs[0].verdict if sentence.tone == "look"]
-    assert "Task 'large' owns 'trunk'" in heads
+    assert heads[0].startswith("Task 'large' owns 'trunk'")
     learned = next(sentence for sentence in real.runs[0].verdict if sentence.rule == "task-learned")
     assert "'large' went from" in learned.text
 
 
 def test_clipping_of_a_loss_in_thousands_is_told_as_what_it_is(real: Report) -> None:
-    assert "Clipping normalised scope 'base'" in [sentence.head for sentence in real.runs[0].verdict]
+    heads = [sentence.head for sentence in real.runs[0].verdict]
+    assert any(head.startswith("Clipping normalised scope 'base' (median factor ") for head in heads)

@@ -1,21 +1,33 @@
-"""A run as the panels and the verdict ask of it: what was recorded of every group, task or pair, by name."""
+"""A run as the panels and the verdict ask of it: what was recorded of every group, task or pair, by name.
+
+Groups stand in one order wherever they are shown: that of the run's own list, then any that only a step knows.
+"""
 
 from __future__ import annotations
 
 import functools
 import math
+import re
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal, TypeAlias, final
 
-from groupwise.records import Clip, Run, Series
+from groupwise.records import Clip, Group, Run, Series
+from groupwise.report.algorithms import Algorithm, algorithm
+from groupwise.report.numbers import median
+from groupwise.report.plan_table import Rows, rows_of
 
 ByName: TypeAlias = Mapping[str, Series]
 Pair: TypeAlias = tuple[str, str]
 Section: TypeAlias = Literal["groups", "values", "tasks"]
 
 WARM_UP: Final = 0.2
-"""The share of a run at its start that thresholds for clipping leave out."""
+"""The share of a run at its start that thresholds leave out."""
+
+FITS: Final = 0.02
+"""A factor is that of a norm if it lies within 2 % of bound over norm."""
+
+_LOSS: Final = re.compile(r"(?:^|[^a-z])(?:loss|nll|nelbo)(?:$|[^a-z])")
 
 
 @final
@@ -24,9 +36,10 @@ class Reading:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.groups = list(dict.fromkeys([*(group.name for group in run.groups), *run.names("groups")]))
+        known = (group.name for group in run.groups)
+        self.groups = list(dict.fromkeys([*known, *run.names("groups"), *run.names("values")]))
         self.steps = run.steps
-        self._kept: dict[tuple[str, str], ByName] = {}
+        self._known: dict[tuple[str, str], ByName] = {}
 
     @functools.cached_property
     def hyperparameters(self) -> list[str]:
@@ -34,13 +47,44 @@ class Reading:
         names = dict.fromkeys(key for group in self.run.names("values") for key in self.run.names("values", group))
         return sorted(names, key=lambda name: name != "lr")
 
+    @functools.cached_property
+    def described(self) -> Mapping[str, Group]:
+        """What the run says of each group."""
+        return {group.name: group for group in self.run.groups}
+
+    def algorithm(self, group: str) -> Algorithm:
+        """The family of algorithms that a group is run by."""
+        return algorithm(self.described[group].algorithm if group in self.described else "")
+
+    @functools.cached_property
+    def networks(self) -> Mapping[str, list[str]]:
+        """The groups of each network, where networks have names."""
+        found: dict[str, list[str]] = {}
+        for group in self.run.groups:
+            if group.network:
+                found.setdefault(group.network, []).append(group.name)
+        return found
+
+    @functools.cached_property
+    def planned(self) -> Rows:
+        """The rows of the plan's table, unless the groups were changed since."""
+        changed = any(event.event == "groups" for event in self.run.events)
+        return {} if changed else rows_of(self.run.header.table)
+
+    def typical(self, statistic: str) -> Mapping[str, float]:
+        """The median of a statistic of every group that has it, without the beginning of the run."""
+        return {group: median(later(series)) for group, series in self.statistic(statistic).items()}
+
     def statistic(self, name: str) -> ByName:
         """A statistic of every group that has it."""
         return self._once("groups", self.groups, name)
 
     def values(self, hyperparameter: str) -> ByName:
-        """A hyperparameter of every group that has it."""
-        return self._once("values", self.run.names("values"), hyperparameter)
+        """A hyperparameter of every group that has it, as it was used: up to the last step, whenever it was written."""
+        last = self.steps[-1] if len(self.steps) else 0
+        return {
+            group: _held(series, last) for group, series in self._once("values", self.groups, hyperparameter).items()
+        }
 
     def tasks(self, number: str) -> ByName:
         """A number of every task that has it: "loss", "weight"."""
@@ -49,7 +93,13 @@ class Reading:
     @functools.cached_property
     def scalars(self) -> ByName:
         """What was logged by name."""
-        return _told({name: self.run.series("scalars", name) for name in self.run.names("scalars")})
+        return _recorded({name: self.run.series("scalars", name) for name in self.run.names("scalars")})
+
+    @functools.cached_property
+    def losses(self) -> ByName:
+        """What was logged by a name that says it is a loss, `loss` itself first."""
+        names = sorted((name for name in self.scalars if _LOSS.search(name.lower())), key=lambda name: name != "loss")
+        return {name: self.scalars[name] for name in names}
 
     @functools.cached_property
     def cosines(self) -> Mapping[Pair, Series]:
@@ -62,10 +112,14 @@ class Reading:
     def shares(self) -> Mapping[str, ByName]:
         """Of every task, its share of the gradient norm in each group, weighted where task weights were recorded."""
         raw = {
-            task: _told({group: self.run.series("shares", task, group) for group in self.run.names("shares", task)})
+            task: _recorded({group: self.run.series("shares", task, group) for group in self._ordered(task)})
             for task in self.run.names("shares")
         }
         return weighted(raw, self.tasks("weight")) if self.weighted else raw
+
+    def _ordered(self, task: str) -> list[str]:
+        known = self.run.names("shares", task)
+        return [*(group for group in self.groups if group in known), *(g for g in known if g not in self.groups)]
 
     @property
     def weighted(self) -> bool:
@@ -84,21 +138,57 @@ class Reading:
 
     @functools.cached_property
     def scopes(self) -> Mapping[str, list[str]]:
-        """The groups of every clip scope; a group whose scope is not told is one of its own, if it has a factor."""
+        """The groups that are clipped by one norm; a group whose scope is not known is one of its own.
+
+        A scope is several where the records show it: the networks that it is clipped by, or else its groups, if their
+        factors are those of their own norms and not of the joint one.
+        """
         scopes: dict[str, list[str]] = {}
-        for group in self.statistic("clip_factor"):
-            scopes.setdefault(self.clips[group].scope if group in self.clips else group, []).append(group)
-        return scopes
+        for group in self.groups:
+            if group in self.statistic("clip_factor"):
+                scopes.setdefault(self.clips[group].scope if group in self.clips else group, []).append(group)
+        return {name: groups for scope, members in scopes.items() for name, groups in self._parts(scope, members)}
+
+    def is_joint(self, scope: str) -> bool:
+        """Whether the recorded factors are those of the scope's joint norm (clipped by parts, they are not)."""
+        return self._fits(self.scopes[scope])
+
+    def _parts(self, scope: str, members: list[str]) -> list[tuple[str, list[str]]]:
+        networks: dict[str, list[str]] = {}
+        for group in members:
+            network = self.described[group].network if group in self.described else None
+            networks.setdefault(network or group, []).append(group)
+        several = "per network" in self.planned.get(members[0], {}).get("clip", "") and len(networks) > 1
+        for parts in ({} if several else {"": members}, networks, {group: [group] for group in members}):
+            if parts and all(map(self._fits, parts.values())):
+                return [(f"{scope} of {name}" if name else scope, groups) for name, groups in parts.items()]
+        return [(scope, members)]
+
+    def _fits(self, groups: Sequence[str]) -> bool:
+        """Whether groups were all multiplied by the factor that their joint norm gives."""
+        factors = [self.statistic("clip_factor")[group] for group in groups]
+        clip = self.clips.get(groups[0])
+        if not _same(factors) or (clip is not None and clip.kind != "norm"):
+            return False
+        norms = dict(zip(*self._norm(groups), strict=True))
+        pairs = ((f, norms[t]) for f, t in zip(factors[0].values, factors[0].steps, strict=True) if norms.get(t, 0) > 0)
+        known = [(f, norm) for f, norm in pairs if math.isfinite(f * norm)]
+        return clip is None or all(abs(f / min(1.0, clip.bound / norm) - 1) < FITS for f, norm in known)
 
     @property
     def finished(self) -> bool:
         """Whether the run says that it came to its end."""
         return any(event.event == "finished" for event in self.run.events)
 
+    @property
+    def length(self) -> int:
+        """The steps that the run has covered."""
+        return self.steps[-1] - self.steps[0] + 1 if len(self.steps) else 0
+
     def _once(self, section: Section, names: Sequence[str], key: str) -> ByName:
-        if (section, key) not in self._kept:
-            self._kept[section, key] = _told({name: self.run.series(section, name, key) for name in names})
-        return self._kept[section, key]
+        if (section, key) not in self._known:
+            self._known[section, key] = _recorded({name: self.run.series(section, name, key) for name in names})
+        return self._known[section, key]
 
     def clipped(self, scope: str) -> Series:
         """At each step, the factor of the groups of a scope that was clipped most."""
@@ -106,7 +196,10 @@ class Reading:
 
     def norm(self, scope: str) -> Series:
         """At each step, the joint norm of a scope's gradients before clipping."""
-        norms = [self.statistic("grad_norm")[g] for g in self.scopes[scope] if g in self.statistic("grad_norm")]
+        return self._norm(self.scopes[scope])
+
+    def _norm(self, groups: Sequence[str]) -> Series:
+        norms = [self.statistic("grad_norm")[group] for group in groups if group in self.statistic("grad_norm")]
         return _combined(norms, lambda found: math.hypot(*found))
 
 
@@ -136,8 +229,27 @@ def weighted(shares: Mapping[str, ByName], weights: ByName) -> Mapping[str, ByNa
     }
 
 
-def _told(series: ByName) -> ByName:
+def _recorded(series: ByName) -> ByName:
     return {name: found for name, found in series.items() if len(found.steps)}
+
+
+def later(series: Series) -> list[float]:
+    """The values after the warm-up."""
+    return list(series.values[int(WARM_UP * len(series.values)) :])
+
+
+def _held(series: Series, last: int) -> Series:
+    """A series that stays at its last value up to a step."""
+    if not len(series.steps) or series.steps[-1] >= last:
+        return series
+    return Series(array("q", [*series.steps, last]), array("d", [*series.values, series.values[-1]]))
+
+
+def _same(many: Sequence[Series]) -> bool:
+    """Whether series agree wherever they have the same step."""
+    first = dict(zip(*many[0], strict=True))
+    pairs = ((value, first[step]) for series in many[1:] for step, value in zip(*series, strict=True) if step in first)
+    return all(abs(a - b) <= 1e-6 * max(abs(a), abs(b)) for a, b in pairs if math.isfinite(a) and math.isfinite(b))
 
 
 def _combined(many: Sequence[Series], combine: Callable[[list[float]], float]) -> Series:

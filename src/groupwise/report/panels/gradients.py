@@ -8,7 +8,7 @@ from groupwise.records import Series
 from groupwise.report.document import Figure, Guide, Panel, Table
 from groupwise.report.numbers import formatted, percent, quantile, share
 from groupwise.report.panels.plots import Plot, over_time
-from groupwise.report.reading import WARM_UP, Reading
+from groupwise.report.reading import WARM_UP, Reading, later
 
 _WINDOWS = 40
 
@@ -21,7 +21,8 @@ def panel(reading: Reading) -> Panel:
         missing = "The records hold no `grad_norm`: leave the observer's `gradients` on."
         return Panel("gradients", "Gradients and clipping", lead, missing=missing)
     figures: list[Figure] = [*over_time(norms, Plot("Gradient norm of each group", "‖g‖", True))]
-    scopes = {scope: reading.norm(scope) for scope in reading.scopes if bound(reading, scope) is not None}
+    clipped = [scope for scope in reading.scopes if bound(reading, scope) is not None and reading.is_joint(scope)]
+    scopes = {scope: reading.norm(scope) for scope in clipped}
     joint = {scope: norm for scope, norm in scopes.items() if len(norm.steps)}
     if joint:
         bounds = {scope: bound(reading, scope) or 0.0 for scope in joint}
@@ -36,13 +37,8 @@ def panel(reading: Reading) -> Panel:
 
 def bound(reading: Reading, scope: str) -> float | None:
     """The bound of a scope that is clipped by its norm."""
-    found = [clip for clip in reading.clips.values() if clip.scope == scope and clip.kind == "norm"]
-    return found[0].bound if found else None
-
-
-def later(series: Series) -> list[float]:
-    """The values after the warm-up."""
-    return list(series.values[int(WARM_UP * len(series.values)) :])
+    clip = reading.clips.get(reading.scopes[scope][0])
+    return clip.bound if clip is not None and clip.kind == "norm" else None
 
 
 def _windows(factor: Series) -> Series:

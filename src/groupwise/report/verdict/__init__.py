@@ -1,22 +1,40 @@
 """The verdict: what the numbers say, in words, each sentence with its number and the panel that shows it.
 
-A rule is a function of a reading that yields sentences; its thresholds stand at the top of its module. Rules state what
-was measured. Where a bound is a rule of thumb the sentence says so, and where too little was recorded the rule is
-silent.
+A rule is a function of a reading that yields sentences. Its thresholds stand at the top of its module, each with what
+chance alone would do; where too little was recorded the rule is silent. Causes come before symptoms: what is wrong
+with a number or a setting, then what is wrong between groups and tasks, then what the loss made of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from groupwise.report.document import Sentence
 from groupwise.report.reading import Reading
-from groupwise.report.verdict import between, clipping, pace, progress, trouble
+from groupwise.report.verdict import (
+    clipping,
+    contributions,
+    depth,
+    faults,
+    losses,
+    networks,
+    pace,
+    precision,
+    rates,
+    resumes,
+    settings,
+    tasks,
+)
 
-RULES: Final = (
-    trouble.nonfinite, progress.loss, progress.tasks, pace.still, pace.speed, between.loud, between.conflicts,
-    between.hurt, progress.contributions, clipping.clipping, trouble.skipped, trouble.spikes, pace.turning,
-    pace.waited, trouble.orphans, trouble.noise, trouble.unfinished,
+Rule = Callable[[Reading], Iterable[Sentence]]
+
+RULES: Final[tuple[Rule, ...]] = (
+    faults.nonfinite, faults.warnings, faults.skipped, resumes.resumes, clipping.starved, precision.underflow,
+    precision.rounded, depth.depth, precision.below_eps, rates.rates, pace.still, settings.routers,
+    settings.decayed_norms, tasks.owners, tasks.drowned, losses.outrun, pace.speed, clipping.clipping, pace.turning,
+    tasks.conflicts, tasks.hurt, faults.spikes, losses.turned, losses.tasks, losses.loss, contributions.contributions,
+    networks.networks, pace.waited, faults.orphans, precision.zeros, faults.noise, faults.unfinished,
 )  # fmt: skip
 _ORDER: Final = {"look": 0, "note": 1, "fine": 2}
 
@@ -28,16 +46,30 @@ def verdict(reading: Reading) -> tuple[Sentence, ...]:
 
 
 def summary(reading: Reading, sentences: tuple[Sentence, ...]) -> str:
-    """The verdict in one line."""
+    """The verdict in one line: the course of the loss, then what to look at first."""
+    course = _course(reading, sentences)
+    if not len(reading.run):
+        return f"{course}."
+    rest = [sentence for sentence in sentences if sentence.head != course]
+    looks = [sentence.head for sentence in rest if sentence.tone == "look"]
+    notes = sum(sentence.tone == "note" for sentence in rest)
+    if looks:
+        more = f" (and {len(looks) - 1} more to look at)" if len(looks) > 1 else ""
+        return f"{course}. Look first: {looks[0]}{more}."
+    if any(sentence.tone == "look" for sentence in sentences):
+        return f"{course}, and no rule of this report says why."
+    if notes:
+        return f"{course}; nothing needs a look, {notes} {'thing is' if notes == 1 else 'things are'} worth knowing."
+    return f"{course}; nothing stands out."
+
+
+def _course(reading: Reading, sentences: tuple[Sentence, ...]) -> str:
     heads = {sentence.rule: sentence.head for sentence in sentences}
-    course = next((heads[rule] for rule in ("loss", "task-learned", "task-worse", "task-flat") if rule in heads), None)
-    looks = sum(sentence.tone == "look" for sentence in sentences)
+    order = ("loss", "task-worse", "task-flat", "task-learned")
+    found = next((heads[rule] for rule in order if rule in heads), None)
     steps = len(reading.run)
-    losses = "loss" in reading.scalars or reading.tasks("loss")
-    few = "too few losses to speak of a course" if losses else "no loss among them"
-    first = course or (f"{steps:,} record{'s' * (steps != 1)}, {few}" if steps else "Nothing is recorded yet")
-    rest = {0: "nothing stands out", 1: "one thing to look at"}.get(looks, f"{looks} things to look at")
-    return f"{first}; {rest}." if steps else f"{first}."
+    few = "too few losses to speak of a course" if reading.losses or reading.tasks("loss") else "no loss among them"
+    return found or (f"{steps:,} record{'s' * (steps != 1)}, {few}" if steps else "Nothing is recorded yet")
 
 
-__all__ = ["summary", "verdict"]
+__all__ = ["RULES", "summary", "verdict"]

@@ -1,121 +1,195 @@
-"""What stands still, what moves too fast or hardly, whose gradient turns back.
+"""How far groups move: not at all, by too much, by too little, against themselves.
 
-    stands still      update ratio below 1e-7 in every record of at least 50 steps
-    fast, slow        median update ratio above 1e-2, below 1e-5, without the first 20 % of the records
-    turns back        median cosine between successive gradients below -0.3, in at least 10 records
-
-The bounds of fast and slow are a decade and two around 1e-3, the usual value when training from scratch.
+did not move   no gradient in any of 10 records and more; or an update ratio below 1e-7 in every record of at least
+               20 steps
+path           median update ratio times the number of steps: no weight can have changed by more, relatively. Below
+               1e-3, with a loss that did not fall, the steps are too small, whatever the algorithm
+fast           a median update ratio above the band of its algorithm (`groupwise.report.algorithms`), with a symptom:
+               the loss did not fall, or turned, or successive gradients point back; or ten times the band
+ran away       weights that grew fivefold while the loss did not fall
+turns back     median cosine between successive gradients below -0.3, in at least 10 records, and negative in so many
+               that fair throws give them in less than 1 % of runs (gradients of independent batches: 0 or above)
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
 from groupwise.records import Series
-from groupwise.report.document import Sentence
-from groupwise.report.numbers import formatted, median, quoted
-from groupwise.report.panels.gradients import later
-from groupwise.report.panels.largest import USUAL_RATIO
+from groupwise.report.document import Sentence, Tone
+from groupwise.report.numbers import finite, formatted, median, quoted
 from groupwise.report.reading import Reading
+from groupwise.report.trend import half_tail
+from groupwise.report.verdict.losses import courses, main, stalled
 
 STILL: Final = 1e-7
-STILL_STEPS: Final = 50
+STILL_STEPS: Final = 20
+WITHOUT_GRADIENT: Final = 10
+SHORT_PATH: Final = 1e-3
+FAR: Final = 10.0
+GREW: Final = 5.0
 TURNS: Final = -0.3
 ENOUGH: Final = 10
+HEAD: Final = re.compile(
+    r"(?:^|[._/ -])(?:head|heads|classifier|fc|lm_head|readout|decoder|output|logits)(?:$|[._/ -]|\d)", re.IGNORECASE
+)
 
 
 def still(reading: Reading) -> Iterator[Sentence]:
     """Groups that never moved, with the reason where the records show one."""
-    by_reason: dict[str, list[str]] = {}
+    by_reason: dict[tuple[str, Tone], list[str]] = {}
     for group in reading.groups:
-        if _never_moved(reading, group):
+        if never_moved(reading, group):
             by_reason.setdefault(_reason(reading, group), []).append(group)
-    for reason, groups in by_reason.items():
-        text = f"{reason} If that is not a freeze on purpose, these parameters learn nothing."
-        yield Sentence("still", "look", f"{quoted(groups)} did not move", text, "updates")
+    for (reason, tone), groups in by_reason.items():
+        size = sum(reading.described[group].parameters for group in groups if group in reading.described)
+        text = f"{reason} ({size:,} parameters)" if size else reason
+        yield Sentence("still", tone, f"{quoted(groups)} did not move", f"{text}.", "updates")
 
 
 def waited(reading: Reading) -> Iterator[Sentence]:
     """Groups that stood still at first and then moved: a freeze that ended."""
     for group, series in reading.statistic("update_ratio").items():
         moved = next((i for i, value in enumerate(series.values) if value >= STILL), None)
-        if moved and series.steps[moved] - series.steps[0] >= STILL_STEPS:
-            text = (
-                f"Its update ratio was below {formatted(STILL)} until step {series.steps[moved - 1]:,}; then it moved."
-            )
+        if moved and series.steps[moved] - series.steps[0] >= 50:
+            last = series.steps[moved - 1]
+            text = f"Its update ratio was below {formatted(STILL)} until step {last:,}; then it moved."
             yield Sentence("waited", "note", f"'{group}' moved from step {series.steps[moved]:,} on", text, "updates")
 
 
 def speed(reading: Reading) -> Iterator[Sentence]:
-    """Groups whose median update ratio lies outside 1e-5 to 1e-2."""
-    found = {group: median(later(series)) for group, series in reading.statistic("update_ratio").items()}
-    moving = {group: ratio for group, ratio in found.items() if ratio >= STILL}
-    low, high = USUAL_RATIO
-    fast = sorted((group for group in moving if moving[group] > high), key=lambda group: -moving[group])
-    slow = sorted((group for group in moving if moving[group] < low), key=lambda group: moving[group])
+    """Groups whose steps are too large or too small for their algorithm."""
+    moving = {group: ratio for group, ratio in reading.typical("update_ratio").items() if ratio >= STILL}
+    beyond = {group: ratio / reading.algorithm(group).fast for group, ratio in moving.items()}
+    found = main(reading)
+    bad = stalled(reading) or bool(found and found.turned)
+    fast = [g for g in moving if beyond[g] > FAR or (beyond[g] > 1 and (bad or _turns(reading, g)))]
+    fast.sort(key=lambda group: -beyond[group])
     if fast:
-        text = (
-            f"Median update ratio {formatted(moving[fast[0]])} in '{fast[0]}'; around 1e-3 is usual. A rule of thumb."
-        )
-        yield Sentence("fast", "look", f"{_verb(fast, 'moves', 'move')} fast", text, "updates")
-    if slow:
-        text = (
-            f"Median update ratio {formatted(moving[slow[0]])} in '{slow[0]}'; around 1e-3 is usual from scratch, "
-            "less is meant when fine-tuning."
-        )
-        yield Sentence("slow", "note", f"{_verb(slow, 'hardly moves', 'hardly move')}", text, "updates")
-    if moving and not fast and not slow:
-        ends = f"{formatted(min(moving.values()))} to {formatted(max(moving.values()))}"
-        usual = f"between {formatted(low)} and {formatted(high)}"
-        text = f"Median update ratios of {ends}, {usual} for every group that moves."
-        yield Sentence("pace", "fine", "Every moving group moves at a usual pace", text, "updates")
+        yield _fast(reading, fast, moving[fast[0]], "look")
+    elif large := sorted((group for group in moving if beyond[group] > 1), key=lambda group: -beyond[group]):
+        yield _fast(reading, large, moving[large[0]], "note")
+    if stalled(reading):
+        yield from _slow(reading)
+        yield from _grown(reading, fast)
+
+
+def path(reading: Reading, group: str) -> float | None:
+    """The relative change of a group that its updates could have made at the most, over the whole run."""
+    ratios = reading.statistic("update_ratio").get(group)
+    return median(ratios.values) * reading.length if ratios is not None else None
 
 
 def turning(reading: Reading) -> Iterator[Sentence]:
     """Groups whose gradient keeps turning back."""
-    found = {
-        group: median(series.values)
-        for group, series in reading.statistic("gradient_cosine").items()
-        if len(series.values) >= ENOUGH
-    }
-    back = sorted((group for group in found if found[group] < TURNS), key=found.__getitem__)
+    found = reading.statistic("gradient_cosine")
+    back = sorted((group for group in found if _turns(reading, group)), key=lambda group: median(found[group].values))
     if back:
+        cosine = formatted(median(found[back[0]].values))
         text = (
-            f"The cosine between successive gradients has the median {formatted(found[back[0]])} in '{back[0]}': "
-            "each step tends to undo the one before, as steps that are too long do."
+            f"The cosine between successive gradients has the median {cosine} in '{back[0]}': each "
+            "step tends to undo the "
+            "one before, as steps that are too long do."
         )
-        yield Sentence("turning", "note", f"The gradient of {quoted(back)} turns back and forth", text, "steps")
+        tone: Tone = "look" if stalled(reading) else "note"
+        yield Sentence(
+            "turning", tone, f"The gradient of {quoted(back)} turns back and forth ({cosine})", text, "steps"
+        )
+
+
+def never_moved(reading: Reading, group: str) -> bool:
+    """Whether no record shows a group moving."""
+    ratio = reading.statistic("update_ratio").get(group)
+    if without_gradient(reading, group):
+        return ratio is None or all(value < STILL for value in ratio.values)
+    return ratio is not None and _long(reading, ratio) and all(value < STILL for value in ratio.values)
+
+
+def without_gradient(reading: Reading, group: str) -> bool:
+    """Whether none of a group's tensors had a gradient in any of ten records and more."""
+    absent = reading.statistic("no_grad").get(group)
+    tensors = reading.described[group].tensors if group in reading.described else 0
+    if absent is None or not tensors or len(absent.values) < WITHOUT_GRADIENT:
+        return False
+    return all(value >= tensors for value in absent.values) and len(absent.values) >= 0.9 * len(reading.run)
+
+
+def _long(reading: Reading, series: Series) -> bool:
+    return len(series.values) >= 2 and reading.length >= STILL_STEPS
+
+
+def _reason(reading: Reading, group: str) -> tuple[str, Tone]:
+    if reading.planned.get(group, {}).get("trains") == "no":
+        if HEAD.search(group) and stalled(reading):
+            return "The plan freezes it, and it looks like a head: what it puts out stays as it was initialised", "look"
+        return "The plan freezes them", "note"
+    if without_gradient(reading, group):
+        return "No gradient ever reached them: they are frozen, or no loss depends on them", "look"
+    rates = reading.values("lr").get(group)
+    if rates is not None and not any(rates.values):
+        return "Their learning rate was 0 at every step", "look"
+    norms = reading.statistic("grad_norm").get(group)
+    if norms is not None and not any(norms.values):
+        return "Their gradient was exactly 0 in every record: dead units, or a path that is cut", "look"
+    return f"Their update ratio was below {formatted(STILL)} in every record, although there was a gradient", "look"
+
+
+def _fast(reading: Reading, groups: list[str], ratio: float, tone: Tone) -> Sentence:
+    algorithm = reading.algorithm(groups[0])
+    usual = "the band" if algorithm.family == "other" else f"what is usual for {algorithm.family}"
+    text = f"Median update ratio {formatted(ratio)} in '{groups[0]}', above {usual} ({formatted(algorithm.fast)})."
+    if algorithm.family == "SGD":
+        text += " A loss that is summed rather than averaged, or not divided by the micro-batches, does the same."
+    head = (
+        f"{_verb(groups, 'moves', 'move')} {formatted(ratio)} of {'its' if len(groups) == 1 else 'their'} "
+        "weights a step"
+    )
+    return Sentence("fast", tone, f"{head}: {'too far' if tone == 'look' else 'far'}", text, "updates")
+
+
+def _slow(reading: Reading) -> Iterator[Sentence]:
+    paths = {group: path(reading, group) for group in reading.statistic("update_ratio")}
+    moving = {group: moved for group, moved in paths.items() if moved is not None and moved > 0}
+    if moving and max(moving.values()) < SHORT_PATH and reading.length >= STILL_STEPS:
+        furthest = max(moving, key=moving.__getitem__)
+        ratio = formatted(reading.typical("update_ratio")[furthest])
+        text = (
+            f"In {reading.length:,} steps of a median update ratio of {ratio} '{furthest}' can have changed by "
+            f"{formatted(100 * moving[furthest])} % of its weights, the others by less, and the loss did not fall."
+        )
+        yield Sentence("slow", "look", f"The steps are too small (update ratio {ratio})", text, "updates")
+
+
+def _grown(reading: Reading, fast: list[str]) -> Iterator[Sentence]:
+    ends = {group: finite(series.values) for group, series in reading.statistic("weight_norm").items()}
+    grew = {group: v[-1] / v[0] for group, v in ends.items() if len(v) > 1 and v[0] > 0 and v[-1] > GREW * v[0]}
+    if grew and not fast:
+        most = max(grew, key=grew.__getitem__)
+        text = (
+            f"Their norm grew, in '{most}' {formatted(grew[most])} times, while the loss did not fall: "
+            "steps that are too large."
+        )
+        yield Sentence(
+            "grown",
+            "look",
+            f"The weights of {quoted(list(grew))} ran away ({formatted(grew[most])} ×)",
+            text,
+            "updates",
+        )
+
+
+def _turns(reading: Reading, group: str) -> bool:
+    series = reading.statistic("gradient_cosine").get(group)
+    values = finite(series.values) if series is not None else []
+    if len(values) < ENOUGH or not median(values) < TURNS:
+        return False
+    return half_tail(sum(value < 0 for value in values), len(values)) < 0.01
 
 
 def _verb(groups: list[str], one: str, many: str) -> str:
     return f"{quoted(groups)} {one if len(groups) == 1 else many}"
 
 
-def _never_moved(reading: Reading, group: str) -> bool:
-    ratio = reading.statistic("update_ratio").get(group)
-    if ratio is not None:
-        return _long(ratio) and all(value < STILL for value in ratio.values)
-    return _without_gradient(reading, group)
-
-
-def _long(series: Series) -> bool:
-    return series.steps[-1] - series.steps[0] >= STILL_STEPS
-
-
-def _reason(reading: Reading, group: str) -> str:
-    if _without_gradient(reading, group):
-        return "No gradient ever reached them: they are frozen, or no loss depends on them."
-    rates = reading.values("lr").get(group)
-    if rates is not None and not any(rates.values):
-        return "Their learning rate was 0 at every step."
-    norms = reading.statistic("grad_norm").get(group)
-    if norms is not None and not any(norms.values):
-        return "Their gradient was exactly 0 in every record."
-    return f"Their update ratio was below {formatted(STILL)} in every record, although there was a gradient."
-
-
-def _without_gradient(reading: Reading, group: str) -> bool:
-    absent = reading.statistic("no_grad").get(group)
-    tensors = next((known.tensors for known in reading.run.groups if known.name == group), 0)
-    return absent is not None and tensors > 0 and _long(absent) and all(value >= tensors for value in absent.values)
+__all__ = ["courses", "never_moved", "path", "speed", "still", "turning", "waited", "without_gradient"]

@@ -1,8 +1,10 @@
 """What went wrong or is not whole: values that are not finite, skipped updates, spikes, tensors without a gradient.
 
-skipped     by a GradScaler; look at it from 5 % of the steps on
-spike       a gradient norm of more than 100 times its median, after the first 20 % of the records
-unfinished  the records end before `total_steps`
+warnings     what the program itself recorded as an event "warning"
+skipped      by a GradScaler; to be looked at from 5 % of the steps on
+spike        a gradient norm above 100 times the median of the 20 records around it, after the first 20 % of the
+             records. Of a norm whose logarithm varies by 1 (a factor of 2.7) one record in 500,000 does
+unfinished   the records end before `total_steps`
 """
 
 from __future__ import annotations
@@ -15,12 +17,14 @@ from groupwise._spelling import counted
 from groupwise.records import Series
 from groupwise.report.document import Sentence
 from groupwise.report.numbers import finite, formatted, median, percent, quoted
-from groupwise.report.panels.gradients import later
-from groupwise.report.reading import Reading
+from groupwise.report.reading import Reading, later
+from groupwise.report.verdict.pace import without_gradient
 
 SKIPPED: Final = 0.05
 SPIKE: Final = 100.0
+AROUND: Final = 10
 ENOUGH: Final = 20
+MOST: Final = 5
 
 
 def nonfinite(reading: Reading) -> Iterator[Sentence]:
@@ -38,12 +42,22 @@ def nonfinite(reading: Reading) -> Iterator[Sentence]:
         first = min(steps, key=steps.__getitem__)
         others = f", and {len(steps) - 1} more after it" if len(steps) > 1 else ""
         text = f"First in {first} at step {steps[first]:,}{others}. What follows from it cannot be trusted."
-        yield Sentence(
-            "nonfinite", "look", "Values were not finite", text, "events" if reading.run.events else "gradients"
-        )
+        panel = "events" if reading.run.events else "gradients"
+        yield Sentence("nonfinite", "look", f"Values were not finite from step {steps[first]:,} on", text, panel)
     elif len(reading.run) and bad:
         text = f"No gradient and no loss in {len(reading.run):,} records was nan or infinite."
         yield Sentence("finite", "fine", "Every value was finite", text, "gradients")
+
+
+def warnings(reading: Reading) -> Iterator[Sentence]:
+    """What the program recorded as a warning, each text once."""
+    found: dict[str, int] = {}
+    for event in reading.run.events:
+        if event.event == "warning":
+            found.setdefault(event.text, event.step)
+    for text, step in list(found.items())[:MOST]:
+        head, _, rest = text.partition(". ")
+        yield Sentence("warning", "look", head.rstrip("."), f"{rest} Recorded at step {step:,}.".strip(), "events")
 
 
 def skipped(reading: Reading) -> Iterator[Sentence]:
@@ -61,17 +75,23 @@ def skipped(reading: Reading) -> Iterator[Sentence]:
 def spikes(reading: Reading) -> Iterator[Sentence]:
     """Groups with a gradient far above its usual size."""
     found = {group: _spike(series) for group, series in reading.statistic("grad_norm").items()}
-    high = sorted((group for group in found if found[group] > SPIKE), key=lambda group: -found[group])
+    high = sorted((group for group in found if found[group][0] > SPIKE), key=lambda group: -found[group][0])
     if high:
-        text = f"In '{high[0]}' the largest norm after the start is {formatted(found[high[0]])} times the median."
-        yield Sentence("spike", "look", f"The gradient of {quoted(high)} spiked", text, "gradients")
+        times, step = found[high[0]]
+        text = (
+            f"In '{high[0]}' the norm of step {step:,} is {formatted(times)} times the median of the records around it."
+        )
+        yield Sentence(
+            "spike", "look", f"The gradient of {quoted(high)} spiked ({formatted(times)} ×)", text, "gradients"
+        )
 
 
 def orphans(reading: Reading) -> Iterator[Sentence]:
     """Groups of which some tensors never had a gradient."""
     tensors = {group.name: group.tensors for group in reading.run.groups}
     absent = {group: int(min(finite(found.values), default=0)) for group, found in reading.statistic("no_grad").items()}
-    partly = [group for group, count in absent.items() if 0 < count < tensors.get(group, 0)]
+    lasting = {g: n for g, n in absent.items() if len(reading.statistic("no_grad")[g].values) >= 0.9 * len(reading.run)}
+    partly = [g for g, count in lasting.items() if 0 < count < tensors.get(g, 0) and not without_gradient(reading, g)]
     if partly:
         told = ", ".join(f"{absent[group]} of {tensors[group]} in '{group}'" for group in partly[:4])
         text = f"{told}: no loss reaches them, or they are frozen."
@@ -84,20 +104,14 @@ def unfinished(reading: Reading) -> Iterator[Sentence]:
     if total is None or not len(steps) or steps[-1] >= total - 1 or _nearly(reading, total):
         return
     text = f"The last record is of step {steps[-1]:,}: it was stopped, or it still runs. What follows is of this part."
-    yield Sentence(
-        "unfinished",
-        "note",
-        f"The records cover {percent((steps[-1] + 1) / total)} of {total:,} steps",
-        text,
-        "schedules",
-    )
+    part = percent((steps[-1] + 1) / total)
+    yield Sentence("unfinished", "note", f"The records cover {part} of {total:,} steps", text, "schedules")
 
 
 def noise(reading: Reading) -> Iterator[Sentence]:
     """What the gradient noise scale says of the batch."""
     if reading.noise is not None:
-        scale = median(later(reading.noise))
-        size = formatted(scale)
+        size = formatted(median(later(reading.noise)))
         text = f"A median of {size} samples. Batches far below it are mostly noise; the estimate itself is noisy."
         yield Sentence("noise", "note", "Gradient noise scale", text, "noise")
 
@@ -116,7 +130,14 @@ def _not_finite(value: float) -> bool:
     return not math.isfinite(value)
 
 
-def _spike(series: Series) -> float:
-    values = finite(later(series))
-    middle = median(values)
-    return max(values) / middle if len(values) >= ENOUGH and middle > 0 else 0.0
+def _spike(series: Series) -> tuple[float, int]:
+    """How far the largest norm stands out of those around it, and its step."""
+    values = series.values
+    begin = int(0.2 * len(values))
+    best = (0.0, 0)
+    for at in range(begin, len(values)) if len(values) >= ENOUGH else ():
+        if math.isfinite(values[at]) and values[at] > best[0]:
+            around = median([*values[max(at - AROUND, 0) : at], *values[at + 1 : at + 1 + AROUND]])
+            if around > 0 and values[at] > SPIKE * around and values[at] / around > best[0]:
+                best = values[at] / around, series.steps[at]
+    return best
