@@ -293,7 +293,9 @@ def drowning(tmp_path: Path, small: float, weight: float = 1.0) -> Run:
 
 
 def test_a_loss_that_is_nearly_the_whole_sum_drowns_one_that_hardly_falls(tmp_path: Path) -> None:
-    assert [s.head for s in said(drowning(tmp_path / "1", 0.12), "drowned")] == ["Task 'y' drowns 'x'"]
+    assert [s.head for s in said(drowning(tmp_path / "1", 0.12), "drowned")] == [
+        "Task 'y' drowns 'x' (>99 % of the sum)"
+    ]
     assert not said(drowning(tmp_path / "2", 1.0), "drowned")
     assert not said(drowning(tmp_path / "3", 0.12, weight=0.002), "drowned"), "weighted, they are level"
 

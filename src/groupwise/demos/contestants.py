@@ -40,13 +40,16 @@ class Contestant:
     """A way to train.
 
     `build(model, steps)` makes the optimizer and the scheduler, `backward()` what turns the tasks' losses into
-    gradients; `key` is the name of its folder.
+    gradients; `key` is the name of its folder. A plain program states the `weights` of its sum, and whether it `clips`
+    as a step begins, for the observer's sake alone.
     """
 
     name: str
     key: str
     build: Builder
     backward: Callable[[], Backward]
+    weights: Mapping[str, float] | None = None
+    clips: bool = False
 
 
 def planned(path: Path) -> Contestant:
@@ -73,6 +76,7 @@ def naive() -> Contestant:
         "raw-sum",
         lambda model, steps: (AdamW(model.parameters(), lr=1e-3), None),
         lambda: _summed(_RAW_SUM),
+        _RAW_SUM,
     )
 
 
@@ -84,7 +88,7 @@ def tuned() -> Contestant:
         optimizer.register_step_pre_hook(_clipper(model, 1.0))
         return optimizer, LambdaLR(optimizer, _cosine(steps))
 
-    return Contestant("one AdamW, tuned", "tuned", build, lambda: _summed(_BALANCED))
+    return Contestant("one AdamW, tuned", "tuned", build, lambda: _summed(_BALANCED), _BALANCED, clips=True)
 
 
 def _clipper(model: nn.Module, limit: float) -> Callable[..., None]:

@@ -102,7 +102,8 @@ def run(contestant: Contestant, scans: Scans, seed: int, steps: int, line: Line,
     start = time.perf_counter()
     with contextlib.ExitStack() as stack:
         observer = None if records is None else stack.enter_context(Observer(optimizer, records))
-        train(model, optimizer, scheduler, batches, contestant.backward(), line, observer)
+        backward, weights, clips = contestant.backward(), contestant.weights, contestant.clips
+        train(model, optimizer, scheduler, batches, backward, line, observer, weights, clips)
     return Run(evaluate(model, data.test), time.perf_counter() - start)
 
 

@@ -49,33 +49,42 @@ def train(
     backward: Backward,
     watch: Callable[[Step], None] = lambda step: None,
     observer: Observer | None = None,
+    weights: Mapping[str, float] | None = None,
+    clips: bool = False,
 ) -> list[Step]:
-    """Train `model` in place on the losses of its tasks; `watch` sees every step of the history returned."""
+    """Train `model` in place on the losses of its tasks; `watch` sees every step of the history returned.
+
+    A plain program tells the observer the `weights` that it sums its losses with, so that shares are of the gradients
+    in use, and whether its step begins with clipping, so that norms are seen before it.
+    """
     history: list[Step] = []
     for number, batch in enumerate(batches, start=1):
         answers = model(batch.images)
         by_task = losses(answers, batch.targets)
         optimizer.zero_grad()
         if observer is not None:
-            observer.tasks(by_task)
-        told = backward(by_task)
+            observer.tasks({task: (weights or {}).get(task, 1.0) * loss for task, loss in by_task.items()})
+            observer.log(losses=by_task)
+        result = backward(by_task)
         if observer is not None:
-            observe(observer, told)
+            observe(observer, result)
+            if clips:
+                observer.before_clip()
         optimizer.step()
         if scheduler is not None:
             scheduler.step()
-        loss = told.loss if isinstance(told, BalanceResult) else told.item()
+        loss = result.loss if isinstance(result, BalanceResult) else result.item()
         history.append(Step(number, loss, score(answers, batch.targets)))
         watch(history[-1])
     return history
 
 
-def observe(observer: Observer, told: BalanceResult | torch.Tensor) -> None:
+def observe(observer: Observer, result: BalanceResult | torch.Tensor) -> None:
     """Log what a backward returned."""
-    if isinstance(told, BalanceResult):
-        observer.log(balance=told)
+    if isinstance(result, BalanceResult):
+        observer.log(balance=result)
     else:
-        observer.log(loss=told)
+        observer.log(loss=result)
 
 
 def losses(answers: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

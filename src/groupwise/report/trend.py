@@ -147,8 +147,8 @@ def effective_records(residuals: Sequence[float], squares: float | None = None) 
 def is_above(values: Sequence[float], bound: float) -> bool:
     """Whether the mean of the values lies above a bound by more than 3 of its standard errors.
 
-    Autocorrelation is counted, a straight trend set aside. Of a mean without that difference one in 700 does; fewer than
-    8 values are too few.
+    Autocorrelation is counted, a straight trend set aside. Of a mean without that difference one in 700 does; fewer
+    than 8 values are too few.
     """
     numbers = finite(values)
     if len(numbers) < 8:

@@ -3,8 +3,9 @@
 owns       the median share of the gradient norm (weights in use) is above 0.9, and 0.8 in all but a quarter of at least
            3 records. A share is no noise: T equally strong tasks have 1 / T each, and ratios of norms vary by some per
            cent from batch to batch.
-drowns     no shares recorded: one task makes up 95 % of the weighted sum of losses, and another fell by less than a
-           fifth, and less than it. A loss is no gradient, so the sentence says how to make sure.
+drowns     its gradient is five times that of the next task in the middle of at least 3 records (without shares: its
+           loss is 95 % of the weighted sum), and the loss of every other task fell by less than a fifth, and less than
+           its own. A loss is no gradient, so the sentence says how to make sure.
 conflict   gradients of unrelated tasks have a cosine around 0, negative in half of the records: a conflict needs so
            many negative ones that fair throws give them in less than 1 % of runs (shared among the pairs), and a median
            below -0.1. Now and then: agreement in general (by the same test), and -0.1 or less in a tenth of records.
@@ -30,6 +31,7 @@ OWNS: Final = 0.9
 OWNS_AT_LEAST: Final = 0.8
 OWNS_RECORDS: Final = 3
 DROWNS: Final = 0.95
+TIMES: Final = 5.0
 HARDLY: Final = 0.2
 CHANCE: Final = 0.01
 APART: Final = -0.1
@@ -68,26 +70,55 @@ def _owner(reading: Reading, task: str, groups: ByName) -> Sentence:
 
 
 def drowned(reading: Reading) -> Iterator[Sentence]:
-    """Where no shares tell: a task whose loss is nearly all of the sum, beside one that hardly learns."""
-    found = courses(reading) if len(reading.tasks("loss")) > 1 and not reading.shares else {}
-    weights = {
-        task: abs(median(reading.tasks("weight")[task].values)) if task in reading.tasks("weight") else 1.0
-        for task in found
-    }
-    parts = {task: weights[task] * abs(median(reading.tasks("loss")[task].values)) for task in found}
-    total = sum(parts.values())
-    loud = max(parts, key=parts.__getitem__, default="")
-    if not total > 0 or parts[loud] < DROWNS * total:
+    """A task beside which others hardly learn: by its gradient, where shares are recorded, else by its loss."""
+    found = courses(reading) if len(reading.tasks("loss")) > 1 else {}
+    loud, how, text = _loudest(reading, found) if found else ("", "", "")
+    if not loud:
         return
     hardly = [task for task, it in found.items() if task != loud and it.change > -HARDLY and _less(it, found[loud])]
-    if hardly:
+    owned = any(_owns(series) for series in _shared(reading.shares.get(loud, {}), reading.shares, loud).values())
+    if len(hardly) == len(found) - 1 and not owned:
         falls = ", ".join(f"'{task}' {found[task]}" for task in hardly[:4])
-        text = (
-            f"Weighted, it is {percent(parts[loud] / total)} of the sum of losses, and {falls} hardly "
-            "changed. A loss is no "
-            "gradient: `observer.tasks(losses)` before backward records the shares that decide it."
+        head = f"Task '{loud}' drowns {quoted(hardly)} ({how})"
+        yield Sentence(
+            "drowned", "look", head, f"{falls} hardly changed. {text}", "shares" if reading.shares else "losses"
         )
-        yield Sentence("drowned", "look", f"Task '{loud}' drowns {quoted(hardly)}", text, "losses")
+
+
+def _loudest(reading: Reading, found: Mapping[str, Course]) -> tuple[str, str, str]:
+    """The task that is much louder than any other, by how much, and what it rests on; nothing if there is none."""
+    if reading.shares:
+        times = {task: _times(reading, task) for task in reading.shares if task in found}
+        loud = max(times, key=times.__getitem__, default="")
+        if loud and times[loud] >= TIMES:
+            how = f"{formatted(times[loud])} times their gradient"
+            return loud, how, "A weight of 1 / its first loss, or a method that equalises norms, gives them a say."
+        return "", "", ""
+    weights = reading.tasks("weight")
+    parts = {
+        task: abs(median(weights[task].values) if task in weights else 1.0)
+        * abs(median(reading.tasks("loss")[task].values))
+        for task in found
+    }
+    loud, total = max(parts, key=parts.__getitem__), sum(parts.values())
+    if not total > 0 or parts[loud] < DROWNS * total:
+        return "", "", ""
+    text = "A loss is no gradient: `observer.tasks(losses)` before backward records the shares that decide it."
+    return loud, f"{percent(parts[loud] / total)} of the sum", text
+
+
+def _times(reading: Reading, task: str) -> float:
+    """How many times a task's gradient is that of the next, in the middle, where that is most among shared groups."""
+    ratios = [0.0]
+    for group, series in _shared(reading.shares[task], reading.shares, task).items():
+        others = [
+            dict(zip(*o[group], strict=True)) for name, o in reading.shares.items() if name != task and group in o
+        ]
+        next_to = [(value, max(o.get(step, 0.0) for o in others)) for step, value in zip(*series, strict=True)]
+        found = [value / other for value, other in next_to if other > 0]
+        if len(found) >= OWNS_RECORDS:
+            ratios.append(median(found))
+    return max(ratios)
 
 
 def conflicts(reading: Reading) -> Iterator[Sentence]:
