@@ -40,7 +40,7 @@ THIRD_PARTY: Mapping[str, set[str]] = {  # besides the standard library; a packa
     "balance": {"torch"},
     "observe": {"torch", "mlflow"},  # mlflow: one sink, imported when it is made
     "audit": {"torch"},
-    "report": {"plotly", "rich"},
+    "report": {"plotly", "rich", "matplotlib"},
     "checkpoint": {"torch"},
     "testing": {"torch", "pytest", "hypothesis"},
     "keras": {"keras"},

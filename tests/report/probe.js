@@ -29,7 +29,7 @@ const contrast = (element) => {
 
 async function look() {
   const texts = "h1, h2, h3, h4, p, dt, dd, a, b, th, td, button, caption, figcaption, summary, pre";
-  const plots = [...document.querySelectorAll(".canvas")];
+  const plots = [...document.querySelectorAll(".canvas")].filter((plot) => !plot.closest("details.fold:not([open])"));
   return {
     faint: [...document.querySelectorAll(texts)].filter((e) => e.textContent.trim() && contrast(e) < 4.5)
       .map((e) => `${e.tagName} ${e.className} ${contrast(e).toFixed(2)}`),
@@ -67,4 +67,14 @@ async function tell(at, asked) {
   const requests = performance.getEntriesByType("resource").map((entry) => entry.name);
   const { drawn, theme } = root.dataset;
   parent.postMessage(JSON.stringify({ at, found, overflow, requests, drawn, theme, said }), "*");
+}
+
+/* Opens what is folded, and says how many of its plots are drawn then. */
+async function unfold() {
+  const folds = [...document.querySelectorAll("details.fold")];
+  const hidden = folds.flatMap((fold) => [...fold.querySelectorAll(".canvas")]);
+  const before = hidden.filter((plot) => plot.querySelector(".trace, .hm")).length;
+  for (const fold of folds) fold.open = true;
+  await wait(2000);
+  return { folds: folds.length, hidden: hidden.length, before, after: hidden.filter((plot) => plot.querySelector(".trace, .hm")).length };
 }

@@ -10,7 +10,7 @@ from tests.report.browser import needs_chromium, opened
 
 pytestmark = needs_chromium
 
-LOOK, USE = "look", "use"  # functions of probe.js
+LOOK, USE, UNFOLD = "look", "use", "unfold"  # functions of probe.js
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,8 @@ def light(tmp_path_factory: pytest.TempPathFactory, first: Path, second: Path, m
     one, both, all_ = (rendered(describe(runs), "html") for runs in (first, [first, second], many))
     traps = rendered(describe(hostile), "html")
     pages = {"phone": (one, 390, LOOK), "desk": (one, 1440, LOOK), "both": (both, 390, LOOK), "many": (all_, 390, USE)}
-    return opened(tmp_path_factory.mktemp("light"), pages | {"traps": (traps, 390, LOOK)})
+    pages |= {"traps": (traps, 390, LOOK), "folded": (traps, 390, UNFOLD)}
+    return opened(tmp_path_factory.mktemp("light"), pages)
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +79,10 @@ def test_lines_are_shown_and_hidden_by_buttons_that_keep_the_focus(light: Any) -
     assert said["focused"] == "0"
     assert said["pressed"] == "false"
     assert said["unreachable"] == 0
+
+
+def test_what_is_folded_is_drawn_once_it_is_opened(light: Any) -> None:
+    said = light["folded"]["said"]
+    assert said["folds"] > 0
+    assert said["before"] == 0
+    assert said["after"] == said["hidden"] > 0

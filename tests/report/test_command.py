@@ -45,7 +45,7 @@ def test_a_page_is_shown_again_from_its_file(tmp_path: Path, first: Path) -> Non
         (["{run}", "--format", "html"], "add -o report.html"),
         (["{run}", "-o", "{folder}/missing/r.html"], "there is no directory"),
         (["{run}", "-o", "{folder}"], "unknown suffix"),
-        (["{run}", "-o", "{folder}/r.pdf"], "unknown suffix of a report '.pdf'"),
+        (["{run}", "-o", "{folder}/r.gif"], "unknown suffix of a report '.gif'"),
         (["{run}", "--follow", "-o", "r.html"], "goes with neither"),
         (["{run}", "{run}", "--follow"], "give one"),
         (["{folder}/nowhere"], "there is no run at"),

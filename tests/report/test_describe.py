@@ -24,7 +24,7 @@ def panel(report: Report, key: str, run: int = 0) -> Panel:
 
 
 def test_the_sample_run_fills_every_panel_but_the_noise_scale(report: Report) -> None:
-    assert [p.key for p in report.runs[0].panels if p.missing] == ["noise"]
+    assert [p.key for p in report.runs[0].panels if p.missing] == ["layers", "noise"]
     assert all(bool(p.figures) is not bool(p.missing) for p in report.runs[0].panels)
 
 

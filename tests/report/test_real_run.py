@@ -52,7 +52,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Report:
 
 
 def test_its_panels_are_drawn_but_for_the_noise_scale(real: Report) -> None:
-    assert [panel.key for panel in real.runs[0].panels if panel.missing] == ["noise"]
+    assert [panel.key for panel in real.runs[0].panels if panel.missing] == ["layers", "noise"]
 
 
 def test_its_plan_is_shown_as_it_was_resolved(real: Report) -> None:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from groupwise.cli.door import printable
 from groupwise.errors import GroupwiseError
-from groupwise.report import build, describe, follow, format_of, rendered, view
+from groupwise.report import build, describe, follow, rendered, view
 
 
 @final
@@ -31,7 +31,6 @@ def report(request: Request, console: Console) -> None:
     if request.follow:
         _follow(request, console)
     elif request.out is not None:
-        format_of(request.out, request.format)
         console.print(
             Text(f"wrote {printable(str(build(list(request.runs), request.out, request.format)))}"), soft_wrap=True
         )

@@ -13,6 +13,8 @@ from groupwise.report.coding import dumps
 from groupwise.report.document import Report
 from groupwise.report.markdown import markdown
 from groupwise.report.page import page
+from groupwise.report.picture import FORMATS as PICTURES
+from groupwise.report.picture import picture
 from groupwise.report.sources import Source, describe
 
 FORMATS: Final[Mapping[str, Callable[[Report], str]]] = {
@@ -29,8 +31,9 @@ def build(run: Source | Report | Sequence[Source], out: str | os.PathLike[str], 
     Args:
         run: the folder of a run, a `groupwise.records.Run`, a report that was written before (.html or .json), a
             `Report`, or several of the first three.
-        out: the file. Its suffix says the format, unless `format` does. A symbolic link is followed; a file that is
-            replaced keeps its permissions.
+        out: the file. Its suffix says the format, unless `format` does; .svg, .pdf and .png are the losses as a
+            picture (`groupwise.report.picture` draws any panel, in any size). A symbolic link is followed; a file that
+            is replaced keeps its permissions.
         format: "html", "md" or "json".
 
     Returns:
@@ -42,6 +45,8 @@ def build(run: Source | Report | Sequence[Source], out: str | os.PathLike[str], 
         OSError: the file cannot be written, as on a full disk; it is as it was.
     """
     path = Path(out)
+    if format is None and path.suffix.lower() in PICTURES:
+        return picture(run, path)
     form = format_of(path, format)
     if reason := obstacle(path):
         raise RecordError(f"{path}: cannot write it: {reason}")

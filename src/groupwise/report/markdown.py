@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from groupwise._spelling import printable_lines
+from groupwise.report.differences import differences
 from groupwise.report.document import Figure, Panel, Report, RunReport, Table, Verbatim
 from groupwise.report.tables import table_of
 
@@ -25,6 +26,9 @@ def markdown(report: Report) -> str:
 def _lines(report: Report) -> Iterator[str]:
     several = len(report.runs) > 1
     yield f"# {_text(' · '.join(run.name for run in report.runs))}"
+    if told := differences(report):
+        yield from ("", "## What differs", "")
+        yield from (f"- {_text(sentence.head)}: {_text(sentence.text)}" for sentence in told)
     for run in report.runs:
         yield from _verdict(run, several)
     for key in dict.fromkeys(panel.key for run in report.runs for panel in run.panels):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from groupwise._spelling import printable_lines
+from groupwise.report.differences import differences
 from groupwise.report.document import Figure, Heat, Lines, Panel, Report, RunReport, Sentence, Table, Verbatim
 from groupwise.report.tables import table_of
 
@@ -17,6 +18,8 @@ _SMALL: Final = 8
 
 
 _LONG: Final = 40
+OPEN: Final = ("plan", "schedules", "losses", "updates", "gradients", "layers")
+"""These panels are open whatever the verdict; another is folded where no sentence leads to it."""
 
 
 def escape(text: str) -> str:
@@ -27,15 +30,17 @@ def escape(text: str) -> str:
 def body(report: Report) -> str:
     """Everything between `<body>` and the scripts."""
     keys = list(dict.fromkeys(panel.key for run in report.runs for panel in run.panels))
+    drawn = [key for key in keys if any(panel.figures for _, _, panel in _panels(report, key))]
     return "\n".join(
         [
             '<a class="skip" href="#verdict">Skip to the verdict</a>',
             '<div class="page">',
             _header(report),
-            _nav(report, keys),
+            _nav(report, drawn, len(drawn) < len(keys)),
             "<main>",
             _verdict(report),
-            *(_panel(report, key) for key in keys),
+            *(_panel(report, key) for key in drawn),
+            _not_recorded(report, [key for key in keys if key not in drawn]),
             "</main>",
             _footer(report),
             "</div>",
@@ -52,19 +57,29 @@ def _header(report: Report) -> str:
     )
 
 
-def _nav(report: Report, keys: Sequence[str]) -> str:
-    items = ['<li><a href="#verdict">Verdict</a></li>']
-    for key in keys:
-        found = _panels(report, key)
-        void = "" if any(panel.figures for _, _, panel in found) else ' class="void"'
-        items.append(f'<li><a href="#{escape(key)}"{void}>{escape(key.capitalize())}</a></li>')
-    return f'<nav aria-label="Contents"><ol>{"".join(items)}</ol></nav>'
+def _nav(report: Report, drawn: Sequence[str], rest: bool) -> str:
+    names = [("verdict", "Verdict"), *((key, key.capitalize()) for key in drawn)]
+    names += [("not-recorded", "Not recorded")] if rest else []
+    items = "".join(f'<li><a href="#{escape(key)}">{escape(name)}</a></li>' for key, name in names)
+    return f'<nav aria-label="Contents"><ol>{items}</ol></nav>'
 
 
 def _verdict(report: Report) -> str:
     level = "h4" if len(report.runs) > 1 else "h3"
     parts = "".join(f"<div>{_named(report, run)}{_said(run, level)}</div>" for run in report.runs)
-    return _section("verdict", "Verdict", f'<div class="runs">{parts}</div>')
+    return _section("verdict", "Verdict", f'{_differences(report)}<div class="runs">{parts}</div>')
+
+
+def _differences(report: Report) -> str:
+    found = differences(report)
+    if len(report.runs) < 2:
+        return ""
+    if not found:
+        return '<p class="summary">The runs were planned alike, saw as many steps, and took the same course.</p>'
+    items = "".join(_sentence(report.runs[0], sentence) for sentence in found)
+    return (
+        f'<div class="verdict differs"><div class="note"><h3 class="tone">What differs</h3><ul>{items}</ul></div></div>'
+    )
 
 
 def _section(key: str, title: str, inner: str) -> str:
@@ -107,13 +122,36 @@ def _panels(report: Report, key: str) -> list[tuple[int, int, Panel]]:
 def _panel(report: Report, key: str) -> str:
     found = _panels(report, key)
     first = found[0][2]
-    parts = "".join(f"<div>{_named(report, report.runs[i])}{_figures(i, j, panel)}</div>" for i, j, panel in found)
-    lead = f'<p class="lead">{escape(first.lead)}</p>'
-    return _section(key, first.title, f'{lead}<div class="runs">{parts}</div>')
+    shown = found[:1] if key == "plan" and len({panel for _, _, panel in found}) == 1 else found
+    parts = "".join(
+        f"<div>{_named(report, report.runs[i], shown)}{_figures(i, j, panel)}</div>" for i, j, panel in shown
+    )
+    inner = f'<p class="lead">{escape(first.lead)}</p><div class="runs">{parts}</div>'
+    if key not in OPEN and not _is_spoken_of(report, key):
+        inner = f'<details class="fold"><summary>Nothing here stands out: show it</summary>{inner}</details>'
+    return _section(key, first.title, inner)
 
 
-def _named(report: Report, run: RunReport) -> str:
-    return f"<h3>{escape(run.name)}</h3>" if len(report.runs) > 1 else ""
+def _is_spoken_of(report: Report, key: str) -> bool:
+    """Whether a sentence that is not as it should be leads to a panel."""
+    return any(s.panel == key and s.tone != "fine" for run in report.runs for s in run.verdict)
+
+
+def _not_recorded(report: Report, keys: Sequence[str]) -> str:
+    if not keys:
+        return ""
+    panels = [_panels(report, key)[0][2] for key in keys]
+    items = "".join(
+        f'<div id="{escape(p.key)}"><dt>{escape(p.title)}</dt><dd>{_code(escape(p.missing))}</dd></div>' for p in panels
+    )
+    return _section("not-recorded", "Not recorded", f'<dl class="missing">{items}</dl>')
+
+
+def _named(report: Report, run: RunReport, shown: Sequence[object] = ()) -> str:
+    if len(report.runs) < 2:
+        return ""
+    alike = len(shown) == 1
+    return f"<h3>{'All runs alike' if alike else escape(run.name)}</h3>"
 
 
 def _figures(run: int, panel: int, held: Panel) -> str:

@@ -15,6 +15,7 @@ from groupwise.report.document import Report, RunReport
 from groupwise.report.facts import facts
 from groupwise.report.panels import panels
 from groupwise.report.reading import Reading
+from groupwise.report.scales import on_common_scales
 from groupwise.report.verdict import summary, verdict
 
 Source: TypeAlias = Run | str | os.PathLike[str]
@@ -41,7 +42,7 @@ def describe(run: Source | Sequence[Source]) -> Report:
     runs = {place: _run(source) for place, source in enumerate(sources) if place not in saved}
     names = dict(zip(runs, distinct([run.path for run in runs.values()]), strict=True))
     parts = (saved[i] if i in saved else (describe_run(runs[i], names[i]),) for i in range(len(sources)))
-    return Report(tuple(report for part in parts for report in part))
+    return on_common_scales(Report(tuple(report for part in parts for report in part)))
 
 
 def describe_run(run: Run, name: str) -> RunReport:

@@ -17,4 +17,5 @@ def table_of(figure: Lines | Heat) -> Table:
         (name, *(formatted(cells[i]) if cells[i] == cells[i] else "-" for i in shown))
         for name, cells in zip(figure.rows, figure.cells, strict=True)
     )
-    return Table(figure.title, columns, rows)
+    note = "" if len(shown) == count else f"{len(shown)} of {count} columns; the JSON form has all of them."
+    return Table(figure.title, columns, rows, note)

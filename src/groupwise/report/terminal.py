@@ -1,7 +1,8 @@
 """The report in a terminal: the verdict, then one line for each task and for each group, as wide as there is room.
 
-A line of blocks is the course of a number from the first record to the last; the number beside it is its median, or
-the last one where that says more. What cannot be a character of a line never reaches the terminal.
+A line of blocks is the course of a number from the first record to the last; the number before it is its median, or
+the last one where that says more (what a narrow terminal cuts is the line, never a number). What cannot be a character
+of a line never reaches the terminal.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from groupwise._spelling import printable
+from groupwise.report.differences import differences
 from groupwise.report.document import Line, Lines, Report, RunReport, Sentence
 from groupwise.report.numbers import finite, formatted, median
 from groupwise.report.thinning import binned
@@ -55,6 +57,8 @@ COLUMNS: Final = (
 def view(report: Report, width: int, rows: int = ROWS) -> RenderableType:
     """The report as it stands in a terminal of `width` columns, with at most `rows` groups of each run."""
     parts: list[RenderableType] = []
+    if found := differences(report):
+        parts += [Text(""), Text("What differs", style="bold"), *map(_sentence, found)]
     for run in report.runs:
         parts += [Text(""), Text(printable(run.name), style="bold"), Text(printable(run.summary))]
         parts += [Text(printable(", ".join(f"{what} {value}" for what, value in run.facts)), style="dim"), Text("")]
@@ -150,4 +154,4 @@ def _cell(column: Column, figure: Lines, lines: Mapping[str, Line], name: str, c
     if line is None:
         return Text("-", style="dim")
     number = line.values[-1] if column.last else median(line.values)
-    return Text.assemble((spark(line, cells, figure.logarithmic), "cyan"), f" {formatted(number)}")
+    return Text.assemble(f"{formatted(number):<9} ", (spark(line, cells, figure.logarithmic), "cyan"))

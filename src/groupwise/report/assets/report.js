@@ -133,6 +133,7 @@
   }
 
   const config = { displaylogo: false, responsive: true, displayModeBar: false, scrollZoom: false, doubleClick: "reset" };
+  const hidden = (chart) => chart.canvas.closest("details.fold:not([open])") !== null;
   async function draw(chart) {
     const [traces, layout] = chart.figure.kind === "Lines" ? lines(chart) : heat(chart);
     await Plotly.react(chart.canvas, traces, layout, config);
@@ -178,11 +179,19 @@
 
   async function drawAll() {
     let drawn = 0;
-    for (const chart of charts) {
+    const visible = charts.filter((chart) => !hidden(chart));
+    for (const chart of visible) {
       try { await draw(chart); drawn += 1; } catch (error) { chart.canvas.textContent = "This plot could not be drawn; its numbers are in the table below."; console.error(error); }
     }
-    root.dataset.drawn = `${drawn} of ${charts.length}`;
+    root.dataset.drawn = `${drawn} of ${visible.length}`;
   }
+
+  /* What is folded is drawn once it is opened: by hand, by a link that leads into it, or for paper. */
+  const folds = [...document.querySelectorAll("details.fold")];
+  for (const fold of folds) fold.addEventListener("toggle", () => { if (fold.open) for (const chart of charts) if (fold.contains(chart.canvas)) draw(chart); });
+  const unfold = () => document.getElementById(location.hash.slice(1))?.querySelector("details.fold")?.setAttribute("open", "");
+  addEventListener("hashchange", unfold);
+  unfold();
 
   const toggle = document.getElementById("theme"), prefers = matchMedia("(prefers-color-scheme: dark)");
   const told = () => { toggle.textContent = dark() ? "Light" : "Dark"; toggle.setAttribute("aria-label", `Switch to the ${dark() ? "light" : "dark"} scheme`); };
@@ -191,7 +200,7 @@
   toggle.addEventListener("click", () => { const theme = dark() ? "light" : "dark"; try { localStorage.setItem("groupwise-theme", theme); } catch { /* not kept, then */ } show(theme); });
   prefers.addEventListener("change", (event) => show(event.matches ? "dark" : "light"));
   let before = root.dataset.theme;
-  addEventListener("beforeprint", () => { before = root.dataset.theme; show("light"); });
+  addEventListener("beforeprint", () => { before = root.dataset.theme; folds.forEach((fold) => { fold.open = true; }); show("light"); });
   addEventListener("afterprint", () => show(before));
 
   const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));

@@ -7,6 +7,7 @@ from groupwise.report.panels import (
     events,
     gradients,
     largest,
+    layers,
     noise,
     plan,
     schedules,
@@ -17,8 +18,10 @@ from groupwise.report.panels import (
 )
 from groupwise.report.reading import Reading
 
-_ALL = (plan, schedules, tasks, updates, gradients, contributions, shares, conflicts, step_sizes, noise, largest,
-        events)  # fmt: skip
+_ALL = (
+    plan, schedules, tasks, updates, gradients, contributions, layers, shares, conflicts, step_sizes, noise, largest,
+    events,
+)  # fmt: skip
 
 
 def panels(reading: Reading) -> tuple[Panel, ...]:

@@ -1,4 +1,4 @@
-"""The plan: the table that the run was started with, and its groups."""
+"""The plan: the table that the run was started with; without one, the groups as the records list them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from groupwise.report.reading import Reading
 
 
 def panel(reading: Reading) -> Panel:
-    """The plan's table as it was written, then the groups as the records list them."""
+    """The plan's table as it was written, or the groups where there is none or where they have changed since."""
     table = reading.run.header.table
     figures: list[Figure] = [Verbatim("The plan, as resolved", table)] if table else []
     groups = reading.run.groups
-    if groups:
+    if groups and not {group.name for group in groups} <= set(reading.planned):
         columns = ("group", "algorithm", "tensors", "parameters", "clip")
         figures.append(Table("Groups", columns, tuple(_row(group) for group in groups), _total(groups)))
     lead = "Which parameters were optimised how. A group is a class of parameters with equal settings."

@@ -58,7 +58,7 @@ def over_time(series: Mapping[str, Series], plot: Plot) -> tuple[Figure, ...]:
     text = " ".join(filter(None, notes))
     drawn = Lines(plot.title, plot.unit, lines, _summary(plot, series), plot.logarithmic, plot.guides, text)
     wanted = len(series) > TOGETHER or (plot.heat and len(series) > 1)
-    return (drawn, _heat(series, plot)) if wanted else (drawn,)
+    return (drawn, heat_map(series, plot)) if wanted else (drawn,)
 
 
 def _prominent(series: Mapping[str, Series]) -> list[str]:
@@ -104,7 +104,13 @@ def _how_dense(series: Mapping[str, Series], lines: Sequence[Line]) -> str:
 
 def _summary(plot: Plot, series: Mapping[str, Series]) -> Table:
     columns = ("name", "first", "median", "last", "lowest", "highest", "records")
-    return Table(plot.title, columns, tuple(_row(name, series[name]) for name in list(series)[:MOST]))
+    rows = tuple(_row(name, series[name]) for name in list(series)[:MOST])
+    return Table(plot.title, columns, rows, beyond(len(series)))
+
+
+def beyond(count: int) -> str:
+    """What a table of so many rows leaves out, if anything."""
+    return f"The first {MOST} of {count:,} rows." if count > MOST else ""
 
 
 def _row(name: str, series: Series) -> tuple[str, ...]:
@@ -114,7 +120,8 @@ def _row(name: str, series: Series) -> tuple[str, ...]:
     return (name, *map(formatted, ends), f"{len(values):,}")
 
 
-def _heat(series: Mapping[str, Series], plot: Plot) -> Heat:
+def heat_map(series: Mapping[str, Series], plot: Plot, title: str = "") -> Heat:
+    """The same as cells: a row for each series, a column for each stretch of steps."""
     first = min(found.steps[0] for found in series.values())
     last = max(found.steps[-1] for found in series.values())
     count = min(COLUMNS, last - first + 1, max(len(found.steps) for found in series.values()))
@@ -126,4 +133,4 @@ def _heat(series: Mapping[str, Series], plot: Plot) -> Heat:
         note = f"{note} The first {len(names)} of {len(series)} rows are shown.".strip()
     columns = tuple(f"{edge:,}" for edge in edges[:-1])
     ramp: Ramp = "log" if plot.logarithmic else plot.ramp
-    return Heat(f"{plot.title}: all at once", plot.unit, tuple(names), columns, cells, ramp, note)
+    return Heat(title or f"{plot.title}: all at once", plot.unit, tuple(names), columns, cells, ramp, note)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
 
+from groupwise.records import Series
 from groupwise.report.document import Figure, Panel, Table
 from groupwise.report.numbers import finite, formatted
-from groupwise.report.panels.plots import MOST, Plot, over_time
+from groupwise.report.panels.plots import MOST, Plot, beyond, over_time
 from groupwise.report.reading import ByName, Reading
 
 
@@ -17,7 +19,10 @@ def panel(reading: Reading) -> Panel:
     for name in reading.hyperparameters:
         series = reading.values(name)
         if name == "lr" or any(_moves(found.values) for found in series.values()):
-            figures += over_time(series, Plot(name, name, logarithmic=_spread(series), heat=True))
+            figures += over_time(
+                {group: stepped(found) for group, found in series.items()},
+                Plot(name, name, logarithmic=_spread(series), heat=True),
+            )
         else:
             constant[name] = series
     if constant:
@@ -25,6 +30,18 @@ def panel(reading: Reading) -> Panel:
     lead = "The values that the updates used, after every factor: what the schedule really was, for each group."
     missing = "The records hold no hyperparameters: leave the observer's `values` on." if not figures else ""
     return Panel("schedules", "Schedules: groups and time", lead, tuple(figures), missing)
+
+
+def stepped(series: Series) -> Series:
+    """A value that was written on change stands until the next one: its line has a corner there, not a slope."""
+    steps, values = array("q"), array("d")
+    for i, (step, value) in enumerate(zip(*series, strict=True)):
+        if i and step - steps[-1] > 1 and value != values[-1]:
+            steps.append(step - 1)
+            values.append(values[-1])
+        steps.append(step)
+        values.append(value)
+    return Series(steps, values)
 
 
 def _moves(values: Iterable[float]) -> bool:
@@ -44,4 +61,4 @@ def _constants(constant: dict[str, ByName]) -> Table:
         (group, *(formatted(series[group].values[0]) if group in series else "-" for series in constant.values()))
         for group in groups[:MOST]
     )
-    return Table("Constant values", ("group", *constant), rows)
+    return Table("Constant values", ("group", *constant), rows, beyond(len(groups)))

@@ -24,9 +24,9 @@ RAISED: Final = 0.05
 def contributions(reading: Reading) -> Iterator[Sentence]:
     """Which group lowered the loss most, and whose updates raised it."""
     found = {group: finite(series.values) for group, series in reading.statistic("contribution").items()}
-    totals = {group: math.fsum(values) for group, values in found.items() if len(values) >= 3}
-    lowered = math.fsum(max(total, 0.0) for total in totals.values())
-    every = math.fsum(map(abs, totals.values()))
+    totals = {group: total(values) for group, values in found.items() if len(values) >= 3}
+    lowered = total(max(total, 0.0) for total in totals.values())
+    every = total(map(abs, totals.values()))
     most = max(totals, key=totals.__getitem__, default="")
     if (
         len(totals) > 1

@@ -1,0 +1,134 @@
+"""What differs between runs, in words: the plan as it was resolved, the data seen, the course of losses and rates.
+
+Everything is read from the reports themselves, so a page that was written before can be compared as well as a run. The
+first run is what the others are held against; what is equal is not told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from groupwise.report.document import Line, Lines, Report, RunReport, Sentence, Table, Verbatim
+from groupwise.report.numbers import finite, formatted, median, quoted
+from groupwise.report.plan_table import Rows, rows_of
+
+APART: Final = 1.5
+"""Two courses whose last values or medians lie apart by this factor are told."""
+MOST: Final = 6
+_COURSES: Final = {
+    "losses": ("ended at", "losses", True),
+    "schedules": ("was", "rates and settings", False),
+    "updates": ("was", "steps", False),
+}
+"""By panel: what is said of its lines, what they are, and whether their end counts or their middle."""
+_FACTS: Final = ("steps", "groups", "layers", "rules", "networks", "tasks", "parts", "state", "written by")
+
+
+def differences(report: Report) -> tuple[Sentence, ...]:
+    """Sentences on what each run after the first has otherwise; none for one run, or for equal ones."""
+    first, *others = report.runs
+    return tuple(sentence for other in others for sentence in _between(first, other))
+
+
+def _between(first: RunReport, other: RunReport) -> Iterator[Sentence]:
+    yield from _plan(first, other)
+    yield from _seen(first, other)
+    yield from _courses(first, other)
+
+
+def _plan(first: RunReport, other: RunReport) -> Iterator[Sentence]:
+    ours, theirs = _rows(first), _rows(other)
+    changes = [
+        f"'{group}' has {column} {row[column]}, not {ours[group].get(column) or 'none'}"
+        for group, row in theirs.items()
+        if group in ours
+        for column in row
+        if row[column] != ours[group].get(column, "") and column
+    ]
+    for what, names in (("has", set(theirs) - set(ours)), ("lacks", set(ours) - set(theirs))):
+        if names:
+            changes.append(f"it {what} the groups {quoted(sorted(names))}")
+    changes += _outside(first, other)
+    if changes:
+        more = f"; and {len(changes) - MOST} more" if len(changes) > MOST else ""
+        head = f"'{other.name}' was planned otherwise than '{first.name}'"
+        yield Sentence("differs-plan", "note", head, f"{'; '.join(changes[:MOST])}{more}.", "plan")
+
+
+def _outside(first: RunReport, other: RunReport) -> list[str]:
+    """Lines of the plan's text below its table (a clip over everything) that one has and the other lacks."""
+    ours, theirs = (_text(run).split("\n") for run in (first, other))
+    return [f"it says “{line.strip()}”" for line in theirs if line.startswith("clip ") and line not in ours]
+
+
+def _seen(first: RunReport, other: RunReport) -> Iterator[Sentence]:
+    ours, theirs = dict(first.facts), dict(other.facts)
+    told = [
+        f"{what} {theirs.get(what, 'none')}, not {ours.get(what, 'none')}"
+        for what in _FACTS
+        if ours.get(what) != theirs.get(what)
+    ]
+    told += _first_losses(first, other)
+    if told:
+        head = f"'{other.name}' saw other data or another length than '{first.name}'"
+        yield Sentence("differs-data", "note", head, f"{'; '.join(told[:MOST])}.", "losses")
+
+
+def _first_losses(first: RunReport, other: RunReport) -> list[str]:
+    """The first loss of two runs of one seed and one order of the data is the same, to the digit."""
+    found = []
+    for title, (ours, theirs) in _pairs(first, other, "losses").items():
+        for name in ours:
+            if title.startswith("Logged:") and name in theirs and ours[name].values[0] != theirs[name].values[0]:
+                begins = f"{formatted(theirs[name].values[0])}, not {formatted(ours[name].values[0])}"
+                found.append(f"'{name}' begins at {begins} (another loss, batch or initialisation)")
+    return found
+
+
+def _courses(first: RunReport, other: RunReport) -> Iterator[Sentence]:
+    for panel, (what, names, last) in _COURSES.items():
+        told: list[tuple[float, str]] = []
+        for title, (ours, theirs) in _pairs(first, other, panel).items():
+            for name in (name for name in ours if name in theirs):
+                was, now = _level(ours[name], last), _level(theirs[name], last)
+                if min(was, now) > 0 and max(was, now) > APART * min(was, now):
+                    subject = f"“{title}”" if name in title else f"“{title}”, '{name}'"
+                    told.append(
+                        (max(was, now) / min(was, now), f"{subject}: {what} {formatted(now)}, not {formatted(was)}")
+                    )
+        if told:
+            text = "; ".join(text for _, text in sorted(told, reverse=True)[:MOST])
+            head = f"'{other.name}' had other {names} than '{first.name}'"
+            yield Sentence("differs-course", "note", head, f"{text}.", panel)
+
+
+def _level(line: Line, last: bool) -> float:
+    values = finite(line.values)
+    if not values:
+        return 0.0
+    return median(values[-max(len(values) // 10, 1) :]) if last else median(values)
+
+
+def _pairs(first: RunReport, other: RunReport, key: str) -> Mapping[str, tuple[dict[str, Line], dict[str, Line]]]:
+    """The plots of a panel that both runs have, with their lines by name."""
+    ours, theirs = _plots(first, key), _plots(other, key)
+    return {title: (ours[title], theirs[title]) for title in ours if title in theirs}
+
+
+def _plots(run: RunReport, key: str) -> dict[str, dict[str, Line]]:
+    figures = (figure for panel in run.panels if panel.key == key for figure in panel.figures)
+    return {f.title: {line.name: line for line in f.lines if line.values} for f in figures if isinstance(f, Lines)}
+
+
+def _rows(run: RunReport) -> Rows:
+    if rows := rows_of(_text(run)):
+        return rows
+    figures = (figure for panel in run.panels if panel.key == "plan" for figure in panel.figures)
+    table = next((figure for figure in figures if isinstance(figure, Table)), None)
+    return {} if table is None else {row[0]: dict(zip(table.columns[1:], row[1:], strict=True)) for row in table.rows}
+
+
+def _text(run: RunReport) -> str:
+    figures = (figure for panel in run.panels if panel.key == "plan" for figure in panel.figures)
+    return next((figure.text for figure in figures if isinstance(figure, Verbatim)), "")
