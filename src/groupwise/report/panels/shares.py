@@ -18,7 +18,7 @@ def panel(reading: Reading) -> Panel:
     counted = ", task weights included" if reading.weighted else ", before any task weights"
     lead = f"How the gradient of each group divides among the tasks{counted}; a task above 0.9 owns the group."
     if not reading.shares:
-        how = "Call `observer.tasks(losses)` before backward, or log a balancer: `observer.log(balance=result)`."
+        how = "Call `observer.tasks(losses)` before backward, or log a balancer that sees the gradients."
         return Panel("shares", "Task shares", lead, missing=f"The records hold no task shares. {how}")
     steps = sorted({step for groups in reading.shares.values() for found in groups.values() for step in found.steps})
     count = min(MOMENTS, len(steps))
