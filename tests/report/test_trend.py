@@ -108,6 +108,11 @@ def test_a_blow_up_that_comes_back_is_no_fall() -> None:
     found = course([0.7, *(30 * math.exp(-i / 20) + 2 for i in range(100))])
     assert found is not None
     assert (found.direction, found.blew_up) == ("fell", True)
+    slow = [
+        course([1 - 0.2 * i / 99 + 0.2 * random.Random(1000 * s + i).gauss(0, 1) for i in range(100)])
+        for s in range(100)
+    ]
+    assert not any(it.blew_up for it in slow if it is not None)
 
 
 def test_autocorrelation_leaves_fewer_records() -> None:

@@ -3,9 +3,9 @@
     picture("runs/first", "updates.pdf", panel="updates")
     picture(["runs/a", "runs/b"], "losses.svg", panel="losses", width=3.3)      one column of a paper
 
-Colours are those of Okabe and Ito, which stay apart for every kind of colour vision and in print; beyond eight lines
-the dashes differ as well. Axes have names and units, scales are those of the page, and lines of several runs share one
-axis.
+Colours are those of Okabe and Ito (grey for yellow), which stay apart for every kind of colour vision and in print;
+beyond eight lines the dashes differ as well. Axes have names and units, scales are those of the page, and lines of
+several runs share one axis.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from groupwise.report.sources import Source, describe
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-PALETTE: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#f0e442")
+PALETTE: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#8c8c8c")
 _DASHES: Final = ("-", "--", ":", "-.")
 FORMATS: Final = {".svg": "svg", ".pdf": "pdf", ".png": "png"}
 _STYLE: Final[dict[Any, Any]] = {

@@ -75,8 +75,13 @@ class Course:
 
     @property
     def blew_up(self) -> bool:
-        """Whether it fell from a level that it had risen to at once: it ended a tenth above its first record."""
-        return self.direction == "fell" and self.end > 1.1 * self.first > 0
+        """Whether it fell only from a level that it had risen to at once, back to its first record or above.
+
+        That level is half as high again as the first record, and above it by five standard deviations of the end.
+        """
+        leap = self.begin - self.first
+        jumped = leap > 0.5 * self.first > 0 and leap > 5 * 1.48 * self.spread
+        return self.direction == "fell" and jumped and self.end > 0.9 * self.first
 
     @property
     def how_much(self) -> str:

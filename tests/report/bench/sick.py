@@ -177,7 +177,7 @@ def raw_sum() -> Path:
 
 @sick(r"Task 'large' drowns 'small'.*%")
 def raw_sum_without_shares() -> Path:
-    net = TwoTasks(30.0)
+    net = TwoTasks(100.0)
     return train(heads(net, 1e-2), net.losses, 200)
 
 

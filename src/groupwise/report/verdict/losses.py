@@ -48,8 +48,8 @@ def loss(reading: Reading) -> Iterator[Sentence]:
         return
     where = f"Medians of the first 5 % and the last 10 % of {found.records:,} records."
     if found.blew_up:
-        text = f"It blew up at once and came back {found} only. {where}"
-        head = f"The loss ended above its first record: {formatted(found.first)} to {formatted(found.end)}"
+        text = f"It blew up at once, and came down {found}. {where}"
+        head = f"The loss ended no lower than its first record: {formatted(found.first)} to {formatted(found.end)}"
         yield Sentence("loss", "look", head, text, "losses")
     elif found.direction == "fell":
         slightly = found.change > -SLIGHTLY
