@@ -5,7 +5,8 @@ did not move   no gradient in any of 10 records and more; or an update ratio bel
 path           median update ratio times the number of steps: no weight can have changed by more, relatively. Below
                1e-3, with a loss that did not fall, the steps are too small, whatever the algorithm
 fast           a median update ratio above the band of its algorithm (`groupwise.report.algorithms`), with a symptom:
-               the loss did not fall, or turned, or successive gradients point back; or ten times the band
+               the loss did not fall, or turned, or successive gradients point back, or the weights grew fivefold; or
+                   ten times the band
 ran away       weights that grew fivefold while the loss did not fall
 turns back     median cosine between successive gradients below -0.3, in at least 10 records, and negative in so many
                that fair throws give them in less than 1 % of runs (gradients of independent batches: 0 or above)
@@ -65,7 +66,11 @@ def speed(reading: Reading) -> Iterator[Sentence]:
     beyond = {group: ratio / reading.algorithm(group).fast for group, ratio in moving.items()}
     found = main(reading)
     bad = stalled(reading) or bool(found and found.turned)
-    fast = [g for g in moving if beyond[g] > FAR or (beyond[g] > 1 and (bad or _turns(reading, g)))]
+    fast = [
+        g
+        for g in moving
+        if beyond[g] > FAR or (beyond[g] > 1 and (bad or _turns(reading, g) or _growth(reading, g) > GREW))
+    ]
     fast.sort(key=lambda group: -beyond[group])
     if fast:
         yield _fast(reading, fast, moving[fast[0]], "look")
@@ -163,8 +168,8 @@ def _slow(reading: Reading) -> Iterator[Sentence]:
 
 
 def _grown(reading: Reading, fast: list[str]) -> Iterator[Sentence]:
-    ends = {group: finite(series.values) for group, series in reading.statistic("weight_norm").items()}
-    grew = {group: v[-1] / v[0] for group, v in ends.items() if len(v) > 1 and v[0] > 0 and v[-1] > GREW * v[0]}
+    growths = {group: _growth(reading, group) for group in reading.statistic("weight_norm")}
+    grew = {group: times for group, times in growths.items() if times > GREW}
     if grew and not fast:
         most = max(grew, key=grew.__getitem__)
         text = (
@@ -178,6 +183,13 @@ def _grown(reading: Reading, fast: list[str]) -> Iterator[Sentence]:
             text,
             "updates",
         )
+
+
+def _growth(reading: Reading, group: str) -> float:
+    """How many times the weights of a group are what they were at the first record; 1 where that is not known."""
+    series = reading.statistic("weight_norm").get(group)
+    norms = finite(series.values) if series is not None else []
+    return norms[-1] / norms[0] if norms and norms[0] > 0 else 1.0
 
 
 def _turns(reading: Reading, group: str) -> bool:
