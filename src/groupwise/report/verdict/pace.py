@@ -6,7 +6,7 @@ path           median update ratio times the number of steps: no weight can have
                1e-3, with a loss that did not fall, the steps are too small, whatever the algorithm
 fast           a median update ratio above the band of its algorithm (`groupwise.report.algorithms`), with a symptom:
                the loss did not fall, or turned, or successive gradients point back, or the weights grew fivefold; or
-                   ten times the band
+               ten times the band
 ran away       weights that grew fivefold while the loss did not fall
 turns back     median cosine between successive gradients below -0.3, in at least 10 records, and negative in so many
                that fair throws give them in less than 1 % of runs (gradients of independent batches: 0 or above)
