@@ -173,7 +173,7 @@ class Reading:
         norms = dict(zip(*self._norm(groups), strict=True))
         pairs = ((f, norms[t]) for f, t in zip(factors[0].values, factors[0].steps, strict=True) if norms.get(t, 0) > 0)
         known = [(f, norm) for f, norm in pairs if math.isfinite(f * norm)]
-        return clip is None or all(abs(f / min(1.0, clip.bound / norm) - 1) < FITS for f, norm in known)
+        return clip is None or all(_near(f, min(1.0, clip.bound / norm)) for f, norm in known)
 
     @property
     def finished(self) -> bool:
@@ -236,6 +236,10 @@ def _recorded(series: ByName) -> ByName:
 def later(series: Series) -> list[float]:
     """The values after the warm-up."""
     return list(series.values[int(WARM_UP * len(series.values)) :])
+
+
+def _near(factor: float, wanted: float) -> bool:
+    return abs(factor - wanted) <= FITS * abs(wanted)
 
 
 def _held(series: Series, last: int) -> Series:

@@ -156,10 +156,10 @@ def is_above(values: Sequence[float], bound: float) -> bool:
     than 8 values are too few.
     """
     numbers = finite(values)
-    if len(numbers) < 8:
-        return False
-    largest = max(map(abs, numbers)) or 1.0  # squares of the numbers as they are may be beyond any float
-    numbers, bound = [number / largest for number in numbers], bound / largest
+    largest = max(map(abs, numbers), default=0.0)
+    if len(numbers) < 8 or not largest > 0:
+        return largest == 0 and len(numbers) >= 8 and bound < 0
+    numbers, bound = [value / largest for value in numbers], bound / largest  # squares of 1e200 are beyond any float
     mean, residuals = math.fsum(numbers) / len(numbers), _detrended(numbers)
     squares = math.fsum(residual**2 for residual in residuals)
     error = math.sqrt(squares / (len(numbers) - 2) / effective_records(residuals, squares))

@@ -144,7 +144,9 @@ def _parts(reading: Reading, scope: str) -> Mapping[str, float]:
         if group in reading.statistic("grad_norm")
     }
     return {
-        group: median((norm / joint[step]) ** 2 for step, norm in zip(*series, strict=True) if joint.get(step, 0.0) > 0)
+        group: median(
+            min(norm / joint[step], 1.0) ** 2 for step, norm in zip(*series, strict=True) if joint.get(step, 0.0) > 0
+        )
         for group, series in norms.items()
     }
 

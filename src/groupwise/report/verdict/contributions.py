@@ -24,7 +24,7 @@ def contributions(reading: Reading) -> Iterator[Sentence]:
     """Which group lowered the loss most, and whose updates raised it."""
     found = {group: finite(series.values) for group, series in reading.statistic("contribution").items()}
     totals = {group: total(values) for group, values in found.items() if len(values) >= 3}
-    lowered = total(max(each, 0.0) for each in totals.values())
+    lowered = total(max(value, 0.0) for value in totals.values())
     every = total(map(abs, totals.values()))
     most = max(totals, key=totals.__getitem__, default="")
     if (
@@ -39,7 +39,7 @@ def contributions(reading: Reading) -> Iterator[Sentence]:
             f"To first order, its updates account for {part} of what all groups took off the loss ({records} records)."
         )
         yield Sentence("contribution", "fine", f"'{most}' lowered the loss most", text, "contributions")
-    raised = [g for g, each in totals.items() if each < -RAISED * every and is_above([-v for v in found[g]], 0.0)]
+    raised = [g for g, value in totals.items() if value < -RAISED * every and is_above([-v for v in found[g]], 0.0)]
     if raised:
         parts = ", ".join(percent(-totals[group] / every) for group in raised[:4])
         text = (

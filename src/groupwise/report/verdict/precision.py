@@ -107,7 +107,7 @@ def _below(reading: Reading, group: str) -> float | None:
         return None
     steps = reading.typical("step_size").get(group)
     norms = reading.statistic("grad_norm")[group].values
-    early = median(norms[: max(len(norms) // 2, 1)]) * left / median(norms)
+    early = median(norms[: max(len(norms) // 2, 1)]) * left / (median(norms) or 1.0)
     return left if early < eps and (steps is None or steps < SHRUNK) else None
 
 

@@ -10,6 +10,7 @@ way there state    an effective step of Adam that was below 0.5 is above 0.7 and
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Iterator
 from typing import Final
 
@@ -65,8 +66,8 @@ def _rate(reading: Reading, step: int) -> Iterator[Sentence]:
         first, values = bisect.bisect_left(series.steps, step), series.values
         for at in range(first, min(first + SOON, len(values))):
             if first > 1 and min(values[first - 2 : at + 1]) > 0:
-                there, before = values[at] / values[at - 1], values[first - 1] / values[first - 2]
-                if max(there, 1 / there) > RATE > max(before, 1 / before):
+                there, before = (abs(math.log(values[i]) - math.log(values[i - 1])) for i in (at, first - 1))
+                if there > math.log(RATE) > before:
                     jumped.setdefault(group, (values[at - 1], values[at]))
     if jumped:
         (group, (was, now)), *_ = jumped.items()

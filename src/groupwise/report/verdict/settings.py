@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from groupwise.report.document import Sentence, Tone
-from groupwise.report.numbers import finite, formatted, percent, quoted
+from groupwise.report.numbers import finite, formatted, percent, quoted, total
 from groupwise.report.reading import Reading
 
 DECAYED: Final = 0.05
@@ -67,6 +67,6 @@ def _decay(reading: Reading, group: str) -> float:
         or known.algorithm.lower() in ("adam", "nadam", "radam", "rmsprop")
     ):
         return 0.0
-    mean_rate = math.fsum(rates.values) / len(rates.values)
-    mean_decay = math.fsum(decays.values) / len(decays.values)
+    mean_rate = total(rates.values) / len(rates.values)
+    mean_decay = total(decays.values) / len(decays.values)
     return mean_rate * mean_decay * reading.length
