@@ -104,11 +104,6 @@ class GroupedOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # ker
     global_clipnorm = in_the_plan("global_clipnorm", "Plan(…, clip=clip_norm(…))")
     clipvalue = in_the_plan("clipvalue", "Plan(…, clip=clip_value(…))")
 
-    weight_decay = in_the_plan("weight_decay", "Rule(…, weight_decay=…)")
-    clipnorm = in_the_plan("clipnorm", "clip_norm(…, per=\"parameter\") as a rule's or the plan's clip")
-    global_clipnorm = in_the_plan("global_clipnorm", "Plan(…, clip=clip_norm(…))")
-    clipvalue = in_the_plan("clipvalue", "Plan(…, clip=clip_value(…))")
-
     @property
     def plan(self) -> Plan:
         """The plan that runs."""
