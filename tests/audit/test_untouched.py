@@ -43,6 +43,8 @@ class Careless(nn.Module):
         self.broken += 1
         self.eval()
         self.train()
+        self.body[3].bias.requires_grad_(False)
+        torch.set_grad_enabled(True)
         out = self.body(x + random.random() + float(np.random.rand()))
         out.square().mean().backward(retain_graph=True)
         return {"one": out[:, 0].mean(), "two": 0.1 * out[:, 1].mean()}
@@ -106,6 +108,53 @@ def test_a_function_of_losses_that_raises_leaves_no_trace() -> None:
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         audit(model, optimizers, schedulers, model.losses, x[:, :3])
     assert state(model, optimizers, schedulers) == before
+
+
+def test_what_a_function_freezes_and_switches_off_is_as_before_though_it_raises() -> None:
+    model, optimizers, schedulers, _ = program()
+    before = state(model, optimizers, schedulers)
+
+    def fails() -> torch.Tensor:
+        model.requires_grad_(False)
+        model.body[0].weight.grad = torch.ones(3).sum() + torch.zeros(8, 4)
+        model.body.eval()
+        torch.set_grad_enabled(False)
+        torch.rand(3)
+        raise ArithmeticError("no loss")
+
+    with pytest.raises(ArithmeticError, match="no loss"):
+        audit(model, optimizers, losses=fails)
+    assert state(model, optimizers, schedulers) == before
+
+
+def test_what_cannot_be_put_back_keeps_nothing_else_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, optimizers, schedulers, x = program()
+    before = state(model, optimizers, schedulers)
+
+    def fails(state: object) -> None:
+        raise ArithmeticError("no generator")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(random, "setstate", fails)
+        with pytest.raises(ArithmeticError, match="no generator"):
+            audit(model, optimizers, losses=model.losses, batch=x)
+    after = state(model, optimizers, schedulers)
+    assert {key: after[key] for key in after if key != "random"} == {
+        key: before[key] for key in before if key != "random"
+    }
+    assert after["random"][0] == before["random"][0]
+
+
+def test_a_device_that_is_not_in_use_is_not_taken_into_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, optimizers, _, x = program()
+
+    def begins(*_: object) -> None:
+        raise AssertionError("the device begins to be used")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", begins)
+    audit(model, optimizers, losses=model.losses, batch=x)
 
 
 def test_losses_are_read_and_not_consumed() -> None:

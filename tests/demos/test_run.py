@@ -61,6 +61,21 @@ def test_several_seeds_show_their_spread() -> None:
     assert "mean ± sd of 2 seeds" in console.file.getvalue()
 
 
+def test_the_initial_weights_are_those_that_torch_gives_under_the_seed() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        expected = TwoDigitNet().state_dict()
+    found = fresh_model(5).state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert all(p.requires_grad for p in fresh_model(5).parameters())
+
+
+def test_the_demo_leaves_the_threads_of_the_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: pytest.fail("the number of threads is the process's"))
+    demo(steps=1, console=quiet())
+
+
 def test_the_demo_leaves_torchs_global_generator_alone() -> None:
     torch.manual_seed(7)
     expected = torch.rand(1)

@@ -24,7 +24,7 @@ Model: TypeAlias = "torch.nn.Module | Mapping[str, torch.nn.Module | torch.Tenso
 Losses: TypeAlias = (
     "torch.Tensor | Mapping[str, torch.Tensor] | Callable[..., torch.Tensor | Mapping[str, torch.Tensor]]"
 )
-TupleSetting: TypeAlias = "Any | Iterable[Any] | Mapping[str, Any]"
+OneOrMore: TypeAlias = "Any | Iterable[Any] | Mapping[str, Any]"
 """One optimizer (or scheduler), several, or several by name."""
 
 
@@ -39,7 +39,7 @@ def described_parameters(model: Model) -> tuple[ParameterInfo, ...]:
     return infos
 
 
-def named(given: TupleSetting, what: str) -> dict[str, Any]:
+def named(given: OneOrMore, what: str) -> dict[str, Any]:
     """Optimizers or schedulers by name: the keys of a mapping, else `optimizer`, or `optimizers[0]` and so on."""
     if isinstance(given, Mapping):
         return {str(name): each for name, each in given.items()}

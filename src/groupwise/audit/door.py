@@ -13,7 +13,7 @@ from groupwise.audit.checks import CHECKS
 from groupwise.audit.describing import (
     Losses,
     Model,
-    TupleSetting,
+    OneOrMore,
     described_optimizers,
     described_parameters,
     described_reach,
@@ -61,8 +61,8 @@ class Inspection:
 
 def audit(
     model: Model,
-    optimizers: TupleSetting,
-    schedulers: TupleSetting = (),
+    optimizers: OneOrMore,
+    schedulers: OneOrMore = (),
     losses: Losses | None = None,
     batch: object = None,
 ) -> list[Finding]:
@@ -87,8 +87,8 @@ def audit(
 
 def inspect(
     model: Model,
-    optimizers: TupleSetting,
-    schedulers: TupleSetting = (),
+    optimizers: OneOrMore,
+    schedulers: OneOrMore = (),
     losses: Losses | None = None,
     batch: object = None,
 ) -> Inspection:
@@ -121,7 +121,7 @@ class watch:
             a watch is entered that has not been left.
     """
 
-    def __init__(self, model: Model, optimizers: TupleSetting, schedulers: TupleSetting = (), steps: int = 5) -> None:
+    def __init__(self, model: Model, optimizers: OneOrMore, schedulers: OneOrMore = (), steps: int = 5) -> None:
         if not isinstance(steps, int) or steps < 1:
             raise AuditError(f"steps = {shown(steps)}: watch at least one step of each optimizer")
         self._model = model

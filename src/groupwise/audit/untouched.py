@@ -1,9 +1,9 @@
 """Calling the user's own code, and leaving no trace of it.
 
-A forward pass moves the running statistics of norms and the random generators, and a careless one calls `backward` or
-leaves the model in another mode. All of that is put back: buffers, `.grad`, training modes, the generators of torch (on
-every device), Python and numpy. Parameters are watched, not copied: a loss function that changes them trains, and is
-refused.
+A forward pass moves the running statistics of norms and the random generators, and a careless one calls `backward`,
+freezes a part, or leaves the model in another mode. All of that is put back, each for itself, whatever fails: buffers,
+`.grad`, `requires_grad`, training modes, the generators of torch (of every device that is in use), Python and numpy.
+Parameters are watched, not copied: a loss function that changes them trains, and is refused.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ import torch
 
 from groupwise.errors import AuditError
 
-_Slot = tuple[dict[str, torch.Tensor | None], str, torch.Tensor | None, torch.Tensor | None]
-
 
 @contextlib.contextmanager
 def untouched(modules: Iterable[torch.nn.Module], parameters: Iterable[torch.Tensor]) -> Iterator[None]:
@@ -30,28 +28,32 @@ def untouched(modules: Iterable[torch.nn.Module], parameters: Iterable[torch.Ten
     inner = [module for outer in modules for module in outer.modules()]
     tensors = list(parameters)
     versions = [tensor._version for tensor in tensors]
-    modes = [(module, module.training) for module in inner]
-    buffers = [_kept(module._buffers, name) for module in inner for name in module._buffers]
-    gradients = [(tensor, tensor.grad, _copy(tensor.grad)) for tensor in tensors]
-    generators = list(_generators())
-    try:
+    with contextlib.ExitStack() as undo:
+        for held, name in [(module._buffers, name) for module in inner for name in module._buffers]:
+            undo.callback(_put_back, held, name, held[name], _copy(held[name]))
+        for tensor in tensors:
+            undo.callback(_give_back, tensor, tensor.requires_grad, tensor.grad, _copy(tensor.grad))
+        for module in inner:
+            undo.callback(setattr, module, "training", module.training)
+        for restore, state in _generators():
+            undo.callback(restore, state)
         yield
-    finally:
-        for restore, state in generators:
-            restore(state)
-        for module, training in modes:
-            module.training = training
-        with torch.no_grad():
-            for held, name, buffer, copy in buffers:
-                held[name] = _restored(buffer, copy)
-            for tensor, gradient, copy in gradients:
-                tensor.grad = _restored(gradient, copy)
     if versions != [tensor._version for tensor in tensors]:
         raise AuditError("losses changed the model's parameters; it must compute the losses and do no more")
 
 
-def _kept(held: dict[str, torch.Tensor | None], name: str) -> _Slot:
-    return held, name, held[name], _copy(held[name])
+def _put_back(
+    held: dict[str, torch.Tensor | None], name: str, buffer: torch.Tensor | None, copy: torch.Tensor | None
+) -> None:
+    held[name] = _restored(buffer, copy)
+
+
+def _give_back(
+    tensor: torch.Tensor, requires_grad: bool, gradient: torch.Tensor | None, copy: torch.Tensor | None
+) -> None:
+    if tensor.requires_grad != requires_grad:
+        tensor.requires_grad_(requires_grad)
+    tensor.grad = _restored(gradient, copy)
 
 
 def _copy(tensor: torch.Tensor | None) -> torch.Tensor | None:
@@ -61,7 +63,8 @@ def _copy(tensor: torch.Tensor | None) -> torch.Tensor | None:
 def _restored(tensor: torch.Tensor | None, copy: torch.Tensor | None) -> torch.Tensor | None:
     """The same tensor as before, with the values of its copy if it was written to."""
     if tensor is not None and copy is not None and not _same(tensor, copy):
-        tensor.detach().copy_(copy)
+        with torch.no_grad():
+            tensor.detach().copy_(copy)
     return tensor
 
 
@@ -76,9 +79,13 @@ def _bits(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _generators() -> Iterator[tuple[Callable[[Any], Any], Any]]:
+    """Of a device that nothing was computed on yet there is no state: to ask for one would begin to use it."""
     yield torch.set_rng_state, torch.get_rng_state()
-    if torch.cuda.is_available():
-        yield torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all()
+    for device in (torch.cuda, torch.xpu):
+        if device.is_available() and device.is_initialized():
+            yield device.set_rng_state_all, device.get_rng_state_all()
+    if torch.backends.mps.is_available():
+        yield torch.mps.set_rng_state, torch.mps.get_rng_state()
     yield random.setstate, random.getstate()
     numpy = sys.modules.get("numpy")
     if numpy is not None:

@@ -105,8 +105,11 @@ def demo(
 ) -> None:
     """Train a small network under a plan, beside two single optimizers: real data, less than a minute."""
     with Door():
+        import torch
+
         from groupwise.demos import demo as run
 
+        torch.set_num_threads(1)  # for good: the process is this command's
         run(seeds=seeds, steps=steps, console=console(), out=out)
 
 
