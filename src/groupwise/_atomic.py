@@ -30,6 +30,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from groupwise._spelling import shown
+
 if sys.platform != "win32":
     import fcntl
 
@@ -64,7 +66,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         _remove_orphans(target)
         own, file = _created(target)
     try:
-        with file, _naming(path, own):
+        with _naming(path, own), file:
             yield file
             file.flush()
             _take_over(file.fileno(), target)
@@ -81,17 +83,18 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def obstacle(path: Path) -> str:
-    """Why no regular file can stand at `path`, in words; empty if one can."""
+    """Why no regular file can stand at `path`, in words; empty if one can. Raises `OSError` if that cannot be seen."""
     if "\0" in str(path):
         return "its name holds a null character"
-    target = _followed(path)
-    if target.is_symlink():
-        return "it is what a process holds open, not a file of its own; give the name of a file"
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        mode = target.stat().st_mode
-        kind = next((kind for is_kind, kind in _KINDS if is_kind(mode)), "")
-        return f"it is {kind}; give the name of a file" if kind else ""
-    return "" if target.parent.is_dir() else f"there is no directory {str(target.parent)!r}"
+    with _naming(path):
+        target = _followed(path)
+        if target.is_symlink():
+            return "it is what a process holds open, not a file of its own; give the name of a file"
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            mode = target.stat().st_mode
+            kind = next((kind for is_kind, kind in _KINDS if is_kind(mode)), "")
+            return f"it is {kind}; give the name of a file" if kind else ""
+        return "" if target.parent.is_dir() else f"there is no directory {shown(str(target.parent))}"
 
 
 def _followed(path: Path) -> Path:
