@@ -10,7 +10,7 @@ trainer has put into the groups or taken out of them (shards, master copies) are
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,9 @@ from groupwise.select import ParameterInfo, parameters_of
 
 
 class Origin:
-    """Weak references to what a plan was resolved on: the module, or the named modules and parameters, and each tensor.
+    """What a plan was resolved on: weak references to modules, and the identities of their parameters.
+
+    Tensors are not referred to weakly: torch does not swap one that is (`torch.utils.swap_tensors`).
 
     Args:
         model: what the optimizer was built from; what is neither module nor parameter (infos of a walk) is not known.
@@ -30,16 +32,15 @@ class Origin:
     """
 
     def __init__(self, model: object, parameters: Iterable[ParameterInfo] = ()) -> None:
-        parts = dict(model) if isinstance(model, Mapping) else {"": model}
+        parts: dict[str, Any] = dict(model) if isinstance(model, Mapping) else {"": model}
         sound = all(isinstance(part, torch.nn.Module | torch.Tensor) for part in parts.values())
-        self._parts: dict[str, weakref.ref[Any]] = {k: weakref.ref(part) for k, part in parts.items()} if sound else {}
-        self._known = {id(i.parameter): (weakref.ref(i.parameter), i.name) for i in parameters} if sound else {}
+        self._parts = {key: _reference(part) for key, part in parts.items()} if sound else {}
+        self._known = {id(info.parameter): info.name for info in parameters} if sound else {}
         self.said: set[str] = set()
 
     def name_of(self, p: torch.Tensor) -> str:
         """The name of a tensor that the plan was resolved on; empty for any other."""
-        ref, name = self._known.get(id(p), (None, ""))
-        return name if ref is not None and ref() is p else ""
+        return self._known.get(id(p), "")
 
     def is_gone(self, p: torch.Tensor) -> bool:
         """Whether a tensor that the plan was resolved on is certain not to be the model's any more."""
@@ -70,6 +71,11 @@ class Origin:
                 yield from part.parameters()
             elif part is not None:
                 yield part
+
+
+def _reference(part: torch.nn.Module | torch.Tensor) -> Callable[[], Any]:
+    """A module weakly; a lone parameter as it is, since the groups hold it anyway."""
+    return weakref.ref(part) if isinstance(part, torch.nn.Module) else lambda: part
 
 
 @dataclass(frozen=True)
