@@ -313,6 +313,19 @@ def test_bare_tensors_of_the_model_go_by_the_models_names() -> None:
     assert all(p.requires_grad for p in net.head.parameters())
 
 
+def test_what_the_plan_left_frozen_and_somebody_trains_in_a_group_of_their_own_stays_there() -> None:
+    net = MIX.net()
+    net.embed.requires_grad_(False)
+    optimizer = GroupedOptimizer(net, Plan([Rule(["hidden", "norm", "head"], optimizer="SGD", lr=0.1)]))
+    net.embed.requires_grad_(True)
+    with pytest.warns(GroupwiseWarning, match="stands outside the plan"):
+        optimizer.add_param_group({"params": net.embed.parameters(), "lr": 0.5})
+    optimizer.regroup()
+    assert optimizer.param_groups[-1]["lr"] == 0.5
+    assert optimizer.param_groups[-1]["params"][0] is net.embed.weight
+    assert net.embed.weight.requires_grad
+
+
 PLANS_THAT_REACH_NO_FURTHER = {
     "a schedule": (Plan([Rule("*", optimizer="SGD", lr=cosine(0.1))]), r"its lr stays 0\.5"),
     "a clip": (

@@ -318,7 +318,14 @@ def on_meta(net: Net) -> GroupedOptimizer:
     return GroupedOptimizer(net.to("meta"), ADAMW)
 
 
+def beside_a_frozen_copy(net: Net) -> GroupedOptimizer:
+    optimizer = GroupedOptimizer(net, ADAMW)
+    net.teacher = copy.deepcopy(net.blocks).requires_grad_(False)
+    return optimizer
+
+
 HEALTHY = [
+    beside_a_frozen_copy,
     frozen_by_hand, frozen_by_the_plan, without_an_optimizer, from_a_mapping, from_infos, compiled,
     under_a_parallel_wrapper, swapped_by_a_trainer, with_flat_shards, one_group_at_a_time, on_meta,
 ]  # fmt: skip

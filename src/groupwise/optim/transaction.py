@@ -18,7 +18,7 @@ class AllOrNothing:
     """Puts an optimizer back as it was if what happens inside raises.
 
     Args:
-        optimizer: its attributes, and the tensors among its groups' values, are noted.
+        optimizer: its attributes and its groups are noted.
         others: objects whose attributes go along (a scheduler, a monitor).
         parameters: tensors whose `requires_grad` and `grad` go along, besides those in the groups.
     """
@@ -30,8 +30,6 @@ class AllOrNothing:
         self._attributes = [(vars(each), dict(vars(each))) for each in (optimizer, *others)]
         self._groups = [(group, dict(group)) for group in groups]
         self._list = groups, list(groups)
-        values = (value for group in groups for key, value in group.items() if key != "params")
-        self._values = [(value, value.detach().clone()) for value in values if isinstance(value, torch.Tensor)]
         tensors = {id(p): p for p in [*(p for group in groups for p in group["params"]), *parameters]}
         self._flags = [(p, p.requires_grad, p.grad) for p in tensors.values()]
 
@@ -49,8 +47,6 @@ class AllOrNothing:
             _refill(live, before)
         groups, members = self._list
         groups[:] = members
-        for value, number in self._values:
-            value.detach().copy_(number)
         for p, trains, gradient in self._flags:
             if p.requires_grad != trains:
                 p.requires_grad_(trains)
