@@ -282,7 +282,7 @@ def without_a_store() -> tuple[str, float]:
     find, agreement._torch.default_store = agreement._torch.default_store, lambda: None
     try:
         model = wrapped("ddp")
-        return outcome(model, GroupedOptimizer(model, another_plan(dist.get_rank(), "lr")).step)
+        return outcome(model, GroupedOptimizer(model, another_plan(dist.get_rank(), "lr")).step, 1)
     finally:
         agreement._torch.default_store = find
 
