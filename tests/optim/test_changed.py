@@ -75,7 +75,7 @@ def outcomes() -> dict[tuple[str, str], str]:
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_every_change_is_stepped_bit_for_bit_as_by_plain_torch_or_refused_as_there(
+def test_every_change_is_stepped_bit_for_bit_as_by_plain_torch_or_refused(
     name: str, outcomes: dict[tuple[str, str], str]
 ) -> None:
     found = {what: outcomes.get((name, what), "not reached") for what in CHANGES}

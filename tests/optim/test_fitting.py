@@ -1,5 +1,6 @@
 """What a class makes for a parameter fits that parameter, and what it never makes does not."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from groupwise import GroupedOptimizer, Plan, Rule
 from groupwise.errors import StateError
 from groupwise.optim.fitting import check_shapes
 
@@ -78,6 +80,29 @@ def test_an_entry_of_any_other_shape_does_not_fit(
             continue  # of an option: torch itself takes a number for the maximum of amsgrad, and enlarges it
         with pytest.raises(StateError, match=rf"'p' has shape .* but '{key}' in the checkpoint has"):
             check_shapes("p", p, {**state, key: wrong(tensor)}, algorithm)
+
+
+@pytest.mark.parametrize("shape", [(1, 6), (4, 1), (1, 1), (1,), (), (0, 6), (6, 4), (24,)], ids=str)
+@pytest.mark.parametrize("algorithm", ["SGD", "Adam", "AdamW", "Adagrad", "RMSprop", "Adafactor"])
+def test_a_checkpoint_with_moments_of_another_parameter_is_not_loaded(algorithm: str, shape: tuple[int, ...]) -> None:
+    given = {"momentum": 0.9} if algorithm == "SGD" else {}
+    net = nn.Linear(6, 4, bias=False)
+    optimizer = GroupedOptimizer(net, Plan([Rule("*", optimizer=algorithm, lr=0.1, **given)]))
+    net.weight.grad = torch.ones(4, 6)
+    optimizer.step()
+    saved = copy.deepcopy(optimizer.state_dict())
+    for key, value in saved["state"][0].items():
+        if isinstance(value, torch.Tensor) and value.ndim > 0:
+            saved["state"][0][key] = torch.ones(shape)
+    before = dict(optimizer.state[net.weight])
+    if algorithm == "SGD" and shape == ():  # which is for the step to refuse, as it is of torch's own
+        optimizer.load_state_dict(saved)
+        with pytest.raises(RuntimeError, match="shape"):
+            optimizer.step()
+        return
+    with pytest.raises(StateError, match=r"'weight' has shape \(4, 6\), but .* in the checkpoint has"):
+        optimizer.load_state_dict(saved)
+    assert all(optimizer.state[net.weight][key] is value for key, value in before.items())
 
 
 def test_the_rows_and_columns_of_adafactor_are_no_shapes_for_others() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from groupwise import GroupedOptimizer, Plan, Rule
+from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule
 
 ALGORITHMS = {
     "AdamW": {},
@@ -22,7 +22,7 @@ algorithms = pytest.mark.parametrize("algorithm", ALGORITHMS)
 
 def trained(algorithm: str) -> tuple[nn.ModuleDict, GroupedOptimizer]:
     net = nn.ModuleDict({name: nn.Linear(6, 6, bias=False) for name in ("kept", "dropped")})
-    rules = [Rule("*", optimizer=algorithm, lr=0.1, **ALGORITHMS[algorithm]), Rule("dropped.*", lr=0.2)]
+    rules = [Rule("*", optimizer=algorithm, lr=0.1, **ALGORITHMS[algorithm]), Rule("dropped.*", lr=0.2, optional=True)]
     optimizer = GroupedOptimizer(net, Plan(rules))
     for _ in range(3):
         step(net, optimizer)
@@ -62,6 +62,32 @@ def test_the_state_of_a_parameter_that_was_taken_out_is_freed(algorithm: str) ->
     assert not [held for held in before if held() is not None]
     del net["dropped"]
     step(net, optimizer)
+
+
+@algorithms
+def test_a_parameter_that_left_the_groups_and_the_model_is_freed_at_the_next_step(algorithm: str) -> None:
+    """A part that is dropped; originals that a trainer has put shards in place of."""
+    net, optimizer = trained(algorithm)
+    scheduler = PlanScheduler(optimizer)
+    gone = weakref.ref(net["dropped"].weight)
+    del optimizer.state[gone()]
+    optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["name"] != "dropped"]
+    del net["dropped"]
+    step(net, optimizer)
+    scheduler.step()
+    gc.collect()
+    assert gone() is None
+    assert "dropped" in str(optimizer.resolution)
+    assert [len(group["params"]) for group in optimizer.resolution.torch_groups()] == [1, 0]
+    optimizer.regroup()
+    assert [group["name"] for group in optimizer.param_groups] == ["base"]
+
+
+def test_a_parameter_that_left_the_groups_alone_is_the_models_still() -> None:
+    net, optimizer = trained("AdamW")
+    optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["name"] != "dropped"]
+    step(net, optimizer)
+    assert optimizer.resolution.torch_groups()[1]["params"] == [net["dropped"].weight]
 
 
 @algorithms

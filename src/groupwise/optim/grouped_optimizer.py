@@ -19,6 +19,7 @@ import torch
 
 from groupwise.errors import GroupwiseWarning, OptimizerError, unknown
 from groupwise.optim.added import completed, give_up_names, standing_outside
+from groupwise.optim.agreement import Agreement, Run
 from groupwise.optim.clipping import Measured
 from groupwise.optim.freezing import check_thaw, drop_gradients, freeze, give_back, is_wrapped, may_flip
 from groupwise.optim.live import START, names_of
@@ -69,6 +70,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
         super().__init__(self._runtime.live_groups(), self._runtime.shared_defaults())
         self._origin = Origin(model, self.resolution.parameters)
         self._freeze()
+        self._agreement = Agreement()
+        self._tell_ranks()
 
     @property
     def plan(self) -> Plan:
@@ -85,12 +88,19 @@ class GroupedOptimizer(torch.optim.Optimizer):
         """One update of every group: the closure (once, with gradients), clipping, then each algorithm on its groups.
 
         Returns what the closure returned. Schedules do not tick here: that is `PlanScheduler.step`.
+
+        Raises:
+            OptimizerError: at the first step among several processes, if the ranks that are replicas do not run one
+                plan; or a tensor stands in two groups, or a joint clip cannot be joint.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._distinct.check(self.param_groups)
+        if self._distinct.check(self.param_groups) and not any(view.stepping for view in self._views.values()):
+            self._let_go()
+        if self._agreement.open:
+            self._agreement.check(self._as_run())
         self._watch.stepped(self.param_groups)
         measured = self._runtime.clipper.clip(self.param_groups)
         self.measured.clear()  # in place: what a compiled step assigns to an optimizer is lost (torch 2.13)
@@ -148,13 +158,15 @@ class GroupedOptimizer(torch.optim.Optimizer):
         after = regrouped(now, _plan_of(plan, self.plan), model, rows or {})
         if self._watch.attached is None:
             check_foreign_schedulers(self, after.groups)
-        tensors = (info.parameter for each in (self.resolution, after.runtime.resolution) for info in each.parameters)
+        infos = (info for each in (self.resolution, after.runtime.resolution) for info in each.parameters)
+        tensors = (info.parameter for info in infos if info.parameter is not None)
         with AllOrNothing(self, [self._watch, *([scheduler] if scheduler else [])], tensors):
             self._run(after, model)
             for sentence in after.doubts:
                 warnings.warn(sentence, GroupwiseWarning, stacklevel=2)
             found = self._look_at_model(stacklevel=3)
             self.load_report = replace(after.report, unowned=found.unowned, stale=found.stale)
+        self._tell_ranks()
         return self.resolution
 
     def _run(self, after: Regrouped, model: Model | None) -> None:
@@ -243,6 +255,20 @@ class GroupedOptimizer(torch.optim.Optimizer):
         """Forwarded to engines that distinguish training from evaluation (schedule-free ones)."""
         self._runtime.engines.switch("eval", self.param_groups, self.state)
 
+    def _let_go(self) -> None:
+        """Keep no tensor alive that has left both the groups and the model, as after sharding or a part dropped."""
+        gone = self._origin.let_go(self.param_groups)
+        if gone:
+            self._runtime = self._runtime.without(gone)
+
+    def _tell_ranks(self) -> None:
+        """Let the other ranks know what this one runs from now on; they compare it at the next step."""
+        self._agreement.state(self._as_run())
+
+    def _as_run(self) -> Run:
+        scheduler = self._watch.scheduler
+        return Run(self.resolution, self.param_groups, scheduler.moment if scheduler is not None else None)
+
     @property
     def _owner(self) -> GroupedOptimizer:
         """Itself, also when asked through a trainer's wrapper that imitates the class and hands on its attributes."""
@@ -281,6 +307,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         self.__dict__["_distinct"] = Distinct()
         self.__dict__.setdefault("_origin", Origin(None))
         self.__dict__.setdefault("_wrapped", False)
+        self.__dict__.setdefault("_agreement", Agreement())
 
 
 def _plan_of(given: object, running: Plan) -> Plan:

@@ -66,7 +66,7 @@ def _check_likeness(saved: Saved, live: Sequence[Mapping[str, Any]]) -> None:
         misfit, theirs, own = misfit_of(name, p, kept.state, group["algorithm"]), shape_of(kept.state), tuple(p.shape)
         fit += misfit is None
         if misfit is not None:
-            unfit += theirs is None or not same_but_for_rows(theirs, own)
+            unfit += theirs is None or not same_but_for_rows(theirs, own) or theirs[0] <= 1  # one row is no table
             if not saved.named or (own, theirs) in misfits:
                 raise misfits.get((own, theirs), misfit)
             misfits.setdefault((theirs, own), misfit)
@@ -93,6 +93,7 @@ def load(optimizer: GroupedOptimizer, state_dict: dict[str, Any], values: Values
     finally:
         before.remove()
         after.remove()
+    optimizer._tell_ranks()
     return report
 
 

@@ -33,6 +33,7 @@ class NetworkView:
         self.owner = owner
         self._door = door or owner
         self.networks = networks
+        self.stepping = False
         self._undo: list[contextlib.ExitStack] = []
 
     @property
@@ -54,10 +55,11 @@ class NetworkView:
         """The owner's step, on these networks alone."""
         everything, own = self.owner.param_groups, self.param_groups
         before = list(own)
-        self.owner.param_groups = own
+        self.owner.param_groups, self.stepping = own, True
         try:
             return self._door.step(closure)
         finally:
+            self.stepping = False
             if self.owner.param_groups is own:  # else somebody has set other groups meanwhile, as a regroup does
                 everything += [group for group in own if not any(group is other for other in before)]
                 self.owner.param_groups = everything

@@ -22,9 +22,10 @@ from groupwise.select import ParameterInfo, parameters_of
 
 
 class Origin:
-    """What a plan was resolved on: weak references to modules, and the identities of their parameters.
+    """What a plan was resolved on: the module, or the named modules and parameters, and each tensor.
 
-    Tensors are not referred to weakly: torch does not swap one that is (`torch.utils.swap_tensors`).
+    Modules are referred to weakly. Tensors are not, since `torch.utils.swap_tensors`, which `Module.to` may use,
+    refuses one that has a weak reference: `let_go` forgets those that nobody needs any more.
 
     Args:
         model: what the optimizer was built from; what is neither module nor parameter (infos of a walk) is not known.
@@ -34,13 +35,23 @@ class Origin:
     def __init__(self, model: object, parameters: Iterable[ParameterInfo] = ()) -> None:
         parts: dict[str, Any] = dict(model) if isinstance(model, Mapping) else {"": model}
         sound = all(isinstance(part, torch.nn.Module | torch.Tensor) for part in parts.values())
-        self._parts = {key: _reference(part) for key, part in parts.items()} if sound else {}
-        self._known = {id(info.parameter): info.name for info in parameters} if sound else {}
+        self._parts = {name: _reference(part) for name, part in parts.items()} if sound else {}
+        self._known = {id(i.parameter): (i.parameter, i.name) for i in parameters} if sound else {}
         self.said: set[str] = set()
 
     def name_of(self, p: torch.Tensor) -> str:
         """The name of a tensor that the plan was resolved on; empty for any other."""
-        return self._known.get(id(p), "")
+        known, name = self._known.get(id(p), (None, ""))
+        return str(name) if known is p else ""
+
+    def let_go(self, groups: Sequence[Mapping[str, Any]]) -> set[str]:
+        """Forget the tensors that neither a group nor the model holds any more; return their names."""
+        if self.model() is None:
+            return set()
+        needed = {id(p) for p in self.tensors()} | {id(p) for group in groups for p in group["params"]}
+        gone = {name for key, (_, name) in self._known.items() if key not in needed}
+        self._known = {key: known for key, known in self._known.items() if key in needed}
+        return gone
 
     def is_gone(self, p: torch.Tensor) -> bool:
         """Whether a tensor that the plan was resolved on is certain not to be the model's any more."""

@@ -77,6 +77,7 @@ class PlanScheduler(LRScheduler):
         self._watch = optimizer.attach(self)
         self._seen_updates = self._watch.updates
         super().__init__(optimizer)
+        optimizer._tell_ranks()
 
     @property
     def moment(self) -> Moment:
@@ -97,6 +98,8 @@ class PlanScheduler(LRScheduler):
         self._step_count += 1
         self._seen_updates = self._watch.updates
         self._skipped.note()
+        if self.optimizer._agreement.open:  # no update has been made yet
+            self.optimizer._tell_ranks()
 
     def write(self) -> None:
         """Write the values of the current update into the groups; after a regroup, into the new ones."""
@@ -184,6 +187,7 @@ class PlanScheduler(LRScheduler):
         self._step_count = self.last_epoch + 1
         self._seen_updates = self._watch.updates
         self._skipped.note()
+        self.optimizer._tell_ranks()
         self._watch.thawed([name for name in frozen if self._trained_before(name)], self.optimizer)
 
     def _trained_before(self, name: str) -> bool:

@@ -108,7 +108,8 @@ def current(now: Running) -> tuple[ParameterInfo, ...]:
             if live.setdefault(name, p) is not p:
                 raise OptimizerError(f"{name!r} stands in two groups, each time another tensor; {_WALK}")
     infos = {info.name: info for info in now.resolution.parameters}
-    return tuple(_as_now(infos[name], live.get(name, infos[name].parameter)) for name in now.resolution.resolved)
+    tensors = {name: live.get(name, infos[name].parameter) for name in now.resolution.resolved}
+    return tuple(_as_now(infos[name], p) for name, p in tensors.items() if p is not None)  # None: let go of since
 
 
 def check_foreign_schedulers(optimizer: torch.optim.Optimizer, groups: Sequence[Mapping[str, Any]]) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from groupwise.errors import OptimizerError
@@ -40,6 +40,16 @@ class Runtime:
         engines = Engines(algorithms, trials, resolution)
         clipper, route = Clipper(resolution), _default_route(plan, resolution)
         return Runtime(plan, algorithms, resolution, trials, engines, clipper, route)
+
+    def without(self, gone: Collection[str]) -> Runtime:
+        """The same, holding no tensor of the parameters named `gone`: their infos say what they were."""
+        groups = tuple(
+            replace(
+                group, parameters=tuple(replace(i, parameter=None) if i.name in gone else i for i in group.parameters)
+            )
+            for group in self.resolution.groups
+        )
+        return replace(self, resolution=replace(self.resolution, groups=groups))
 
     def live_groups(self, moment: Moment = START) -> list[dict[str, Any]]:
         """New live group dicts, as the plan declares them at `moment`."""

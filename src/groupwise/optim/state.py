@@ -145,7 +145,7 @@ def misfit_of(name: str, p: torch.Tensor, state: Mapping[str, Any], algorithm: s
 def _appended(state: Mapping[str, Any], p: torch.Tensor) -> torch.Tensor | None:
     """The index of a table that has more rows than its state: they came behind. None for anything else."""
     shape = shape_of(state)
-    grown = shape is not None and same_but_for_rows(shape, p.shape) and shape[0] < p.shape[0]
+    grown = shape is not None and same_but_for_rows(shape, p.shape) and 1 < shape[0] < p.shape[0]
     return first_rows(shape[0], p.shape[0]) if shape is not None and grown else None
 
 

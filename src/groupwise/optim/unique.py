@@ -26,17 +26,18 @@ class Distinct:
     def __init__(self) -> None:
         self._known: set[tuple[tuple[int, ...], ...]] = set()
 
-    def check(self, groups: Groups) -> None:
-        """Raise `OptimizerError` if a tensor stands in two places."""
+    def check(self, groups: Groups) -> bool:
+        """Raise `OptimizerError` if a tensor stands in two places. Return whether the groups are others than before."""
         if torch.compiler.is_compiling():
-            return
+            return False
         key = tuple(_identity(group, group["params"]) for group in groups)
         if key in self._known:
-            return
+            return False
         _check_once(groups)
         if len(self._known) >= _KNOWN:
             self._known.clear()
         self._known.add(key)
+        return True
 
     def forget(self) -> None:
         """Check at the next step, whatever it steps."""

@@ -84,7 +84,7 @@ class Resolution:
         """
         return [
             {
-                "params": [info.parameter for info in group.parameters],
+                "params": [info.parameter for info in group.parameters if info.parameter is not None],
                 "name": group.name,
                 "algorithm": group.algorithm,
                 **{name: setting.peak for name, setting in group.settings.items()},
