@@ -1,4 +1,4 @@
-"""A file is replaced whole or not at all, in its place, with its permissions; nothing else is touched, whoever writes."""
+"""A file is replaced whole or not at all, in its place, with its permissions; nothing else is touched by any writer."""
 
 import errno
 import os
@@ -251,7 +251,7 @@ def test_what_the_machine_needs_is_refused_and_stays(path: str) -> None:
 
 def test_a_link_that_leads_to_itself_and_a_name_that_cannot_be_are_errors_of_the_system(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(OSError, match="Too many levels of symbolic links: '.*loop'"):
+    with pytest.raises(OSError, match=r"Too many levels of symbolic links: '.*loop'"):
         DOORS["replacing"][0](tmp_path / "loop")
     with pytest.raises(OSError, match="File name too long"):
         DOORS["replacing"][0](tmp_path / ("x" * 256))
@@ -272,8 +272,10 @@ def test_the_longest_name_that_a_file_can_have_is_written_and_its_orphans_go(nam
 
 FOREIGN = [
     ".{name}.partial", ".{name}.download.partial", ".{name}.0123456789abcdef.partial", ".{name}.{zeros}.partial",
-    ".{name}.from-the-cluster.partial", ".{name}.old.0123456789abcdef.partial", "{name}.partial", ".{name}.partial.partial",
-    ".other.{own}.partial", ".{name}.{own}.partial.part", ".{name}.{own}.PARTIAL", ".{name}.{wrong}.partial", ".{name}.{own}x.partial",
+    ".{name}.from-the-cluster.partial", ".{name}.old.0123456789abcdef.partial",
+    "{name}.partial", ".{name}.partial.partial",
+    ".other.{own}.partial", ".{name}.{own}.partial.part", ".{name}.{own}.PARTIAL",
+    ".{name}.{wrong}.partial", ".{name}.{own}x.partial",
 ]  # fmt: skip
 
 
@@ -389,7 +391,7 @@ def test_an_error_of_the_writer_itself_passes_as_it_is(tmp_path: Path) -> None:
 
 def test_what_becomes_a_device_meanwhile_is_refused_at_the_end(tmp_path: Path) -> None:
     target = tmp_path / "run"
-    with pytest.raises(OSError, match="it is a pipe"), replacing(target) as file:  # noqa: PT012
+    with pytest.raises(OSError, match="it is a pipe"), replacing(target) as file:
         file.write(b"new")
         os.mkfifo(target)
     assert stat.S_ISFIFO(os.lstat(target).st_mode)
