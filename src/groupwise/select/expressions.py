@@ -1,7 +1,8 @@
 """Regular expressions as values: what `re` would make of a text, in six kinds of parts.
 
-The syntax is that of `re`, and what a single character or an empty place (`^`, `\\b`) means is left to `re`: such a
-part keeps its text. What is not regular is refused: back references, conditions, atomic groups and possessive repetitions.
+The syntax is that of `re`, and what a single character or an empty place (`^`, `\\b`) means is left to `re`: such
+a part keeps its text. What is not regular is refused: back references, conditions, atomic groups and possessive
+repetitions.
 """
 
 from __future__ import annotations
