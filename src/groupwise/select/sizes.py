@@ -30,7 +30,7 @@ def sizes_of(node: Node) -> tuple[_Size, _Size]:
     """What one layer takes and gives; None where that is unknown."""
     if is_linear(node.kinds):
         return node.features
-    weight = next((held.tensor.shape for held in node.held if held.leaf == "weight"), ())
+    weight: tuple[int, ...] = next((tuple(held.tensor.shape) for held in node.held if held.leaf == "weight"), ())
     if norm_kind(node.kinds) and len(weight) == 1:
         return int(weight[0]), int(weight[0])
     if "_ConvNd" in node.kinds and len(weight) > 2:
