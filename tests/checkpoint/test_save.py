@@ -1,6 +1,7 @@
 """Saving: plain data only, in one step, beside the file that it replaces."""
 
 import enum
+import os
 import stat
 import subprocess
 import sys
@@ -129,8 +130,12 @@ def test_permissions_and_links_are_kept(tmp_path: Path) -> None:
 
 def test_what_a_dead_writer_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
     path = tmp_path / "run.pt"
-    orphan = tmp_path / f".run.pt.{'0' * 16}.partial"
-    orphan.write_bytes(b"half a file")
+    with replacing(path):
+        (orphan,) = tmp_path.glob(".run.pt.*.partial")
+        kept = orphan.with_name("kept")
+        os.link(orphan, kept)  # as a writer that is killed would leave it
+    kept.rename(orphan)
+    path.unlink()
     with replacing(path) as other:
         save(path, extra=1)
         assert not orphan.exists()

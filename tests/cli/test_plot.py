@@ -121,7 +121,7 @@ def test_a_picture_without_a_length_is_refused_with_the_rule_that_needs_it(tmp_p
 
 
 def test_a_folder_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(GroupwiseError, match=r"nowhere.picture\.png: cannot write it: No such file"):
+    with pytest.raises(GroupwiseError, match=r"nowhere.picture\.png: cannot write it: there is no directory"):
         write_whole(tmp_path / "nowhere" / "picture.png", b"data")
 
 
