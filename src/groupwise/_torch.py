@@ -63,12 +63,28 @@ def _layout(t: object) -> tuple[object, ...]:
 def without_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
     """An optimizer class's `step` without the wrapper that torch puts around it to fire the step hooks.
 
-    The wrapper is known by its code. Lacking: by the attribute `hooked` that torch leaves on it.
+    The wrapper is known by its code. Lacking: by the attribute `hooked` that torch leaves on it. The first use of
+    `torch.compile` wraps some steps once more (SparseAdam's, LBFGS's), so that they are not traced; so is what is
+    found in them.
     """
+    if _is_untraced(step):
+        if step not in _UNTRACED_STEPS:
+            inside = step._torchdynamo_orig_callable  # type: ignore[attr-defined]
+            _UNTRACED_STEPS[step] = torch.compiler.disable(without_hooks(inside))
+        return _UNTRACED_STEPS[step]
     known = _HOOKED_STEP
     wrapped = getattr(step, "hooked", False) if known is None else getattr(step, "__code__", None) is known
     inner: Callable[..., Any] = step.__wrapped__ if wrapped else step  # type: ignore[attr-defined]
     return inner
+
+
+_UNTRACED_STEPS: Final[dict[Callable[..., Any], Callable[..., Any]]] = {}
+"""By the step that `torch.compiler.disable` has wrapped: the same without hooks. One for each class at most."""
+
+
+def _is_untraced(function: Callable[..., Any]) -> bool:
+    """Whether `torch.compiler.disable` made this. What wraps such a function carries a copy of its marks, not its id."""
+    return getattr(function, "_torchdynamo_wrapper_id", None) == id(function)
 
 
 def backward_pass() -> int | None:

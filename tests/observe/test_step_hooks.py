@@ -221,7 +221,7 @@ def test_another_thread_that_steps_is_never_walked_over() -> None:
 @pytest.fixture
 def another_wrapper(monkeypatch: pytest.MonkeyPatch) -> None:
     """A torch whose wrapper around steps is not known."""
-    monkeypatch.setattr(_torch, "_hooked_step_code", lambda: None)
+    monkeypatch.setattr(_torch, "_HOOKED_STEP", None)
 
 
 @pytest.mark.usefixtures("another_wrapper")
