@@ -70,7 +70,8 @@ def without_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
     if _is_untraced(step):
         if step not in _UNTRACED_STEPS:
             inside = step._torchdynamo_orig_callable  # type: ignore[attr-defined]
-            _UNTRACED_STEPS[step] = torch.compiler.disable(without_hooks(inside))
+            untraced: Callable[..., Any] = torch.compiler.disable(without_hooks(inside))  # type: ignore[no-untyped-call]
+            _UNTRACED_STEPS[step] = untraced
         return _UNTRACED_STEPS[step]
     known = _HOOKED_STEP
     wrapped = getattr(step, "hooked", False) if known is None else getattr(step, "__code__", None) is known
@@ -83,7 +84,7 @@ _UNTRACED_STEPS: Final[dict[Callable[..., Any], Callable[..., Any]]] = {}
 
 
 def _is_untraced(function: Callable[..., Any]) -> bool:
-    """Whether `torch.compiler.disable` made this. What wraps such a function carries a copy of its marks, not its id."""
+    """Whether `torch.compiler.disable` made this; what wraps such a function has a copy of its marks, not its id."""
     return getattr(function, "_torchdynamo_wrapper_id", None) == id(function)
 
 
