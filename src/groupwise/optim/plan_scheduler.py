@@ -131,9 +131,8 @@ class PlanScheduler(LRScheduler):
         values = program.evaluate(update)
         planned = ((group, program.moving.get(group.get("name", ""))) for group in groups)
         frozen = [(group, not plan.trainable_at(update, *self._lengths)) for group, plan in planned if plan is not None]
-        for group, rests in frozen:
-            if not rests:
-                check_thaw(group)
+        for group, _ in frozen:  # those that rest, too: what cannot be thawed later is an error now
+            check_thaw(group)
         return _Ready(program, update, program.entries(groups, values), program.named(values), frozen)
 
     def _commit(self, ready: _Ready) -> None:
