@@ -1,5 +1,6 @@
 """The plan's clock: what it writes, when, and what it refuses."""
 
+import contextlib
 import copy
 import warnings
 
@@ -59,8 +60,10 @@ def test_it_equals_the_torch_twin_update_by_update() -> None:
 def test_past_its_end_the_last_value_holds() -> None:
     net, optimizer, scheduler = prepared(total_steps=4)
     seen = []
-    for batch in batches(8):
-        train(net, [batch], optimizer.step, scheduler.step)
+    for i, batch in enumerate(batches(8)):
+        expected = pytest.warns(GroupwiseWarning, match="past its end") if i == 5 else contextlib.nullcontext()
+        with expected:
+            train(net, [batch], optimizer.step, scheduler.step)
         seen.append([group["weight_decay"] for group in optimizer.param_groups])
     assert seen[3] == seen[4] == seen[7]
     assert seen[2] != seen[3]
@@ -81,11 +84,11 @@ def test_a_foreign_scheduler_attached_instead_multiplies_the_peak() -> None:
     assert [group["lr"] for group in optimizer.param_groups] == [peak * 0.5 for peak in peaks]
 
 
-def test_its_state_is_one_counter_and_loading_writes_the_values() -> None:
+def test_its_state_is_one_counter_and_the_length_of_the_run_and_loading_writes_the_values() -> None:
     net, optimizer, scheduler = prepared()
     train(net, batches(7), optimizer.step, scheduler.step)
     state = scheduler.state_dict()
-    assert state == {"last_epoch": 7, "plateaus": {}}
+    assert state == {"last_epoch": 7, "total_steps": 20, "plateaus": {}}
     _, other, resumed = prepared()
     resumed.load_state_dict(state)
     for ours, theirs in zip(other.param_groups, optimizer.param_groups, strict=True):

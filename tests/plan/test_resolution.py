@@ -64,12 +64,18 @@ def test_plain_torch_groups_hold_absolute_values_that_any_scheduler_multiplies()
 def test_plain_torch_groups_say_which_algorithm_each_is_for() -> None:
     model = Net()
     resolution = resolved(model, base(), Rule(role("matrix"), optimizer="Muon", lr=0.02, weight_decay=0.0))
-    by_algorithm = {
-        name: [group for group in resolution.torch_groups() if group["algorithm"] == name] for name in ("AdamW", "Muon")
-    }
+    by_algorithm = {name: resolution.torch_groups(name) for name in ("AdamW", "Muon")}
     assert [p.ndim for group in by_algorithm["Muon"] for p in group["params"]] == [2, 2]
     for name, groups in by_algorithm.items():
         run(getattr(torch.optim, name)(groups), model)
+
+
+def test_plain_torch_groups_of_several_algorithms_are_asked_for_one_by_one() -> None:
+    resolution = resolved(Net(), base(), Rule(role("matrix"), optimizer="Muon", lr=0.02, weight_decay=0.0))
+    with pytest.raises(ResolutionError, match=r"several algorithms \(AdamW, Muon\).*torch_groups\('AdamW'\)"):
+        resolution.torch_groups()
+    with pytest.raises(ResolutionError, match="unknown algorithm of this plan 'Adam'; did you mean 'AdamW'"):
+        resolution.torch_groups("Adam")
 
 
 def test_plain_torch_groups_hold_tuples_at_their_peak() -> None:

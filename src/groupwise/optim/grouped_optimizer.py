@@ -200,7 +200,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         with AllOrNothing(self):
             super().add_param_group(completed(param_group, self._runtime, self.param_groups, self._origin))
             give_up_names(self.param_groups)
-            self._watch.added(standing_outside(self.param_groups[-1], self.resolution))
+            self._watch.note(standing_outside(self.param_groups[-1], self.resolution))
             self._look_at_model(stacklevel=3)
 
     def state_dict(self) -> dict[str, Any]:

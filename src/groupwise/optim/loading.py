@@ -94,7 +94,15 @@ def load(optimizer: GroupedOptimizer, state_dict: dict[str, Any], values: Values
         before.remove()
         after.remove()
     optimizer._tell_ranks()
+    optimizer._watch.loaded(_updates(optimizer.state))
     return report
+
+
+def _updates(state: Mapping[torch.Tensor, Mapping[str, Any]]) -> int | None:
+    """Of how many updates a state is, as its algorithm counts them; 0 if none counts, None if there is no state."""
+    held = [entries for entries in state.values() if entries]
+    counts = (entries["step"] for entries in held if isinstance(entries.get("step"), int | float | torch.Tensor))
+    return int(next(counts, 0)) if held else None
 
 
 def _is_unexpected(report: LoadReport, groups: Sequence[Mapping[str, Any]]) -> bool:

@@ -14,11 +14,13 @@ from typing import Any, SupportsFloat
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
+from groupwise._spelling import shown
 from groupwise.errors import OptimizerError, StateError, listed, unknown
 from groupwise.optim.freezing import check_thaw, freeze
 from groupwise.optim.grouped_optimizer import GroupedOptimizer
 from groupwise.optim.live import Moment
 from groupwise.optim.program import Entry, Program, write
+from groupwise.optim.run_length import other_length, outlived, unfinished_warmup, unheard_plateau
 from groupwise.optim.skipping import Scaler, SkippedUpdates
 from groupwise.schedules import PlateauState
 
@@ -78,14 +80,28 @@ class PlanScheduler(LRScheduler):
         self._seen_updates = self._watch.updates
         super().__init__(optimizer)
         optimizer._tell_ranks()
+        self._watch.note(unfinished_warmup(self._program))
 
     @property
     def moment(self) -> Moment:
         """The current update, and the lengths of the run."""
         return (self.last_epoch, *self._lengths)
 
+    @property
+    def counts_steps(self) -> bool:
+        """Whether a step of this scheduler is meant as one update, and not as an epoch."""
+        return self._program.counts_steps
+
     def step(self, epoch: int | None = None) -> None:
-        """Advance by one update (or jump to update `epoch`) and write the values that it is to be made with."""
+        """Advance by one update (or jump to update `epoch`) and write the values that it is to be made with.
+
+        Raises `OptimizerError` for an `epoch` that is no whole number from 0: a metric goes to `observe`.
+        """
+        if epoch is not None and _whole(epoch) < 0:
+            raise OptimizerError(
+                f"PlanScheduler.step takes no metric ({shown(epoch)}), at most the number of an update: call step() "
+                "after each optimizer.step(), and observe(metric) after each evaluation"
+            )
         ticks = self.last_epoch >= 0 and epoch is None
         if ticks and self._was_skipped():
             self._skipped.note()
@@ -94,12 +110,16 @@ class PlanScheduler(LRScheduler):
         if ticks:
             self._watch.ticked(ready.program.counts_steps)
             self._watch.found(self._overwritten())
+        made = self.last_epoch if ticks and self._watch.updates != self._seen_updates else None
         self._commit(ready)
         self._step_count += 1
         self._seen_updates = self._watch.updates
         self._skipped.note()
         if self.optimizer._agreement.open:  # no update has been made yet
             self.optimizer._tell_ranks()
+        if made is not None:
+            self._watch.note(outlived(self._program, made))
+            self._watch.note(unheard_plateau(self._program, made))
 
     def write(self) -> None:
         """Write the values of the current update into the groups; after a regroup, into the new ones."""
@@ -159,9 +179,9 @@ class PlanScheduler(LRScheduler):
         return [group["lr"] for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        """The counter, and each plateau's memory by the plateau's exact text."""
+        """The counter, the length of the run, and each plateau's memory by the plateau's exact text."""
         plateaus = {repr(p): state.to_dict() for p, state in self._program.states.items()}
-        return {"last_epoch": self.last_epoch, "plateaus": plateaus}
+        return {"last_epoch": self.last_epoch, "total_steps": self._lengths[0], "plateaus": plateaus}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a saved counter: the values of that update are written at once.
@@ -187,6 +207,8 @@ class PlanScheduler(LRScheduler):
         self._seen_updates = self._watch.updates
         self._skipped.note()
         self.optimizer._tell_ranks()
+        self._watch.placed()
+        self._watch.note(other_length(program, update, state_dict.get("total_steps")))
         self._watch.thawed([name for name in frozen if self._trained_before(name)], self.optimizer)
 
     def _trained_before(self, name: str) -> bool:
@@ -206,10 +228,10 @@ class PlanScheduler(LRScheduler):
 
 
 def _whole(number: object) -> int:
-    """A whole number, numpy's too; -1 for anything else."""
-    if isinstance(number, bool):
+    """A whole number from 0, numpy's too; -1 for anything else."""
+    if isinstance(number, bool) or not isinstance(number, Integral):
         return -1
-    return int(number) if isinstance(number, Integral) else -1
+    return max(-1, int(number))
 
 
 def _misfit(optimizer: object) -> str:

@@ -81,6 +81,11 @@ class Program:
         self.counts_steps = resolution.scheduled and steps_per_epoch != 1
         """Whether its ticks are meant as updates: it has schedules, and an epoch is not said to be one step long."""
 
+    @property
+    def needs_total_steps(self) -> bool:
+        """Whether any schedule's course depends on the length of the run."""
+        return any("total_steps" in schedule.needs for schedule in self._indices)
+
     def restated(self, states: Mapping[Any, PlateauState]) -> Program:
         """The same with these states of its plateaus; states of others are passed over."""
         program = copy.copy(self)

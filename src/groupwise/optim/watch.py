@@ -1,8 +1,10 @@
-"""What happens between the optimizer's steps and the scheduler's ticks.
+"""What happens between the optimizer's steps and the scheduler's.
 
-Three mistakes make no noise: a scheduled plan that nobody ticks trains at its peak, one ticked per epoch while its
-lengths are in steps hardly moves, and of two schedulers on one learning rate the last to write wins. Each is warned
-about once. What a trainer does to gradients before the step leaves no trace, so clipping twice cannot be seen here.
+Mistakes in time make no noise: a scheduler that does not exist any more, or is never stepped, leaves every value where
+it stands; one that is stepped per epoch while its lengths are in updates hardly moves; one that is stepped before the
+first update loses the first value; one whose state was left behind at a resume begins anew; of two schedulers on one
+learning rate the last to write wins. Each is warned about once. What a trainer does to gradients before the step leaves
+no trace, so clipping twice cannot be seen here.
 """
 
 from __future__ import annotations
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     from groupwise.optim.plan_scheduler import PlanScheduler
 
 
+UNSTEPPED = 50
+"""So many updates without one step of the scheduler are a mistake; a part may train alone for a while before."""
+
+
 class Watch:
     """Counts updates between ticks, by the first group of each step: views and one-group steps count apart."""
 
@@ -33,6 +39,10 @@ class Watch:
         self._scheduled = scheduled
         self._pass: int | None = None
         self._since_tick: Counter[str] = Counter()
+        self._ticks = 0
+        self._made = 0
+        self._loaded: int | None = None
+        self._placed = False
         self._overwrites = 0
         self._said: set[str] = set()
 
@@ -54,11 +64,58 @@ class Watch:
             return
         headline = str(groups[0].get("name")) if groups else ""
         self._since_tick[headline] += 1
-        if self._scheduled and self.attached is None and self._since_tick[headline] == 2:
+        self._made += 1
+        if self._scheduled:
+            self._check_scheduler(self._since_tick[headline])
+
+    def _check_scheduler(self, since_tick: int) -> None:
+        """Look at the scheduler when an update has been made, the `since_tick`-th of its kind since its last step."""
+        if self.attached is None:
+            if since_tick == 2:
+                self._say(
+                    "the plan has schedules, but no PlanScheduler is attached: values stay at their peak. "
+                    "Build PlanScheduler(optimizer, total_steps=…) and call its step() after each optimizer.step()"
+                )
+            return
+        scheduler = self.attached()
+        if scheduler is None:
+            if since_tick == 2:
+                self._say(
+                    "the plan has schedules, but its PlanScheduler is gone, since nothing refers to it any more: "
+                    "values stay where they are. Keep it, and call its step() after each optimizer.step()"
+                )
+            return
+        if self._made == 1:
+            self._check_start(scheduler)
+        if self._ticks == 0 and scheduler.counts_steps and min(self._since_tick.values()) >= UNSTEPPED:
             self._say(
-                "the plan has schedules, but no PlanScheduler is attached: values stay at their peak. "
-                "Build PlanScheduler(optimizer, total_steps=…) and call its step() after each optimizer.step()"
+                "the plan has schedules, but its PlanScheduler has not been stepped since it was built or loaded: "
+                f"{UNSTEPPED} updates were made with the same values. Call scheduler.step() after each optimizer.step()"
             )
+
+    def _check_start(self, scheduler: PlanScheduler) -> None:
+        """Look at the scheduler when the first update is made, after the build or a load."""
+        if self._ticks == 1 and not self._placed:
+            self._say(
+                "PlanScheduler was stepped before the first update was made, so the first value of every schedule was "
+                "passed over: call scheduler.step() after optimizer.step(). (If it was a GradScaler that skipped the "
+                "first update, give it to PlanScheduler(…, scaler=scaler))"
+            )
+        if self._loaded is not None and not self._placed and scheduler.last_epoch == 0:
+            self._say(
+                f"the optimizer was loaded with a state of {self._loaded or 'some'} updates, and PlanScheduler stands "
+                "at update 0, so every schedule begins anew. If the run is to go on where it was, load the scheduler's "
+                "state too: scheduler.load_state_dict(…)"
+            )
+
+    def loaded(self, updates: int | None) -> None:
+        """Note that the optimizer has the state of an earlier run, of so many updates: 0 if it does not tell, None if
+        there was none."""
+        self._loaded, self._made, self._ticks = updates, 0, 0
+
+    def placed(self) -> None:
+        """Note that the scheduler has the state of an earlier run."""
+        self._placed, self._ticks = True, 0
 
     def ticked(self, counts_steps: bool) -> None:
         """Note a tick of the scheduler; `counts_steps` is whether its lengths are meant in updates."""
@@ -68,6 +125,7 @@ class Watch:
                 "call scheduler.step() after each optimizer.step(), not once per epoch"
             )
         self._since_tick.clear()
+        self._ticks += 1
 
     def found(self, names: Sequence[str]) -> None:
         """Note the groups whose scheduled lr somebody else wrote since the last tick. Once may be an edit by hand."""
@@ -92,8 +150,8 @@ class Watch:
                 "still frozen when the optimizer was loaded. Load the scheduler first, then the optimizer"
             )
 
-    def added(self, sentence: str) -> None:
-        """Note what a group that somebody added misses of the plan."""
+    def note(self, sentence: str) -> None:
+        """Say a sentence, if there is one, and once."""
         if sentence:
             self._say(sentence)
 

@@ -76,12 +76,29 @@ class Resolution:
         effective = (o for slot in slots for o in outcomes[slot] if o.effective)
         return listed(dict.fromkeys(title(self.rules, o.rule) for o in effective)) or f"group {group.name!r}"
 
-    def torch_groups(self) -> list[dict[str, Any]]:
+    def torch_groups(self, algorithm: str | None = None) -> list[dict[str, Any]]:
         """Plain parameter group dicts for any `torch.optim` class: params, name, algorithm and what the plan declares.
 
         Schedules stand at their peak, so a torch scheduler can multiply them; factors are already multiplied in. For
-        those who want the cascade alone, or want to leave. Frozen groups without an algorithm are left out.
+        those who want the cascade alone, or want to leave. Frozen groups without an algorithm are left out, and what
+        no group dict can say: clipping, freezing in mid-run and named values.
+
+        Args:
+            algorithm: the groups of this one alone. Required if the plan has several, since one torch optimizer would
+                take all of them.
+
+        Raises:
+            ResolutionError: the plan has several algorithms and none was asked for, or not the one that was.
         """
+        owned = [group for group in self.groups if group.algorithm is not None]
+        known = sorted({str(group.algorithm) for group in owned})
+        if algorithm is None and len(known) > 1:
+            raise ResolutionError(
+                f"the plan has several algorithms ({listed(known)}), and one torch optimizer is of one: ask for the "
+                f"groups of each, torch_groups({known[0]!r})"
+            )
+        if algorithm is not None and algorithm not in known:
+            raise ResolutionError(unknown("algorithm of this plan", algorithm, known))
         return [
             {
                 "params": [info.parameter for info in group.parameters if info.parameter is not None],
@@ -89,8 +106,8 @@ class Resolution:
                 "algorithm": group.algorithm,
                 **{name: setting.peak for name, setting in group.settings.items()},
             }
-            for group in self.groups
-            if group.algorithm is not None
+            for group in owned
+            if algorithm in (None, group.algorithm)
         ]
 
     def __str__(self) -> str:

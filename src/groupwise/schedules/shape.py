@@ -19,7 +19,7 @@ from typing import final
 from groupwise.schedules import arguments
 from groupwise.schedules.arguments import Span
 from groupwise.schedules.lengths import Length
-from groupwise.schedules.schedule import Schedule
+from groupwise.schedules.schedule import Schedule, Then
 from groupwise.schedules.segment import Segment
 
 
@@ -83,6 +83,27 @@ class FiniteCurve(Shape):
     def needs(self) -> frozenset[str]:
         needs = _needs_of_lengths(self)
         return needs | {"total_steps"} if self.over is None else needs
+
+
+def warmup_steps(schedule: Schedule, total_steps: int | None = None, steps_per_epoch: int | None = None) -> int:
+    """The steps of the warmup that a schedule starts with, also where it is scaled, clamped or goes on as another.
+
+    0 without a warmup. Raises `LengthError` when its unit needs a size that is None.
+
+    >>> from groupwise.schedules import cosine
+    >>> warmup_steps(cosine(1.0, warmup="5%").scaled(2.0), total_steps=200)
+    10
+    """
+    while not isinstance(schedule, Shape):
+        if not schedule.parts:
+            return 0
+        if isinstance(schedule, Then):
+            total_steps = (
+                schedule.at_.resolve(total_steps, steps_per_epoch) if isinstance(schedule.at_, Length) else None
+            )
+        schedule = schedule.parts[0]
+    warmup = schedule.warmup
+    return 0 if not isinstance(warmup, Length) else warmup.resolve(total_steps, steps_per_epoch)
 
 
 def progress(t: float, n: float) -> float:
