@@ -98,9 +98,9 @@ def load(optimizer: GroupedOptimizer, state_dict: dict[str, Any], values: Values
     return report
 
 
-def _updates(state: Mapping[torch.Tensor, Mapping[str, Any]]) -> int | None:
+def _updates(state: Mapping[Any, object]) -> int | None:
     """Of how many updates a state is, as its algorithm counts them; 0 if none counts, None if there is no state."""
-    held = [entries for entries in state.values() if entries]
+    held = [entries for entries in state.values() if isinstance(entries, Mapping) and entries]
     counts = (entries["step"] for entries in held if isinstance(entries.get("step"), int | float | torch.Tensor))
     return int(next(counts, 0)) if held else None
 
