@@ -90,7 +90,7 @@ class Regex(Atom):
 
     def matches(self, info: ParameterInfo) -> bool:
         """Whether the pattern covers one of its names."""
-        return any(self._automaton.covers(occurrence.name) for occurrence in info.occurrences)
+        return any(map(self._automaton.covers, info.names))
 
     def suggest(self, infos: Infos) -> Iterator[str]:
         """The pattern with both ends open where that helps, else names that look like it."""

@@ -12,8 +12,8 @@ It is a proposal: a model says nothing about what its `forward` does last. `role
 
 from __future__ import annotations
 
-from groupwise.select.roles import is_linear
 from groupwise.select.tree import Node
+from groupwise.select.vocabulary import is_linear
 
 _Sizes = frozenset[int]
 

@@ -31,6 +31,8 @@ class Occurrence:
         network: the key of the mapping that the model came from; empty for a single model.
         depth: its level, 0 (stem) and upward.
         reasons: why it has each of its roles here.
+        aliases: names that it goes by as well: `layer.weight` for `layer.parametrizations.weight.original`.
+        multiplied: why it would be a `matrix` if no other use spoke against it; empty where nothing says so.
     """
 
     name: str
@@ -40,6 +42,8 @@ class Occurrence:
     network: str = ""
     depth: int = 0
     reasons: Reasons = ()
+    aliases: tuple[str, ...] = ()
+    multiplied: str = field(default="", compare=False, repr=False)
 
     @property
     def roles(self) -> frozenset[str]:
@@ -84,8 +88,10 @@ class ParameterInfo:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All its names, the first one first."""
-        return tuple(occurrence.name for occurrence in self.occurrences)
+        """All its names, the first one first, aliases last."""
+        occurrences = self.occurrences
+        own = tuple([occurrence.name for occurrence in occurrences])
+        return own + tuple(alias for occurrence in occurrences for alias in occurrence.aliases)
 
     @property
     def network(self) -> str:

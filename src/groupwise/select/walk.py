@@ -16,12 +16,13 @@ from typing import Any
 from groupwise.errors import SelectorError
 from groupwise.select.describe import describe
 from groupwise.select.info import ParameterInfo
-from groupwise.select.roles import embedding_kind, is_linear
 from groupwise.select.stated import Stated, tagged, with_roles
 from groupwise.select.tree import Node, OwnParameter
+from groupwise.select.vocabulary import embedding_kind, is_linear
 
 _ALWAYS_WRAPPED = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 _WRAPPERS = re.compile(r"DataParallel$|^AveragedModel$|^(DeepSpeed\w*|Pipeline)Engine$|^ModelEma")
+_WEIGHT_NORM = {"original0": "_g", "original1": "_v"}  # length and direction, as weight norm has long called them
 _NOISE = {"object", "Module", "Generic", "ABC", "Protocol"}
 
 
@@ -95,9 +96,12 @@ def _absorb(parametrizations: Any, path: str, held: list[OwnParameter], children
     """Give a parametrized layer its tensors: the originals as its own, the parametrizations' as layers below it."""
     for tensor_name, listed in _children(parametrizations):
         prefix = f"parametrizations.{tensor_name}"
-        held += [
-            OwnParameter(f"{prefix}.{own}", tensor_name, t) for own, t in listed._parameters.items() if t is not None
-        ]
+        kinds = {kind for _, child in _children(listed) for kind in _kinds(child)}
+        for own, tensor in listed._parameters.items():
+            if tensor is not None:
+                spelt = _WEIGHT_NORM.get(own, "") if "_WeightNorm" in kinds else ""
+                leaf = tensor_name + spelt
+                held.append(OwnParameter(f"{prefix}.{own}", leaf, tensor, tuple(dict.fromkeys((tensor_name, leaf)))))
         for name, child in _children(listed):
             below = f"{prefix}.{name}"
             children.append(_node(child, below, f"{path}.{below}" if path else below, above))
