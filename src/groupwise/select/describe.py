@@ -29,7 +29,8 @@ def describe(networks: Iterable[tuple[str, Node]]) -> tuple[ParameterInfo, ...]:
     """
     found: dict[int, _Draft] = {}
     for network, root in networks:
-        _Describer(network, levels(root), heads(root), found).visit(root, frozenset(), NOWHERE)
+        ends = heads(root)
+        _Describer(network, levels(root, ends), ends, found).visit(root, frozenset(), NOWHERE)
     return tuple(draft.finished() for draft in found.values())
 
 
