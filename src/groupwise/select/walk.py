@@ -3,7 +3,8 @@
 A module is whatever has `named_modules`, `_modules` and `_parameters`; torch is never imported. The tree is built as a
 person would write the names down, so what merely surrounds a model does not show: `DistributedDataParallel`, the
 compiler's `_orig_mod`, FSDP's and checkpointing's wrappers. A layer under parametrization keeps the tensor names that
-torch gives them, while the layer that they stand for still counts as theirs.
+torch gives them, while the layer that they stand for still counts as theirs, and selectors know its tensors by their
+plain names as well.
 """
 
 from __future__ import annotations
