@@ -192,6 +192,7 @@ def test_a_frozen_copy_is_neither_level_nor_top(name: str, where: str, blocks: i
     found = depths(named(**{part: (parts | {name: copy})[part] for part in order[where]}))
     assert {n: d for n, d in found.items() if not n.startswith(f"{name}.")} == expected
     assert found[f"{name}.blocks.1.gamma"] == 2
+    assert max(found.values()) == max(expected.values())
 
 
 def test_what_is_frozen_in_part_or_altogether_keeps_its_levels() -> None:

@@ -6,14 +6,14 @@ embeddings), what comes after the last n + 1 (final norm, heads), and what stand
 passed; two products or more between two stacks are a level of their own (the middle of a U-Net).
 
 Parts that do not feed each other do not stack: two towers stand side by side, and so do several heads. A frozen copy
-(teacher, average) beside what trains has levels of its own and moves nobody else's. Where nothing is numbered, the
+(teacher, average) beside what trains has levels of its own, none above the top of what trains, and moves nobody else's. Where nothing is numbered, the
 order of the children is all there is to go by: one level each, a norm with the layer before it, heads together on top.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 from groupwise.select.sizes import products_of
@@ -23,9 +23,11 @@ from groupwise.select.tree import Node
 
 def levels(root: Node, heads: Iterable[str] = ()) -> dict[str, int]:
     """Path of every layer to its level; a parameter has the level of the layer that holds it."""
-    counted = _Levels(Stacks(root, frozenset(heads)), {})
-    top = counted.visit(root, 0, followed=False)
-    return counted.found if top else _by_registration(root, counted.stacks)
+    counted = _Levels(Stacks(root, frozenset(heads)))
+    if not counted.visit(root, 0, followed=False):
+        counted = _by_registration(root, counted.stacks)
+    highest = max(counted.found.values())
+    return counted.found | {path: min(level, highest) for path, level in counted.beside.items()}
 
 
 @final
@@ -34,7 +36,8 @@ class _Levels:
     """One walk through a tree. `base` is the level passed so far; every visit returns the level that it reached."""
 
     stacks: Stacks
-    found: dict[str, int]
+    found: dict[str, int] = field(default_factory=dict)
+    beside: dict[str, int] = field(default_factory=dict)  # levels in frozen copies
 
     def visit(self, node: Node, base: int, followed: bool) -> int:
         if self.stacks.is_stack(node):
@@ -76,7 +79,7 @@ class _Levels:
 
     def visit_aside(self, node: Node) -> None:
         """A frozen copy, counted on its own."""
-        self.found |= levels(node, self.stacks.heads)
+        self.beside |= levels(node, self.stacks.heads)
 
     def _loose(self, node: Node, top: int, passed: bool, followed: bool) -> int:
         """A part that is no stack: a level of its own where it has two products and stands between stacks."""
@@ -94,9 +97,9 @@ class _Levels:
         return base
 
 
-def _by_registration(root: Node, stacks: Stacks) -> dict[str, int]:
+def _by_registration(root: Node, stacks: Stacks) -> _Levels:
     """One level for each part in order of registration, as far as they feed each other."""
-    counted = _Levels(stacks, {})
+    counted = _Levels(stacks)
     counted.paint(root, 0)
     level, before = 0, None
     for part in _parts_of(root):
@@ -107,7 +110,7 @@ def _by_registration(root: Node, stacks: Stacks) -> dict[str, int]:
             level += before is None or feeds(before, part)
         counted.paint(part, level)
         before = before if is_norm(part) and before is not None else part
-    return counted.found
+    return counted
 
 
 def _parts_of(node: Node) -> list[Node]:
