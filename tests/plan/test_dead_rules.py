@@ -136,7 +136,8 @@ def test_what_counts_levels_and_meets_only_one_is_dead(rule: Rule, told: str) ->
     plan = [base(betas=(0.9, 0.999))]
     with pytest.raises(ResolutionError, match=told):
         resolved(Net(), *plan, rule)
-    resolution = resolved(Net(), *plan, Rule(rule.match, trainable=rule.trainable, optional=True, **rule.hyperparameters))
+    allowed = Rule(rule.match, trainable=rule.trainable, optional=True, **rule.hyperparameters)
+    resolution = resolved(Net(), *plan, allowed)
     assert text(resolution, "head.weight") == "1e-3"
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from groupwise.errors import SelectorError
 from groupwise.select.describe import describe
 from groupwise.select.info import ParameterInfo
-from groupwise.select.stated import Stated, tagged, with_roles
+from groupwise.select.stated import Stated, StatedDepth, tagged, with_depths, with_roles
 from groupwise.select.tree import Node, OwnParameter
 from groupwise.select.vocabulary import embedding_kind, is_linear
 
@@ -28,7 +28,10 @@ _NOISE = {"object", "Module", "Generic", "ABC", "Protocol"}
 
 
 def parameters_of(
-    model: Any, roles: Mapping[str, Stated] | None = None, tags: Mapping[str, Stated] | None = None
+    model: Any,
+    roles: Mapping[str, Stated] | None = None,
+    tags: Mapping[str, Stated] | None = None,
+    depth: StatedDepth | None = None,
 ) -> tuple[ParameterInfo, ...]:
     """Every parameter of a model, frozen ones included, once each, in module order.
 
@@ -39,13 +42,17 @@ def parameters_of(
         tags: the caller's own words, as `{"no_decay": model.no_weight_decay()}`.
             In both, a value is a glob or a selector, a list of them, each of which must match, or a set of names, as
             models return it, which may hold names that this model lacks as long as it has one of them.
+        depth: levels in place of guessed ones, as `{"stem.*": 0, "blocks.0": 1}` (of several entries that match a
+            parameter the last counts), or a function from a name to its level. What is not named, or is given None,
+            keeps its guessed level.
 
     Raises:
-        SelectorError: not a model, a role that does not exist, or an entry that matches nothing.
+        SelectorError: not a model, a role that does not exist, an entry that matches nothing, or a level that is none.
     """
     infos = describe([(key, _tree(part, key)) for key, part in _networks(model)])
     infos = with_roles(infos, roles) if roles else infos
-    return tagged(infos, tags) if tags else infos
+    infos = tagged(infos, tags) if tags else infos
+    return with_depths(infos, depth) if depth is not None else infos
 
 
 def _networks(model: Any) -> Iterator[tuple[str, Any]]:
