@@ -6,8 +6,9 @@ embeddings), what comes after the last n + 1 (final norm, heads), and what stand
 passed; two products or more between two stacks are a level of their own (the middle of a U-Net).
 
 Parts that do not feed each other do not stack: two towers stand side by side, and so do several heads. A frozen copy
-(teacher, average) beside what trains has levels of its own, none above the top of what trains, and moves nobody else's. Where nothing is numbered, the
-order of the children is all there is to go by: one level each, a norm with the layer before it, heads together on top.
+(teacher, average) beside what trains has levels of its own, none above the top of what trains, and moves nobody else's.
+Where nothing is numbered, the order of the children is all there is to go by: one level each, a norm with the layer
+before it, heads together on top.
 """
 
 from __future__ import annotations
