@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from groupwise import Rule, after, clip_norm, clip_value, exact, layer_decay, scale
+from groupwise import Rule, after, clip_norm, clip_value, exact, layer_decay, scale, unfreeze_down
 from groupwise.errors import ResolutionError
 from groupwise.optim import parameters_of
 from groupwise.select import depth, kind, magnitude, ndim, network, role, statistic, tag, where
@@ -123,6 +123,25 @@ def test_a_tag_that_is_given_is_found() -> None:
         resolved(infos, base(), Rule(tag("nodecay"), lr=0.1))
 
 
-def test_layer_decay_that_reaches_one_level_only_is_heard_there() -> None:
-    resolution = resolved(Net(), base(), Rule("head.*", lr=layer_decay(0.5)))
+ONE_LEVEL = {
+    "a decay over the head": (Rule("head.*", lr=layer_decay(0.5)), r"'head': layer_decay does nothing, .* depth 3;"),
+    "a decay over one block": (Rule("backbone.0", lr=scale(0.1) * layer_decay(0.5)), r"one level, depth 1; match"),
+    "a decay of a tuple's element": (Rule("head.*", betas=(layer_decay(0.5), scale(0.1))), "layer_decay does nothing"),
+    "a thaw over the head": (Rule("head.*", trainable=unfreeze_down("1 epoch")), "unfreeze_down does nothing"),
+}
+
+
+@pytest.mark.parametrize(("rule", "told"), ONE_LEVEL.values(), ids=ONE_LEVEL)
+def test_what_counts_levels_and_meets_only_one_is_dead(rule: Rule, told: str) -> None:
+    plan = [base(betas=(0.9, 0.999))]
+    with pytest.raises(ResolutionError, match=told):
+        resolved(Net(), *plan, rule)
+    allowed = Rule(rule.match, trainable=rule.trainable, optional=True, **rule.hyperparameters)
+    resolution = resolved(Net(), *plan, allowed)
     assert text(resolution, "head.weight") == "1e-3"
+
+
+def test_levels_count_in_any_network_and_a_decay_of_one_may_pass_through() -> None:
+    networks = {"deep": Net(), "flat": nn.Linear(4, 4)}
+    assert text(resolved(networks, base(), Rule("*", lr=layer_decay(0.5))), "flat.weight") == "1e-3"
+    assert text(resolved(Net(), base(), Rule("head.*", lr=layer_decay(1.0))), "head.weight") == "1e-3"

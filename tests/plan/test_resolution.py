@@ -156,7 +156,7 @@ def test_factors_inside_a_tuple_reach_their_element_at_every_depth() -> None:
 
 EXPLAINED = """\
 backbone.0.weight: (4, 4), depth 1, group 'backbone/depth1'
-  role matrix: it has exactly two dimensions and is neither embedding nor head
+  role matrix: its layer, a Linear, multiplies by it, and it has two dimensions
   role weight: its own name is 'weight'
 optimizer = AdamW
     rule 1 'base': AdamW  [last word]

@@ -1,5 +1,6 @@
 """Depth: levels over the outermost numbered containers, the stem at 0, the top at n + 1."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -108,6 +109,102 @@ def test_each_network_has_its_own_depth() -> None:
     assert found["b.blocks.0.gamma"] == 1
 
 
+def tower(width: int = 8, blocks: int = 3) -> nn.Module:
+    return named(embed=nn.Linear(8, width), layers=nn.ModuleList(nn.Linear(width, width) for _ in range(blocks)))
+
+
+class Text(nn.Module):
+    """A tower of a class of its own, its stack at `encoder.layers`."""
+
+    def __init__(self, blocks: int) -> None:
+        super().__init__()
+        self.encoder = named(layers=nn.ModuleList(Block() for _ in range(blocks)))
+        self.norm = nn.LayerNorm(8)
+
+
+class Image(Text):
+    """Another."""
+
+
+def test_towers_stand_side_by_side_and_heads_on_top_of_the_longer() -> None:
+    alike = by_prefix(named(text=tower(), image=tower(), head=nn.Linear(16, 2)), 3)
+    for name in ("text", "image"):
+        assert [alike[f"{name}.layers.{i}"] for i in range(3)] == [{1}, {2}, {3}]
+        assert alike[f"{name}.embed.weight"] == {0}
+    assert alike["head.weight"] == {4}
+    unlike = by_prefix(named(text=Text(2), image=Image(3), head=nn.Linear(8, 2)), 4)
+    assert unlike["text.encoder.layers.1"] == unlike["image.encoder.layers.1"] == {2}
+    assert (unlike["text.norm.weight"], unlike["image.norm.weight"], unlike["head.weight"]) == ({3}, {4}, {4})
+
+
+def test_numbered_attributes_of_one_class_follow_each_other() -> None:
+    found = by_prefix(named(stage1=Text(2), stage2=Text(2), head=nn.Linear(8, 2)), 4)
+    assert found["stage1.encoder.layers.1"] == {2}
+    assert found["stage2.encoder.layers.0"] == {3}
+
+
+def test_heads_are_no_levels_whatever_holds_them() -> None:
+    trunk = {"stem": nn.Linear(8, 8), "block1": nn.Linear(8, 8), "block2": nn.Linear(8, 8)}
+    for heads in (
+        nn.ModuleList(nn.Linear(8, k) for k in (2, 3, 4)),
+        nn.ModuleDict({"a": nn.Linear(8, 2), "b": nn.Linear(8, 8)}),
+        nn.ModuleList(nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, k)) for k in (2, 3)),
+    ):
+        found = by_prefix(named(**trunk, heads=heads))
+        assert found == {"stem": {1}, "block1": {2}, "block2": {3}, "heads": {4}}
+    blocks = named(blocks=nn.ModuleList(Block() for _ in range(2)), seg=nn.Linear(8, 4), depth=nn.Linear(8, 1))
+    assert by_prefix(blocks)["seg"] == by_prefix(blocks)["depth"] == {3}
+
+
+def test_a_stem_or_head_written_as_a_sequential_is_one_level() -> None:
+    model = named(
+        stem=nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)),
+        blocks=nn.Sequential(Block(), Block()),
+        head=nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2)),
+    )
+    assert by_prefix(model) == {"stem": {0}, "blocks": {1, 2}, "head": {3}}
+    body = named(layers=nn.ModuleList([Block(), Block()]))
+    assert by_prefix(nn.Sequential(nn.Conv2d(3, 8, 3), body, nn.Linear(8, 2))) == {"0": {0}, "1": {1, 2}, "2": {3}}
+
+
+def test_a_norm_is_no_level_of_its_own() -> None:
+    chain = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8))
+    assert by_prefix(chain) == {"0": {1}, "1": {1}, "3": {2}, "4": {2}}
+    lenet = named(conv1=nn.Conv2d(1, 4, 3), bn1=nn.BatchNorm2d(4), conv2=nn.Conv2d(4, 4, 3), fc=nn.Linear(64, 10))
+    assert by_prefix(lenet) == {"conv1": {1}, "bn1": {1}, "conv2": {2}, "fc": {3}}
+
+
+def test_lists_that_only_collect_are_no_stacks() -> None:
+    embeddings = nn.ModuleList(nn.Embedding(5, 8) for _ in range(4))
+    branches = nn.ModuleList(nn.Sequential(nn.Linear(8, 3), nn.LayerNorm(3)) for _ in range(3))
+    model = named(tables=embeddings, blocks=nn.ModuleList([Block(), Block()]), branches=branches)
+    assert by_prefix(model) == {"tables": {0}, "blocks": {1, 2}, "branches": {3}}
+
+
+@pytest.mark.parametrize("name", ["teacher", "ema", "copy"])
+@pytest.mark.parametrize("where", ["before", "between", "after"])
+@pytest.mark.parametrize("blocks", [3, 12])
+def test_a_frozen_copy_is_neither_level_nor_top(name: str, where: str, blocks: int) -> None:
+    parts = {"blocks": nn.ModuleList(Block() for _ in range(3)), "head": nn.Linear(8, 2)}
+    expected = depths(named(**parts))
+    copy = named(blocks=nn.ModuleList(Block() for _ in range(blocks)), head=nn.Linear(8, 2)).requires_grad_(False)
+    order = {"before": (name, "blocks", "head"), "between": ("blocks", name, "head"), "after": ("blocks", "head", name)}
+    found = depths(named(**{part: (parts | {name: copy})[part] for part in order[where]}))
+    assert {n: d for n, d in found.items() if not n.startswith(f"{name}.")} == expected
+    assert found[f"{name}.blocks.1.gamma"] == 2
+    assert max(found.values()) == max(expected.values())
+
+
+def test_what_is_frozen_in_part_or_altogether_keeps_its_levels() -> None:
+    model = ViT(3)
+    expected = depths(model)
+    model.blocks[0].requires_grad_(False)
+    assert depths(model) == expected
+    model.blocks.requires_grad_(False)
+    assert depths(model) == expected
+    assert depths(model.requires_grad_(False)) == expected
+
+
 leaves = st.sampled_from([None, "linear", "relu"])
 trees = st.recursive(
     leaves,
@@ -123,47 +220,6 @@ def grown(tree: object) -> nn.Module:
     if isinstance(tree, dict):
         return named(**{name: grown(inner) for name, inner in tree.items()})
     return nn.Linear(1, 1) if tree == "linear" else nn.ReLU()
-
-
-def reference(root: nn.Module) -> dict[str, int]:
-    """The sentence of the design, written down naively: containers first, then one comparison per parameter."""
-
-    def has_parameters(module: nn.Module) -> bool:
-        return any(True for _ in module.parameters())
-
-    def numbered(module: nn.Module) -> bool:
-        names = [name for name, _ in module.named_children()]
-        return bool(names) and all(name.isdigit() for name in names) and has_parameters(module)
-
-    def outermost(path: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
-        if numbered(module):
-            return [(path, module)]
-        return [found for name, child in module.named_children() for found in outermost(f"{path}{name}.", child)]
-
-    order = [name for name, _ in root.named_parameters(remove_duplicate=False)]
-    containers = outermost("", root)
-    levels = [
-        f"{path}{name}."
-        for path, module in containers
-        for name, child in module.named_children()
-        if has_parameters(child)
-    ]
-    if not levels:
-        levels = [f"{name}." for name, child in root.named_children() if has_parameters(child)]
-        return {n: next((i for i, level in enumerate(levels, 1) if n.startswith(level)), 0) for n in order}
-    home = {n: next((i for i, level in enumerate(levels, 1) if n.startswith(level)), None) for n in order}
-    found, passed = {}, 0
-    for n in order:
-        passed = home[n] or passed
-        later = any(home[m] for m in order[order.index(n) :])
-        found[n] = passed if later else len(levels) + 1
-    return found
-
-
-@given(trees)
-def test_depth_is_what_the_design_says_on_any_tree(tree: object) -> None:
-    model = grown(tree)
-    assert depths(model) == reference(model)
 
 
 @given(trees)

@@ -73,6 +73,23 @@ CASES: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
         ["fuse"],
     ),
     "gpt-2's linear layers": (lambda: named(norm=nn.LayerNorm(4), fc=Conv1D(8, 4), out=Conv1D(2, 8)), ["out"]),
+    "a dictionary that is a sequence": (
+        lambda: nn.ModuleDict({"body": mlp(4, 8), "mid": mlp(8, 8), "head": nn.Linear(8, 1)}),
+        ["head"],
+    ),
+    "a dictionary of backbone and head": (
+        lambda: nn.ModuleDict({"backbone": mlp(4, 8, 8), "head": nn.Linear(8, 1)}),
+        ["head"],
+    ),
+    "attributes with norms of their own": (
+        lambda: named(
+            norm=nn.LayerNorm(8),
+            a=nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 3)),
+            b=nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 5)),
+        ),
+        ["a.1", "b.1"],
+    ),
+    "encoders that are joined": (lambda: named(a=mlp(4, 8), b=mlp(6, 8), fuse=nn.Linear(16, 2)), ["fuse"]),
     "beside a bare parameter": (
         lambda: named(norm=nn.LayerNorm(4), a=named(bias=nn.Parameter(torch.zeros(2)), decoder=nn.Linear(4, 2))),
         ["a.decoder"],

@@ -23,16 +23,18 @@ from tests.select.samplers import infos
 
 NORMS = (
     "LlamaRMSNorm BatchNormAct2d LayerNorm2d GlobalResponseNorm EvoNorm2dB0 LayerNormFp32 SimpleNorm "
-    "ConvNextLayerNorm GroupNormAct BatchNormalization RMSNormGated Batchnorm FusedRMSNorm"
+    "ConvNextLayerNorm GroupNormAct BatchNormalization RMSNormGated Batchnorm FusedRMSNorm KimiLinearRMSNormGated "
+    "ConvNextV2GRN"
 )
 NO_NORMS = (
     "NormedLinear WeightNormConv WeightNorm SpectralNorm Normalize NormalNoise ConvNormAct Mlp "
-    "NormMlpClassifierHead Enormous LinearNorm"
+    "NormMlpClassifierHead Enormous LinearNorm LayerNormLinear LayerNormMLP"
 )
 TABLES = (
     "pos_embed position_embeddings positional_embedding class_embedding cls_token dist_token "
     "mask_token register_tokens reg_token relative_position_bias_table rel_pos_h absolute_pos_embed "
-    "pos_embed_window time_pos_embed query_embed pos_emb"
+    "pos_embed_window time_pos_embed query_embed pos_emb latents codebook prompt soft_prompt no_object_pointer "
+    "query_tokens bias_table probe"
 )
 CONVS = "DeformConv2d SubMConv3d StdConv2dSame Conv2DTranspose"
 NO_CONVS = "Conv1D ConvBlock GraphConv"
@@ -104,10 +106,100 @@ def test_position_tables_and_tokens_held_as_bare_parameters_are_embeddings(leaf:
     assert roles(named(**{leaf: nn.Parameter(torch.zeros(4, 1))}))[leaf] == {"embedding"}
 
 
-@pytest.mark.parametrize("leaf", ["temperature", "logit_scale", "alpha", "token_mixer", "embed_scale", "proj"])
-def test_other_bare_parameters_are_nothing_but_matrices_if_they_have_two_dimensions(leaf: str) -> None:
-    assert roles(named(**{leaf: nn.Parameter(torch.zeros(4))}))[leaf] == set()
-    assert roles(named(**{leaf: nn.Parameter(torch.zeros(4, 3))}))[leaf] == {"matrix"}
+SCALES = "temperature logit_scale alpha embed_scale A_log D log_std layer_scale lambda_1 sinks time_decay"
+MATRICES = "proj token_mixer in_proj lora_A W_q w1 qkv weight"
+
+
+@pytest.mark.parametrize("leaf", SCALES.split())
+def test_what_is_named_as_a_scale_is_a_scalar_whatever_its_shape(leaf: str) -> None:
+    for shape in [(), (4,), (4, 3), (1, 4), (1, 4, 1, 1)]:
+        assert roles(named(**{leaf: nn.Parameter(torch.zeros(shape))}))[leaf] == {"scalar"}, shape
+
+
+@pytest.mark.parametrize("leaf", MATRICES.split())
+def test_two_dimensions_make_a_matrix_where_the_name_says_so(leaf: str) -> None:
+    assert "matrix" in roles(named(**{leaf: nn.Parameter(torch.zeros(4, 3))}))[leaf]
+    for shape in [(4, 1), (1, 4), (4,), (2, 4, 3)]:
+        assert "matrix" not in roles(named(**{leaf: nn.Parameter(torch.zeros(shape))}))[leaf], shape
+
+
+@pytest.mark.parametrize("leaf", ["mystery", "x", "attention_state"])
+def test_two_dimensions_alone_say_nothing_and_one_dimension_scales(leaf: str) -> None:
+    assert roles(named(**{leaf: nn.Parameter(torch.zeros(4, 3))}))[leaf] == set()
+    assert roles(named(**{leaf: nn.Parameter(torch.zeros(4))}))[leaf] == {"scalar"}
+
+
+@pytest.mark.parametrize(
+    "leaf", ["bias", "gate_up_proj_bias", "pos_bias_u", "bias_ih_l0", "attention_biases", "r_w_bias"]
+)
+@pytest.mark.parametrize("shape", [(4,), (4, 3), (2, 4, 3), (1, 2, 4, 3)])
+def test_a_bias_is_a_bias_whatever_its_shape_and_never_a_matrix(leaf: str, shape: tuple[int, ...]) -> None:
+    assert roles(named(**{leaf: nn.Parameter(torch.zeros(shape))}))[leaf] == {"bias"}
+
+
+def test_no_vector_is_left_without_a_word_that_a_rule_against_decay_can_say() -> None:
+    model = named(
+        norm=nn.LayerNorm(4), act=nn.PReLU(), rms=LlamaRMSNorm(4), scale=nn.Parameter(torch.ones(())),
+        gain=nn.Parameter(torch.ones(4, 1, 1)), strange=nn.Parameter(torch.ones(4)),
+        dt_bias=nn.Parameter(torch.ones(4)),
+        class_embedding=nn.Parameter(torch.ones(4)), fc=nn.utils.parametrizations.weight_norm(nn.Linear(4, 5)),
+    )  # fmt: skip
+    words = {"norm", "bias", "scalar", "embedding"}
+    assert [name for name, found in roles(model).items() if not found & words] == [
+        "fc.parametrizations.weight.original1"
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_weight_norm_has_a_length_that_scales_and_a_direction_that_multiplies() -> None:
+    old, new = nn.utils.weight_norm, nn.utils.parametrizations.weight_norm
+    for made, length, direction in [
+        (new(nn.Linear(4, 5)), "parametrizations.weight.original0", "parametrizations.weight.original1"),
+        (old(nn.Linear(4, 5)), "weight_g", "weight_v"),
+    ]:
+        found = roles(made)
+        assert found[length] == {"weight", "scalar"}
+        assert found[direction] == {"weight", "matrix"}
+    assert "embedding" not in roles(new(nn.Embedding(7, 4)))["parametrizations.weight.original0"]
+    assert "matrix" in roles(nn.utils.parametrizations.orthogonal(nn.Linear(4, 4)))["parametrizations.weight.original"]
+
+
+def mixture(experts: nn.Module, **more: nn.Module) -> nn.Module:
+    return named(**more, experts=experts)
+
+
+def test_the_experts_of_a_mixture_listed_or_stacked() -> None:
+    stacked = named(gate_up_proj=nn.Parameter(torch.zeros(3, 8, 4)), gate_up_proj_bias=nn.Parameter(torch.zeros(3, 8)))
+    found = roles(mixture(stacked, router=nn.Linear(4, 3)))
+    assert found["experts.gate_up_proj"] == {"expert", "stack"}
+    assert found["experts.gate_up_proj_bias"] == {"expert", "bias"}
+    listed = roles(mixture(nn.ModuleList(nn.Linear(4, 4) for _ in range(2)), gate=nn.Linear(4, 2)))
+    assert listed["experts.1.weight"] == {"expert", "weight", "matrix"}
+    assert listed["experts.1.bias"] == {"expert", "bias"}
+    assert listed["gate.weight"] == {"router", "weight"}
+    flat = roles(mixture(named(w1=nn.Parameter(torch.zeros(24, 4)))))
+    assert flat["experts.w1"] == {"expert"}
+
+
+def test_a_router_chooses_among_experts_and_other_gates_do_not() -> None:
+    experts = named(up_proj=nn.Parameter(torch.zeros(3, 8, 4)))
+    found = roles(
+        mixture(experts, gate=nn.Linear(4, 3), shared_expert_gate=nn.Linear(4, 1), shared_expert=nn.Linear(4, 4))
+    )
+    assert found["gate.weight"] == {"router", "weight"}
+    assert found["shared_expert_gate.weight"] == {"router", "weight"}
+    assert found["shared_expert.weight"] == {"weight", "matrix"}
+    assert roles(named(gate=nn.Linear(4, 4), gate_proj=nn.Linear(4, 4))) == {
+        "gate.weight": {"weight", "matrix"}, "gate.bias": {"bias"},
+        "gate_proj.weight": {"weight", "matrix"}, "gate_proj.bias": {"bias"},
+    }  # fmt: skip
+    named_router = type("GptOssTopKRouter", (nn.Linear,), {})(4, 3)
+    assert roles(named(mlp=named_router)) == {"mlp.weight": {"router", "weight"}, "mlp.bias": {"router", "bias"}}
+
+
+def test_batches_of_matrices_are_stacks() -> None:
+    assert roles(nn.Bilinear(3, 4, 5))["weight"] == {"weight", "stack"}
+    assert roles(named(attn_bank=nn.Parameter(torch.zeros(2, 3, 4, 4))))["attn_bank"] == {"stack"}
 
 
 def test_patch_embedding_is_a_convolution() -> None:
@@ -123,14 +215,14 @@ def test_patch_embedding_is_a_convolution() -> None:
         ("q_bias", (8,), {"bias"}),
         ("bias_k", (1, 1, 8), {"bias"}),
         ("logit_bias", (), {"bias"}),
-        ("bias", (1, 8, 7, 7), set()),
-        ("pos_bias_u", (2, 4), {"matrix"}),
+        ("bias", (1, 8, 7, 7), {"bias"}),
+        ("pos_bias_u", (2, 4), {"bias"}),
         ("in_proj_weight", (24, 8), {"weight", "matrix"}),
         ("weight_hh_l0", (8, 8), {"weight", "matrix"}),
-        ("weight_g", (8, 1, 1), {"weight"}),
+        ("weight_g", (8, 1, 1), {"weight", "scalar"}),
         ("recurrent_kernel", (8, 8), {"weight", "matrix"}),
-        ("gamma_1", (8,), {"weight"}),
-        ("beta", (), set()),
+        ("gamma_1", (8,), {"weight", "scalar"}),
+        ("beta", (), {"scalar"}),
     ],
 )
 def test_weight_and_bias_are_read_from_the_parameters_own_name(leaf: str, shape: tuple[int, ...], expected: set[str]):
@@ -198,7 +290,8 @@ def test_what_holds_of_roles_in_any_model(build) -> None:
             info.roles == frozenset().union(*(occurrence.roles for occurrence in info.occurrences)) == set(info.reasons)
         )
         assert info.roles <= set(ROLES)
-        assert ("matrix" in info.roles) is (info.ndim == 2 and not info.roles & {"embedding", "head"})
+        dense = info.ndim == 2 and min(info.shape) > 1
+        assert ("matrix" in info.roles) is (dense and not info.roles & {"embedding", "head"})
         assert not {"weight", "bias"} <= info.roles
         assert not {"norm", "conv"} <= info.roles
         assert all(len(occurrence.reasons) == len(occurrence.roles) for occurrence in info.occurrences)

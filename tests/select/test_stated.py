@@ -1,4 +1,4 @@
-"""What the caller states about parameters: roles and tags."""
+"""What the caller states about parameters: roles, tags and levels."""
 
 from typing import Any
 
@@ -109,3 +109,44 @@ def test_it_works_on_meta() -> None:
     with torch.device("meta"):
         model = tasks()
     assert having("head", parameters_of(model, roles={"head": "task*"}))
+
+
+def levels(infos: Any) -> dict[str, int]:
+    return {info.name: info.depth for info in infos}
+
+
+def test_stated_levels_replace_the_guessed_ones_and_nothing_else() -> None:
+    guessed = parameters_of(ViT())
+    stated = {"pos_embed": 7, "blocks.*": 8, "blocks.1": 9}  # of two that match, the later counts
+    infos = parameters_of(ViT(), depth=stated)
+    for info, before in zip(infos, guessed, strict=True):
+        first, second = info.name.split(".")[:2] if "." in info.name else (info.name, "")
+        named_level = {"pos_embed": 7, "blocks": 9 if second == "1" else 8}
+        assert info.depth == named_level.get(first, before.depth)
+        assert (info.name, info.roles, info.shape) == (before.name, before.roles, before.shape)
+
+
+def test_a_function_of_names_states_levels_too_and_may_leave_some_to_the_guess() -> None:
+    guessed = levels(parameters_of(ViT()))
+    found = levels(parameters_of(ViT(), depth=lambda name: 20 if name.startswith("blocks.") else None))
+    assert found == {name: 20 if name.startswith("blocks.") else level for name, level in guessed.items()}
+
+
+def test_a_stated_level_of_a_tied_parameter_is_that_of_all_its_places() -> None:
+    info = parameters_of(language_model(), depth={"lm_head.weight": 5})[0]
+    assert [occurrence.depth for occurrence in info.occurrences] == [5, 5]
+
+
+WRONG_LEVELS: dict[str, tuple[Any, str]] = {
+    "a glob that matches nothing": ({"blokcs.*": 1}, r"depth: blokcs.\* matches no parameter \(nearest: blocks"),
+    "below zero": ({"blocks": -1}, "depth of 'blocks': a level is a whole number from 0 .* not -1"),
+    "a fraction": (lambda name: 0.5, "depth of 'cls_token': a level is a whole number"),
+    "a flag": ({"blocks": True}, "not True"),
+    "a list": ([1, 2], r"depth= takes \{glob: level\} or a function from name to level, not list"),
+}
+
+
+@pytest.mark.parametrize(("depth", "told"), WRONG_LEVELS.values(), ids=WRONG_LEVELS)
+def test_a_level_that_is_none_is_refused(depth: Any, told: str) -> None:
+    with pytest.raises(SelectorError, match=told):
+        parameters_of(ViT(), depth=depth)

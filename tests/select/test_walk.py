@@ -76,7 +76,13 @@ def test_a_mapping_puts_its_keys_in_front_and_makes_them_networks() -> None:
         "critic.0.weight", "critic.0.bias", "critic.1.weight", "critic.1.bias",
     ]  # fmt: skip
     lone = infos[-1]
-    assert (lone.name, lone.network, lone.depth, lone.shape, lone.roles) == ("temperature", "temperature", 0, (), set())
+    assert (lone.name, lone.network, lone.depth, lone.shape, lone.roles) == (
+        "temperature",
+        "temperature",
+        0,
+        (),
+        {"scalar"},
+    )
     assert lone.parameter is temperature
     generator = parameters_of(model["generator"])
     assert [i.name for i in infos[: len(generator)]] == [f"generator.{i.name}" for i in generator]

@@ -6,8 +6,9 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations
 
-from groupwise.select import parameters_of
+from groupwise.select import parameters_of, regex, select
 from tests.select.models import EVERY, ViT
 
 every_model = pytest.mark.parametrize("build", EVERY.values(), ids=EVERY.keys())
@@ -101,3 +102,19 @@ def test_wrappers_in_a_mapping_do_not_show() -> None:
     model = ViT(1)
     wrapped = {"student": DistributedDataParallel(model)}
     assert [i.names for i in parameters_of(wrapped)] == [i.names for i in parameters_of({"student": model})]
+
+
+def test_a_parametrized_weight_goes_by_its_plain_name_too() -> None:
+    model = nn.Sequential(
+        parametrizations.spectral_norm(nn.Linear(4, 4)), parametrizations.weight_norm(nn.Linear(4, 4))
+    )
+    infos = parameters_of(model)
+    assert [info.name for info in select("0.weight", infos)] == ["0.parametrizations.weight.original"]
+    assert [info.name for info in select("*.weight", infos)] == [
+        "0.parametrizations.weight.original", "1.parametrizations.weight.original0",
+        "1.parametrizations.weight.original1",
+    ]  # fmt: skip
+    assert [info.name for info in select(regex(r"1\.weight_[gv]"), infos)] == [
+        "1.parametrizations.weight.original0", "1.parametrizations.weight.original1",
+    ]  # fmt: skip
+    assert {info.name for info in infos} == {name for name, _ in model.named_parameters()}

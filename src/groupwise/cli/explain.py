@@ -55,8 +55,8 @@ def _one_name(resolution: Resolution, given: str) -> str:
 def _head(story: Explanation) -> Iterator[Text]:
     info = story.info
     yield Text(printable(info.name), style="bold")
-    if len(info.names) > 1:
-        yield Text(f"  also known as {printable(', '.join(info.names[1:]))}")
+    if names := (*info.names[1:], *info.aliases):
+        yield Text(f"  also known as {printable(', '.join(names))}")
     yield Text(f"  shape {info.shape}, depth {info.depth}, in group {printable(story.group)!r}")
     for role, why in sorted(info.reasons.items()):
         yield Text(f"  {role}: {printable(why)}", style="dim")

@@ -23,8 +23,8 @@ from groupwise.keras.balanced_model import BalancedModel
 from groupwise.keras.blocks import with_blocks
 from groupwise.select import ParameterInfo
 from groupwise.select.describe import describe
-from groupwise.select.roles import is_linear
 from groupwise.select.tree import Node, OwnParameter
+from groupwise.select.vocabulary import is_linear
 
 
 def variables_of(model: Any) -> tuple[ParameterInfo, ...]:

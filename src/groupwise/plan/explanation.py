@@ -36,7 +36,8 @@ class Explanation:
     properties: tuple[Explained, ...]
 
     def __str__(self) -> str:
-        others = f" (also {', '.join(self.info.names[1:])})" if len(self.info.names) > 1 else ""
+        names = (*self.info.names[1:], *self.info.aliases)
+        others = f" (also {', '.join(names)})" if names else ""
         head = f"{self.info.name}{others}: {tuple(self.info.shape)}, depth {self.info.depth}, group {self.group!r}"
         roles = [f"  role {role}: {why}" for role, why in sorted(self.info.reasons.items())]
         return "\n".join([head, *roles, *map(str, self.properties)])

@@ -23,6 +23,7 @@ from groupwise.plan.mistakes import Mistakes
 from groupwise.plan.resolution import Resolution
 from groupwise.plan.resolve import (
     check_coverage,
+    check_levels,
     check_matched,
     check_overridden,
     matches_of,
@@ -138,6 +139,7 @@ class Plan:
         matches = matches_of(self.rules, parameters)
         mistakes = Mistakes()
         check_matched(self.rules, parameters, matches, mistakes)
+        check_levels(self.rules, parameters, matches, mistakes)
         resolved = resolve_parameters(self.rules, parameters, matches, known, mistakes)
         mistakes.raise_all()
         check_overridden(self.rules, resolved, mistakes)

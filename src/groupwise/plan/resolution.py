@@ -61,13 +61,19 @@ class Resolution:
     def explain(self, name: str) -> Explanation:
         """Property by property, which rule declared the value of `name`, and which declarations it overrode.
 
-        Raises `ResolutionError` for a name that no parameter has.
+        Raises `ResolutionError` for a name that no parameter has, or that several have (`layer.weight` under weight
+        norm, which makes two of it).
         """
-        for group in self.groups:
-            for info in group.parameters:
-                if name in info.names:
-                    return explain(self.rules, group, info, self.resolved[info.name], self.algorithms)
-        raise ResolutionError(unknown("parameter", name, (n for info in self.parameters for n in info.names)))
+        members = [(group, info) for group in self.groups for info in group.parameters]
+        found = [(group, info) for group, info in members if name in info.names]
+        found = found or [(group, info) for group, info in members if name in info.aliases]
+        if len(found) > 1:
+            names = ", ".join(info.name for _, info in found)
+            raise ResolutionError(f"{name!r} names {len(found)} parameters: {names}; ask for one of them")
+        if not found:
+            raise ResolutionError(unknown("parameter", name, (n for info in self.parameters for n in info.names)))
+        group, info = found[0]
+        return explain(self.rules, group, info, self.resolved[info.name], self.algorithms)
 
     def declaring_rules(self, group: Group, property: str) -> str:
         """The rules with an effective declaration of one property of a group, as errors name them."""

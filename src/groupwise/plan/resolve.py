@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from groupwise.errors import ResolutionError, listed
 from groupwise.plan.algorithm import Algorithm
 from groupwise.plan.cascade import MatchedParameter, ResolvedSettings, depth_dependent, factors_of, resolve_parameter
-from groupwise.plan.declarations import Scale
+from groupwise.plan.declarations import LayerDecay, Scale
 from groupwise.plan.mistakes import Mistakes
 from groupwise.plan.rule import Rule, title
 from groupwise.schedules import Schedule
@@ -62,6 +62,24 @@ def check_matched(
                 raise ResolutionError(_matches_nothing(rules, i, parameters))
 
 
+def check_levels(
+    rules: Sequence[Rule],
+    parameters: Sequence[ParameterInfo],
+    matches: Sequence[tuple[int, ...]],
+    mistakes: Mistakes,
+) -> None:
+    """Law 4 in depth: a `layer_decay` or `unfreeze_down` over a single level does nothing, so it is a mistake."""
+    deep = [i for i, rule in enumerate(rules) if _decays(rule) and not rule.optional and not rule.match.dynamic]
+    for i in deep:
+        levels: dict[str, set[int]] = {}
+        for info, matching in zip(parameters, matches, strict=True):
+            if i in matching:
+                levels.setdefault(info.network, set()).add(info.depth)
+        if levels and all(len(found) == 1 for found in levels.values()):
+            with mistakes.collecting():
+                raise ResolutionError(_one_level(rules, i, next(iter(levels.values()))))
+
+
 def check_overridden(rules: Sequence[Rule], resolved: Sequence[ResolvedSettings], mistakes: Mistakes) -> None:
     """Law 4, second half: a rule that is overridden in all that it declares is a mistake."""
     distinct = list({id(decided): decided for decided in resolved}.values())
@@ -103,6 +121,20 @@ def _overridden(rules: Sequence[Rule], i: int, distinct: Sequence[ResolvedSettin
     return (
         f"{title(rules, i)} has no effect: everything that it declares is overridden everywhere, by {by}; "
         "move it below, drop it, or say optional=True"
+    )
+
+
+def _decays(rule: Rule) -> bool:
+    """Whether levels matter to it; a `layer_decay(1)` makes them all alike, so a sweep may pass through it."""
+    downwards = rule.trainable is not None and rule.trainable.downwards
+    return downwards or any(isinstance(part, LayerDecay) and part.decay != 1.0 for part in factors_of(rule))
+
+
+def _one_level(rules: Sequence[Rule], i: int, levels: set[int]) -> str:
+    declared = "layer_decay" if any(factor.uses_depth for factor in factors_of(rules[i])) else "unfreeze_down"
+    return (
+        f"{title(rules, i)}: {declared} does nothing, for all that the rule matches ({rules[i].match}) stands on one "
+        f"level, depth {min(levels)}; match the levels that it is to run over, or say optional=True if that is meant"
     )
 
 

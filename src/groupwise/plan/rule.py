@@ -35,7 +35,7 @@ class Rule:
         optimizer: the algorithm: a name in `torch.optim`, `"package.module:Class"`, or a class.
         trainable: False, True, `after(…)`, `until(…)` or `unfreeze_down(…)`; without it `requires_grad` stays as it is.
         clip: `clip_norm(…)`, `clip_value(…)`, `clip_adaptive(…)`, or False to unset.
-        optional: whether the rule may match nothing or be overridden everywhere.
+        optional: whether the rule may match nothing, be overridden everywhere, or count levels where there is but one.
         **hyperparameters: arguments of the algorithm's constructor: numbers, text, bools, tuples, schedules, factors.
 
     Raises:

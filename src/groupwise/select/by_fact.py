@@ -18,7 +18,7 @@ from groupwise.select.selectors import Atom, Infos, Selector, any_of
 
 
 def role(*roles: str) -> Selector:
-    """Parameters with one of these roles: weight, bias, norm, embedding, matrix, conv, head.
+    """Parameters with one of these roles (`ROLES`): weight, bias, norm, embedding, matrix, …
 
     Raises:
         SelectorError: nothing given, or no such role.

@@ -90,11 +90,11 @@ class Regex(Atom):
 
     def matches(self, info: ParameterInfo) -> bool:
         """Whether the pattern covers one of its names."""
-        return any(self._automaton.covers(occurrence.name) for occurrence in info.occurrences)
+        return any(map(self._automaton.covers, (*info.names, *info.aliases)))
 
     def suggest(self, infos: Infos) -> Iterator[str]:
         """The pattern with both ends open where that helps, else names that look like it."""
-        names = [name for info in infos for name in info.names]
+        names = [name for info in infos for name in (*info.names, *info.aliases)]
         if any(map(self._automaton.found_in, names)):
             yield f"regex('.*({self.pattern}).*')"
         yield from repairs(re.sub(r"[\\^$()]", "", self.pattern), names)

@@ -5,7 +5,7 @@ Tying is found by identity, across networks too. Levels and heads are taken from
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
@@ -13,8 +13,9 @@ from groupwise.errors import SelectorError
 from groupwise.select.heads import heads
 from groupwise.select.info import Occurrence, ParameterInfo
 from groupwise.select.levels import levels
-from groupwise.select.roles import guess, with_matrix_role
+from groupwise.select.roles import NOWHERE, Place, guess, matrix_reason, with_matrix_role
 from groupwise.select.tree import Node, OwnParameter
+from groupwise.select.vocabulary import says_experts
 
 
 def describe(networks: Iterable[tuple[str, Node]]) -> tuple[ParameterInfo, ...]:
@@ -28,16 +29,18 @@ def describe(networks: Iterable[tuple[str, Node]]) -> tuple[ParameterInfo, ...]:
     """
     found: dict[int, _Draft] = {}
     for network, root in networks:
-        _Describer(network, levels(root), heads(root), found).visit(root, frozenset())
+        ends = heads(root)
+        _Describer(network, levels(root, ends), ends, found).visit(root, frozenset(), NOWHERE)
     return tuple(draft.finished() for draft in found.values())
 
 
 def resettled(info: ParameterInfo, reasons: list[tuple[tuple[str, str], ...]]) -> ParameterInfo:
     """The same parameter with other reasons in its places, `matrix` decided anew."""
     occurrences = [
-        replace(occurrence, reasons=told) for occurrence, told in zip(info.occurrences, reasons, strict=True)
+        replace(occurrence, reasons=tuple(pair for pair in told if pair != ("matrix", occurrence.multiplied)))
+        for occurrence, told in zip(info.occurrences, reasons, strict=True)
     ]
-    return replace(info, occurrences=_settled(occurrences, info.shape))
+    return replace(info, occurrences=_settled(occurrences))
 
 
 @final
@@ -49,7 +52,7 @@ class _Draft:
     occurrences: list[Occurrence] = field(default_factory=list)
 
     def finished(self) -> ParameterInfo:
-        occurrences = _settled(self.occurrences, self.shape) if len(self.shape) == 2 else tuple(self.occurrences)
+        occurrences = _settled(self.occurrences)
         trainable = getattr(self.tensor, "requires_grad", None)
         trainable = getattr(self.tensor, "trainable", True) if trainable is None else trainable
         return ParameterInfo(occurrences, self.shape, bool(trainable), self.sparse, frozenset(), self.tensor)
@@ -63,38 +66,50 @@ class _Describer:
     heads: set[str]
     found: dict[int, _Draft]
 
-    def visit(self, node: Node, above: frozenset[str]) -> None:
+    def visit(self, node: Node, above: frozenset[str], place: Place) -> None:
         if not node.has_parameters:
             return
         enclosing = above if above.issuperset(node.kinds) else above.union(node.kinds)
+        own = replace(place, head=True) if node.path in self.heads else place
         for held in node.held:
-            self._hold(node, held, enclosing)
+            self._hold(node, held, enclosing, own)
+        mixes = any(says_experts(child.name, child.kinds) for child in node.children)
         for child in node.children:
-            self.visit(child, enclosing)
+            self.visit(child, enclosing, place.inside(child.name, child.kinds, mixes))
 
-    def _hold(self, node: Node, held: OwnParameter, enclosing: frozenset[str]) -> None:
+    def _hold(self, node: Node, held: OwnParameter, enclosing: frozenset[str], place: Place) -> None:
         module = self._named(node.path)
-        name = self._named(f"{node.path}.{held.name}" if node.path and held.name else node.path or held.name)
+        name = self._below(node, held.name)
         draft = self.found.get(id(held.tensor))
         if draft is None:
             draft = self.found[id(held.tensor)] = _Draft(held.tensor, _shape(held.tensor, name))
         draft.sparse = draft.sparse or node.sparse
-        vector = sum(size != 1 for size in draft.shape) <= 1
-        reasons = guess(held.leaf, node.kinds, vector, node.path in self.heads)
-        level = self.levels[node.path]
-        draft.occurrences.append(Occurrence(name, module, node.kinds, enclosing, self.network, level, reasons))
+        draft.occurrences.append(
+            Occurrence(
+                name,
+                module,
+                node.kinds,
+                enclosing,
+                self.network,
+                self.levels[node.path],
+                guess(held.leaf, node.kinds, draft.shape, place),
+                tuple(self._below(node, alias) for alias in held.aliases),
+                matrix_reason(held.leaf, node.kinds, draft.shape, place),
+            )
+        )
+
+    def _below(self, node: Node, own: str) -> str:
+        return self._named(f"{node.path}.{own}" if node.path and own else node.path or own)
 
     def _named(self, path: str) -> str:
         return f"{self.network}.{path}" if self.network and path else self.network or path
 
 
-def _settled(occurrences: list[Occurrence], shape: tuple[int, ...]) -> tuple[Occurrence, ...]:
-    """The places with the role `matrix` where it is due."""
-    agreed = with_matrix_role([occurrence.reasons for occurrence in occurrences], shape)
-    pairs = zip(occurrences, agreed, strict=True)
-    return tuple(
-        occurrence if occurrence.reasons == told else replace(occurrence, reasons=told) for occurrence, told in pairs
-    )
+def _settled(occurrences: Sequence[Occurrence]) -> tuple[Occurrence, ...]:
+    """The occurrences with the role `matrix` where it is due."""
+    told = with_matrix_role([o.reasons for o in occurrences], [o.multiplied for o in occurrences])
+    pairs = zip(occurrences, told, strict=True)
+    return tuple(o if o.reasons == reasons else replace(o, reasons=reasons) for o, reasons in pairs)
 
 
 def _shape(tensor: Any, name: str) -> tuple[int, ...]:

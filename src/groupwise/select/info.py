@@ -31,6 +31,8 @@ class Occurrence:
         network: the key of the mapping that the model came from; empty for a single model.
         depth: its level, 0 (stem) and upward.
         reasons: why it has each of its roles here.
+        aliases: names that selectors find it by as well: `layer.weight` for `layer.parametrizations.weight.original`.
+        multiplied: why it would be a `matrix` if no other use spoke against it; empty where nothing says so.
     """
 
     name: str
@@ -40,6 +42,8 @@ class Occurrence:
     network: str = ""
     depth: int = 0
     reasons: Reasons = ()
+    aliases: tuple[str, ...] = ()
+    multiplied: str = field(default="", compare=False, repr=False)
 
     @property
     def roles(self) -> frozenset[str]:
@@ -84,8 +88,13 @@ class ParameterInfo:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All its names, the first one first."""
-        return tuple(occurrence.name for occurrence in self.occurrences)
+        """All its names, the first one first; what state and checkpoints know it by."""
+        return tuple([occurrence.name for occurrence in self.occurrences])
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Names by which selectors find it as well: a parametrized tensor's plain one, which others may share."""
+        return tuple([alias for occurrence in self.occurrences for alias in occurrence.aliases])
 
     @property
     def network(self) -> str:

@@ -1,109 +1,145 @@
 """Roles: what a parameter is for, guessed from the words that people already use.
 
-Seven words, and a parameter may have several. `weight`, `bias` and `embedding` are read from the parameter's own name,
-`norm`, `embedding` and `conv` from the class names of the layer that holds it (bases included, so subclasses count, and
-so does a `LlamaRMSNorm` that inherits from nothing). `head` needs the whole tree (`heads`). `matrix` is what is left
-for algorithms that want true matrices: exactly two dimensions, and neither embedding nor head *anywhere*, which is why
-it is settled last, over all the places of a tied parameter. Each role comes with its reason.
+A parameter may have several. `weight`, `bias` and tables are read from the parameter's own name, `norm`, `embedding`
+and `conv` from the class names of the layer that holds it, `expert` and `router` from the layers around it (`Place`),
+`head` from the whole tree (`heads`). `scalar` is what multiplies or shifts element by element: temperatures, layer
+scales, decays, lengths of weight norm, and every other vector that is neither bias nor norm nor token. `stack` is a
+batch of matrices in one tensor.
+
+`matrix` is what is made for algorithms that want true matrices. Two dimensions make none: both must be longer than
+one, a layer must multiply by it or its name must say so, and no place of a tied parameter may give it another use
+(bias, norm, table, head, router, scale), which is why it is settled last. Each role comes with its reason.
 """
 
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
 
-ROLES = ("weight", "bias", "norm", "embedding", "matrix", "conv", "head")
+from groupwise.select import vocabulary as say
 
-_PLAIN_NORM = re.compile(r"(RMS|Rms|Layer|Batch|Group|Instance|Scale|Response)[Nn]orm(alization)?(\d?[dD])?$")
-_NORM = re.compile(r"(?<!Weight)(?<!Spectral)[Nn]orm(alization)?(?![a-z])")
-_NOT_NORM = re.compile(
-    r"Linear|Conv|Dense|M[Ll][Pp]|Head|Attention|Block|Encoder|Decoder|LSTM|GRU|RNN|Cell|Embed|Classifier|Residual"
-)
-_CONV = re.compile(r"Conv(Transpose)?[123N][dD]|Conv[123]DTranspose")
-_LINEAR = re.compile(r"(Linear|Dense)\d*$")
-_EMBEDDING = re.compile(r"(?<!Patch)Embedding(Bag)?$")
-_TABLE = re.compile(  # pos_embed, positional_embedding, class_embedding, cls_token, relative_position_bias_table
-    r"(^|_)pos(ition(al)?)?_?emb(ed(ding)?)?s?(_|\d|$)|(^|_)emb(ed(ding)?)?s?(_?\d+)?$|(^|_)tokens?(_?\d+)?$"
-    r"|(^|_)(rel(ative)?|abs(olute)?)_pos|bias_table|^lora_embedding",
-    re.IGNORECASE,
-)
+ROLES = ("weight", "bias", "norm", "embedding", "matrix", "conv", "head", "expert", "router", "scalar", "stack")
+
+Reasons = tuple[tuple[str, str], ...]
+
+_OTHER_USES = frozenset({"bias", "norm", "embedding", "conv", "head", "router", "scalar", "stack"})
+_LISTED, _STACKED = "listed", "stacked"
 
 
-@functools.lru_cache(maxsize=4096)
-def is_conv(kinds: tuple[str, ...]) -> bool:
-    """Whether a layer of these classes convolves; GPT-2's `Conv1D` is linear, Keras' has `BaseConv` above it."""
-    if "_ConvNd" in kinds or "BaseConv" in kinds:
-        return True
-    return any(_CONV.search(kind) and kind != "Conv1D" for kind in kinds)
+@final
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What surrounds a layer, as far as roles go.
+
+    Args:
+        expert: "listed" below one expert of a mixture, "stacked" in what holds all of them, else empty.
+        router: whether it chooses among experts.
+        head: whether it is one of the tree's heads.
+    """
+
+    expert: str = ""
+    router: bool = False
+    head: bool = False
+
+    def inside(self, name: str, kinds: tuple[str, ...], beside: bool) -> Place:
+        """The place of a child; `beside` says whether experts stand beside it."""
+        expert = self.expert
+        if not expert and say.says_experts(name, kinds):
+            expert = _STACKED
+        if expert and any(map(str.isdigit, name[-1:])):
+            expert = _LISTED
+        router = self.router or (not expert and (say.says_router(name, kinds) or (beside and say.says_gate(name))))
+        return Place(expert, router) if expert or router else NOWHERE
 
 
-@functools.lru_cache(maxsize=4096)
-def is_linear(kinds: tuple[str, ...]) -> bool:
-    """Whether a layer of these classes is a dense affine map."""
-    return not is_conv(kinds) and any(_LINEAR.search(kind) or kind == "Conv1D" for kind in kinds)
-
-
-@functools.lru_cache(maxsize=4096)
-def norm_kind(kinds: tuple[str, ...]) -> str:
-    """The class name that makes a layer a normalisation; empty where none does."""
-    if is_conv(kinds) or is_linear(kinds):
-        return ""
-    return next((kind for kind in kinds if _PLAIN_NORM.search(kind) or _is_other_norm(kind)), "")
-
-
-def _is_other_norm(kind: str) -> bool:
-    return _NORM.search(kind) is not None and not _NOT_NORM.search(kind)
-
-
-@functools.lru_cache(maxsize=4096)
-def embedding_kind(kinds: tuple[str, ...]) -> str:
-    """The class name that makes a layer an embedding; empty where none does (PatchEmbed is a convolution)."""
-    if is_conv(kinds) or is_linear(kinds):
-        return ""
-    return next((kind for kind in kinds if _EMBEDDING.search(kind)), "")
+NOWHERE = Place()
 
 
 @functools.lru_cache(maxsize=65536)
-def guess(leaf: str, kinds: tuple[str, ...], vector: bool, head: bool = False) -> tuple[tuple[str, str], ...]:
-    """(role, reason) pairs for one place of a parameter; `matrix` is not among them, see `with_matrix_role`.
+def guess(leaf: str, kinds: tuple[str, ...], shape: tuple[int, ...], place: Place = NOWHERE) -> Reasons:
+    """(role, reason) pairs for one occurrence of a parameter; `matrix` is not among them, see `with_matrix_role`.
 
     Args:
         leaf: the parameter's own name in its layer: weight, bias_ih_l0, pos_embed.
         kinds: class names of that layer, bases included.
-        vector: whether at most one dimension is longer than 1.
-        head: whether the layer is one of the tree's heads.
+        shape: its sizes.
+        place: what surrounds the layer.
     """
-    words = set(re.findall(r"[a-z]+", leaf.lower()))
-    norm, embedding = norm_kind(kinds), embedding_kind(kinds)
-    said_bias = words & {"bias", "biases"} or (norm and "beta" in words)
-    bias = bool(said_bias) and vector and "table" not in words
-    weight = words & {"weight", "weights", "kernel", "gamma"} or leaf == "embeddings" or (norm and "scale" in words)
-    found = []
-    if weight and not bias:
-        found.append(("weight", f"its own name is {leaf!r}"))
-    if bias:
-        found.append(("bias", f"its own name is {leaf!r} and it is a vector"))
+    norm, embedding, named = say.norm_kind(kinds), say.embedding_kind(kinds), f"its own name is {leaf!r}"
+    bias = say.says_bias(leaf) or bool(norm and "beta" in say.words_of(leaf))
+    weight = not bias and (say.says_weight(leaf) or bool(norm and "scale" in say.words_of(leaf)))
+    table = not bias and say.says_table(leaf)
+    sides = sum(size != 1 for size in shape)
+    otherwise = bias or table or (weight and (norm or (embedding and leaf != "weight_g")))
+    scale = "" if otherwise else _scale_reason(leaf, kinds, len(shape), sides)
+    found = [("weight", named)] if weight else [("bias", named)] if bias else []
     if norm:
         found.append(("norm", f"its layer is a {norm}"))
-    if embedding and weight:
+    if embedding and weight and not scale:
         found.append(("embedding", f"its layer is a {embedding}"))
-    elif not bias and _TABLE.search(leaf):
+    elif table:
         found.append(("embedding", f"its own name {leaf!r} is that of a table or a token"))
-    if is_conv(kinds):
+    if say.is_conv(kinds):
         found.append(("conv", f"its layer is a {kinds[0]}"))
-    if head:
+    if scale:
+        found.append(("scalar", scale))
+    if place.head:
         found.append(("head", "a linear layer that nothing follows"))
+    return (*found, *_of_mixture(leaf, kinds, shape, place, {role for role, _ in found}))
+
+
+def _scale_reason(leaf: str, kinds: tuple[str, ...], dimensions: int, sides: int) -> str:
+    """Why it multiplies element by element; empty where it does not."""
+    if leaf == "weight_g":
+        return "it is the length that weight norm gives to a weight"
+    weightlike = say.says_weight(leaf) or say.says_matrix(leaf)
+    if dimensions <= 1 and not say.norm_kind(kinds):
+        return "a number that scales" if sides == 0 else "a vector that is neither bias nor norm nor token"
+    if say.says_scale(leaf) and not leaf.endswith(("weight", "kernel", "proj", "bank")):
+        return f"its own name {leaf!r} is that of a scale"
+    if sides <= 1 and not weightlike and not say.multiplies(kinds):
+        return "a vector that is neither bias nor norm nor token"
+    return ""
+
+
+def _of_mixture(leaf: str, kinds: tuple[str, ...], shape: tuple[int, ...], place: Place, other: set[str]) -> Reasons:
+    """The roles of a mixture of experts and of stacks of matrices."""
+    found = []
+    bare = not other & {"bias", "norm", "embedding", "scalar", "conv"}
+    mixed = say.is_mixture(kinds) and len(shape) > 2 and bare and not place.router
+    expert = place.expert or (_STACKED if mixed else "")
+    gate = say.says_router(leaf, ()) or (say.is_mixture(kinds) and say.says_gate(leaf))
+    router = place.router or (gate and not expert)
+    if expert:
+        found.append(("expert", f"it belongs to {'one of' if expert == _LISTED else 'all'} the experts of a mixture"))
+    if router and not other & {"norm", "scalar"}:
+        found.append(("router", "it chooses among experts"))
+    if bare and not router and _is_stack(leaf, kinds, shape, expert):
+        found.append(("stack", f"{len(shape)} dimensions: a batch of matrices"))
     return tuple(found)
 
 
-def with_matrix_role(
-    occurrences: Sequence[tuple[tuple[str, str], ...]], shape: Sequence[int]
-) -> list[tuple[tuple[str, str], ...]]:
-    """The reasons of a parameter's places with `matrix` added where it is due, or taken away where it no longer is."""
+def _is_stack(leaf: str, kinds: tuple[str, ...], shape: tuple[int, ...], expert: str) -> bool:
+    if len(shape) < 3 or say.is_linear(kinds):
+        return False
+    return expert == _STACKED or (len(shape) == 3 and say.says_matrix(leaf)) or say.says_bank(leaf)
+
+
+def matrix_reason(leaf: str, kinds: tuple[str, ...], shape: tuple[int, ...], place: Place) -> str:
+    """Why it may be a matrix, as far as one occurrence can tell; empty where nothing says so."""
+    if len(shape) != 2 or min(shape) < 2 or place.expert == _STACKED:
+        return ""
+    if (kind := say.multiplies(kinds)) and (say.says_weight(leaf) or say.says_matrix(leaf)):
+        return f"its layer, a {kind}, multiplies by it, and it has two dimensions"
+    return f"its own name {leaf!r} is that of a matrix, and it has two dimensions" if say.says_matrix(leaf) else ""
+
+
+def with_matrix_role(occurrences: Sequence[Reasons], why: Sequence[str]) -> list[Reasons]:
+    """The reasons of a parameter's occurrences with `matrix` added where `why` says so and no other use forbids it."""
     told = {role for reasons in occurrences for role, _ in reasons}
-    why = ("matrix", "it has exactly two dimensions and is neither embedding nor head")
-    bare = [tuple(pair for pair in reasons if pair != why) for reasons in occurrences]
-    if len(shape) != 2 or told & {"embedding", "head"}:
-        return bare
-    return [reasons if any(role == "matrix" for role, _ in reasons) else (*reasons, why) for reasons in bare]
+    return [
+        (*reasons, ("matrix", text)) if text and not told & _OTHER_USES and "matrix" not in told else reasons
+        for reasons, text in zip(occurrences, why, strict=True)
+    ]

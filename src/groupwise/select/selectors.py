@@ -107,11 +107,11 @@ class Name(Atom):
 
     def matches(self, info: ParameterInfo) -> bool:
         """Whether any of its names fits the glob."""
-        return any(self._accepts(dotted(occurrence.name)) for occurrence in info.occurrences)
+        return any(self._accepts(dotted(name)) for name in (*info.names, *info.aliases))
 
     def suggest(self, infos: Infos) -> Iterator[str]:
         """Globs and names that exist and look like this one."""
-        yield from repairs(self.glob, [name for info in infos for name in info.names])
+        yield from repairs(self.glob, [name for info in infos for name in (*info.names, *info.aliases)])
 
     @property
     def text(self) -> str:

@@ -1,4 +1,4 @@
-"""What the caller knows better: roles and tags that are stated, not guessed.
+"""What the caller knows better: roles, tags and levels that are stated, not guessed.
 
 An entry that matches nothing is a mistake, with one exception: models hand out *sets* of names (`no_weight_decay()`)
 that are written for a family of models, so a set only needs one of its names, and an empty one states nothing.
@@ -6,7 +6,7 @@ that are written for a family of models, so a set only needs one of its names, a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import TypeAlias
@@ -19,6 +19,8 @@ from groupwise.select.roles import ROLES
 from groupwise.select.selectors import Selector, selector
 
 Stated: TypeAlias = "str | Selector | Sequence[str | Selector] | AbstractSet[str]"
+
+StatedDepth: TypeAlias = "Mapping[str, int] | Callable[[str], int | None]"
 
 Infos = tuple[ParameterInfo, ...]
 
@@ -39,6 +41,31 @@ def tagged(infos: Infos, tags: Mapping[str, Stated]) -> Infos:
     return tuple(
         replace(info, tags=info.tags | {tag for tag in chosen if i in chosen[tag]}) for i, info in enumerate(infos)
     )
+
+
+def with_depths(infos: Infos, depth: StatedDepth) -> Infos:
+    """`infos` with the stated levels; what none is stated for keeps its guessed one."""
+    levels: dict[int, int] = {}
+    if isinstance(depth, Mapping):
+        for glob, level in depth.items():
+            levels |= dict.fromkeys(_chosen(infos, "depth", glob), _level(repr(glob), level))
+    elif callable(depth):
+        told = {i: depth(info.name) for i, info in enumerate(infos)}
+        levels = {i: _level(repr(infos[i].name), level) for i, level in told.items() if level is not None}
+    else:
+        given = type(depth).__name__
+        raise SelectorError(f"depth= takes {{glob: level}} or a function from name to level, not {given}")
+    return tuple(_at_level(info, levels[i]) if i in levels else info for i, info in enumerate(infos))
+
+
+def _at_level(info: ParameterInfo, level: int) -> ParameterInfo:
+    return replace(info, occurrences=tuple(replace(occurrence, depth=level) for occurrence in info.occurrences))
+
+
+def _level(of: str, level: object) -> int:
+    if isinstance(level, bool) or not isinstance(level, int) or level < 0:
+        raise SelectorError(f"depth of {of}: a level is a whole number from 0 (the input) upward, not {level!r}")
+    return level
 
 
 def _stated(info: ParameterInfo, roles: list[str], headed: set[str]) -> ParameterInfo:

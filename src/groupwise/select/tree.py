@@ -12,11 +12,12 @@ from typing import Any, NamedTuple, final
 
 
 class OwnParameter(NamedTuple):
-    """A parameter as its layer holds it: its name below the layer, its telling last word, and the tensor."""
+    """A parameter as its layer holds it: its name below the layer, its telling last word, the tensor, other names."""
 
     name: str
     leaf: str
     tensor: Any
+    aliases: tuple[str, ...] = ()
 
 
 @final

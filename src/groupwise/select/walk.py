@@ -3,7 +3,8 @@
 A module is whatever has `named_modules`, `_modules` and `_parameters`; torch is never imported. The tree is built as a
 person would write the names down, so what merely surrounds a model does not show: `DistributedDataParallel`, the
 compiler's `_orig_mod`, FSDP's and checkpointing's wrappers. A layer under parametrization keeps the tensor names that
-torch gives them, while the layer that they stand for still counts as theirs.
+torch gives them, while the layer that they stand for still counts as theirs, and selectors know its tensors by their
+plain names as well.
 """
 
 from __future__ import annotations
@@ -16,17 +17,21 @@ from typing import Any
 from groupwise.errors import SelectorError
 from groupwise.select.describe import describe
 from groupwise.select.info import ParameterInfo
-from groupwise.select.roles import embedding_kind, is_linear
-from groupwise.select.stated import Stated, tagged, with_roles
+from groupwise.select.stated import Stated, StatedDepth, tagged, with_depths, with_roles
 from groupwise.select.tree import Node, OwnParameter
+from groupwise.select.vocabulary import embedding_kind, is_linear
 
 _ALWAYS_WRAPPED = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 _WRAPPERS = re.compile(r"DataParallel$|^AveragedModel$|^(DeepSpeed\w*|Pipeline)Engine$|^ModelEma")
+_WEIGHT_NORM = {"original0": "_g", "original1": "_v"}  # length and direction, as weight norm has long called them
 _NOISE = {"object", "Module", "Generic", "ABC", "Protocol"}
 
 
 def parameters_of(
-    model: Any, roles: Mapping[str, Stated] | None = None, tags: Mapping[str, Stated] | None = None
+    model: Any,
+    roles: Mapping[str, Stated] | None = None,
+    tags: Mapping[str, Stated] | None = None,
+    depth: StatedDepth | None = None,
 ) -> tuple[ParameterInfo, ...]:
     """Every parameter of a model, frozen ones included, once each, in module order.
 
@@ -37,13 +42,17 @@ def parameters_of(
         tags: the caller's own words, as `{"no_decay": model.no_weight_decay()}`.
             In both, a value is a glob or a selector, a list of them, each of which must match, or a set of names, as
             models return it, which may hold names that this model lacks as long as it has one of them.
+        depth: levels in place of guessed ones, as `{"stem.*": 0, "blocks.0": 1}` (of several entries that match a
+            parameter the last counts), or a function from a name to its level. What is not named, or is given None,
+            keeps its guessed level.
 
     Raises:
-        SelectorError: not a model, a role that does not exist, or an entry that matches nothing.
+        SelectorError: not a model, a role that does not exist, an entry that matches nothing, or a level that is none.
     """
     infos = describe([(key, _tree(part, key)) for key, part in _networks(model)])
     infos = with_roles(infos, roles) if roles else infos
-    return tagged(infos, tags) if tags else infos
+    infos = tagged(infos, tags) if tags else infos
+    return with_depths(infos, depth) if depth is not None else infos
 
 
 def _networks(model: Any) -> Iterator[tuple[str, Any]]:
@@ -95,9 +104,12 @@ def _absorb(parametrizations: Any, path: str, held: list[OwnParameter], children
     """Give a parametrized layer its tensors: the originals as its own, the parametrizations' as layers below it."""
     for tensor_name, listed in _children(parametrizations):
         prefix = f"parametrizations.{tensor_name}"
-        held += [
-            OwnParameter(f"{prefix}.{own}", tensor_name, t) for own, t in listed._parameters.items() if t is not None
-        ]
+        kinds = {kind for _, child in _children(listed) for kind in _kinds(child)}
+        for own, tensor in listed._parameters.items():
+            if tensor is not None:
+                spelt = _WEIGHT_NORM.get(own, "") if "_WeightNorm" in kinds else ""
+                leaf = tensor_name + spelt
+                held.append(OwnParameter(f"{prefix}.{own}", leaf, tensor, tuple(dict.fromkeys((tensor_name, leaf)))))
         for name, child in _children(listed):
             below = f"{prefix}.{name}"
             children.append(_node(child, below, f"{path}.{below}" if path else below, above))
