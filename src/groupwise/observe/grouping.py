@@ -133,14 +133,14 @@ class Grouping:
             network=next(iter(networks)) if len(networks) == 1 else None,
             rule=_without_depth(name, self.planned(groups[0])) if self.planned(groups[0]) is not None else None,
             clip=self._clip(scope) if len(scopes) == 1 else None,
+            frozen=sum(not p.requires_grad for group in groups for p in group["params"]),
         )
 
     def _clip(self, scope: Any) -> Clip | None:
         """A group's own clip scope, or the plan's over everything."""
-        if scope is not None:
-            return Clip(scope.clip.kind, scope.clip.bound, scope.label)
         whole = getattr(self.plan, "clip", None)
-        return None if whole is None else Clip(whole.kind, whole.bound, WHOLE)
+        clip, label = (scope.clip, scope.label) if scope is not None else (whole, WHOLE)
+        return None if clip is None else Clip(clip.kind, clip.bound, label, _joint_set(clip))
 
     def _by_rule(self, live: Sequence[Live]) -> list[str]:
         planned = [self.planned(group) for group in live]
@@ -165,6 +165,11 @@ def _by_group(live: Sequence[Live]) -> list[str]:
     names = [str(group.get("name") or f"group {i}") for i, group in enumerate(live)]
     often = {name for name, count in Counter(names).items() if count > 1}
     return [f"{name} ({i})" if name in often else name for i, name in enumerate(names)]
+
+
+def _joint_set(clip: Any) -> str | None:
+    """The set whose norm a clip bounds, as records call it; only a norm is of a set."""
+    return None if clip.kind != "norm" else {"rule": "scope"}.get(clip.per, str(clip.per))
 
 
 def _without_depth(name: str, planned: Any) -> str:

@@ -31,12 +31,13 @@ from groupwise.observe.cadence import Cadence
 from groupwise.observe.draft import Draft
 from groupwise.observe.errors import Errors, OnError
 from groupwise.observe.grouping import Grouping
+from groupwise.observe.lengths import lengths_of
 from groupwise.observe.logged import Balanced, Logged
 from groupwise.observe.noise import FirstMicroBatch, usable
 from groupwise.observe.pending import Pending
 from groupwise.observe.programs import inmost, leaves_gradients, scale_of, table_of, unscale_of
 from groupwise.observe.ranks import Ranks
-from groupwise.observe.run_log import RunLog
+from groupwise.observe.run_log import RunLog, header_of
 from groupwise.observe.shares import log_balanced, log_shares
 from groupwise.observe.sinks import Sink
 from groupwise.observe.taking import Samples, Taking
@@ -63,6 +64,9 @@ class Observer:
         scaler: a `GradScaler`, if one is used: updates that it skips are then told, as events.
         step: the number of the next update. By default 0, or what follows the last step of the run that is there.
         part_bytes: at which size a file is followed by another one.
+        scheduler: a `PlanScheduler`, or another one that has `total_steps`: the run's length is then in its header, so
+            a report can tell a run that was stopped, or that outlived its schedule.
+        total_steps: the same as a number, where no scheduler tells it.
         on_error: what becomes of an error while a step is observed, in a sink for instance. "raise": it comes out of
             `step()`, or of `close()`, after the update and its record are complete. "warn": it is told once, as a
             `GroupwiseWarning`, and training goes on. (A disk that is full is always told so, and ends the recording.)
@@ -89,6 +93,8 @@ class Observer:
         scaler: torch.amp.GradScaler | None = None,
         step: int | None = None,
         part_bytes: int = PART_BYTES,
+        scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+        total_steps: int | None = None,
         on_error: OnError = "raise",
     ) -> None:
         self._ranks = Ranks()  # first: ranks count their observers, also those that come to nothing
@@ -98,6 +104,7 @@ class Observer:
             self._cadence, self._errors = Cadence.of(every), Errors(on_error)
             self._grouping = Grouping(self._optimizer, by)
             seen, self._scale = self._grouping.seen(), scale_of(scaler)
+            lengths = lengths_of(scheduler, total_steps)
         self._along_path, self._scaler, self._values = along_path, scaler, Values()
         self._told = Told()
         self._samples: Samples = {}
@@ -106,8 +113,8 @@ class Observer:
         self._writes, self._used = self._ranks.rank == 0, False
         to = (path, sinks) if self._writes else (None, ())
         self._folder = _free(to[0])
-        table = table_of(self._optimizer)
-        self._log = RunLog(self._grouping, seen, self._cadence, table, *to, self._errors, part_bytes)
+        header = header_of(self._grouping, seen, self._cadence, table_of(self._optimizer), lengths)
+        self._log = RunLog(self._grouping, seen, header, *to, self._errors, part_bytes)
         self.step = self._log.begin(step)
         self._pending = Pending(self._log, self._writes, self._errors)
         self._hooks: StepHooks | None = StepHooks(self._optimizer, before=self._before, after=self._after)
