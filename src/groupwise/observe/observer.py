@@ -30,6 +30,7 @@ from groupwise.errors import GroupwiseWarning, RecordError, within
 from groupwise.observe.cadence import Cadence
 from groupwise.observe.draft import Draft
 from groupwise.observe.errors import Errors, OnError
+from groupwise.observe.folders import SEEN_TO_STEP, folder_of
 from groupwise.observe.grouping import Grouping
 from groupwise.observe.lengths import lengths_of
 from groupwise.observe.logged import Balanced, Logged
@@ -56,7 +57,8 @@ class Observer:
 
     Args:
         optimizer: any `torch.optim.Optimizer`. Its groups go by their `name`, or as "group 0", "group 1", …
-        path: the folder of the run (docs/records.md); a run that is there goes on. None writes no file.
+        path: the folder of the run (docs/records.md); a run that is there goes on, but if it is finished and the
+            optimizer has made no update, a new folder beside it is taken, which a warning names. None writes no file.
         every: a factor on all the cadences, or numbers of updates for some families (`{"updates": 100, "cosines": 0}`).
         by: what a line speaks of: "group", "rule" (groups that differ by their depth alone are one) or "network".
         along_path: take `path_contribution` with every update. It keeps the update until the next gradients are there.
@@ -74,6 +76,7 @@ class Observer:
     Attributes:
         last: the newest record. On an accelerator it is one update behind.
         step: the number of the next update.
+        path: the folder that is written, None where there is none.
 
     Under `torch.distributed` make one on every rank, as the optimizer is: rank 0 writes.
 
@@ -111,8 +114,10 @@ class Observer:
         self._under_way: UnderWay | None = None
         self._shown: Taking | None = None
         self._writes, self._used = self._ranks.rank == 0, False
-        to = (path, sinks) if self._writes else (None, ())
-        self._folder = _free(to[0])
+        _require_free(path if self._writes else None)
+        self.path = folder_of(path if self._writes else None, self._optimizer, step)
+        self._folder = None if self.path is None else os.path.realpath(self.path)
+        to = (self.path, sinks if self._writes else ())
         header = header_of(self._grouping, seen, self._cadence, table_of(self._optimizer), lengths)
         self._log = RunLog(self._grouping, seen, header, *to, self._errors, part_bytes)
         self.step = self._log.begin(step)
@@ -126,6 +131,11 @@ class Observer:
         """The observer of this process that writes into a folder, if there is one: to close it, say, in a notebook."""
         path = os.path.realpath(folder)
         return next((each for each in list(_observers) if each._folder == path and each._is_open), None)
+
+    @staticmethod
+    def recording() -> tuple[Observer, ...]:
+        """The observers of this process that still record: to close those that nobody can reach, say, in a notebook."""
+        return tuple(each for each in list(_observers) if each._is_open)
 
     @property
     def last(self) -> Step | None:
@@ -256,6 +266,8 @@ class Observer:
             return
         with self._lock:
             self._unhook()
+            if self._used:
+                SEEN_TO_STEP.add(self._optimizer)
             left = UnderWay(self._now())
             self._under_way = None
             try:
@@ -412,16 +424,13 @@ class Observer:
         return here and self._hooks is not None
 
 
-def _free(path: str | os.PathLike[str] | None) -> str | None:
-    """Where a folder really is. Raises `RecordError` if another observer of this process writes there."""
-    if path is None:
-        return None
-    if Observer.writing(path) is not None:
+def _require_free(path: str | os.PathLike[str] | None) -> None:
+    """Raises `RecordError` if another observer of this process writes into a folder."""
+    if path is not None and Observer.writing(path) is not None:
         raise RecordError(
             f"Observer: this process is writing into {os.fspath(path)}: Observer.writing({os.fspath(path)!r}).close() "
             "ends that, and the run goes on; or give this one a folder of its own"
         )
-    return os.path.realpath(path)
 
 
 _observers: Final[weakref.WeakSet[Observer]] = weakref.WeakSet()
