@@ -175,15 +175,22 @@ class Observer:
                 self._balanced(balance, logged)
             told.logged = logged
 
-    def tasks(self, losses: Mapping[str, torch.Tensor]) -> bool:
+    def tasks(
+        self, losses: Mapping[str, torch.Tensor], weights: Mapping[str, float | torch.Tensor] | None = None
+    ) -> bool:
         """Take each task's share of the gradient in each group, at the cadence of "tasks"; call it before backward.
 
         Each loss is differentiated once more, so the graph is kept and every `.grad` stays as it is. Returns whether
         it was time. The losses themselves are logged every time.
 
+        Args:
+            losses: the losses, before any weight.
+            weights: by task, what each loss is multiplied by. Those of a balancer's result, which is logged with
+                `log(balance=…)`, need not be given; without either all are 1.
+
         Raises:
-            RecordError: a loss is not one number, does not require grad, or reaches no parameter; nothing of the call
-                is kept then.
+            RecordError: a loss is not one number, does not require grad, or reaches no parameter, or weights are not of
+                the same tasks; nothing of the call is kept then.
         """
         due = "tasks" in self._cadence.due(self.step) and self._is_open
         if self._process == os.getpid():
@@ -191,6 +198,7 @@ class Observer:
                 told = self._now()
                 logged = told.logged.copy()
                 logged.losses(losses)
+                logged.weights(losses, weights)
                 if due:
                     log_shares(losses, self._grouping.seen(), logged)
                 told.logged = logged
