@@ -32,6 +32,7 @@ from groupwise.observe.draft import Draft
 from groupwise.observe.errors import Errors, OnError
 from groupwise.observe.folders import SEEN_TO_STEP, folder_of
 from groupwise.observe.grouping import Grouping
+from groupwise.observe.layers import Model
 from groupwise.observe.lengths import lengths_of
 from groupwise.observe.logged import Balanced, Logged
 from groupwise.observe.noise import FirstMicroBatch, usable
@@ -60,7 +61,10 @@ class Observer:
         path: the folder of the run (docs/records.md); a run that is there goes on, but if it is finished and the
             optimizer has made no update, a new folder beside it is taken, which a warning names. None writes no file.
         every: a factor on all the cadences, or numbers of updates for some families (`{"updates": 100, "cosines": 0}`).
-        by: what a line speaks of: "group", "rule" (groups that differ by their depth alone are one) or "network".
+        by: what a line speaks of: "group", "rule" (groups that differ by their depth alone are one), "network", or
+            "layer": each module that holds parameters, by its path, in the order of the model.
+        model: whose names the layers have, with `by="layer"`: the model, or networks by name. Without it the names are
+            those that the optimizer has (a plan's, or `AdamW(model.named_parameters())`).
         along_path: take `path_contribution` with every update. It keeps the update until the next gradients are there.
         sinks: where else the numbers go: anything with `log(mapping, step)`.
         scaler: a `GradScaler`, if one is used: updates that it skips are then told, as events.
@@ -89,8 +93,9 @@ class Observer:
         optimizer: torch.optim.Optimizer,
         path: str | os.PathLike[str] | None,
         every: int | Mapping[str, int] = 1,
-        by: Literal["group", "rule", "network"] = "group",
+        by: Literal["group", "rule", "network", "layer"] = "group",
         *,
+        model: Model | None = None,
         along_path: bool = False,
         sinks: Sequence[Sink] = (),
         scaler: torch.amp.GradScaler | None = None,
@@ -105,7 +110,7 @@ class Observer:
         with within("Observer"):
             self._optimizer = inmost(optimizer)
             self._cadence, self._errors = Cadence.of(every), Errors(on_error)
-            self._grouping = Grouping(self._optimizer, by)
+            self._grouping = Grouping(self._optimizer, by, model)
             seen, self._scale = self._grouping.seen(), scale_of(scaler)
             lengths = lengths_of(scheduler, total_steps)
         self._along_path, self._scaler, self._values = along_path, scaler, Values()

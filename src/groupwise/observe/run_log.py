@@ -142,7 +142,7 @@ def header_of(grouping: Grouping, seen: Seen, cadence: Cadence, table: str | Non
 
 def _shape(seen: Seen) -> dict[str, Any]:
     return {
-        name: tuple(len(group["params"]) for group in members)
+        name: tuple(len(member.params) for member in members)
         for name, members in zip(seen.names, seen.members, strict=True)
     }
 
