@@ -86,8 +86,8 @@ def test_a_cadence_that_is_none_is_a_clear_error(every: Any, message: str, tmp_p
 def test_whatever_is_no_optimizer_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"Observer: Net is no torch.optim.Optimizer"):
         Observer(net(), tmp_path)  # type: ignore[arg-type]
-    with pytest.raises(RecordError, match="by='layer': it has to be one of 'group', 'rule', 'network'"):
-        Observer(adamw()[1], tmp_path, by="layer")  # type: ignore[arg-type]
+    with pytest.raises(RecordError, match="by='tensor': it has to be one of 'group', 'rule', 'network', 'layer'"):
+        Observer(adamw()[1], tmp_path, by="tensor")  # type: ignore[arg-type]
     with pytest.raises(RecordError, match="by='rule' needs an optimizer that runs a plan, and AdamW has none"):
         Observer(adamw()[1], tmp_path, by="rule")
     with pytest.raises(RecordError, match="by='network' needs groups of named networks"):

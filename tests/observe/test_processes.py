@@ -143,7 +143,7 @@ def test_threads_that_write_while_another_forks_leave_no_lock_in_any_child(tmp_p
     def write(name: str) -> None:
         try:
             while not stop.is_set():
-                with Observer(sgd(), tmp_path / name, part_bytes=300) as observer:
+                with Observer(sgd(), tmp_path / name, part_bytes=300, step=0) as observer:
                     steps(observer._optimizer, 3)
         except Exception as error:
             failures.append(error)

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from groupwise.balance import DWA, Balancer, Method, UPGrad
+from groupwise.balance import DWA, Balancer, Method, Static, UPGrad
 from groupwise.errors import RecordError
 from groupwise.observe import Observer
 from groupwise.observe.noise import KEEP
 from groupwise.records import read
+from groupwise.report import describe
 from tests.observe.nets import ALL, Net, groups, losses, net
 
 
@@ -232,3 +233,48 @@ def test_a_module_that_owns_no_parameter_of_the_optimizer_is_no_task() -> None:
     loss = sum(losses(net(), 0).values())
     with Observer(optimizer, None) as observer, pytest.raises(RecordError, match="reaches no parameter"):
         observer.tasks({"a": loss})
+
+
+def owners(folder: Path, way: str) -> list[str]:
+    """What the report says of ownership when the left loss is weighted by 1,000, in one of several ways."""
+    model = net()
+    optimizer = torch.optim.SGD(groups(model), lr=1e-4)
+    weights = {"left": 1000.0, "right": 1.0}
+    balancer = Balancer(Static(weights))
+    with Observer(optimizer, folder, every=ALL) as observer:
+        for step in range(4):
+            told = losses(model, step)
+            optimizer.zero_grad()
+            if way == "by hand":
+                observer.tasks(told, weights={task: torch.tensor(weight) for task, weight in weights.items()})
+                sum(weights[task] * loss for task, loss in told.items()).backward()
+            else:
+                observer.tasks(told)
+                observer.log(balance=balancer.backward(told))
+            optimizer.step()
+    return [s.head for s in describe(folder).runs[0].verdict if s.rule == "owner"]
+
+
+@pytest.mark.parametrize("way", ["by hand", "static"])
+def test_who_owns_a_group_does_not_depend_on_how_the_weights_came_about(way: str, tmp_path: Path) -> None:
+    (head,) = owners(tmp_path, way)
+    assert head.startswith("Task 'left' owns 'trunk'")
+
+
+def test_weights_of_other_tasks_are_a_clear_error(tmp_path: Path) -> None:
+    model, _, observer = observed(tmp_path)
+    told = losses(model, 0)
+    with observer:
+        with pytest.raises(RecordError, match=r"Observer\.tasks: weights is a number for .*'right', not 'x'"):
+            observer.tasks(told, weights={"x": 1.0})
+        with pytest.raises(RecordError, match="weights is a number for each of 'left', 'right', not a list"):
+            observer.tasks(told, weights=[1.0, 2.0])  # type: ignore[arg-type]
+
+
+def test_without_shares_the_report_says_how_a_method_of_losses_comes_by_them(tmp_path: Path) -> None:
+    model, optimizer, observer = observed(tmp_path)
+    with observer:
+        observer.log(balance=Balancer(Static({"left": 1.0, "right": 1.0})).backward(losses(model, 0)))
+        optimizer.step()
+    (panel,) = (panel for panel in describe(tmp_path).runs[0].panels if panel.key == "shares")
+    assert "call `observer.tasks(losses)` before `balancer.backward(losses)`" in panel.missing

@@ -248,6 +248,25 @@ def test_a_scope_that_is_clipped_by_network_is_several(tmp_path: Path) -> None:
     assert [reading.norm(scope).values[0] for scope in reading.scopes] == [2.0, 0.9]
 
 
+def test_a_clip_that_is_said_to_be_per_network_is_drawn_so_even_where_factors_agree(tmp_path: Path) -> None:
+    clip = Clip("norm", 1.0, "base", per="network")
+    header = Header(groups=tuple(Group(n, "SGD", 1, 1, n, clip=clip) for n in (A, B)))
+    lines = [Step(i, groups={n: {"clip_factor": 1.0, "grad_norm": 0.1} for n in (A, B)}) for i in range(30)]
+    assert Reading(run_of(tmp_path, lines, header)).scopes == {"base of a": [A], "base of b": [B]}
+
+
+def test_what_the_header_says_is_frozen_is_told_as_frozen_and_is_no_fault(tmp_path: Path) -> None:
+    lines = [
+        Step(i, groups={A: {"no_grad": 2.0}, B: {"grad_norm": 1.0, "no_grad": 1.0, "update_ratio": 1e-3}})
+        for i in range(60)
+    ]
+    header = Header(groups=(Group(A, "SGD", 2, 2, frozen=2), Group(B, "SGD", 3, 3, frozen=1)))
+    run = run_of(tmp_path, lines, header)
+    (still,), (orphans,) = said(run, "still"), said(run, "orphans")
+    assert (still.tone, still.text) == ("note", "They are frozen: `requires_grad` is False (2 parameters).")
+    assert orphans.text == "1 of 3 in 'b': they are frozen."
+
+
 def test_a_scope_that_nothing_fits_is_clipped_by_parts_and_has_no_joint_norm(tmp_path: Path) -> None:
     header = Header(groups=(Group(A, "SGD", 2, 2, clip=Clip("norm", 1.0, "base")),))
     lines = [Step(i, groups={A: {"clip_factor": 0.9, "grad_norm": 3.0}}) for i in range(30)]

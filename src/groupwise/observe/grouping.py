@@ -1,4 +1,4 @@
-"""What a line of a run speaks of: the optimizer's groups, or its rules or networks, which are fewer.
+"""What a line of a run speaks of: the optimizer's groups, its rules or networks, or the layers of the model.
 
 A group is known by its `name` where it has one, else by its place. With `by="rule"` the groups that differ by nothing
 but their depth are one, with `by="network"` those of a network; that needs an optimizer which tells such things, and is
@@ -8,7 +8,7 @@ found out by looking at it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, TypeAlias, final
@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias, final
 import torch
 
 from groupwise.errors import RecordError, listed
+from groupwise.observe.layers import Layers, Model, names_in
 from groupwise.observe.number import Number, number_of
 from groupwise.observe.tensors import is_sharded
 from groupwise.records import Clip, Group
@@ -28,12 +29,22 @@ WHOLE: Final = "plan"
 
 @final
 @dataclass(frozen=True)
+class Member:
+    """A live group, or the part of it that belongs to a layer: its parameters and their names, empty if unknown."""
+
+    group: Live
+    params: tuple[torch.Tensor, ...]
+    names: tuple[str, ...]
+
+
+@final
+@dataclass(frozen=True)
 class Seen:
     """The groups of one step.
 
     Attributes:
         names: of what is observed; n of them.
-        members: for each, the live groups that it is made of.
+        members: for each, the live groups, or parts of them, that it is made of.
         params: every parameter.
         index: for each parameter, which of `names` it belongs to.
         sizes: for each parameter, its entries, over all ranks.
@@ -41,7 +52,7 @@ class Seen:
     """
 
     names: tuple[str, ...]
-    members: tuple[tuple[Live, ...], ...]
+    members: tuple[tuple[Member, ...], ...]
     params: tuple[torch.Tensor, ...]
     index: tuple[int, ...]
     sizes: tuple[int, ...]
@@ -58,8 +69,9 @@ class Seen:
     @property
     def rates(self) -> list[Number | None]:
         """For each parameter, its learning rate now; None if it has none. One object for each live group."""
-        groups = [group for members in self.members for group in members]
-        return [rate for group in groups for rate in [number_of(group.get("lr"))] * len(group["params"])]
+        members = [member for members in self.members for member in members]
+        rates = {key: number_of(group.get("lr")) for key, group in {id(m.group): m.group for m in members}.items()}
+        return [rates[id(member.group)] for member in members for _ in member.params]
 
 
 NOTHING: Final = Seen((), (), (), (), (), sharded=False)
@@ -70,15 +82,19 @@ NOTHING: Final = Seen((), (), (), (), (), sharded=False)
 class Grouping:
     """Names the groups of an optimizer as `by` says. Raises `RecordError` if the optimizer cannot tell."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, by: str) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, by: str, model: Model | None = None) -> None:
         ways: Mapping[str, Callable[[Sequence[Live]], list[str]]] = {
             "group": _by_group,
             "rule": self._by_rule,
             "network": self._by_network,
+            "layer": _by_group,
         }
         if by not in ways:
             raise RecordError(f"by={by!r}: it has to be one of {listed(map(repr, ways))}")
+        if model is not None and by != "layer":
+            raise RecordError(f"model= is for by='layer', which names layers by it; by={by!r} does not use it")
         self.by = by
+        self._layers = Layers(optimizer, model) if by == "layer" else None
         self._optimizer = optimizer
         self._name = ways[by]
         self._known: list[tuple[Any, ...]] = []
@@ -98,10 +114,10 @@ class Grouping:
         return self._seen
 
     def _look(self, live: Sequence[Live]) -> Seen:
-        members: dict[str, list[Live]] = {}
-        for name, group in zip(self._name(live), live, strict=True):
-            members.setdefault(name, []).append(group)
-        flat = [(i, p) for i, groups in enumerate(members.values()) for group in groups for p in group["params"]]
+        members: dict[str, list[Member]] = {}
+        for name, member in self._by_layer(live) if self._layers is not None else self._whole(live):
+            members.setdefault(name, []).append(member)
+        flat = [(i, p) for i, parts in enumerate(members.values()) for member in parts for p in member.params]
         return Seen(
             names=tuple(members),
             members=tuple(map(tuple, members.values())),
@@ -110,6 +126,21 @@ class Grouping:
             sizes=tuple(p.numel() for _, p in flat),
             sharded=any(is_sharded(p) for _, p in flat),
         )
+
+    def _whole(self, live: Sequence[Live]) -> Iterator[tuple[str, Member]]:
+        for name, group in zip(self._name(live), live, strict=True):
+            yield name, Member(group, tuple(group["params"]), tuple(names_in(group)))
+
+    def _by_layer(self, live: Sequence[Live]) -> Iterator[tuple[str, Member]]:
+        """The layers in the order of the model, each in as many parts as it has groups."""
+        layers = self._layers.of(live) if self._layers is not None else {}
+        parts: dict[tuple[str, int], list[tuple[torch.Tensor, str]]] = {}
+        for i, group in enumerate(live):
+            for p, name in zip(group["params"], names_in(group), strict=True):
+                parts.setdefault((layers[id(p)], i), []).append((p, name))
+        order = {layer: place for place, layer in enumerate(dict.fromkeys(layers.values()))}
+        for (layer, i), held in sorted(parts.items(), key=lambda part: (order[part[0][0]], part[0][1])):
+            yield layer, Member(live[i], tuple(p for p, _ in held), tuple(name for _, name in held))
 
     def described(self, seen: Seen) -> tuple[Group, ...]:
         """The groups as a header tells them."""
@@ -120,7 +151,8 @@ class Grouping:
         groups = getattr(self.plan, "groups", ())
         return next((group for group in groups if group.name == live.get("name")), None)
 
-    def _described(self, name: str, groups: Sequence[Live]) -> Group:
+    def _described(self, name: str, members: Sequence[Member]) -> Group:
+        groups, params = [member.group for member in members], [p for member in members for p in member.params]
         algorithms = dict.fromkeys(str(group.get("algorithm") or type(self._optimizer).__name__) for group in groups)
         networks = dict.fromkeys(str(group["network"]) for group in groups if group.get("network"))
         scopes = dict.fromkeys(getattr(self.planned(group), "clip", None) for group in groups)
@@ -128,19 +160,27 @@ class Grouping:
         return Group(
             name=name,
             algorithm=", ".join(algorithms),
-            tensors=sum(len(group["params"]) for group in groups),
-            parameters=sum(p.numel() for group in groups for p in group["params"]),
+            tensors=len(params),
+            parameters=sum(p.numel() for p in params),
             network=next(iter(networks)) if len(networks) == 1 else None,
-            rule=_without_depth(name, self.planned(groups[0])) if self.planned(groups[0]) is not None else None,
+            rule=self._rule(name, groups),
             clip=self._clip(scope) if len(scopes) == 1 else None,
+            frozen=sum(not p.requires_grad for p in params),
         )
+
+    def _rule(self, name: str, groups: Sequence[Live]) -> str | None:
+        """The rule of a group; of a layer, the groups that its parameters are in."""
+        if self._layers is not None:
+            live = self._optimizer.param_groups
+            called = {id(group): name for name, group in zip(_by_group(live), live, strict=True)}
+            return ", ".join(called[id(group)] for group in groups if id(group) in called)
+        return _without_depth(name, self.planned(groups[0])) if self.planned(groups[0]) is not None else None
 
     def _clip(self, scope: Any) -> Clip | None:
         """A group's own clip scope, or the plan's over everything."""
-        if scope is not None:
-            return Clip(scope.clip.kind, scope.clip.bound, scope.label)
         whole = getattr(self.plan, "clip", None)
-        return None if whole is None else Clip(whole.kind, whole.bound, WHOLE)
+        clip, label = (scope.clip, scope.label) if scope is not None else (whole, WHOLE)
+        return None if clip is None else Clip(clip.kind, clip.bound, label, _joint_set(clip))
 
     def _by_rule(self, live: Sequence[Live]) -> list[str]:
         planned = [self.planned(group) for group in live]
@@ -165,6 +205,11 @@ def _by_group(live: Sequence[Live]) -> list[str]:
     names = [str(group.get("name") or f"group {i}") for i, group in enumerate(live)]
     often = {name for name, count in Counter(names).items() if count > 1}
     return [f"{name} ({i})" if name in often else name for i, name in enumerate(names)]
+
+
+def _joint_set(clip: Any) -> str | None:
+    """The set whose norm a clip bounds, as records call it; only a norm is of a set."""
+    return None if clip.kind != "norm" else {"rule": "scope"}.get(clip.per, str(clip.per))
 
 
 def _without_depth(name: str, planned: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias, final
 
 import torch
 
-from groupwise.errors import RecordError
+from groupwise.errors import RecordError, listed
 
 Number: TypeAlias = float | torch.Tensor
 Path: TypeAlias = tuple[str, ...]
@@ -78,6 +78,16 @@ class Logged:
             raise RecordError(f"losses is a mapping of task to loss, not a {type(losses).__name__}; one loss is loss=…")
         for task, value in losses.items():
             self.task(task, "loss", value)
+
+    def weights(self, losses: Mapping[str, Number], weights: Mapping[str, Number] | None) -> None:
+        """The weights of the tasks that these losses are of, if there are any."""
+        if weights is None:
+            return
+        if not isinstance(weights, Mapping) or set(weights) != set(losses):
+            told = listed(map(repr, weights)) if isinstance(weights, Mapping) else f"a {type(weights).__name__}"
+            raise RecordError(f"weights is a number for each of {listed(map(repr, losses))}, not {told}")
+        for task, value in weights.items():
+            self.task(task, "weight", value)
 
     def cosine(self, a: str, b: str, value: Any) -> None:
         """The cosine between two tasks' gradients."""

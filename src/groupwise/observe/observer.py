@@ -30,13 +30,16 @@ from groupwise.errors import GroupwiseWarning, RecordError, within
 from groupwise.observe.cadence import Cadence
 from groupwise.observe.draft import Draft
 from groupwise.observe.errors import Errors, OnError
+from groupwise.observe.folders import SEEN_TO_STEP, folder_of
 from groupwise.observe.grouping import Grouping
+from groupwise.observe.layers import Model
+from groupwise.observe.lengths import lengths_of
 from groupwise.observe.logged import Balanced, Logged
 from groupwise.observe.noise import FirstMicroBatch, usable
 from groupwise.observe.pending import Pending
 from groupwise.observe.programs import inmost, leaves_gradients, scale_of, table_of, unscale_of
 from groupwise.observe.ranks import Ranks
-from groupwise.observe.run_log import RunLog
+from groupwise.observe.run_log import RunLog, header_of
 from groupwise.observe.shares import log_balanced, log_shares
 from groupwise.observe.sinks import Sink
 from groupwise.observe.taking import Samples, Taking
@@ -55,14 +58,21 @@ class Observer:
 
     Args:
         optimizer: any `torch.optim.Optimizer`. Its groups go by their `name`, or as "group 0", "group 1", …
-        path: the folder of the run (docs/records.md); a run that is there goes on. None writes no file.
+        path: the folder of the run (docs/records.md); a run that is there goes on, but if it is finished and the
+            optimizer has made no update, a new folder beside it is taken, which a warning names. None writes no file.
         every: a factor on all the cadences, or numbers of updates for some families (`{"updates": 100, "cosines": 0}`).
-        by: what a line speaks of: "group", "rule" (groups that differ by their depth alone are one) or "network".
+        by: what a line speaks of: "group", "rule" (groups that differ by their depth alone are one), "network", or
+            "layer": each module that holds parameters, by its path, in the order of the model.
+        model: whose names the layers have, with `by="layer"`: the model, or networks by name. Without it the names are
+            those that the optimizer has (a plan's, or `AdamW(model.named_parameters())`).
         along_path: take `path_contribution` with every update. It keeps the update until the next gradients are there.
         sinks: where else the numbers go: anything with `log(mapping, step)`.
         scaler: a `GradScaler`, if one is used: updates that it skips are then told, as events.
         step: the number of the next update. By default 0, or what follows the last step of the run that is there.
         part_bytes: at which size a file is followed by another one.
+        scheduler: a `PlanScheduler`, or another one that has `total_steps`: the run's length is then in its header, so
+            a report can tell a run that was stopped, or that outlived its schedule.
+        total_steps: the same as a number, where no scheduler tells it.
         on_error: what becomes of an error while a step is observed, in a sink for instance. "raise": it comes out of
             `step()`, or of `close()`, after the update and its record are complete. "warn": it is told once, as a
             `GroupwiseWarning`, and training goes on. (A disk that is full is always told so, and ends the recording.)
@@ -70,6 +80,7 @@ class Observer:
     Attributes:
         last: the newest record. On an accelerator it is one update behind.
         step: the number of the next update.
+        path: the folder that is written, None where there is none.
 
     Under `torch.distributed` make one on every rank, as the optimizer is: rank 0 writes.
 
@@ -82,13 +93,16 @@ class Observer:
         optimizer: torch.optim.Optimizer,
         path: str | os.PathLike[str] | None,
         every: int | Mapping[str, int] = 1,
-        by: Literal["group", "rule", "network"] = "group",
+        by: Literal["group", "rule", "network", "layer"] = "group",
         *,
+        model: Model | None = None,
         along_path: bool = False,
         sinks: Sequence[Sink] = (),
         scaler: torch.amp.GradScaler | None = None,
         step: int | None = None,
         part_bytes: int = PART_BYTES,
+        scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+        total_steps: int | None = None,
         on_error: OnError = "raise",
     ) -> None:
         self._ranks = Ranks()  # first: ranks count their observers, also those that come to nothing
@@ -96,18 +110,21 @@ class Observer:
         with within("Observer"):
             self._optimizer = inmost(optimizer)
             self._cadence, self._errors = Cadence.of(every), Errors(on_error)
-            self._grouping = Grouping(self._optimizer, by)
+            self._grouping = Grouping(self._optimizer, by, model)
             seen, self._scale = self._grouping.seen(), scale_of(scaler)
+            lengths = lengths_of(scheduler, total_steps)
         self._along_path, self._scaler, self._values = along_path, scaler, Values()
         self._told = Told()
         self._samples: Samples = {}
         self._under_way: UnderWay | None = None
         self._shown: Taking | None = None
         self._writes, self._used = self._ranks.rank == 0, False
-        to = (path, sinks) if self._writes else (None, ())
-        self._folder = _free(to[0])
-        table = table_of(self._optimizer)
-        self._log = RunLog(self._grouping, seen, self._cadence, table, *to, self._errors, part_bytes)
+        _require_free(path if self._writes else None)
+        self.path = folder_of(path if self._writes else None, self._optimizer, step)
+        self._folder = None if self.path is None else os.path.realpath(self.path)
+        to = (self.path, sinks if self._writes else ())
+        header = header_of(self._grouping, seen, self._cadence, table_of(self._optimizer), lengths)
+        self._log = RunLog(self._grouping, seen, header, *to, self._errors, part_bytes)
         self.step = self._log.begin(step)
         self._pending = Pending(self._log, self._writes, self._errors)
         self._hooks: StepHooks | None = StepHooks(self._optimizer, before=self._before, after=self._after)
@@ -119,6 +136,11 @@ class Observer:
         """The observer of this process that writes into a folder, if there is one: to close it, say, in a notebook."""
         path = os.path.realpath(folder)
         return next((each for each in list(_observers) if each._folder == path and each._is_open), None)
+
+    @staticmethod
+    def recording() -> tuple[Observer, ...]:
+        """The observers of this process that still record: to close those that nobody can reach, say, in a notebook."""
+        return tuple(each for each in list(_observers) if each._is_open)
 
     @property
     def last(self) -> Step | None:
@@ -158,15 +180,22 @@ class Observer:
                 self._balanced(balance, logged)
             told.logged = logged
 
-    def tasks(self, losses: Mapping[str, torch.Tensor]) -> bool:
+    def tasks(
+        self, losses: Mapping[str, torch.Tensor], weights: Mapping[str, float | torch.Tensor] | None = None
+    ) -> bool:
         """Take each task's share of the gradient in each group, at the cadence of "tasks"; call it before backward.
 
         Each loss is differentiated once more, so the graph is kept and every `.grad` stays as it is. Returns whether
         it was time. The losses themselves are logged every time.
 
+        Args:
+            losses: the losses, before any weight.
+            weights: by task, what each loss is multiplied by. Those of a balancer's result, which is logged with
+                `log(balance=…)`, need not be given; without either all are 1.
+
         Raises:
-            RecordError: a loss is not one number, does not require grad, or reaches no parameter; nothing of the call
-                is kept then.
+            RecordError: a loss is not one number, does not require grad, or reaches no parameter, or weights are not of
+                the same tasks; nothing of the call is kept then.
         """
         due = "tasks" in self._cadence.due(self.step) and self._is_open
         if self._process == os.getpid():
@@ -174,6 +203,7 @@ class Observer:
                 told = self._now()
                 logged = told.logged.copy()
                 logged.losses(losses)
+                logged.weights(losses, weights)
                 if due:
                     log_shares(losses, self._grouping.seen(), logged)
                 told.logged = logged
@@ -249,6 +279,8 @@ class Observer:
             return
         with self._lock:
             self._unhook()
+            if self._used:
+                SEEN_TO_STEP.add(self._optimizer)
             left = UnderWay(self._now())
             self._under_way = None
             try:
@@ -405,16 +437,13 @@ class Observer:
         return here and self._hooks is not None
 
 
-def _free(path: str | os.PathLike[str] | None) -> str | None:
-    """Where a folder really is. Raises `RecordError` if another observer of this process writes there."""
-    if path is None:
-        return None
-    if Observer.writing(path) is not None:
+def _require_free(path: str | os.PathLike[str] | None) -> None:
+    """Raises `RecordError` if another observer of this process writes into a folder."""
+    if path is not None and Observer.writing(path) is not None:
         raise RecordError(
             f"Observer: this process is writing into {os.fspath(path)}: Observer.writing({os.fspath(path)!r}).close() "
             "ends that, and the run goes on; or give this one a folder of its own"
         )
-    return os.path.realpath(path)
 
 
 _observers: Final[weakref.WeakSet[Observer]] = weakref.WeakSet()

@@ -18,6 +18,7 @@ from groupwise.errors import GroupwiseWarning, RecordError
 from groupwise.observe.cadence import Cadence
 from groupwise.observe.errors import Errors
 from groupwise.observe.grouping import Grouping, Seen
+from groupwise.observe.lengths import Lengths
 from groupwise.observe.sinks import Sink, flat
 from groupwise.records import Event, Group, Header, Step, Writer
 
@@ -28,8 +29,7 @@ class RunLog:
 
     Args:
         grouping, seen: what the groups are.
-        cadence: what the header tells.
-        table: the plan's table.
+        header: what the file says first.
         path: the folder; None writes no file.
         sinks: where else numbers go.
         errors: what becomes of a sink's errors.
@@ -40,8 +40,7 @@ class RunLog:
         self,
         grouping: Grouping,
         seen: Seen,
-        cadence: Cadence,
-        table: str | None,
+        header: Header,
         path: str | os.PathLike[str] | None,
         sinks: Sequence[Sink],
         errors: Errors,
@@ -51,13 +50,12 @@ class RunLog:
         for sink in self._sinks:
             if not callable(getattr(sink, "log", None)):
                 raise RecordError(f"Observer: {sink!r} is no sink: it has no log(values, step)")
-        self._groups = {group.name: group for group in grouping.described(seen)}
+        self._groups = {group.name: group for group in header.groups}
         self._shape, self._plan = _shape(seen), grouping.plan
         self._last = seen
         self._finite = True
         self._writer: Writer | None = None
         if path is not None:
-            header = Header(grouping.by, cadence.every, tuple(self._groups.values()), writer=_writer(), table=table)
             self._writer = Writer(path, header, part_bytes)
 
     def begin(self, step: int | None) -> int:
@@ -129,9 +127,22 @@ class RunLog:
         self._finite = not broken if norms else self._finite
 
 
+def header_of(grouping: Grouping, seen: Seen, cadence: Cadence, table: str | None, lengths: Lengths) -> Header:
+    """What the first line of a run says."""
+    return Header(
+        by=grouping.by,
+        every=cadence.every,
+        groups=grouping.described(seen),
+        writer=_writer(),
+        table=table,
+        total_steps=lengths.total_steps,
+        steps_per_epoch=lengths.steps_per_epoch,
+    )
+
+
 def _shape(seen: Seen) -> dict[str, Any]:
     return {
-        name: tuple(len(group["params"]) for group in members)
+        name: tuple(len(member.params) for member in members)
         for name, members in zip(seen.names, seen.members, strict=True)
     }
 

@@ -12,30 +12,30 @@ from typing import Any
 
 import torch
 
-from groupwise.observe.grouping import WHOLE, Grouping, Live
+from groupwise.observe.grouping import WHOLE, Grouping, Member
 
 
-def factor_of(members: Sequence[Live], grouping: Grouping, measured: Mapping[str, Any]) -> torch.Tensor | None:
+def factor_of(members: Sequence[Member], grouping: Grouping, measured: Mapping[str, Any]) -> torch.Tensor | None:
     """The factor of some groups, 0-dim; the smallest where they have several. None where nothing was clipped."""
-    found = (_factor(group, grouping.planned(group), measured) for group in members)
+    found = (_factor(member, grouping.planned(member.group), measured) for member in members)
     factors = [factor for factor in found if factor is not None]
     if not factors:
         return None
     return factors[0] if len(factors) == 1 else torch.stack(factors).amin()
 
 
-def _factor(group: Live, planned: Any, measured: Mapping[str, Any]) -> torch.Tensor | None:
+def _factor(member: Member, planned: Any, measured: Mapping[str, Any]) -> torch.Tensor | None:
     scope = getattr(planned, "clip", None)
     labels = [] if scope is None else [f"{scope.label}#{scope.rule + 1}", scope.label]
-    own = next((found for label in labels if (found := list(_of(label, group, measured)))), [])
-    whole = list(_of(WHOLE, group, measured)) if WHOLE not in labels[-1:] else []
+    own = next((found for label in labels if (found := list(_of(label, member, measured)))), [])
+    whole = list(_of(WHOLE, member, measured)) if WHOLE not in labels[-1:] else []
     parts = [f[0] if len(f) == 1 else torch.stack(f).amin() for f in (own, whole) if f]
     return None if not parts else parts[0] if len(parts) == 1 else parts[0] * parts[1]
 
 
-def _of(label: str, group: Live, measured: Mapping[str, Any]) -> Iterator[torch.Tensor]:
+def _of(label: str, member: Member, measured: Mapping[str, Any]) -> Iterator[torch.Tensor]:
     """The factors of a scope that concern a group: of the whole of it, of its network, modules or parameters."""
-    names = [str(name) for name in group.get("param_names", ())]
-    sets = [str(group.get("network", "")), *names, *dict.fromkeys(name.rpartition(".")[0] for name in names)]
+    names = [name for name in member.names if name]
+    sets = [str(member.group.get("network", "")), *names, *dict.fromkeys(name.rpartition(".")[0] for name in names)]
     keys = dict.fromkeys([label, *(f"{label}/{part}" for part in sets if part)])
     return (measured[key].factor for key in keys if key in measured)

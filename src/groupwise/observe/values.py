@@ -32,7 +32,10 @@ class Values:
         """By group: floats, and copies of tensors, because a schedule writes into a number that is a tensor."""
         if seen is not self._seen:
             self._seen, self._known = seen, {}  # nothing of groups that are gone is kept
-        return {name: self._of(name, members) for name, members in zip(seen.names, seen.members, strict=True)}
+        return {
+            name: self._of(name, [member.group for member in members])
+            for name, members in zip(seen.names, seen.members, strict=True)
+        }
 
     def _of(self, name: str, members: Sequence[Live]) -> dict[str, Number]:
         now = list(chain.from_iterable(chain.from_iterable(map(_settings, members))))

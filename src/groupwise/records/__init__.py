@@ -5,8 +5,22 @@ library is all it takes.
 """
 
 from groupwise.records.columns import Series
+from groupwise.records.parts import finished_after
 from groupwise.records.run import Run, read
 from groupwise.records.values import VERSION, Clip, Event, Group, Header, Step
 from groupwise.records.writer import PART_BYTES, Writer
 
-__all__ = ["PART_BYTES", "VERSION", "Clip", "Event", "Group", "Header", "Run", "Series", "Step", "Writer", "read"]
+__all__ = [
+    "PART_BYTES",
+    "VERSION",
+    "Clip",
+    "Event",
+    "Group",
+    "Header",
+    "Run",
+    "Series",
+    "Step",
+    "Writer",
+    "finished_after",
+    "read",
+]

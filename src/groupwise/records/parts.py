@@ -150,6 +150,20 @@ def last_step(path: Path) -> int | None:
     return None
 
 
+def finished_after(folder: Path) -> int | None:
+    """After how many updates the run in a folder says that it is finished; None if it does not, or there is none.
+
+    Raises `RecordError` if a part cannot be read.
+    """
+    for path in reversed(parts_of(folder) if folder.is_dir() else []):
+        with _opened(path) as file:
+            for keys in map(_object, _backwards(file)):
+                if keys is not None and keys.get("kind") in ("step", "event"):
+                    is_end = keys.get("event") == "finished" and type(keys.get("step")) is int
+                    return int(keys["step"]) if is_end else None
+    return None
+
+
 def _backwards(file: BinaryIO) -> Iterator[bytes]:
     """The whole lines of a file, the last one first; of one that is too long, only its end."""
     place = file.seek(0, os.SEEK_END)

@@ -27,17 +27,29 @@ Numbers: TypeAlias = Mapping[str, float]
 @final
 @dataclass(frozen=True)
 class Clip:
-    """How a group's gradients are clipped: the kind, the bound, and the scope over which it is measured."""
+    """How a group's gradients are clipped.
+
+    Attributes:
+        kind, bound: what is bounded, and by how much.
+        scope: the name of the scope that declared it.
+        per: the set whose norm is joint: "scope" (all of it), "network", "module" or "parameter"; None where that is
+            not known, or nothing is joint.
+    """
 
     kind: str
     bound: float
     scope: str
+    per: str | None = None
 
 
 @final
 @dataclass(frozen=True)
 class Group:
-    """A group of the run: what a line's names of groups stand for."""
+    """A group of the run: what a line's names of groups stand for.
+
+    Attributes:
+        frozen: how many of its tensors did not require a gradient when this was written.
+    """
 
     name: str
     algorithm: str = ""
@@ -46,6 +58,7 @@ class Group:
     network: str | None = None
     rule: str | None = None
     clip: Clip | None = None
+    frozen: int = 0
 
 
 @final

@@ -140,8 +140,9 @@ class Reading:
     def scopes(self) -> Mapping[str, list[str]]:
         """The groups that are clipped by one norm; a group whose scope is not known is one of its own.
 
-        A scope is several where the records show it: the networks that it is clipped by, or else its groups, if their
-        factors are those of their own norms and not of the joint one.
+        A scope is several where the header says that a norm is each network's, or else where the records show it: the
+        networks that it is clipped by, or its groups, if their factors are those of their own norms and not of the
+        joint one.
         """
         scopes: dict[str, list[str]] = {}
         for group in self.groups:
@@ -158,6 +159,9 @@ class Reading:
         for group in members:
             network = self.described[group].network if group in self.described else None
             networks.setdefault(network or group, []).append(group)
+        per = self.clips[members[0]].per if members[0] in self.clips else None
+        if per == "network" and len(networks) > 1:
+            return [(f"{scope} of {name}", groups) for name, groups in networks.items()]
         several = "per network" in self.planned.get(members[0], {}).get("clip", "") and len(networks) > 1
         for parts in ({} if several else {"": members}, networks, {group: [group] for group in members}):
             if parts and all(map(self._fits, parts.values())):

@@ -19,6 +19,11 @@ def panel(reading: Reading) -> Panel:
     lead = f"How the gradient of each group divides among the tasks{counted}; a task above 0.9 owns the group."
     if not reading.shares:
         how = "Call `observer.tasks(losses)` before backward, or log a balancer that sees the gradients."
+        if reading.tasks("weight"):
+            how = (
+                "A method that weights losses takes no task's gradient: call `observer.tasks(losses)` before "
+                "`balancer.backward(losses)`; the weights of its result are included."
+            )
         return Panel("shares", "Task shares", lead, missing=f"The records hold no task shares. {how}")
     steps = sorted({step for groups in reading.shares.values() for found in groups.values() for step in found.steps})
     count = min(MOMENTS, len(steps))

@@ -93,8 +93,11 @@ def orphans(reading: Reading) -> Iterator[Sentence]:
     lasting = {g: n for g, n in absent.items() if len(reading.statistic("no_grad")[g].values) >= 0.9 * len(reading.run)}
     partly = [g for g, count in lasting.items() if 0 < count < tensors.get(g, 0) and not without_gradient(reading, g)]
     if partly:
+        frozen = {group.name: group.frozen for group in reading.run.groups}
+        known = [group for group in partly if absent[group] <= frozen[group]]
         told = ", ".join(f"{absent[group]} of {tensors[group]} in '{group}'" for group in partly[:4])
-        text = f"{told}: no loss reaches them, or they are frozen."
+        why = "they are frozen" if known == partly else "no loss reaches them, or they are frozen"
+        text = f"{told}: {why}."
         yield Sentence("orphans", "note", "Some tensors never had a gradient", text, "gradients")
 
 

@@ -121,6 +121,12 @@ def without_gradient(reading: Reading, group: str) -> bool:
     return all(value >= tensors for value in absent.values) and len(absent.values) >= 0.9 * len(reading.run)
 
 
+def is_frozen(reading: Reading, group: str) -> bool:
+    """Whether none of a group's tensors required a gradient when the run began, as its header says."""
+    known = reading.described.get(group)
+    return known is not None and 0 < known.tensors <= known.frozen
+
+
 def _long(reading: Reading, series: Series) -> bool:
     return len(series.values) >= 2 and reading.length >= STILL_STEPS
 
@@ -130,6 +136,9 @@ def _reason(reading: Reading, group: str) -> tuple[str, Tone]:
         if HEAD.search(group) and stalled(reading):
             return "The plan freezes it, and it looks like a head: what it puts out stays as it was initialised", "look"
         return "The plan freezes them", "note"
+    if without_gradient(reading, group) and is_frozen(reading, group):
+        lone = HEAD.search(group) and stalled(reading)
+        return "They are frozen: `requires_grad` is False", "look" if lone else "note"
     if without_gradient(reading, group):
         return "No gradient ever reached them: they are frozen, or no loss depends on them", "look"
     rates = reading.values("lr").get(group)

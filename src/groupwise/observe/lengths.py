@@ -1,0 +1,34 @@
+"""How long the run is meant to be, as a scheduler or the caller tells it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from groupwise.errors import RecordError
+
+
+class Lengths(NamedTuple):
+    """Updates in the whole run, and in an epoch; None where nobody tells."""
+
+    total_steps: int | None = None
+    steps_per_epoch: int | None = None
+
+
+def lengths_of(scheduler: Any, total_steps: int | None) -> Lengths:
+    """The lengths that a `PlanScheduler` was given, or a scheduler's own `total_steps`, or the caller's number.
+
+    Raises:
+        RecordError: the number is not a positive whole one, the scheduler tells none, or the two differ.
+    """
+    if total_steps is not None and (type(total_steps) is not int or total_steps < 1):
+        raise RecordError(f"total_steps={total_steps!r}: it has to be a positive whole number of updates")
+    if scheduler is None:
+        return Lengths(total_steps)
+    name = type(scheduler).__name__
+    moment = getattr(scheduler, "moment", None)
+    told = Lengths(*moment[1:3]) if isinstance(moment, tuple) else Lengths(getattr(scheduler, "total_steps", None))
+    if told.total_steps is None and total_steps is None and not isinstance(moment, tuple):
+        raise RecordError(f"scheduler: {name} does not tell how many updates the run has: give total_steps=… instead")
+    if total_steps is not None and told.total_steps not in (None, total_steps):
+        raise RecordError(f"total_steps={total_steps}, and {name} has {told.total_steps}: give one of them")
+    return told._replace(total_steps=told.total_steps or total_steps)
