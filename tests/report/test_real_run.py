@@ -1,5 +1,7 @@
 """A run that happened: a plan, a balancer and an observer wrote it, and the report reads it."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -72,3 +74,19 @@ def test_its_verdict_names_the_task_that_is_a_thousand_times_too_loud(real: Repo
 def test_clipping_of_a_loss_in_thousands_is_told_as_what_it_is(real: Report) -> None:
     heads = [sentence.head for sentence in real.runs[0].verdict]
     assert any(head.startswith("Clipping normalised scope 'base' (median factor ") for head in heads)
+
+
+def test_a_run_that_stops_before_the_length_it_was_given_is_told_as_a_part(tmp_path: Path) -> None:
+    net = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    with pytest.raises(KeyboardInterrupt, match="stop"), Observer(optimizer, tmp_path, total_steps=100) as observer:
+        for _ in range(20):
+            loss = net(torch.randn(8, 2)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            observer.log(loss=loss)
+            optimizer.step()
+        raise KeyboardInterrupt("stop")
+    run = describe(tmp_path).runs[0]
+    assert "The records cover 20 % of 100 steps" in [sentence.head for sentence in run.verdict]
+    assert dict(run.facts)["steps"] == "0 to 19 of 100"

@@ -42,7 +42,7 @@ def folder_of(path: str | os.PathLike[str] | None, optimizer: torch.optim.Optimi
         f"{folder} holds a finished run of {after:,} updates, and this optimizer has made none: it is recorded in "
         f"{beside}. To go on with that run load the optimizer's state first, or give Observer(…, step={after})",
         GroupwiseWarning,
-        stacklevel=4,
+        stacklevel=3,
     )
     return beside
 
