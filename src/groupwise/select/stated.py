@@ -43,8 +43,8 @@ def tagged(infos: Infos, tags: Mapping[str, Stated]) -> Infos:
     )
 
 
-def with_depths(infos: Infos, depth: StatedDepth) -> Infos:
-    """`infos` with the stated levels; what none is stated for keeps its guessed one."""
+def with_depths(infos: Infos, depth: object) -> Infos:
+    """`infos` with the levels of a `StatedDepth`; what none is stated for keeps its guessed one."""
     levels: dict[int, int] = {}
     if isinstance(depth, Mapping):
         for glob, level in depth.items():
