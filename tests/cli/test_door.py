@@ -111,7 +111,7 @@ def test_a_mistake_of_ours_is_told_without_a_traceback(capsys: pytest.CaptureFix
     with pytest.raises(typer.Exit, match="2"), Door():
         printable(cast(str, 5))
     message = capsys.readouterr().err
-    assert message.startswith("error: raised TypeError: ")
+    assert message.startswith("error: raised AttributeError: ")
     assert "please report it" in message
 
 
