@@ -1,7 +1,8 @@
 """Every part of a model, optimised its own way.
 
 State how each part is optimised (`Plan`, `Rule`), see what that means (`str(optimizer.resolution)`), run it
-(`GroupedOptimizer`, `PlanScheduler`). Names that need torch are loaded on first use.
+(`GroupedOptimizer`, `PlanScheduler`). Names that need torch, and every package, are loaded on first use: after
+`import groupwise` alone, `groupwise.balance.PCGrad()` is there.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from groupwise.errors import GroupwiseError
+from groupwise.errors import GroupwiseError, GroupwiseWarning
 from groupwise.plan import (
     Plan,
     Rule,
@@ -27,18 +28,35 @@ from groupwise.schedules import epochs, percent, steps
 
 if TYPE_CHECKING:
     from groupwise import audit
+    from groupwise import balance as balance
+    from groupwise import checkpoint as checkpoint
+    from groupwise import demos as demos
+    from groupwise import integrations as integrations
+    from groupwise import keras as keras
+    from groupwise import observe as observe
+    from groupwise import optim as optim
+    from groupwise import plan as plan
+    from groupwise import records as records
+    from groupwise import report as report
+    from groupwise import schedules as schedules
+    from groupwise import select as select
+    from groupwise import testing as testing
     from groupwise.balance import Balancer
     from groupwise.observe import Observer
     from groupwise.optim import GroupedOptimizer, PlanScheduler
+
+    __version__: str
 
 __all__ = [
     "Balancer",
     "GroupedOptimizer",
     "GroupwiseError",
+    "GroupwiseWarning",
     "Observer",
     "Plan",
     "PlanScheduler",
     "Rule",
+    "__version__",
     "after",
     "audit",
     "clip_adaptive",
@@ -54,7 +72,22 @@ __all__ = [
     "until",
 ]
 
-_PACKAGES = {"audit"}
+_PACKAGES = {
+    "audit",
+    "balance",
+    "checkpoint",
+    "demos",
+    "integrations",
+    "keras",
+    "observe",
+    "optim",
+    "plan",
+    "records",
+    "report",
+    "schedules",
+    "select",
+    "testing",
+}
 _LAZY = {
     "Balancer": "groupwise.balance",
     "GroupedOptimizer": "groupwise.optim",
@@ -68,8 +101,20 @@ def __getattr__(name: str) -> object:
         return getattr(importlib.import_module(_LAZY[name]), name)
     if name in _PACKAGES:
         return importlib.import_module(f"groupwise.{name}")
+    if name == "__version__":
+        return _version()
     raise AttributeError(f"module 'groupwise' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*__all__, *_PACKAGES})
+
+
+def _version() -> str:
+    """The version that is installed; "unknown" for a source tree that is not."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("groupwise")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,9 +1,14 @@
 """The door: help without torch, one message for what went wrong, a quiet end when interrupted, warnings on a line."""
 
+import errno
+import importlib
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 import typer
@@ -104,10 +109,71 @@ def test_a_warning_is_one_line_on_stderr(tmp_path: Path) -> None:
 
 def test_a_mistake_of_ours_is_told_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit, match="2"), Door():
-        _ = {}["no such key"]
+        printable(cast(str, 5))
     message = capsys.readouterr().err
-    assert message.startswith("error: raised KeyError: 'no such key' (test_door.py:")
+    assert message.startswith("error: raised AttributeError: ")
     assert "please report it" in message
+
+
+def own_mistake() -> None:
+    _ = {}["no such key"]
+
+
+def of_a_library() -> None:
+    json.loads("{")
+
+
+def full_disk() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "page.html")
+
+
+def unreadable() -> None:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "plan.toml")
+
+
+def missing_package() -> None:
+    importlib.import_module("a_package_that_is_not")
+
+
+def full_memory() -> None:
+    raise MemoryError
+
+
+@pytest.mark.parametrize(
+    ("mistake", "said"),
+    [
+        (own_mistake, "raised KeyError: 'no such key' (test_door.py:"),
+        (of_a_library, "raised JSONDecodeError: "),
+        (full_disk, "the system refuses: [Errno 28] No space left on device: 'page.html'"),
+        (unreadable, "the system refuses: [Errno 13] Permission denied: 'plan.toml'"),
+        (missing_package, "an import failed: No module named 'a_package_that_is_not'"),
+        (full_memory, "the memory is full"),
+        (lambda: sys.exit(0), "raised SystemExit: 0 (test_door.py:"),
+    ],
+)
+def test_what_is_no_mistake_of_ours_is_not_called_one(
+    capsys: pytest.CaptureFixture[str], mistake: Callable[[], None], said: str
+) -> None:
+    with pytest.raises(typer.Exit, match="2"), Door():
+        mistake()
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: {said}")
+    assert "mistake in groupwise" not in message
+    assert message.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_under_the_output_is_an_error_of_the_system(tmp_path: Path) -> None:
+    code = "from groupwise.cli import main; main()"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code, "show", str(written(tmp_path, CONSTANT)), "--model", f"{MODELS}:build"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert "No space left on device" in done.stderr
+    assert "mistake in groupwise" not in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_code_that_leaves_behind_our_back_does_not_look_like_success() -> None:

@@ -2,6 +2,9 @@
 
 import importlib
 import inspect
+import subprocess
+import sys
+from importlib import metadata
 from types import ModuleType
 
 import pytest
@@ -11,7 +14,8 @@ from tests.house.tree import SOURCE
 
 DESIGNED = {
     "groupwise": "Plan Rule scale layer_decay exact clip_norm clip_value clip_adaptive steps epochs percent "
-    "after until unfreeze_down GroupwiseError GroupedOptimizer PlanScheduler Balancer Observer audit",
+    "after until unfreeze_down GroupwiseError GroupwiseWarning __version__ GroupedOptimizer PlanScheduler "
+    "Balancer Observer audit",
     "groupwise.select": "name regex kind inside role ndim shape size depth network tag magnitude statistic where",
     "groupwise.schedules": "constant linear cosine exponential polynomial inverse_sqrt step_decay multi_step "
     "triangular one_cycle cosine_restarts warmup_stable_decay piecewise function",
@@ -43,7 +47,7 @@ def public(package: str) -> tuple[ModuleType, set[str]]:
 
 def test_the_face_has_no_name_beyond_the_design() -> None:
     names = set(groupwise.__all__)
-    assert names <= FACE | {"__version__"}, f"not in the design: {sorted(names - FACE)}"
+    assert names <= FACE, f"not in the design: {sorted(names - FACE)}"
 
 
 @pytest.mark.parametrize("package", DESIGNED)
@@ -88,6 +92,25 @@ def test_every_public_name_is_documented(package: str) -> None:
 
 def test_the_face_lists_its_lazy_names() -> None:
     assert set(dir(groupwise)) >= FACE
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in SOURCE.glob("*/__init__.py")))
+def test_every_package_is_there_after_the_import_of_the_face(name: str) -> None:
+    if name != "cli":  # the command line is a program, not a package to be used
+        assert name in dir(groupwise)
+        assert getattr(groupwise, name) is importlib.import_module(f"groupwise.{name}")
+
+
+def test_a_package_is_there_without_an_import_of_its_own() -> None:
+    code = (
+        "import groupwise; groupwise.Balancer; print(groupwise.balance.PCGrad.__name__, groupwise.plan.Plan.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "PCGrad Plan\n"
+
+
+def test_the_version_is_that_of_what_is_installed() -> None:
+    assert groupwise.__version__ == metadata.version("groupwise")
 
 
 def test_a_name_that_the_face_does_not_have_is_an_attribute_error() -> None:

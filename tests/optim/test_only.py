@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, after, clip_norm, until
-from groupwise.errors import GroupwiseWarning, OptimizerError
+from groupwise.errors import GroupwiseWarning, OptimizerError, ResolutionError
 from groupwise.optim import only
 from groupwise.plan import Timeline
 from tests.optim.models import Net, backward, batches, train, weights
@@ -269,3 +269,60 @@ def test_each_view_has_a_slot_of_its_own_in_one_scaler(poisoned: bool) -> None:
         key for key, net in nets.items() if any(not torch.equal(p, before[key][n]) for n, p in weights(net).items())
     }
     assert moved == ({"critic"} if poisoned else {"g_a", "critic"})
+
+
+@pytest.mark.parametrize("by", ["closure", "hook"])
+def test_a_regroup_in_the_middle_of_a_views_step_is_of_the_whole(by: str) -> None:
+    nets, twins = networks(), networks()
+    optimizer, twin = GroupedOptimizer(nets, PLAN), GroupedOptimizer(twins, PLAN)
+    first, second = batches(2)
+    for own, running in ((nets, optimizer), (twins, twin)):
+        for net in own.values():
+            backward(net, first)
+        running.step()
+        backward(own["critic"], second)
+    twin.regroup()
+    twin.only("critic").step()
+    if by == "closure":
+        optimizer.only("critic").step(lambda: float(bool(optimizer.regroup())))
+    else:
+        handle = optimizer.register_step_pre_hook(lambda *_: optimizer.regroup() and None)
+        optimizer.only("critic").step()
+        handle.remove()
+    assert [group["name"] for group in optimizer.param_groups] == [group["name"] for group in twin.param_groups]
+    for key, own in twin.state_dict()["state"].items():
+        torch.testing.assert_close(optimizer.state_dict()["state"][key], own, rtol=0, atol=0)
+    for name, net in twins.items():
+        torch.testing.assert_close(weights(nets[name]), weights(net), rtol=0, atol=0)
+
+
+def test_a_checkpoint_taken_in_the_middle_of_a_views_step_is_of_the_whole() -> None:
+    nets, taken = networks(), list[dict[str, object]]()
+    optimizer = GroupedOptimizer(nets, PLAN)
+    for net in nets.values():
+        backward(net, batches(1)[0])
+    optimizer.step()
+    optimizer.register_step_post_hook(lambda *_: taken.append(optimizer.state_dict()))
+    optimizer.only("critic").step()
+    assert taken[0].keys() == optimizer.state_dict().keys()
+    assert taken[0]["param_groups"] == optimizer.state_dict()["param_groups"]
+    torch.testing.assert_close(taken[0]["state"], optimizer.state_dict()["state"], rtol=0, atol=0)
+
+
+def test_a_failed_regroup_in_the_middle_of_a_views_step_changes_nothing() -> None:
+    nets = networks()
+    optimizer = GroupedOptimizer(nets, PLAN)
+    for net in nets.values():
+        backward(net, batches(1)[0])
+    optimizer.step()
+    before = copy.deepcopy(optimizer.state_dict())
+
+    def closure() -> float:
+        optimizer.regroup(Plan([Rule("nowhere.*", optimizer="SGD", lr=1.0)]))
+        return 0.0
+
+    with pytest.raises(ResolutionError, match="nowhere"):
+        optimizer.only("critic").step(closure)
+    now = optimizer.state_dict()
+    assert now["param_groups"] == before["param_groups"]
+    torch.testing.assert_close(now["state"], before["state"], rtol=0, atol=0)

@@ -1,12 +1,13 @@
 """Hyperparameters that the algorithm does not have, or not of that kind; and algorithms that there are not."""
 
+import pickle
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from groupwise import Plan, Rule, exact, layer_decay, scale
+from groupwise import Plan, PlanScheduler, Rule, clip_norm, exact, layer_decay, scale
 from groupwise.errors import GroupwiseError, OptimizerError, PlanError, ResolutionError
 from groupwise.optim import GroupedOptimizer
 from groupwise.schedules import constant, cosine, linear
@@ -246,3 +247,83 @@ def test_a_declaration_on_what_nothing_optimises_breaks_no_law() -> None:
     resolution = resolved(Net(), *rules, Rule("norm.*", lr=0.5), Rule("norm.*", lr=scale(0.1)))
     shown = {one.property: one.value for one in resolution.explain("norm.weight").properties}
     assert shown["lr"] == "none (no optimizer)"
+
+
+class Clipped(torch.optim.Optimizer):
+    """SGD on clamped gradients; arguments are called as those of a rule."""
+
+    def __init__(
+        self, params: Any, lr: float = 0.1, clip: float = 1.0, trainable: float = 1.0, label: str = ""
+    ) -> None:
+        super().__init__(params, {"lr": lr, "clip": clip, "trainable": trainable, "label": label})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.sub_(p.grad.clamp(-group["clip"], group["clip"]), alpha=group["lr"] * group["trainable"])
+
+
+class Named(torch.optim.SGD):
+    """A class whose groups hold a key that groupwise's groups hold."""
+
+    def __init__(self, params: Any, lr: float = 0.1, name: str = "") -> None:
+        super().__init__(params, lr)
+        self.param_groups[0]["name"] = name
+
+
+def test_a_hyperparameter_called_as_an_argument_of_a_rule_goes_into_the_mapping() -> None:
+    net = nn.Linear(2, 2)
+    start = net.weight.detach().clone()
+    plan = Plan(
+        [
+            Rule("*", optimizer=Clipped, lr=0.1, clip=clip_norm(100.0), hyperparameters={"clip": linear(0.5)}),
+            Rule("weight", hyperparameters={"trainable": 0.25, "label": "w", "clip": scale(0.5)}),
+        ]
+    )
+    optimizer = GroupedOptimizer(net, plan)
+    scheduler = PlanScheduler(optimizer, total_steps=2)
+    net.weight.grad, net.bias.grad = torch.full_like(net.weight, 3.0), torch.full_like(net.bias, 3.0)
+    optimizer.step()
+    assert torch.equal(net.weight, start - 0.1 * 0.25 * 0.25)
+    scheduler.step()
+    assert {group["name"]: group["clip"] for group in optimizer.param_groups} == {"weight": 0.125, "base": 0.25}
+    assert optimizer.resolution.groups[0].clip is not None
+    text = str(optimizer.resolution.explain("weight"))
+    assert "hyperparameters.clip = " in text
+    assert "\nclip = norm" in text.replace("clip = clip_norm", "clip = norm")
+    assert "hyperparameters.clip" in str(optimizer.resolution)
+
+
+@pytest.mark.parametrize(
+    "plan", [Plan([Rule("*", optimizer="SGD", lr=0.1, hyperparameters={"clip": 0.5, "label": "a"})])]
+)
+def test_the_mapping_survives_a_file_and_a_pickle(plan: Plan) -> None:
+    assert Plan.loads(plan.dumps()) == plan
+    assert pickle.loads(pickle.dumps(plan)) == plan
+    assert "hyperparameters" in plan.dumps()
+
+
+def test_the_mapping_is_the_keywords() -> None:
+    assert Rule("*", hyperparameters={"lr": 0.1, "eps": 1e-6}) == Rule("*", lr=0.1, eps=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"lr": 0.1, "hyperparameters": {"lr": 0.2}}, "declares lr twice"),
+        ({"hyperparameters": 3}, "hyperparameters is a mapping of names to values, not 3"),
+        ({"hyperparameters": {"a b": 3}}, "'a b' is not the name of a hyperparameter"),
+        ({"hyperparameters": {3: 3}}, "3 is not the name of a hyperparameter"),
+        ({"hyperparameters": {}}, "declares nothing"),
+    ],
+)
+def test_a_mapping_that_cannot_be_meant_is_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(PlanError, match=said):
+        Rule("*", **given)
+
+
+def test_a_class_that_keeps_a_key_of_ours_in_its_groups_is_refused() -> None:
+    with pytest.raises(ResolutionError, match="Named keeps 'name' in its groups"):
+        GroupedOptimizer(nn.Linear(2, 2), Plan([Rule("*", optimizer=Named, lr=0.1)]))

@@ -66,7 +66,7 @@ class Door:
         gone = isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError)  # rich's way to leave
         passing = gone or isinstance(error, typer.Exit | typer.Abort | BrokenPipeError)
         if isinstance(error, Exception | SystemExit) and not passing:
-            _say("error", "bold red", f"{raised(error)}; that is a mistake in groupwise: please report it")
+            _say("error", "bold red", _told(error))
             raise typer.Exit(2) from None
 
 
@@ -75,6 +75,32 @@ def console() -> Console:
     out = Console(highlight=False, markup=False, emoji=False)
     piped = not out.is_terminal and not os.environ.get("COLUMNS", "").isdigit()
     return Console(highlight=False, markup=False, emoji=False, width=WIDTH) if piped else out
+
+
+def _told(error: BaseException) -> str:
+    """What went wrong inside. A mistake in groupwise is alone what its own code raised: not what the system refuses,
+    not a package that is missing, and nothing that the caller's code or a library raised.
+    """
+    if isinstance(error, OSError):
+        return f"the system refuses: {error}"
+    if isinstance(error, ImportError):
+        return f"an import failed: {error}"
+    if isinstance(error, MemoryError):
+        return f"the memory is full{f': {error}' if str(error) else ''}"
+    if _is_ours(error):
+        return f"{raised(error)}; that is a mistake in groupwise: please report it"
+    return raised(error)
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether code of groupwise raised it, or called into a library that did."""
+    libraries = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename.startswith(f"{_OURS}{os.sep}"):
+            return True
+        if not frame.filename.startswith(("<frozen", *libraries)):
+            return False
+    return False
 
 
 def raised(error: BaseException) -> str:

@@ -22,6 +22,7 @@ from groupwise._spelling import counted, number
 from groupwise.cli.door import printable
 from groupwise.cli.lengths import Lengths
 from groupwise.plan import Group, Resolution, ScalarSetting, Setting, TupleSetting
+from groupwise.plan.rule import property_of
 from groupwise.plan.table import totals
 
 _NONE = "–"
@@ -131,9 +132,9 @@ def _cells(
     yield "algorithm", Cell(printable(group.algorithm or _NONE))
     for name in declared:
         if name in group.settings:
-            yield name, _setting(group.settings[name], lengths)
+            yield property_of(name), _setting(group.settings[name], lengths)
         else:
-            yield name, Cell(number(defaults[name]) if name in defaults else _NONE, style="dim")
+            yield property_of(name), Cell(number(defaults[name]) if name in defaults else _NONE, style="dim")
     for heading in clip:
         yield heading, Cell(f"{group.clip.clip} ({printable(group.clip.label)})" if group.clip else _NONE)
     yield "trains", _trains(group.freezing)

@@ -22,6 +22,7 @@ from groupwise.keras.table import Table
 from groupwise.keras.tracing import held_in_variables, numbers_read
 from groupwise.plan import Group, Resolution, Setting
 from groupwise.plan.preview import missing_lengths
+from groupwise.plan.rule import property_of
 from groupwise.schedules import plateaus
 
 
@@ -89,7 +90,7 @@ def check(resolution: Resolution, lengths: Lengths) -> None:
         needs = " and ".join(sorted(lack.needs))
         raise LengthError(f"{lack.who}: {lack.property} = {lack.text} needs {needs}: GroupedOptimizer(plan, {needs}=…)")
     for group, name, setting in _settings(resolution):
-        who = resolution.declaring_rules(group, name)
+        who = resolution.declaring_rules(group, property_of(name))
         if any(plateaus(schedule) for schedule in setting.schedules):
             raise ResolutionError(
                 f"{who}: {name} = {setting} follows a metric, which no compiled step sees: declare a number, and pass "

@@ -25,7 +25,7 @@ from groupwise.optim.freezing import check_thaw, drop_gradients, freeze, give_ba
 from groupwise.optim.live import START, names_of
 from groupwise.optim.load_report import LoadReport
 from groupwise.optim.loading import load
-from groupwise.optim.only import NetworkView
+from groupwise.optim.only import NetworkView, uncut
 from groupwise.optim.origin import Drift, Origin, drift
 from groupwise.optim.regroup import Regrouped, Running, check_foreign_schedulers, regrouped
 from groupwise.optim.resolve import Model
@@ -153,9 +153,16 @@ class GroupedOptimizer(torch.optim.Optimizer):
             raise OptimizerError(
                 "regroup inside `with optimizer.only(…)`, where the others' gradients are off: leave it first"
             )
+        with uncut(self._views.values()):
+            self._regroup(plan, model, rows or {})
+        return self.resolution
+
+    def _regroup(
+        self, plan: Plan | str | os.PathLike[str] | None, model: Model | None, rows: Mapping[str, RowsGiven]
+    ) -> None:
         scheduler = self._watch.scheduler
         now = Running(self.resolution, self.param_groups, self.state, scheduler.moment if scheduler else START)
-        after = regrouped(now, _plan_of(plan, self.plan), model, rows or {})
+        after = regrouped(now, _plan_of(plan, self.plan), model, rows)
         if self._watch.attached is None:
             check_foreign_schedulers(self, after.groups)
         infos = (info for each in (self.resolution, after.runtime.resolution) for info in each.parameters)
@@ -163,11 +170,10 @@ class GroupedOptimizer(torch.optim.Optimizer):
         with AllOrNothing(self, [self._watch, *([scheduler] if scheduler else [])], tensors):
             self._run(after, model)
             for sentence in after.doubts:
-                warnings.warn(sentence, GroupwiseWarning, stacklevel=2)
-            found = self._look_at_model(stacklevel=3)
+                warnings.warn(sentence, GroupwiseWarning, stacklevel=3)
+            found = self._look_at_model(stacklevel=4)
             self.load_report = replace(after.report, unowned=found.unowned, stale=found.stale)
         self._tell_ranks()
-        return self.resolution
 
     def _run(self, after: Regrouped, model: Model | None) -> None:
         """Put a regrouping in place."""
@@ -197,7 +203,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         if "_origin" not in vars(self):  # the plan's own groups, which the base class adds while it is built
             super().add_param_group(param_group)
             return
-        with AllOrNothing(self):
+        with uncut(self._views.values()), AllOrNothing(self):
             super().add_param_group(completed(param_group, self._runtime, self.param_groups, self._origin))
             give_up_names(self.param_groups)
             self._watch.note(standing_outside(self.param_groups[-1], self.resolution))
@@ -209,8 +215,12 @@ class GroupedOptimizer(torch.optim.Optimizer):
 
         Raises `StateError` for what no load could take: two tensors of one name, or state of a tensor in no group.
         """
+        with uncut(self._views.values()):
+            return self._state_dict()
+
+    def _state_dict(self) -> dict[str, Any]:
         check_savable(self.param_groups, self.state)
-        self._look_at_model(stacklevel=3)
+        self._look_at_model(stacklevel=4)
         saved = super().state_dict()
         ids = (i for group in saved["param_groups"] for i in group["params"])
         for i, p in zip(ids, (p for group in self.param_groups for p in group["params"]), strict=True):
@@ -261,13 +271,19 @@ class GroupedOptimizer(torch.optim.Optimizer):
         if gone:
             self._runtime = self._runtime.without(gone)
 
+    @property
+    def _all_groups(self) -> list[dict[str, Any]]:
+        """The groups of every network, in the middle of a view's step as well."""
+        with uncut(self._views.values()):
+            return self.param_groups
+
     def _tell_ranks(self) -> None:
         """Let the other ranks know what this one runs from now on; they compare it at the next step."""
         self._agreement.state(self._as_run())
 
     def _as_run(self) -> Run:
         scheduler = self._watch.scheduler
-        return Run(self.resolution, self.param_groups, scheduler.moment if scheduler is not None else None)
+        return Run(self.resolution, self._all_groups, scheduler.moment if scheduler is not None else None)
 
     @property
     def _owner(self) -> GroupedOptimizer:

@@ -11,11 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
-from groupwise.optim.trial import Trial
+from groupwise.optim.trial import OURS, Trial
 from groupwise.plan import Group, ScalarSetting, Setting, TupleSetting
-
-OURS: Final = ("params", "param_names", "name", "algorithm", "network", "frozen", "declared")
-"""The keys of a live group that are no hyperparameters."""
 
 Moment: TypeAlias = tuple[int, int | None, int | None]
 """An update, the total number of updates, and the updates per epoch."""

@@ -17,6 +17,7 @@ from groupwise.errors import GroupwiseWarning, StateError, listed
 from groupwise.optim.fitting import same_algorithm
 from groupwise.optim.live import names_of
 from groupwise.optim.load_report import LoadReport
+from groupwise.optim.only import uncut
 from groupwise.optim.rows import same_but_for_rows
 from groupwise.optim.saved import Saved, read
 from groupwise.optim.state import Values, members, misfit_of, shape_of, transfer
@@ -84,7 +85,7 @@ def load(optimizer: GroupedOptimizer, state_dict: dict[str, Any], values: Values
     before = optimizer.register_load_state_dict_pre_hook(loading.lay_out)
     after = optimizer.register_load_state_dict_post_hook(loading.finish, prepend=True)
     try:
-        with AllOrNothing(optimizer):
+        with uncut(optimizer._views.values()), AllOrNothing(optimizer):
             torch.optim.Optimizer.load_state_dict(optimizer, state_dict)
             if _is_unexpected(loading.report, optimizer.param_groups):
                 warnings.warn(f"load_state_dict: {loading.report}", GroupwiseWarning, stacklevel=3)

@@ -5,13 +5,14 @@ clipping and the scheduler's bookkeeping see one optimizer. Trainers wrap an opt
 and hands on what it reads, but not what is assigned to it: so the cut is made on the owner, and the step goes through
 the `door` that the view was asked at, where Lightning counts steps and scales gradients. Under
 DistributedDataParallel gradients cannot be switched off: there the others' are put aside, and what is added is dropped.
-What is frozen or thawed inside of the block, by hand or by the plan's timeline, stays so.
+What is frozen or thawed inside of the block, by hand or by the plan's timeline, stays so. What is done to the owner in
+the middle of a view's step, a regroup or a save by a hook, is done to all of it (`uncut`).
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,9 @@ class NetworkView:
         self._door = door or owner
         self.networks = networks
         self.stepping = False
+        self._everything: list[dict[str, Any]] = []
+        self._own: list[dict[str, Any]] = []
+        self._before: list[dict[str, Any]] = []
         self._undo: list[contextlib.ExitStack] = []
 
     @property
@@ -53,16 +57,37 @@ class NetworkView:
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """The owner's step, on these networks alone."""
-        everything, own = self.owner.param_groups, self.param_groups
-        before = list(own)
-        self.owner.param_groups, self.stepping = own, True
+        self._cut()
         try:
             return self._door.step(closure)
         finally:
-            self.stepping = False
-            if self.owner.param_groups is own:  # else somebody has set other groups meanwhile, as a regroup does
-                everything += [group for group in own if not any(group is other for other in before)]
-                self.owner.param_groups = everything
+            self._join()
+
+    @property
+    def in_force(self) -> bool:
+        """Whether the owner's groups are cut to this view's, by a step of it that is under way."""
+        return self.stepping and self.owner.param_groups is self._own
+
+    @contextlib.contextmanager
+    def joined(self) -> Iterator[None]:
+        """In the middle of a step of this view: the owner's groups are all again, and cut anew afterwards."""
+        self._join()
+        try:
+            yield
+        finally:
+            self._cut()
+
+    def _cut(self) -> None:
+        self._everything, self._own = self.owner.param_groups, self.param_groups
+        self._before = list(self._own)
+        self.owner.param_groups, self.stepping = self._own, True
+
+    def _join(self) -> None:
+        self.stepping = False
+        if self.owner.param_groups is self._own:  # else somebody has set other groups meanwhile
+            self._everything += [g for g in self._own if not any(g is other for other in self._before)]
+            self.owner.param_groups = self._everything
+        self._everything, self._own, self._before = [], [], []
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients of these networks alone."""
@@ -88,6 +113,16 @@ class NetworkView:
 
     def __repr__(self) -> str:
         return f"only({', '.join(map(repr, self.networks))}) of {type(self.owner).__name__}"
+
+
+@contextlib.contextmanager
+def uncut(views: Iterable[NetworkView]) -> Iterator[None]:
+    """The owner of `views` has all of its groups in here, even in the middle of a step of one of them."""
+    known = list(views)
+    with contextlib.ExitStack() as stack:
+        while (view := next((view for view in known if view.in_force), None)) is not None:
+            stack.enter_context(view.joined())
+        yield
 
 
 def _put_aside(p: torch.Tensor) -> Callable[[], None]:

@@ -147,7 +147,7 @@ class PlanScheduler(LRScheduler):
 
     def _prepare(self, program: Program, update: int) -> _Ready:
         """Evaluate an update. Raises what a schedule raises, and `OptimizerError` for what cannot be thawed."""
-        groups = self.optimizer.param_groups
+        groups = self.optimizer._all_groups
         values = program.evaluate(update)
         planned = ((group, program.moving.get(group.get("name", ""))) for group in groups)
         frozen = [(group, not plan.trainable_at(update, *self._lengths)) for group, plan in planned if plan is not None]
@@ -162,11 +162,11 @@ class PlanScheduler(LRScheduler):
             if rests != group.get("frozen", False):
                 freeze(group, rests)
         self._program, self.values, self.last_epoch = ready.program, ready.named, ready.update
-        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+        self._last_lr = [group["lr"] for group in self.optimizer._all_groups]
 
     def _overwritten(self) -> list[str]:
         """The groups whose scheduled lr is no more what the last tick wrote; tensors stay on the device, unread."""
-        groups = self.optimizer.param_groups
+        groups = self.optimizer._all_groups
         if len(groups) != len(self._last_lr):
             return []
         written = [(group, group["lr"], lr) for group, lr in zip(groups, self._last_lr, strict=True)]
@@ -176,7 +176,7 @@ class PlanScheduler(LRScheduler):
 
     def get_lr(self) -> list[Any]:
         """The learning rate of every group at the current update."""
-        return [group["lr"] for group in self.optimizer.param_groups]
+        return [group["lr"] for group in self.optimizer._all_groups]
 
     def state_dict(self) -> dict[str, Any]:
         """The counter, the length of the run, and each plateau's memory by the plateau's exact text."""
@@ -201,7 +201,7 @@ class PlanScheduler(LRScheduler):
                 raise StateError(unknown("plateau", text, known))
         states = {known[text]: PlateauState.from_dict(state) for text, state in saved.items()}
         ready = self._prepare(program.restated(states), update)
-        frozen = {group["name"] for group in self.optimizer.param_groups if group.get("frozen", False)}
+        frozen = {group["name"] for group in self.optimizer._all_groups if group.get("frozen", False)}
         self._commit(ready)
         self._step_count = self.last_epoch + 1
         self._seen_updates = self._watch.updates

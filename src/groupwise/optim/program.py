@@ -15,6 +15,7 @@ import torch
 
 from groupwise.errors import within
 from groupwise.plan import Group, Resolution, ScalarSetting, Setting, TupleSetting
+from groupwise.plan.rule import property_of
 from groupwise.schedules import PlateauState, Schedule, plateaus, reduced
 
 
@@ -144,7 +145,7 @@ class Program:
         """Evaluate everything once, so that a missing length is reported with the rule that needs it."""
         for group in self.resolution.groups:
             for key, setting in group.settings.items():
-                with within(f"{self.resolution.declaring_rules(group, key)}: {key}"):
+                with within(f"{self.resolution.declaring_rules(group, property_of(key))}: {key}"):
                     setting.at(0, *self.lengths)
             if group.timeline is not None:
                 with within(f"{self.resolution.declaring_rules(group, 'trainable')}: trainable"):

@@ -25,10 +25,11 @@ import torch
 from groupwise.errors import StateError, listed, unknown
 from groupwise.optim.fitting import check_shapes, foreign_keys, same_algorithm
 from groupwise.optim.fresh_state import FreshState
-from groupwise.optim.live import OURS, names_of
+from groupwise.optim.live import names_of
 from groupwise.optim.load_report import LoadReport
 from groupwise.optim.rows import first_rows, moved, same_but_for_rows
 from groupwise.optim.saved import Saved, SavedParameter
+from groupwise.optim.trial import OURS
 
 Values: TypeAlias = Literal["edited", "checkpoint", "plan"]
 """Whose values stand: the checkpoint's but for what the plan schedules or has edited, all of its, or the plan's."""

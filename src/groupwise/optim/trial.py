@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import torch
 
@@ -23,6 +23,9 @@ from groupwise.optim.engine import unhooked_step
 from groupwise.plan import Group, Resolution, Setting
 
 _UNBOUNDED = ("lr", "weight_decay")
+
+OURS: Final = ("params", "param_names", "name", "algorithm", "network", "frozen", "declared")
+"""The keys of a live group that are no hyperparameters."""
 
 Shape: TypeAlias = tuple[int | None, ...]
 """A shape made from a parameter's: for each size the axis whose size it is, None for 1."""
@@ -87,6 +90,9 @@ def _try(cls: type[torch.optim.Optimizer], settings: Mapping[str, Setting], rank
     lost = [name for name, setting in settings.items() if setting.schedules and name not in held]
     if lost:
         raise OptimizerError(f"{cls.__name__} reads {lost[0]} once, when it is built, so it cannot be scheduled")
+    ours = [name for name in OURS if name in held]
+    if ours:
+        raise OptimizerError(f"{cls.__name__} keeps {ours[0]!r} in its groups, where groupwise keeps another thing")
     eager = bool(engine.state)
     _step(engine, parameter, sparse)
     unheld = frozenset(peak) - frozenset(held)

@@ -25,7 +25,7 @@ from groupwise.plan.clip import Clip, ClipScope
 from groupwise.plan.declarations import Exact, Factor, Multiplier
 from groupwise.plan.freezing import Timeline
 from groupwise.plan.mistakes import Mistakes
-from groupwise.plan.rule import Rule, title
+from groupwise.plan.rule import Rule, property_of, title
 from groupwise.plan.setting import ScalarSetting, Setting, TupleSetting
 from groupwise.select import ParameterInfo
 
@@ -229,7 +229,7 @@ def _by_slot(outcomes: Iterable[tuple[str, Outcome]]) -> dict[str, tuple[Outcome
     """The outcomes of each slot, in the plan's order."""
     slots: dict[str, list[Outcome]] = {}
     for slot, outcome in sorted(outcomes, key=lambda pair: pair[1].rule):
-        slots.setdefault(slot, []).append(outcome)
+        slots.setdefault(property_of(slot), []).append(outcome)
     return {slot: tuple(of_slot) for slot, of_slot in slots.items()}
 
 
@@ -285,7 +285,7 @@ def _declarations(rules: Sequence[Rule], matching: Iterable[int]) -> dict[str, l
     made: dict[str, list[Declaration]] = {}
     for i in matching:
         for name, value in rules[i].hyperparameters.items():
-            made.setdefault(name, []).append(Declaration(i, value))
+            made.setdefault(property_of(name), []).append(Declaration(i, value))
     return made
 
 

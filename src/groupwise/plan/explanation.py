@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from groupwise.plan.algorithm import Algorithm
 from groupwise.plan.cascade import Outcome, ResolvedSettings
 from groupwise.plan.group import Group
-from groupwise.plan.rule import Rule, title
+from groupwise.plan.rule import Rule, property_of, title
 from groupwise.plan.setting import TupleSetting
 from groupwise.select import ParameterInfo
 
@@ -81,5 +81,6 @@ def _values(group: Group, algorithms: Mapping[str, Algorithm], declared: Collect
         for i, slot in enumerate(algorithm.slots(name)):
             one = setting.elements[i] if isinstance(setting, TupleSetting) else setting
             default = f"{algorithm.default(slot)!r} (default of {algorithm.name})"
-            values[slot] = default if one is None or slot not in declared else str(one)
+            known = property_of(slot)
+            values[known] = default if one is None or known not in declared else str(one)
     return values

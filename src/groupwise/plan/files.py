@@ -26,7 +26,7 @@ from groupwise.plan.encoding import (
     encode_trainable,
     encode_value,
 )
-from groupwise.plan.rule import LONGEST_NAME, Rule
+from groupwise.plan.rule import LONGEST_NAME, RULE_FIELDS, Rule
 from groupwise.schedules import Schedule
 from groupwise.schedules import decode as decode_schedule
 from groupwise.schedules import encode as encode_schedule
@@ -125,11 +125,13 @@ def decode_rule(i: int, data: object, allow: Sequence[str]) -> Rule:
             "clip": decode_clip(fields.pop("clip", None)),
             "optional": _bool("optional", fields.pop("optional", False)),
         }
+        mapping = _table("hyperparameters", fields.pop("hyperparameters", {}))
         for name in fields:
             if not name.isidentifier() or len(name) > LONGEST_NAME:
                 raise PlanError(f"{shown(name)} is not the name of a hyperparameter: write it as one word")
         values: dict[str, Any] = {name: decode_value(name, value) for name, value in fields.items()}
-        return Rule(match, **own, **values)
+        inside = {name: decode_value(name, value) for name, value in mapping.items()}
+        return Rule(match, **own, **values, hyperparameters=inside)
 
 
 def encode_rule(rule: Rule) -> dict[str, Any]:
@@ -139,7 +141,9 @@ def encode_rule(rule: Rule) -> dict[str, Any]:
         data: dict[str, Any] = {**given, "match": encode_selector(rule.match)}
         if rule.optimizer is not None:
             data["optimizer"] = _importable(rule)
-        data |= {name: encode_value(name, value) for name, value in rule.hyperparameters.items()}
+        values = {name: encode_value(name, value) for name, value in rule.hyperparameters.items()}
+        inside = {name: values.pop(name) for name in RULE_FIELDS if name in values}
+        data |= {**values, **({"hyperparameters": inside} if inside else {})}
         if rule.trainable is not None:
             data["trainable"] = encode_trainable(rule.trainable)
         if rule.clip is not None:

@@ -20,7 +20,7 @@ from groupwise.plan.declarations import Exact, Factor, Scale
 from groupwise.plan.freezing import Timeline
 from groupwise.plan.group import Group
 from groupwise.plan.resolution import Resolution
-from groupwise.plan.rule import title
+from groupwise.plan.rule import property_of, title
 from groupwise.plan.setting import ScalarSetting, Setting, TupleSetting
 from groupwise.schedules import Schedule, plateaus
 
@@ -116,7 +116,7 @@ def _declaring(resolution: Resolution, group: Group, name: str, schedule: Schedu
     """The rules that declare `schedule` for a group."""
     rules = resolution.rules
     said = [i for i in group.rules if any(_holds(value, schedule) for value in rules[i].hyperparameters.values())]
-    return listed(title(rules, i) for i in said) or resolution.declaring_rules(group, name)
+    return listed(title(rules, i) for i in said) or resolution.declaring_rules(group, property_of(name))
 
 
 def _holds(value: object, schedule: Schedule) -> bool:

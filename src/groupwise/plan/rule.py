@@ -22,6 +22,11 @@ from groupwise.select import Selector, selector
 LONGEST_NAME: Final = 200
 """Characters of the longest name: a label, a hyperparameter, an algorithm."""
 
+RULE_FIELDS: Final = ("match", "label", "optimizer", "trainable", "clip", "optional", "hyperparameters")
+"""The arguments of `Rule`: an algorithm's argument of such a name stands in the mapping `hyperparameters`."""
+
+_TAKEN = ("optimizer", "trainable", "clip", "group", "algorithm", "tensors", "parameters", "trains")
+
 Match: TypeAlias = str | Selector | list[str | Selector] | tuple[str | Selector, ...]
 
 
@@ -37,6 +42,7 @@ class Rule:
         clip: `clip_norm(…)`, `clip_value(…)`, `clip_adaptive(…)`, or False to unset.
         optional: whether the rule may match nothing, be overridden everywhere, or count levels where there is but one.
         **hyperparameters: arguments of the algorithm's constructor: numbers, text, bools, tuples, schedules, factors.
+            One that is called like an argument above goes into a mapping: `hyperparameters={"clip": 0.5}`.
 
     Raises:
         PlanError: a declaration that no algorithm could mean, or none at all.
@@ -73,7 +79,7 @@ class Rule:
                 "trainable": None if trainable is None else timeline(trainable),
                 "clip": _clip(clip),
                 "optional": bool(optional),
-                "hyperparameters": MappingProxyType({k: declared(k, v) for k, v in hyperparameters.items()}),
+                "hyperparameters": MappingProxyType({k: declared(k, v) for k, v in _joined(hyperparameters).items()}),
                 "algorithm_class": optimizer if isinstance(optimizer, type) else None,
             }
             for name, value in values.items():
@@ -85,7 +91,8 @@ class Rule:
     def declarations(self) -> dict[str, object]:
         """Everything the rule declares, by property, in a fixed order."""
         own = {"optimizer": self.optimizer, "trainable": self.trainable, "clip": self.clip}
-        return {name: value for name, value in own.items() if value is not None} | dict(self.hyperparameters)
+        values = {name: value for name, value in own.items() if value is not None}
+        return values | {property_of(name): value for name, value in self.hyperparameters.items()}
 
     def __hash__(self) -> int:
         return hash((self.match, self.label, self.optimizer, frozenset(self.hyperparameters)))
@@ -93,6 +100,11 @@ class Rule:
     def __reduce__(self) -> tuple[Any, ...]:
         own = {"label": self.label, "trainable": self.trainable, "clip": self.clip, "optional": self.optional}
         return _rebuild, (self.match, self.algorithm_class or self.optimizer, own, dict(self.hyperparameters))
+
+
+def property_of(name: str) -> str:
+    """What outcomes and tables call a hyperparameter: by its name, unless they call something else so."""
+    return f"hyperparameters.{name}" if name.partition("[")[0] in _TAKEN else name
 
 
 def declared(name: str, value: object) -> object:
@@ -120,7 +132,21 @@ def title(rules: Sequence[Rule], i: int) -> str:
 def _rebuild(
     match: Selector, optimizer: str | type | None, own: dict[str, Any], hyperparameters: dict[str, Any]
 ) -> Rule:
-    return Rule(match, optimizer=optimizer, **own, **hyperparameters)
+    return Rule(match, optimizer=optimizer, **own, hyperparameters=hyperparameters)
+
+
+def _joined(named: Mapping[str, Any]) -> dict[str, Any]:
+    """The hyperparameters given by keyword and those in the mapping `hyperparameters=`."""
+    mapping = named.get("hyperparameters", {})
+    if not isinstance(mapping, Mapping):
+        raise PlanError(f"hyperparameters is a mapping of names to values, not {shown(mapping)}")
+    keywords = {name: value for name, value in named.items() if name != "hyperparameters"}
+    for name in mapping:
+        if not isinstance(name, str) or not name.isidentifier() or len(name) > LONGEST_NAME:
+            raise PlanError(f"{shown(name)} is not the name of a hyperparameter: write it as one word")
+        if name in keywords:
+            raise PlanError(f"it declares {name} twice: as an argument and in hyperparameters")
+    return keywords | dict(mapping)
 
 
 def _label(match: Selector) -> str:

@@ -9,13 +9,14 @@ from groupwise._spelling import number
 from groupwise.plan.algorithm import Algorithm
 from groupwise.plan.clip import Clip
 from groupwise.plan.group import Group
+from groupwise.plan.rule import property_of
 
 RIGHT = frozenset({"tensors", "parameters"})
 
 
 def columns_of(groups: Sequence[Group]) -> list[str]:
     """The table's columns: the fixed ones around every hyperparameter that some group declares."""
-    declared = dict.fromkeys(name for group in groups for name in group.settings)
+    declared = dict.fromkeys(property_of(name) for group in groups for name in group.settings)
     clip = ["clip"] if any(group.clip for group in groups) else []
     return ["group", "algorithm", "tensors", "parameters", *declared, *clip, "trains"]
 
@@ -31,8 +32,8 @@ def row_of(group: Group, columns: Sequence[str], algorithms: Mapping[str, Algori
         "trains": {"trainable": "yes", "frozen": "no"}.get(group.freezing, group.freezing),
     }
     defaults = algorithms[group.algorithm].defaults if group.algorithm is not None else {}
-    standing = {name: f"{number(value)} (default)" for name, value in defaults.items()}
-    settings = {name: str(setting) for name, setting in group.settings.items()}
+    standing = {property_of(name): f"{number(value)} (default)" for name, value in defaults.items()}
+    settings = {property_of(name): str(setting) for name, setting in group.settings.items()}
     return [(standing | settings | cells).get(column, "-") for column in columns]
 
 
