@@ -306,8 +306,10 @@ def compared(name: str, change: Change) -> str:
         return "the same" if told or found in (expected, "StateError") else f"torch raises {expected}, ours: {found}"
     if found != "fine":
         return f"ours raises {found}, torch nothing"
+    # where one parameter begins among others, kernels differ at the first step, and on some processors so do their sums
+    last_bit = 1e-6 if change is forgotten else 0
     try:
-        torch.testing.assert_close(here, there, rtol=0, atol=0, check_stride=True, equal_nan=True)
+        torch.testing.assert_close(here, there, rtol=last_bit, atol=last_bit, check_stride=True, equal_nan=True)
     except AssertionError as error:
         return f"other numbers: {str(error)[:200]}"
     return "the same"

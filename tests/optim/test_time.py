@@ -108,6 +108,12 @@ def test_a_scheduler_that_is_stepped_before_the_first_update_is_told_once() -> N
     assert "stepped before the first update" in sentence
 
 
+def test_a_first_update_at_lr_0_is_an_update() -> None:
+    net, optimizer = built(linear(0.0, 0.1))
+    scheduler = PlanScheduler(optimizer, total_steps=20)
+    assert not said(net, [optimizer.step, scheduler.step], 20)
+
+
 @pytest.mark.parametrize("updates", [0, 2, 30])
 def test_a_scheduler_that_is_brought_forward_by_hand_is_no_mistake(updates: int) -> None:
     net, optimizer = built(cosine(0.1))

@@ -25,6 +25,7 @@ PROBLEMS = {
     "dropped": "would silently lose",
     "unknown": "has no hyperparameter|unknown hyperparameter",
     "dead": "has no effect|matches no parameter",
+    "one level": "does nothing, for all that the rule matches",
 }
 
 
@@ -141,4 +142,13 @@ def judge_all(occurrences: list[Occurrence], plan: list[Sentence]) -> tuple[list
     alive = {i for verdict in verdicts for i in verdict.spoke}
     if any(i not in alive and not sentence.optional for i, sentence in enumerate(plan)):
         problems.add("dead")
+    if any(_is_on_one_level(sentence, occurrences) for sentence in plan):
+        problems.add("one level")
     return verdicts, problems
+
+
+def _is_on_one_level(sentence: Sentence, occurrences: list[Occurrence]) -> bool:
+    down = isinstance(sentence.trainable, tuple) and sentence.trainable[0] == "down"
+    matched = {(o.network, o.depths[0]) for o in occurrences if sentence.where(o)}
+    levels = bool(matched) and len(matched) == len({network for network, _ in matched})
+    return levels and not sentence.optional and (down or any(word == "decay" for word, _ in sentence.values.values()))

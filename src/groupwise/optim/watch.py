@@ -41,6 +41,7 @@ class Watch:
         self._since_tick: Counter[str] = Counter()
         self._ticks = 0
         self._made = 0
+        self._early = False
         self._loaded: int | None = None
         self._placed = False
         self._overwrites = 0
@@ -95,7 +96,7 @@ class Watch:
 
     def _check_start(self, scheduler: PlanScheduler) -> None:
         """Look at the scheduler when the first update is made, after the build or a load."""
-        if self._ticks == 1 and not self._placed:
+        if self._early and self._ticks == 1 and not self._placed:
             self._say(
                 "PlanScheduler was stepped before the first update was made, so the first value of every schedule was "
                 "passed over: call scheduler.step() after optimizer.step(). (If it was a GradScaler that skipped the "
@@ -111,7 +112,7 @@ class Watch:
     def loaded(self, updates: int | None) -> None:
         """Note that the optimizer has the state of an earlier run, of so many updates: 0 if it does not tell, None if
         there was none."""
-        self._loaded, self._made, self._ticks = updates, 0, 0
+        self._loaded, self._made, self._ticks, self._early = updates, 0, 0, False
 
     def placed(self) -> None:
         """Note that the scheduler has the state of an earlier run."""
@@ -125,6 +126,7 @@ class Watch:
                 "call scheduler.step() after each optimizer.step(), not once per epoch"
             )
         self._since_tick.clear()
+        self._early |= self.updates == 0
         self._ticks += 1
 
     def found(self, names: Sequence[str]) -> None:
