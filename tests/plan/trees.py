@@ -7,6 +7,8 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
+from groupwise.optim import parameters_of
+
 WORDS = ("backbone", "neck", "head", "embed", "norm", "attn")
 
 
@@ -23,7 +25,7 @@ class Box(nn.Module):
 
 @dataclass
 class Occurrence:
-    """A parameter as a walk of one's own finds it: every name, the classes that hold it, every depth."""
+    """A parameter as a walk of one's own finds it: every name, the classes that hold it, every level."""
 
     tensor: torch.Tensor
     network: str
@@ -44,60 +46,30 @@ def networks_of(model: Model) -> list[tuple[str, nn.Module | nn.Parameter]]:
 
 
 def places_of(model: Model) -> list[Occurrence]:
-    """Every parameter of a model once, in module order."""
+    """Every parameter of a model once, in module order. Levels are taken as given: tests/select has their laws."""
+    levels = {id(info.parameter): [o.depth for o in info.occurrences] for info in parameters_of(model)}
     found: dict[int, Occurrence] = {}
     for network, part in networks_of(model):
-        for name, kinds, depth, tensor in _held(network, part):
-            occurrence = found.setdefault(id(tensor), Occurrence(tensor, network))
+        for name, kinds, tensor in _held(network, part):
+            occurrence = found.setdefault(id(tensor), Occurrence(tensor, network, depths=levels[id(tensor)]))
             occurrence.names.append(name)
             occurrence.kinds |= kinds
-            occurrence.depths.append(depth)
     return list(found.values())
 
 
-def _held(network: str, part: nn.Module | nn.Parameter) -> list[tuple[str, set[str], int, torch.Tensor]]:
+def _held(network: str, part: nn.Module | nn.Parameter) -> list[tuple[str, set[str], torch.Tensor]]:
     if isinstance(part, nn.Parameter):
-        return [(network, set(), 0, part)]
-    modules = list(part.named_modules(remove_duplicate=False))
-    depths = depths_of(part)
+        return [(network, set(), part)]
     return [
-        (".".join(filter(None, (network, path, leaf))), {c.__name__ for c in type(module).__mro__}, depths[path], p)
-        for path, module in modules
+        (".".join(filter(None, (network, path, leaf))), {c.__name__ for c in type(module).__mro__}, p)
+        for path, module in part.named_modules(remove_duplicate=False)
         for leaf, p in module._parameters.items()
         if p is not None
     ]
 
 
-def depths_of(root: nn.Module) -> dict[str, int]:
-    """Depth by module path, as the design words it: what lies between blocks goes with the last one passed."""
-    modules = list(root.named_modules(remove_duplicate=False))
-    stacks = [path for path, module in modules if _numbered(module)]
-    outermost = [path for path in stacks if not any(_below(path, other) for other in stacks if other != path)]
-    blocks = [path for path, module in modules if path.rpartition(".")[0] in outermost and path and _carries(module)]
-    if not blocks:
-        children = [name for name, child in root._modules.items() if _carries(child)]
-        return {path: children.index(top) + 1 if (top := path.split(".")[0]) in children else 0 for path, _ in modules}
-    order = {path: i for i, (path, _) in enumerate(modules)}
-    return {path: _level(path, blocks, order) for path, _ in modules}
-
-
-def _level(path: str, blocks: list[str], order: dict[str, int]) -> int:
-    own = next((k for k, block in enumerate(blocks, start=1) if _below(path, block)), None)
-    passed = sum(order[block] < order[path] for block in blocks)
-    return own or (len(blocks) + 1 if passed == len(blocks) else passed)
-
-
-def _below(path: str, top: str) -> bool:
-    return not top or path == top or path.startswith(f"{top}.")
-
-
-def _carries(module: nn.Module | None) -> bool:
-    return module is not None and any(True for _ in module.parameters())
-
-
-def _numbered(module: nn.Module) -> bool:
-    names = list(module._modules)
-    return bool(names) and all(name.isdigit() for name in names) and any(map(_carries, module._modules.values()))
+def _carries(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters())
 
 
 leaves = st.one_of(
