@@ -131,9 +131,23 @@ def test_a_scheduler_that_is_never_stepped_is_told_once() -> None:
     assert scheduler.last_epoch == 0
 
 
-def test_a_scheduler_that_nothing_refers_to_is_told_once() -> None:
+def test_a_second_scheduler_that_is_never_stepped_is_told_as_the_first_would_be() -> None:
     net, optimizer = built(cosine(0.1))
-    PlanScheduler(optimizer, total_steps=100)
+    first = PlanScheduler(optimizer, total_steps=20)
+    said(net, [optimizer.step, first.step], 20)
+    second = PlanScheduler(optimizer, total_steps=100)
+    (sentence,) = said(net, [optimizer.step], 60)
+    assert "has not been stepped" in sentence
+    assert second.last_epoch == 0
+
+
+@pytest.mark.parametrize("before", [0, 1, 3, 10])
+def test_a_scheduler_that_nothing_refers_to_is_told_once(before: int) -> None:
+    net, optimizer = built(cosine(0.1))
+    scheduler = PlanScheduler(optimizer, total_steps=100)
+    said(net, [optimizer.step], before)
+    assert scheduler.last_epoch == 0
+    del scheduler
     gc.collect()
     (sentence,) = said(net, [optimizer.step], 200)
     assert "its PlanScheduler is gone" in sentence
@@ -187,6 +201,15 @@ def test_a_whole_resume_says_nothing(algorithm: str) -> None:
     net, optimizer, scheduler, state = resumed(algorithm)
     scheduler.load_state_dict(state)
     assert not said(net, [optimizer.step, scheduler.step], 50)
+
+
+@pytest.mark.parametrize("algorithm", ["AdamW", "Adagrad"])
+def test_a_checkpoint_from_before_the_first_update_says_nothing(algorithm: str) -> None:
+    _, optimizer = built(cosine(0.1), algorithm)
+    net, other = built(cosine(0.1), algorithm)
+    other.load_state_dict(optimizer.state_dict())
+    scheduler = PlanScheduler(other, total_steps=100)
+    assert not said(net, [other.step, scheduler.step], 50)
 
 
 def test_a_resume_brought_forward_by_hand_says_nothing() -> None:

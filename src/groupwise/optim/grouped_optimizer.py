@@ -254,7 +254,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
 
     def attach(self, scheduler: PlanScheduler) -> Watch:
         """Let a scheduler know of every regroup; the `Watch` tells it what the optimizer did between its ticks."""
-        self._watch.attached = weakref.ref(scheduler)
+        self._watch.attach(scheduler)
         return self._watch
 
     def train(self) -> None:

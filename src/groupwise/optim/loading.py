@@ -100,10 +100,12 @@ def load(optimizer: GroupedOptimizer, state_dict: dict[str, Any], values: Values
 
 
 def _updates(state: Mapping[Any, object]) -> int | None:
-    """Of how many updates a state is, as its algorithm counts them; 0 if none counts, None if there is no state."""
+    """Of how many updates a state is, as its algorithm counts them; 0 if none counts, None if there were none."""
     held = [entries for entries in state.values() if isinstance(entries, Mapping) and entries]
-    counts = (entries["step"] for entries in held if isinstance(entries.get("step"), int | float | torch.Tensor))
-    return int(next(counts, 0)) if held else None
+    counts = [entries["step"] for entries in held if isinstance(entries.get("step"), int | float | torch.Tensor)]
+    if not counts:
+        return 0 if held else None
+    return next((int(count) for count in counts if count), None)
 
 
 def _is_unexpected(report: LoadReport, groups: Sequence[Mapping[str, Any]]) -> bool:

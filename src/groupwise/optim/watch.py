@@ -72,7 +72,7 @@ class Watch:
     def _check_scheduler(self, since_tick: int) -> None:
         """Look at the scheduler when an update has been made, the `since_tick`-th of its kind since its last step."""
         if self.attached is None:
-            if since_tick == 2:
+            if since_tick >= 2:
                 self._say(
                     "the plan has schedules, but no PlanScheduler is attached: values stay at their peak. "
                     "Build PlanScheduler(optimizer, total_steps=…) and call its step() after each optimizer.step()"
@@ -80,7 +80,7 @@ class Watch:
             return
         scheduler = self.attached()
         if scheduler is None:
-            if since_tick == 2:
+            if since_tick >= 2:
                 self._say(
                     "the plan has schedules, but its PlanScheduler is gone, since nothing refers to it any more: "
                     "values stay where they are. Keep it, and call its step() after each optimizer.step()"
@@ -108,6 +108,11 @@ class Watch:
                 "at update 0, so every schedule begins anew. If the run is to go on where it was, load the scheduler's "
                 "state too: scheduler.load_state_dict(…)"
             )
+
+    def attach(self, scheduler: PlanScheduler) -> None:
+        """Note the scheduler that is to be stepped from now on; it has not been yet."""
+        self.attached, self._ticks = weakref.ref(scheduler), 0
+        self._since_tick.clear()
 
     def loaded(self, updates: int | None) -> None:
         """Note that the optimizer has the state of an earlier run, of so many updates: 0 if it does not tell, None if
