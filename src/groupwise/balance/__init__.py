@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from groupwise import _pickling
 from groupwise.balance.balancer import Balancer
 from groupwise.balance.claims import Claim
 from groupwise.balance.comparing import (
@@ -119,3 +120,5 @@ __all__ = [
     "Uncertainty",
     "compare",
 ]
+
+_pickling.by_name(__name__, __all__)

@@ -8,6 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from groupwise._pickling import Reduced
 from groupwise._spelling import shown
 from groupwise.errors import BalanceError, LengthError, ScheduleError, unknown, within
 from groupwise.schedules import Schedule, plateaus
@@ -61,6 +62,9 @@ class ByTask(Mapping[str, float | Schedule]):
 
     def __repr__(self) -> str:
         return repr(self._table)
+
+    def __reduce__(self) -> Reduced:
+        return dict, (list(self._table.items()),)  # the plain table, which every method reads
 
 
 def by_task(table: Mapping[str, float | Schedule]) -> ByTask:

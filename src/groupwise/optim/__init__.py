@@ -1,5 +1,6 @@
 """Running a plan in PyTorch: one optimizer, one scheduler."""
 
+from groupwise import _pickling
 from groupwise.optim.clipping import Measured
 from groupwise.optim.grouped_optimizer import GroupedOptimizer
 from groupwise.optim.load_report import LoadReport
@@ -9,3 +10,5 @@ from groupwise.optim.resolve import resolve
 from groupwise.select import parameters_of
 
 __all__ = ["GroupedOptimizer", "LoadReport", "Measured", "NetworkView", "PlanScheduler", "parameters_of", "resolve"]
+
+_pickling.by_name(__name__, __all__)

@@ -1,5 +1,6 @@
 """The cascade: rules, plans, and what a plan means for a model."""
 
+from groupwise import _pickling
 from groupwise.plan.algorithm import REQUIRED, Algorithm
 from groupwise.plan.clip import Clip, ClipScope, clip_adaptive, clip_norm, clip_value
 from groupwise.plan.declarations import Exact, Factor, exact, layer_decay, scale
@@ -38,3 +39,5 @@ __all__ = [
     "unfreeze_down",
     "until",
 ]
+
+_pickling.by_name(__name__, __all__)

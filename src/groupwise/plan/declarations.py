@@ -7,11 +7,14 @@ parameter until the cascade asks `Factor.multiplier` with what it has found out 
 
 from __future__ import annotations
 
+import functools
+import operator
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from groupwise._pickling import Public, Reduced
 from groupwise._spelling import number, shown
 from groupwise.errors import PlanError, ResolutionError, within
 from groupwise.schedules import Schedule
@@ -94,6 +97,9 @@ class Scale(Factor):
         by = self.by if isinstance(self.by, Schedule) or not callable(self.by) else self.by.__name__
         return f"scale({f'{by:g}' if isinstance(by, float) else by})"
 
+    def __reduce__(self) -> Reduced:
+        return Public("groupwise.plan:scale"), (self.by,)
+
 
 @dataclass(frozen=True)
 class LayerDecay(Factor):
@@ -112,6 +118,9 @@ class LayerDecay(Factor):
 
     def __str__(self) -> str:
         return f"layer_decay({self.decay:g})"
+
+    def __reduce__(self) -> Reduced:
+        return Public("groupwise.plan:layer_decay"), (self.decay,)
 
 
 @dataclass(frozen=True)
@@ -136,6 +145,9 @@ class Product(Factor):
 
     def __str__(self) -> str:
         return " * ".join(map(str, self.factors))
+
+    def __reduce__(self) -> Reduced:
+        return functools.reduce, (operator.mul, self.factors)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from groupwise import _html
+from groupwise._pickling import Public, Reduced
 from groupwise._spelling import counted, shown
 from groupwise.errors import PlanError, ResolutionError, within
 from groupwise.plan import files
@@ -95,8 +96,10 @@ class Plan:
         rows = [(rule.label, str(rule.match), text) for rule, text in declared]
         return _html.table(("rule", "matches", "declares"), rows, below=[repr(self)])
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Plan, (self.rules, self.clip, dict(self.values), None if self.balance is None else dict(self.balance))
+    def __reduce__(self) -> Reduced:
+        values = dict(self.values)
+        balance = None if self.balance is None else dict(self.balance)
+        return Public("groupwise.plan:Plan"), (self.rules, self.clip, values, balance)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], allow: Sequence[str] = ()) -> Plan:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
+from groupwise._pickling import Public, Reduced
 from groupwise._spelling import clipped, shown
 from groupwise.errors import PlanError, within
 from groupwise.plan.clip import Clip
@@ -97,9 +98,10 @@ class Rule:
     def __hash__(self) -> int:
         return hash((self.match, self.label, self.optimizer, frozenset(self.hyperparameters)))
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        own = {"label": self.label, "trainable": self.trainable, "clip": self.clip, "optional": self.optional}
-        return _rebuild, (self.match, self.algorithm_class or self.optimizer, own, dict(self.hyperparameters))
+    def __reduce__(self) -> Reduced:
+        words = {name: getattr(self, name) for name in RULE_FIELDS if name != "match"}
+        words |= {"optimizer": self.algorithm_class or self.optimizer, "hyperparameters": dict(self.hyperparameters)}
+        return Public("groupwise.plan:Rule", words), (self.match,)
 
 
 def property_of(name: str) -> str:
@@ -127,12 +129,6 @@ def declared(name: str, value: object) -> object:
 def title(rules: Sequence[Rule], i: int) -> str:
     """How errors name a rule: its place in the plan, counted from one, and its label."""
     return f"rule {i + 1} {shown(rules[i].label)}"
-
-
-def _rebuild(
-    match: Selector, optimizer: str | type | None, own: dict[str, Any], hyperparameters: dict[str, Any]
-) -> Rule:
-    return Rule(match, optimizer=optimizer, **own, hyperparameters=hyperparameters)
 
 
 def _joined(named: Mapping[str, Any]) -> dict[str, Any]:

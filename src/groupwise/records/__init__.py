@@ -4,6 +4,7 @@
 library is all it takes.
 """
 
+from groupwise import _pickling
 from groupwise.records.columns import Series
 from groupwise.records.parts import finished_after
 from groupwise.records.run import Run, read
@@ -24,3 +25,5 @@ __all__ = [
     "finished_after",
     "read",
 ]
+
+_pickling.by_name(__name__, __all__)

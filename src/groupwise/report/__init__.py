@@ -6,6 +6,7 @@ picture("runs/first", "losses.pdf")         a panel's plots, for a paper
 differences(describe([a, b]))               what differs between runs, in words
 """
 
+from groupwise import _pickling
 from groupwise.report.build import FORMATS, build, format_of, rendered
 from groupwise.report.differences import differences
 from groupwise.report.document import Report, RunReport, Sentence
@@ -18,3 +19,5 @@ __all__ = [
     "FORMATS", "Report", "RunReport", "Sentence", "build", "describe", "differences", "follow", "format_of", "picture",
     "rendered", "view",
 ]  # fmt: skip
+
+_pickling.by_name(__name__, __all__)

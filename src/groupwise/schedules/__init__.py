@@ -11,6 +11,7 @@
 `epochs(2)`, `percent(5)` or `"500 steps"`, `"2 epochs"`, `"5%"`.
 """
 
+from groupwise import _pickling
 from groupwise.schedules.custom import Function as function
 from groupwise.schedules.custom import Piecewise as piecewise
 from groupwise.schedules.cycles import CosineRestarts as cosine_restarts
@@ -63,3 +64,5 @@ __all__ = [
     "triangular",
     "warmup_stable_decay",
 ]
+
+_pickling.by_name(__name__, __all__)

@@ -5,6 +5,7 @@ or by what it is, so that a rule written for one model still holds for the next.
 walked by duck typing, and a tree of layers from any framework can be described (`describe`).
 """
 
+from groupwise import _pickling
 from groupwise.select.by_fact import depth, ndim, role, shape, size, tag
 from groupwise.select.by_place import inside, kind, name, network, regex
 from groupwise.select.by_value import magnitude, statistic, where
@@ -48,3 +49,5 @@ __all__ = [
     "tag",
     "where",
 ]
+
+_pickling.by_name(__name__, __all__)

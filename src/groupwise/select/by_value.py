@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
+from groupwise._pickling import Public, Reduced
 from groupwise.errors import SelectorError, unknown
 from groupwise.select.info import ParameterInfo
 from groupwise.select.selectors import Atom, Infos, Selector
@@ -131,6 +132,9 @@ class Where(Atom):
     def entry(self) -> tuple[str, Any]:
         """There is none."""
         raise SelectorError(f"{self} is Python only: a file cannot hold a function; say it by name, role, kind or tag")
+
+    def __reduce__(self) -> Reduced:
+        return Public("groupwise.select:where"), (self.predicate,)
 
 
 def _finite(name: str, end: object) -> float:

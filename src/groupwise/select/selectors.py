@@ -9,11 +9,14 @@ parts said once, and `~~s` is `s`, so that what is read back is equal to what wa
 from __future__ import annotations
 
 import abc
+import functools
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, ClassVar, TypeAlias, final
 
+from groupwise._pickling import Public, Reduced
 from groupwise.errors import SelectorError
 from groupwise.select.globs import Accepts, check_length, compiled, dotted, repairs
 from groupwise.select.info import ParameterInfo
@@ -88,6 +91,10 @@ class Atom(Selector):
     def __str__(self) -> str:
         return f"{self.key}({self.text})"
 
+    def __reduce__(self) -> Reduced:
+        key, value = self.entry()
+        return Public("groupwise.select:decode"), ({key: value},)
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -149,6 +156,9 @@ class Not(Selector):
     def __str__(self) -> str:
         return f"~{_bracketed(self.part)}"
 
+    def __reduce__(self) -> Reduced:
+        return operator.invert, (self.part,)
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -178,6 +188,9 @@ class AllOf(Selector):
     def __str__(self) -> str:
         return " & ".join(map(_bracketed, self.parts))
 
+    def __reduce__(self) -> Reduced:
+        return functools.reduce, (operator.and_, self.parts)
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -202,6 +215,9 @@ class AnyOf(Selector):
 
     def __str__(self) -> str:
         return " | ".join(_calls(self))
+
+    def __reduce__(self) -> Reduced:
+        return functools.reduce, (operator.or_, self.parts)
 
 
 Match: TypeAlias = "str | Selector | Sequence[str | Selector]"

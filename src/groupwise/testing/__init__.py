@@ -9,8 +9,11 @@ runner will do, and none is imported. `check(part)` calls them all. They are the
 tested by.
 """
 
+from groupwise import _pickling
 from groupwise.errors import LawBroken
 from groupwise.testing.door import check, laws_of
 from groupwise.testing.law import Law
 
 __all__ = ["Law", "LawBroken", "check", "laws_of"]
+
+_pickling.by_name(__name__, __all__)

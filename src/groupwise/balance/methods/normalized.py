@@ -13,6 +13,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
+from groupwise._pickling import as_public
 from groupwise.balance.claims import Claim
 from groupwise.balance.memory import Memory
 from groupwise.balance.method import GramianMethod, JacobianMethod, Method, Seen
@@ -75,3 +76,5 @@ class _OfJacobian(Normalized, JacobianMethod):
 
 
 _SHAPES: dict[Any, type[Normalized]] = {GramianMethod: _OfGramian, JacobianMethod: _OfJacobian}
+for _shape in _SHAPES.values():
+    as_public(_shape, "groupwise.balance:Normalized")

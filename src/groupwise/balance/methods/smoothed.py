@@ -12,6 +12,7 @@ from typing import Any, ClassVar, final
 
 from torch import Tensor
 
+from groupwise._pickling import as_public
 from groupwise.balance.arguments import Fraction
 from groupwise.balance.claims import Claim
 from groupwise.balance.memory import Memory
@@ -82,3 +83,5 @@ class _OfGramian(Smoothed, GramianMethod):
 
 _AVERAGE = "average weight"
 _SHAPES: dict[Any, type[Smoothed]] = {LossMethod: _OfLosses, GramianMethod: _OfGramian}
+for _shape in _SHAPES.values():
+    as_public(_shape, "groupwise.balance:Smoothed")
