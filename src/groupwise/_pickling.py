@@ -59,7 +59,7 @@ def as_public(cls: type, path: str) -> None:
 def _is_plain(cls: type) -> bool:
     """Whether its fields, which nobody changes, say everything, and it does not say itself how it is pickled."""
     frozen: bool = cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
-    return frozen and cls.__reduce__ is object.__reduce__
+    return frozen and not any("__reduce__" in vars(base) for base in cls.__mro__[:-1])
 
 
 def _reduced(path: str, value: object) -> Reduced:
