@@ -20,6 +20,8 @@ from groupwise.errors import PlanError, unknown
 LARGEST = 1_000_000
 DEEPEST = 40
 MOST = 200_000
+_OTHER_BASE = re.compile(r"[-+]?(0[0-9_]+|[0-9_]+(:[0-9_]+)+(\.[0-9_]*)?)")
+"""What YAML reads as octal or sexagesimal: 010 is eight, 1:30 is ninety."""
 _SUFFIXES = {".toml": "toml", ".yaml": "yaml", ".yml": "yaml", ".json": "json"}
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _CHAIN = re.compile(rf"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')\s*\.\s*){{{DEEPEST}}}""")  # a.b.c…: slow to parse
@@ -93,6 +95,15 @@ def _yaml(text: str) -> Any:
         def compose_mapping_node(self, anchor: Any) -> Any:
             node = super().compose_mapping_node(anchor)
             _once([(key.value, key) for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
+            return node
+
+        def compose_scalar_node(self, anchor: Any) -> Any:
+            node = super().compose_scalar_node(anchor)
+            if node.tag.endswith((":int", ":float")) and _OTHER_BASE.fullmatch(node.value):
+                raise ValueError(
+                    f"{shown(node.value)} is a number to the base of 8 or 60 in YAML: write it as a decimal number, or "
+                    "in quotes as text"
+                )
             return node
 
         def compose_document(self) -> Any:

@@ -55,6 +55,13 @@ ZOO: dict[str, tuple[str, str, str]] = {
     "a set": ("yaml", "rule: !!set {a, b}", "the plan has no list of rules"),
     "bytes": ("yaml", 'rule: [{match: !!binary "aGk=", lr: 1}]', "rule 1: .*bytes is no selector"),
     "a date as the match": ("yaml", "rule: [{match: 2020-01-01, lr: 1}]", "rule 1: .*date is no selector"),
+    "a number that YAML takes for octal": (
+        "yaml",
+        "rule: [{match: '*', lr: 010}]",
+        "'010' is a number to the base of 8",
+    ),
+    "a number that YAML takes for a time": ("yaml", "rule: [{match: '*', lr: 1:30}]", "'1:30' is a number to the base"),
+    "a signed time with a fraction": ("yaml", "rule: [{match: '*', lr: -1:30.5}]", "'-1:30.5' is a number to the base"),
     "a date that is none": ("yaml", "rule: [{match: '*', lr: 2020-99-99}]", "not valid YAML: month must be in 1..12"),
     "a key that is a number": ("yaml", "rule: [{match: '*', 1: 2}]", "every key must be text, not 1"),
     "a key that is a list": ("yaml", "? [a]\n: 1", "not valid YAML: .*found unhashable key"),

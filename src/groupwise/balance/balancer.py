@@ -57,6 +57,8 @@ class Balancer:
         BalanceError: arguments that do not go together, or are none.
     """
 
+    _call: str | None = None  # the one that is under way
+
     def __init__(
         self,
         method: Method,
@@ -216,17 +218,24 @@ class Balancer:
             exchanges: whether it begins with an exchange between ranks, which then have to hear of an error.
             look: whether it needs the parameters.
         """
+        if self._call is not None:
+            raise BalanceError(
+                f"{call} is called while {self._call} of the same balancer is under way, in a hook or another thread: "
+                "give each a balancer of its own"
+            )
         before = self._run
         run = before.draft()
         undo = run.undo
         done = False
         try:
+            self._call = call
             with propagated(run.setup.ranks if exchanges else None):
                 run.begin(call, look)
             yield run
             self._run = run.settled()
             done = True
         finally:
+            self._call = None
             if not done:
                 self._run = before
                 if undo is not None:
