@@ -15,7 +15,8 @@
 
 Code inside raises short; the public door adds, once, where it happened (`within`). A message says what was given,
 what exists, the nearest match and the way out; the recurring parts of that sentence are worded here. What was given
-may be of any length, so it is quoted by its ends (`shown`), and no message is longer than `LONGEST` characters.
+may be of any length, so it is quoted by its ends (`shown`), and no message is longer than `LONGEST` characters or holds
+what a terminal would obey.
 
 What is wrong with what was given is an error of this tree. What the disk or the system refuses is an `OSError`.
 """
@@ -26,17 +27,17 @@ import contextlib
 import difflib
 from collections.abc import Iterable, Iterator
 
-from groupwise._spelling import LONGEST, clipped, shown
+from groupwise._spelling import LONGEST, clipped, printable_lines, shown
 
 _COMPARED = 200
 _PLACE = 300
 
 
 class _Message(Exception):
-    """What is said in at most `LONGEST` characters."""
+    """What is said in at most `LONGEST` characters, none of which a terminal would obey."""
 
     def __init__(self, *said: object) -> None:
-        super().__init__(*(clipped(part, LONGEST) if isinstance(part, str) else part for part in said))
+        super().__init__(*(printable_lines(clipped(part, LONGEST)) if isinstance(part, str) else part for part in said))
 
 
 class GroupwiseError(_Message):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,11 +103,11 @@ ZOO: dict[str, tuple[str, str, str]] = {
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(("format", "text", "message"), ZOO.values(), ids=ZOO)
 def test_a_hostile_file_is_refused_soon_and_in_few_words(format: str, text: str, message: str) -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(PlanError, match=message) as caught:
         Plan.loads(text, format=format)
     assert len(str(caught.value)) < 500
-    assert time.perf_counter() - begun < 10
+    assert time.process_time() - begun < 10
 
 
 def test_a_long_text_is_refused_before_it_is_read(tmp_path: Path) -> None:
@@ -130,6 +131,18 @@ def test_a_file_that_is_no_text_is_told_at_which_byte(data: bytes, suffix: str, 
     path.write_bytes(data)
     with pytest.raises(PlanError, match=r"the file is not UTF-8 text \(byte \d+\)"):
         Plan.load(path)
+
+
+@pytest.mark.parametrize("place", ["match", "optimizer", "label", "lr", "kind", "a key"])
+def test_no_message_holds_what_a_terminal_would_obey(place: str) -> None:
+    evil = "x\x1b]0;title\x07\x1b[2J\u202e\r\x9b31m"
+    rule = {"match": "*", "optimizer": "SGD", "lr": 0.1} | {
+        "kind": {"match": {"kind": evil}},
+        "a key": {evil: 1},
+    }.get(place, {place: evil})
+    with pytest.raises(GroupwiseError, match="x") as told:
+        Plan.loads(json.dumps({"rule": [rule, {"match": evil, "lr": 1}]}), format="json").resolve(NET, ALGORITHMS)
+    assert str(told.value).replace("\n", "").isprintable()
 
 
 def test_merged_tables_of_yaml_may_override_what_they_merge() -> None:
@@ -199,13 +212,24 @@ fuzz = settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 
 def survive(read: Any) -> None:
     """Reading, and whatever a plan that is read is good for, raises our own errors or nothing."""
-    with contextlib.suppress(GroupwiseError):
+    with harmless():
         plan = read()
         assert isinstance(plan, Plan)
-        with contextlib.suppress(GroupwiseError):
+        with harmless():
             assert Plan.loads(plan.dumps()) == plan
         if {rule.optimizer for rule in plan.rules} <= {None, *ALGORITHMS}:
             assert str(plan.resolve(NET, ALGORITHMS))
+
+
+@contextlib.contextmanager
+def harmless() -> Iterator[None]:
+    """Inside, an error of ours may come, with nothing in it that a terminal would obey."""
+    said = ""
+    try:
+        yield
+    except GroupwiseError as error:
+        said = str(error)
+    assert said.replace("\n", "").isprintable(), repr(said)
 
 
 @fuzz
