@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+TENSORFLOW := .venv-tensorflow
 INPUTS := pyproject.toml constraints.txt requirements-nodeps.txt
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test versions lint format clean
+.PHONY: help demo test tensorflow versions lint format clean
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 16
@@ -18,7 +19,9 @@ demo: $(VENV)/.demo  ## train three contestants on two digits, about half a minu
 test: $(VENV)/.dev  ## run the tests (ARGS="tests/plan -x" for some of them)
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
-versions: $(VENV)/.dev  ## run the Keras checks with other versions of Keras (ARGS="3.6.0 3.14.0"; some minutes)
+tensorflow: $(TENSORFLOW)/.installed  ## an environment for the Keras checks on tensorflow, which `make test` then runs too
+
+versions: $(VENV)/.dev  ## run the Keras checks with Keras 3.12 to the newest (ARGS="3.14.1"; some minutes)
 	$(BIN)/python -m tests.keras.versions $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff and mypy, as the continuous integration runs them
@@ -31,7 +34,7 @@ format: $(VENV)/.dev  ## mend what ruff can mend
 	$(BIN)/ruff format .
 
 clean:  ## remove the virtual environment and every cache
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(TENSORFLOW) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -45,3 +48,8 @@ $(VENV)/.dev: $(INPUTS) | $(BIN)/python
 	$(PIP) --editable '.[dev]'
 	$(PIP) --no-deps --requirement requirements-nodeps.txt
 	@touch $@ $(VENV)/.demo
+
+$(TENSORFLOW)/.installed: requirements-tensorflow.txt
+	$(PYTHON) -m venv $(TENSORFLOW)
+	$(TENSORFLOW)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --requirement $<
+	@touch $@

@@ -17,7 +17,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECKS = Path(__file__).parent / "checks"
-BACKENDS = ("torch", "jax")
+SOURCES = ROOT / "src"
+PYTHON = {
+    "torch": Path(sys.executable),
+    "jax": Path(sys.executable),
+    "tensorflow": ROOT / ".venv-tensorflow/bin/python",
+}
+BACKENDS = tuple(PYTHON)
 QUICK = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"  # nets this small train in no time
 )
@@ -40,14 +46,16 @@ class Backend:
         environment = {
             **os.environ,
             "KERAS_BACKEND": name,
-            "PYTHONPATH": os.pathsep.join(str(place) for place in (packages, ROOT / "src", ROOT) if place),
+            "PYTHONPATH": os.pathsep.join(str(folder) for folder in (packages, ROOT, SOURCES) if folder),
+            "CUDA_VISIBLE_DEVICES": "-1",
+            "TF_CPP_MIN_LOG_LEVEL": "3",
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": f"--xla_force_host_platform_device_count=2 {QUICK}",
             "JAX_COMPILATION_CACHE_DIR": self._compiled.name,  # many checks compile the same step
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         }
-        command = [sys.executable, "-m", "tests.keras.serving"]
+        command = [str(PYTHON[name]), "-m", "tests.keras.serving"]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment
         )
@@ -70,6 +78,11 @@ class Backend:
         self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
         return self._process.stdout.readline()
+
+
+def is_installed(name: str) -> bool:
+    """Whether the environment of a backend is there."""
+    return PYTHON[name].exists()
 
 
 @functools.cache

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.keras.backends import Backend
+from tests.keras.backends import Backend, is_installed
 
 
 @pytest.fixture(scope="session")
@@ -13,6 +13,8 @@ def backend() -> Iterator[Callable[[str], Backend]]:
     running: dict[str, Backend] = {}
 
     def of(name: str) -> Backend:
+        if not is_installed(name):
+            pytest.skip(f"no environment with {name}: make {name}")
         if name not in running:
             running[name] = Backend(name)
         return running[name]

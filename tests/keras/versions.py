@@ -1,7 +1,7 @@
-"""Run every check with other versions of Keras:  python -m tests.keras.versions 3.6.0 3.12.0
+"""Run every check with other versions of Keras:  python -m tests.keras.versions 3.12.4 3.14.1
 
-Each version is installed beside the environment, without what it depends on, and used with the torch and jax that are
-there. It needs the package index, so it is not part of the tests.
+Each version is installed beside the environment, without what it depends on, and used with the torch, jax and
+tensorflow that are there. It needs the package index, so it is not part of the tests.
 """
 
 import collections
@@ -11,9 +11,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.keras.backends import BACKENDS, Backend, checks
+from tests.keras.backends import BACKENDS, Backend, checks, is_installed
 
-DEFAULT = ("3.6.0", "3.12.0")
+DEFAULT = ("3.12.4", "3.13.2", "3.14.1", "3.15.1")
 
 
 def try_version(version: str) -> None:
@@ -21,7 +21,7 @@ def try_version(version: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder, f"keras=={version}"]
         subprocess.run(pip, check=True)
-        for name in BACKENDS:
+        for name in filter(is_installed, BACKENDS):
             _report(version, name, Path(folder))
 
 

@@ -12,7 +12,7 @@ from typing import Any, final
 import keras
 
 from groupwise.errors import BalanceError, listed, unknown
-from groupwise.keras.balancing import Method, Seen, method_of
+from groupwise.keras.balancing import Context, Method, method_of
 from groupwise.keras.losses import loss_of
 from groupwise.keras.program import Lengths
 
@@ -124,7 +124,9 @@ class BalancedModel(keras.Model):  # type: ignore[misc]  # keras has no types
             found.append(value)
         losses = ops.stack([ops.cast(value, "float32") for value in found])
         if training:
-            weights = self.method.weights(ops.stop_gradient(losses), Seen(self._memory, ops.cast(self._step, "int32")))
+            context = Context(self._memory, ops.cast(self._step, "int32"))
+            context = Context(self._memory, ops.cast(self._step, "int32"))
+            weights = self.method.weights(ops.stop_gradient(losses), context)
             self._task_weights.assign(ops.cast(ops.stop_gradient(weights), "float32"))
             self._step.assign(self._step + 1)
         total = ops.sum(ops.stop_gradient(ops.convert_to_tensor(self._task_weights)) * losses)
@@ -136,6 +138,7 @@ class BalancedModel(keras.Model):  # type: ignore[misc]  # keras has no types
         return {
             "inner": keras.saving.serialize_keras_object(self.inner),
             "method": self.method.table(),
+            "beside": self.method.beside(),
             "tasks": list(self.tasks),
             "total_steps": total_steps,
             "steps_per_epoch": steps_per_epoch,
@@ -146,10 +149,11 @@ class BalancedModel(keras.Model):  # type: ignore[misc]  # keras has no types
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> BalancedModel:
         """The model that `get_config` describes."""
         inner = keras.saving.deserialize_keras_object(config["inner"], custom_objects=custom_objects)
-        return cls(**{**config, "inner": inner})
+        config = {**config, "inner": inner, "method": method_of(config["method"], config.get("beside", {}))}
+        return cls(**{name: value for name, value in config.items() if name != "beside"})
 
-    def _kept(self, name: str, values: float | Sequence[float]) -> Any:
-        shape = (len(values),) if isinstance(values, Sequence) else ()
+    def _kept(self, name: str, values: float | Sequence[Any]) -> Any:
+        shape = keras.ops.shape(keras.ops.convert_to_tensor(values, dtype="float32"))
         kept = self.add_weight(shape=shape, initializer="zeros", dtype="float32", trainable=False, name=name)
         kept.assign(values)
         return kept

@@ -26,7 +26,7 @@ from groupwise.plan import Group as PlanGroup
 from groupwise.plan import Resolution
 from groupwise.records import Clip, Event, Group, Header, Step, Writer
 
-_SPOKEN = {native: neutral for neutral, native in NEUTRAL.items()}
+_NEUTRAL = {native: neutral for neutral, native in NEUTRAL.items()}
 _MEASURED = ("gradients", "weights", "updates")
 _open: Final[weakref.WeakValueDictionary[Path, Writer]] = weakref.WeakValueDictionary()
 """By folder: a fit that is interrupted tells no callback, so its writer stays open for as long as somebody holds it."""
@@ -193,10 +193,10 @@ def _group(resolution: Resolution, group: PlanGroup) -> Group:
 
 
 def _values(optimizer: GroupedOptimizer) -> dict[str, dict[str, float]]:
-    """By group, the numbers that the last update used; names are neutral, and the rate has its factor."""
-    factor = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+    """By group, the numbers that the last update used; names are neutral, and the rate is the one in force."""
+    rates = optimizer.rates
     return {
-        group: {_SPOKEN.get(name, name): x * factor if name == "learning_rate" else x for name, x in values.items()}
+        group: {_NEUTRAL.get(name, name): rates[group] if name == "learning_rate" else x for name, x in values.items()}
         for group, values in optimizer.hyperparameters.items()
     }
 

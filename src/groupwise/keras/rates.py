@@ -13,6 +13,7 @@ A number that looks like the other reading is said once, with what either comes 
 from __future__ import annotations
 
 import math
+import numbers
 import warnings
 from collections.abc import Iterator
 from typing import Any, Literal, final
@@ -126,6 +127,8 @@ class OutsideRate:
 
 def number(given: Any) -> float | None:
     """`given` as a number; None for a schedule, a function, and a tensor that is only being traced."""
+    if isinstance(given, numbers.Real):
+        return float(given)
     if callable(given):
         return None
     try:

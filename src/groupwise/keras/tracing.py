@@ -16,7 +16,7 @@ from typing import Any, final
 import keras
 
 from groupwise.keras._keras import decay_weights, errors_of_backend, update
-from groupwise.keras.algorithms import KerasAlgorithms, reads_in_step
+from groupwise.keras.algorithms import KerasAlgorithms, hyperparameters_of, reads_in_step
 from groupwise.keras.building import COMPLAINTS, built, peaks, stays_whole
 from groupwise.keras.engine import put
 from groupwise.keras.hyperparameters import ALWAYS, hyperparameter, sign_of
@@ -81,7 +81,7 @@ def _read(cls: type[Any], settings: Mapping[str, Setting], kinds: Sequence[Kind]
 
 def _traces(cls: type[Any], settings: Mapping[str, Setting], kinds: Sequence[Kind], names: Collection[str]) -> bool:
     """Whether one step can be traced with variables in the place of `names`."""
-    optimizer = built(cls, peaks(settings), "traced")
+    optimizer = built(cls, peaks(settings) | _whole(cls, settings, names), "traced")
     dtypes = [dtype for _, dtype in kinds]
     numbers = {
         name: hyperparameter(float(settings[name].peak), sign_of(settings[name]), i, dtypes)  # type: ignore[arg-type]
@@ -100,6 +100,16 @@ def _traces(cls: type[Any], settings: Mapping[str, Setting], kinds: Sequence[Kin
     except refusals:
         return False
     return True
+
+
+def _whole(cls: type[Any], settings: Mapping[str, Setting], names: Collection[str]) -> dict[str, int]:
+    """Whole numbers for what counts something, is scheduled, and is not among the variables `names`."""
+    counts = {name for name, default in hyperparameters_of(cls).items() if type(default) is int}
+    return {
+        name: round(setting.peak)
+        for name, setting in settings.items()
+        if name in counts - set(names) and setting.schedules and isinstance(setting.peak, int | float)
+    }
 
 
 @final

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from groupwise import GroupwiseError, Plan, Rule
-from groupwise.keras import DWA, RLW, BalancedModel, GeometricMean, GroupedOptimizer, Static, Uncertainty
+from groupwise.keras import (
+    DWA,
+    RLW,
+    BalancedModel,
+    GeometricMean,
+    GroupedOptimizer,
+    Static,
+    Uncertainty,
+)
 from groupwise.schedules import linear
 
 PLAN = Plan([Rule("*", optimizer="SGD", lr=0.05), Rule("near", lr=0.02)])
@@ -121,7 +129,7 @@ def test_random_weights_add_up_to_one_and_change_with_every_step_but_not_with_a_
 
 
 @pytest.mark.parametrize(
-    "method", [Uncertainty(), DWA(every=2), RLW(3), Static({"near": linear(1, 0), "far": 1.0})], ids=str
+    "method", [Uncertainty(), DWA(window=2), RLW(seed=3), Static({"near": linear(1, 0), "far": 1.0})], ids=str
 )
 def test_a_saved_balanced_model_goes_on_exactly(method: Any, tmp_path: Path) -> None:
     model = compiled(method, total_steps=16)

@@ -156,7 +156,7 @@ def test_a_group_without_gradients_is_left_alone() -> None:
     model.compile(GroupedOptimizer(plan).bind(model), loss={"head": "mse"})
     before = model.get_layer("unused").get_weights()
     x, y = (array.astype("float32") for array in data())
-    if keras.backend.backend() == "torch":
+    if keras.backend.backend() != "jax":
         with pytest.warns(UserWarning, match="Gradients do not exist for variables"):  # as with every Keras optimizer
             model.fit(x, {"head": y}, verbose=0)
     else:
@@ -205,7 +205,7 @@ def test_every_algorithm_equals_itself_and_hears_a_schedule(
     gradients = np.random.default_rng(0).standard_normal((3, 4, 5)) * [[[1.0]], [[0.01]], [[0.01]]]
 
     def moved(make: Any) -> Any:
-        kernel = keras.Variable(np.linspace(0.5, 1, 20).reshape(4, 5), name="kernel")
+        kernel = keras.Variable(np.linspace(0.5, 1, 20, dtype="float32").reshape(4, 5), name="kernel")
         optimizer = make()
         optimizer.build([kernel])
         for gradient in gradients:

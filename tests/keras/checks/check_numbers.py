@@ -1,0 +1,148 @@
+"""Every number of every class, declared in a plan, against the same class of Keras with the same number."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from groupwise import GroupwiseError, Plan, Rule
+from groupwise.keras import GroupedOptimizer
+from groupwise.keras.algorithms import KerasAlgorithms, hyperparameters_of
+from groupwise.schedules import linear
+from tests.keras.nets import difference, fit, functional, weights
+
+CLASSES = (
+    "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lamb", "Lion", "Muon", "Nadam", "RMSprop",
+    "SGD", "ScheduleFreeAdamW",
+)  # fmt: skip
+GRADIENTS = np.random.default_rng(0).standard_normal((2, 4, 5)).astype("float32")
+
+
+def numbers_of(cls: Any) -> Iterator[tuple[str, float]]:
+    """Each number that the constructor takes, at another value than its default."""
+    for name, default in hyperparameters_of(cls).items():
+        if name == "weight_decay":
+            yield name, 0.05
+        elif isinstance(default, int | float) and not isinstance(default, bool) and name != "learning_rate":
+            yield name, default + 1 if isinstance(default, int) else default * 0.99 if default else 0.01
+
+
+def moved(optimizer: Any) -> Any:
+    """A kernel after two updates."""
+    kernel = keras.Variable(np.linspace(0.5, 1, 20, dtype="float32").reshape(4, 5), name="kernel")
+    optimizer.build([kernel])
+    for gradient in GRADIENTS:
+        optimizer.apply([keras.ops.convert_to_tensor(gradient)], [kernel])
+    return keras.ops.convert_to_numpy(kernel)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_declared_number_is_that_of_the_class(name: str) -> None:
+    cls = getattr(keras.optimizers, name, None)
+    if cls is None:
+        pytest.skip(f"this Keras has no {name}")
+    for key, value in numbers_of(cls):
+        ours = GroupedOptimizer(Plan([Rule("*", optimizer=name, lr=0.1, **{key: value})]))
+        away = np.abs(moved(ours) - moved(cls(learning_rate=0.1, **{key: value}))).max()
+        assert away < 2e-6, (key, value, away)
+
+
+@pytest.mark.parametrize("name", ["Ftrl", "Muon", "RMSprop"])
+def test_all_numbers_together_train_alike_in_the_compiled_step(name: str) -> None:
+    cls = getattr(keras.optimizers, name, None)
+    if cls is None:
+        pytest.skip(f"this Keras has no {name}")
+    ours, theirs = functional(), functional()
+    declared: dict[str, Any] = dict(numbers_of(cls))
+    ours.compile(GroupedOptimizer(Plan([Rule("*", optimizer=name, lr=0.01, **declared)])).bind(ours), "mse")
+    theirs.compile(cls(learning_rate=0.01, **declared), "mse")
+    for model in (ours, theirs):
+        fit(model, epochs=1)
+    assert difference(ours, theirs) < 2e-6
+
+
+class Python(keras.optimizers.SGD):
+    """Uses its numbers as Python does: the length of a loop, a shape, an if."""
+
+    def __init__(
+        self, learning_rate: float = 0.01, inner: int = 1, wide: Any = None, sharp: float = 0.0, **kwargs: Any
+    ) -> None:
+        super().__init__(learning_rate=learning_rate, **kwargs)
+        self.inner, self.wide, self.sharp = inner, wide, sharp
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        for _ in range(self.inner):
+            gradient = gradient * 0.9
+        if self.sharp > 0.4:
+            gradient = gradient * 2
+        tiled = keras.ops.tile(keras.ops.reshape(gradient, (-1, 1)), (1, self.wide or 1))
+        super().update_step(keras.ops.reshape(keras.ops.sum(tiled, 1), variable.shape), variable, learning_rate)
+
+
+@pytest.mark.parametrize("declared", [{"inner": 3}, {"wide": 2}, {"sharp": 0.5}, {"sharp": 0.3, "weight_decay": 0.1}])
+def test_a_class_that_uses_its_numbers_as_python_numbers_trains_alike(declared: dict[str, Any]) -> None:
+    ours, theirs = functional(), functional()
+    ours.compile(GroupedOptimizer(Plan([Rule("*", optimizer=Python, lr=0.1, **declared)])).bind(ours), "mse")
+    theirs.compile(Python(0.1, **declared), "mse")
+    for model in (ours, theirs):
+        fit(model, epochs=1)
+    assert difference(ours, theirs) < 1e-6
+
+
+def test_a_number_below_zero_answers_comparisons_with_zero_by_its_sign() -> None:
+    class Signed(keras.optimizers.SGD):
+        def __init__(self, learning_rate: float = 0.01, tilt: float = 0.5, **kwargs: Any) -> None:
+            super().__init__(learning_rate=learning_rate, **kwargs)
+            self.tilt = tilt
+
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            factor = 1.0 if self.tilt > 0 else 3.0 if self.tilt < 0 and self.tilt != 0 and self.tilt else 0.0
+            super().update_step(gradient * factor * self.tilt, variable, learning_rate)
+
+    for tilt in (0.5, -0.5):
+        ours, theirs = functional(), functional()
+        optimizer = GroupedOptimizer(Plan([Rule("*", optimizer=Signed, lr=0.1, tilt=tilt)])).bind(ours)
+        ours.compile(optimizer, "mse")
+        theirs.compile(Signed(0.1, tilt=tilt), "mse")
+        for model in (ours, theirs):
+            fit(model, epochs=1)
+        assert difference(ours, theirs) < 1e-6
+        with pytest.raises(GroupwiseError, match="its sign is compiled in"):
+            optimizer.hyperparameters["base"]["tilt"] = -tilt
+
+
+def test_what_cannot_be_a_variable_cannot_be_scheduled() -> None:
+    plan = Plan([Rule("*", optimizer="Muon", lr=0.1, ns_steps=linear(3, 5))])
+    if not hasattr(keras.optimizers, "Muon"):
+        pytest.skip("this Keras has no Muon")
+    with pytest.raises(GroupwiseError, match=r"ns_steps (as a Python number|once, when it is built)"):
+        GroupedOptimizer(plan, total_steps=8).bind(functional())
+
+
+def test_a_scheduled_number_meets_variables_in_double_precision() -> None:
+    if keras.backend.backend() == "jax":
+        pytest.skip("jax has no double precision unless it is switched on")
+    keras.config.set_dtype_policy("float64")
+    try:
+        model, plain = functional(), functional()
+        rule = Rule("*", optimizer="SGD", lr=0.1, momentum=linear(0.5, 0.5))
+        model.compile(GroupedOptimizer(Plan([rule]), total_steps=8).bind(model), "mse")
+        plain.compile(keras.optimizers.SGD(0.1, momentum=0.5), "mse")
+        for one in (model, plain):
+            fit(one, epochs=1)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert model.trainable_variables[0].dtype == "float64"
+    assert difference(model, plain) < 1e-7
+
+
+def test_a_declared_decay_of_zero_is_the_default_of_none() -> None:
+    model = functional()
+    rules = [Rule("*", optimizer="AdamW", lr=0.1, weight_decay=0.0), Rule("head", optimizer="SGD", lr=0.1)]
+    model.compile(GroupedOptimizer(Plan(rules)).bind(model), "mse")
+    before = weights(model)
+    fit(model, epochs=1)
+    assert difference(model, before) > 0
+    assert "SGD" in KerasAlgorithms(Plan(rules))["SGD"].name
