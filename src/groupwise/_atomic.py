@@ -219,6 +219,6 @@ def _flush(handle: int) -> None:
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES, errno.EPERM):
             told = f"{error.strerror}: the new file is there, whole, but the disk does not say that its name is kept"
             raise OSError(error.errno, told) from error

@@ -28,6 +28,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("campaigns", nargs="*", metavar="campaign", help=f"of {', '.join(CAMPAIGNS)}; default: all")
     parser.add_argument("--count", type=int, default=1000, help="inputs of each campaign")
     parser.add_argument("--first", type=int, default=0, help="the number of the first input")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="end each campaign after that long")
     parser.add_argument("--seed", type=int, default=0)
     found = parser.parse_args()
     if unknown := [name for name in found.campaigns if name not in CAMPAIGNS]:
@@ -42,10 +43,12 @@ def main() -> int:
     for name in given.campaigns or CAMPAIGNS:
         began, found, numbers = time.monotonic(), Counter[Outcome](), range(given.first, given.first + given.count)
         made = outcomes(name, CAMPAIGNS[name].campaign(), numbers, given.seed)
-        for i, outcome in zip(numbers, track(made, name, len(numbers), console=console), strict=True):
+        for i, outcome in zip(numbers, track(made, name, len(numbers), console=console), strict=False):
             found[outcome] += 1
             if outcome.kind is not Kind.SURVIVED and found[outcome] <= 3:
                 console.print(f"{name} {i}: {outcome.kind.value}: {outcome.said}", markup=False, soft_wrap=True)
+            if time.monotonic() - began > 60 * given.minutes:
+                break
         kinds = Counter({kind: sum(n for o, n in found.items() if o.kind is kind) for kind in Kind})
         failed |= kinds[Kind.SURVIVED] < found.total()
         counts = (f"{kinds[kind]:,}" for kind in Kind)

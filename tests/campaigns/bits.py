@@ -27,7 +27,9 @@ from tests.checkpoint.runs import Net
 
 ADAM = {"optimizer": "AdamW", "lr": cosine(1e-2), "weight_decay": 0.01}
 FUSED = Plan([Rule("*", **ADAM, fused=True)])
-MUON = Plan([Rule("*", **ADAM), Rule("*linear.weight", label="heavy", optimizer="Muon", lr=cosine(0.02), weight_decay=0.0)])
+MUON = Plan(
+    [Rule("*", **ADAM), Rule("*linear.weight", label="heavy", optimizer="Muon", lr=cosine(0.02), weight_decay=0.0)]
+)
 SPARSE = Plan([Rule("*", **ADAM), Rule("embed.*", optimizer="SparseAdam", lr=plateau(0.05), weight_decay=0.0)])
 
 

@@ -1,4 +1,4 @@
-"""The campaigns by name. A module is imported when its campaign begins: a small process is forked sooner than a large."""
+"""The campaigns by name. A module is imported when its campaign begins: a small process is forked sooner."""
 
 import importlib
 from collections.abc import Mapping

@@ -11,7 +11,12 @@ def frozen(value: Any) -> Any:
     """Plain data with tensors in it, as nested tuples of bytes and text."""
     if isinstance(value, torch.Tensor):
         whole = value.detach().coalesce().to_dense() if value.is_sparse else value.detach()
-        return "tensor", str(value.dtype), tuple(value.shape), whole.reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()
+        return (
+            "tensor",
+            str(value.dtype),
+            tuple(value.shape),
+            whole.reshape(-1).contiguous().view(torch.uint8).numpy().tobytes(),
+        )
     if isinstance(value, Mapping):
         return "mapping", tuple((frozen(key), frozen(inner)) for key, inner in value.items())
     if isinstance(value, list | tuple):

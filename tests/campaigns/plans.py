@@ -1,5 +1,5 @@
-"""Plan files from strangers: read, or refused in few words of ours, in bounded time and memory; and whatever is read can
-be printed, resolved and written again.
+"""Plan files from strangers: read, or refused in few words of ours, in bounded time and memory; and whatever is read
+can be printed, resolved and written again.
 """
 
 import contextlib
@@ -35,8 +35,8 @@ NUMBERS: Final = (
     2**64, 10**30, 10**400, True, False, None,
 )  # fmt: skip
 TEXTS: Final = (
-    "AdamW", "SGD", "Muon", "os:system", "a.b:C", ":", "5%", "500%", "-5%", "2 epochs", "0 steps", "1e999 steps", "1e-3",
-    "nan", "1_000", "norm", "bias", "weight", "Linear", "module", "parameter", "network", "\ud800", "\0", "x" * 5000,
+    "AdamW", "SGD", "Muon", "os:system", "a.b:C", ":", "5%", "500%", "-5%", "2 epochs", "0 steps", "1e999 steps",
+    "1e-3", "nan", "1_000", "norm", "bias", "weight", "Linear", "module", "parameter", "network", "\ud800", "\0", "x" * 5000,
     "é" * 200, "\n", "9" * 5000, "FAMO", "CAGrad", "Smoothed", "weighted", "raw",
 )  # fmt: skip
 ALGORITHMS: Final = {
@@ -47,7 +47,10 @@ GOOD: Final[dict[str, Any]] = {
     "clip": {"norm": 5.0},
     "rule": [
         {"match": "*", "optimizer": "AdamW", "lr": {"cosine": 3e-4, "warmup": "5%"}, "betas": [0.9, 0.95]},
-        {"match": [{"role": ["norm", "bias"], "depth": {"min": 1}}, "head.*"], "lr": {"scale": 0.1, "layer_decay": 0.75}},
+        {
+            "match": [{"role": ["norm", "bias"], "depth": {"min": 1}}, "head.*"],
+            "lr": {"scale": 0.1, "layer_decay": 0.75},
+        },
         {"match": {"regex": "backbone\\.[0-9]+\\.weight"}, "trainable": {"after": "2 epochs"}, "optional": True},
         {"match": "head", "lr": {"then": [{"constant": 0.1}, {"linear": 0.1}], "at": "80%"}, "clip": {"value": 0.5}},
     ],
@@ -124,7 +127,9 @@ def with_slips(draw: random.Random) -> str:
     text = Plan.loads(json.dumps(GOOD), format="json").dumps()
     for _ in range(draw.randint(1, 5)):
         at, width = draw.randrange(len(text)), draw.randrange(7)
-        slip = draw.choice(('"', "[", "]", "{", "}", "=", "\n", ",", ".", "0", "-", "'", "", "\0", "é", "rule", "[[", "#"))
+        slip = draw.choice(
+            ('"', "[", "]", "{", "}", "=", "\n", ",", ".", "0", "-", "'", "", "\0", "é", "rule", "[[", "#")
+        )
         text = text[:at] + slip + text[at + width :]
     return text
 
@@ -133,16 +138,18 @@ def deep_or_long(draw: random.Random) -> tuple[str, str]:
     """Nesting, names, keys, numbers and lists without measure, in each of the three forms."""
     n = int(10 ** draw.uniform(1, 5))
     word = draw.choice(("a", "é", "\\", "\x1b", "9", "(", "*"))
-    toml = ("a = " + "[" * n + "]" * n, "a." * n + "a = 1", f'["{word * n}"]\nx = 1', f"[[rule]]\nmatch = 0x{'f' * n}",
+    toml = ("a = " + "[" * n + "]" * n, "a." * n + "a = 1", f'["{word * n}"]\nx = 1', "[[rule]]\nmatch = 0x" + "f" * n,
             f"[[rule]]\nmatch = {json.dumps(word * n)}\nlr = 1\n{'x' * n} = 1", "[[rule]]\n" * n,
             "[[rule]]\nmatch = '*'\nlr = " + "{scale = " * min(n, 5000) + "1" + "}" * min(n, 5000),
-            f"[[rule]]\nmatch = '*'\nlr = {'9' * n}.0e{'9' * min(n, 300)}", f"[values]\n{'v' * n} = {{ linear = 1 }}")  # fmt: skip
+            f"[[rule]]\nmatch = '*'\nlr = {'9' * n}.0e{'9' * min(n, 300)}",
+            f"[values]\n{'v' * n} = {{ linear = 1 }}")  # fmt: skip
     as_json = ("[" * n + "]" * n, '{"a":' * n + "1" + "}" * n, json.dumps({"rule": [{"match": ["*"] * n, "lr": 1}]}),
                json.dumps({"rule": [{"match": {"shape": ["*"] * n}, "lr": 1}]}), f'{{"rule": [{"9" * n}]}}',
                json.dumps({"rule": [{"match": {"name": [word * 50] * (n // 20)}, "lr": 1}]}),
                json.dumps({"balance": {"method": word * n}, "rule": GOOD["rule"]}))  # fmt: skip
     as_yaml = (merged(draw), aliased(draw), "[" * min(n, 9000), "- " * min(n, 9000), "? " * min(n, 2000),
-               f"rule: !!{word * min(n, 1000)} x", f"rule: &{'a' * n} [1]", f"? {word * n}\n: 1", "a: b\n" * min(n, 5000))  # fmt: skip
+               f"rule: !!{word * min(n, 1000)} x", f"rule: &{'a' * n} [1]", f"? {word * n}\n: 1",
+               "a: b\n" * min(n, 5000))  # fmt: skip
     form, texts = draw.choice((("toml", toml), ("json", as_json), ("yaml", as_yaml)))
     return draw.choice(texts), form
 
@@ -208,4 +215,6 @@ def _told(error: GroupwiseError, path: Path | None) -> Outcome:
     said = str(error)
     named = path is None or str(path) in said
     clean = not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", said)
-    return survived("refused" if path else "not written") if named and clean and len(said) <= LONGEST else foreign(error)
+    return (
+        survived("refused" if path else "not written") if named and clean and len(said) <= LONGEST else foreign(error)
+    )

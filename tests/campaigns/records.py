@@ -1,8 +1,8 @@
 """The records of a run, damaged: read and reported in every form, or refused in our own words that name the file.
 
 Records are plain text without a digest, so a digit that has become another is another number; what is asked for here is
-that reading ends, raises nothing foreign, and takes no line for what the schema does not allow. How often damaged bytes were
-read as something else than was written is told with the rest.
+that reading ends, raises nothing foreign, and takes no line for what the schema does not allow. How often damaged bytes
+were read as something else than was written is told with the rest.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from tests.report.damage import damaged, damaged_report, lines, of_bytes, shown_
 
 
 def _said(said: str) -> Outcome:
-    return foreign(RuntimeError(said)) if said.split()[0].isupper() else survived(said)
+    return foreign(RuntimeError(said)) if said.split(maxsplit=1)[0].isupper() else survived(said)
 
 
 Numbers = dict[tuple[str, ...], frozenset[tuple[int, str]]]
