@@ -36,7 +36,8 @@ NUMBERS: Final = (
 )  # fmt: skip
 TEXTS: Final = (
     "AdamW", "SGD", "Muon", "os:system", "a.b:C", ":", "5%", "500%", "-5%", "2 epochs", "0 steps", "1e999 steps",
-    "1e-3", "nan", "1_000", "norm", "bias", "weight", "Linear", "module", "parameter", "network", "\ud800", "\0", "x" * 5000,
+    "1e-3", "nan", "1_000", "norm", "bias", "weight", "Linear", "module", "parameter", "network", "\ud800", "\0",
+    "x" * 5000,
     "é" * 200, "\n", "9" * 5000, "FAMO", "CAGrad", "Smoothed", "weighted", "raw",
 )  # fmt: skip
 ALGORITHMS: Final = {
