@@ -204,12 +204,17 @@ def _directory(directory: Path) -> Iterator[Callable[[], None]]:
 
     It is opened before the name is given, so that nothing but the disk itself can refuse after that.
     """
-    handle = None
+    handle: int | None = None
     if sys.platform != "win32":
         with contextlib.suppress(PermissionError):
             handle = os.open(directory, os.O_RDONLY)
+
+    def flush() -> None:
+        if handle is not None:
+            _flush(handle)
+
     try:
-        yield lambda: None if handle is None else _flush(handle)
+        yield flush
     finally:
         if handle is not None:
             os.close(handle)
