@@ -26,7 +26,7 @@ import os
 import secrets
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -53,7 +53,7 @@ _KINDS: Final = (
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A binary file to write and read; on leaving, it takes the place of `path`. If anything is raised, `path` is as
-    before.
+    before; but for a disk that takes the new file and then does not say that it has: that error says so.
 
     Raises:
         OSError: no regular file can stand at `path` (`obstacle` says why), it is read-only, or the disk refuses. It
@@ -75,11 +75,12 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
                 file.close()
             if reason := obstacle(path):
                 raise OSError(errno.EINVAL, reason)
-            os.replace(own, target)
+            with _directory(target.parent) as flush:
+                os.replace(own, target)
+                flush()
     finally:
         with contextlib.suppress(OSError):
             own.unlink(missing_ok=True)
-    _flush_directory(target.parent)
 
 
 def obstacle(path: Path) -> str:
@@ -197,16 +198,32 @@ def _locked(file: BinaryIO, wait: bool) -> bool:
     return False
 
 
-def _flush_directory(directory: Path) -> None:
-    """Force the new name onto the disk, where the system lets a directory be opened and flushed."""
-    if sys.platform == "win32":
-        return
-    with contextlib.suppress(PermissionError):
-        handle = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
-                raise
-        finally:
+@contextlib.contextmanager
+def _directory(directory: Path) -> Iterator[Callable[[], None]]:
+    """What forces a new name in the directory onto the disk, where the system lets one be opened and flushed.
+
+    It is opened before the name is given, so that nothing but the disk itself can refuse after that.
+    """
+    handle: int | None = None
+    if sys.platform != "win32":
+        with contextlib.suppress(PermissionError):
+            handle = os.open(directory, os.O_RDONLY)
+
+    def flush() -> None:
+        if handle is not None:
+            _flush(handle)
+
+    try:
+        yield flush
+    finally:
+        if handle is not None:
             os.close(handle)
+
+
+def _flush(handle: int) -> None:
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES, errno.EPERM):
+            told = f"{error.strerror}: the new file is there, whole, but the disk does not say that its name is kept"
+            raise OSError(error.errno, told) from error

@@ -440,3 +440,26 @@ def test_writers_and_readers_at_the_same_time_see_whole_files_only(tmp_path: Pat
             torn.append(len(data))
     assert not torn
     assert not beside(target)
+
+
+@every_door
+@pytest.mark.parametrize(("call", "kept"), [("open", True), ("fsync", False)], ids=["opening it", "flushing it"])
+def test_a_disk_that_refuses_the_directory_is_named_and_leaves_a_whole_file(
+    name: str, call: str, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, target, _ = door(name, tmp_path)
+    original = getattr(os, call)
+    target.write_bytes(b"old")
+
+    def refusing(given: str | int | Path, *rest: int) -> int:
+        is_it = os.path.samestat(os.fstat(given), tmp_path.stat()) if isinstance(given, int) else given == tmp_path
+        if is_it:
+            raise OSError(errno.EIO, "Input/output error")
+        return original(given, *rest)
+
+    monkeypatch.setattr(os, call, refusing)
+    with pytest.raises(OSError, match="Input/output error" if kept else "the new file is there, whole, but") as caught:
+        write(target)
+    assert (caught.value.errno, caught.value.filename) == (errno.EIO, str(target))
+    assert (target.read_bytes() == b"old") is kept
+    assert not beside(target)

@@ -72,6 +72,11 @@ ZOO: dict[str, tuple[str, str, str]] = {
     "no table": ("json", "[1]", r"a plan is a table with \[\[rule\]\] entries, not list"),
     "nothing": ("json", "null", "the plan is empty"),
     "nan in JSON": ("json", '{"rule": [{"match": "*", "lr": NaN}]}', "lr must be finite, got nan"),
+    "nan in a method's arguments": (
+        "json",
+        '{"rule": [{"match": "*", "lr": 1}], "balance": {"method": "Smoothed", "of": {"c": [NaN]}}}',
+        "balance: of.c.0 is nan, which is no number",
+    ),
     "an infinity in YAML": ("yaml", "rule: [{match: '*', lr: -.inf}]", "lr must be finite, got -inf"),
     "a number of 5000 digits in TOML": ("toml", f"{HEAD}lr = {'1' * 5000}", "not valid TOML: Exceeds the limit"),
     "a number of 5000 digits in JSON": ("json", f'{{"rule": [{"1" * 5000}]}}', "not valid JSON: Exceeds the limit"),

@@ -232,10 +232,11 @@ def of_reports(count: int, seed: int) -> Iterator[str]:
         for i in range(count):
             folder = Path(room) / str(i)
             damaged_report(folder, draw)
-            yield _shown_again(folder / "saved.json")
+            yield shown_again(folder / "saved.json")
 
 
-def _shown_again(path: Path) -> str:
+def shown_again(path: Path) -> str:
+    """What comes of showing a report that was saved."""
     try:
         report = describe(path)
         for form in FORMS:

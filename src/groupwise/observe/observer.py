@@ -74,7 +74,8 @@ class Observer:
             a report can tell a run that was stopped, or that outlived its schedule.
         total_steps: the same as a number, where no scheduler tells it.
         on_error: what becomes of an error while a step is observed, in a sink for instance. "raise": it comes out of
-            `step()`, or of `close()`, after the update and its record are complete. "warn": it is told once, as a
+            `step()`, or of `close()`: before the update, which is not made then, or after it and its record are
+            complete. "warn": it is told once, as a
             `GroupwiseWarning`, and training goes on. (A disk that is full is always told so, and ends the recording.)
 
     Attributes:

@@ -39,7 +39,8 @@ class _Ready:
 class PlanScheduler(LRScheduler):
     """Run the schedules of a plan.
 
-    A step first evaluates everything, then writes it, then counts: one that raises has changed nothing.
+    A step first evaluates everything, then writes it and counts: one that raises has changed nothing, or, if it was
+    interrupted while it wrote, has come to its end.
 
     Args:
         optimizer: the `GroupedOptimizer` whose plan it is.
@@ -111,10 +112,7 @@ class PlanScheduler(LRScheduler):
             self._watch.ticked(ready.program.counts_steps)
             self._watch.found(self._overwritten())
         made = self.last_epoch if ticks and self._watch.updates != self._seen_updates else None
-        self._commit(ready)
-        self._step_count += 1
-        self._seen_updates = self._watch.updates
-        self._skipped.note()
+        self._commit(ready, self._step_count + 1)
         if self.optimizer._agreement.open:  # no update has been made yet
             self.optimizer._tell_ranks()
         if made is not None:
@@ -155,14 +153,26 @@ class PlanScheduler(LRScheduler):
             check_thaw(group)
         return _Ready(program, update, program.entries(groups, values), program.named(values), frozen)
 
-    def _commit(self, ready: _Ready) -> None:
-        """Write what was prepared. Nothing in here raises."""
+    def _commit(self, ready: _Ready, steps: int | None = None) -> None:
+        """Write what was prepared, and count it as that many steps. Nothing in here raises but what comes from outside,
+        an interrupt say: then all of it is written again, to the end, before that is let through.
+        """
+        try:
+            self._write(ready, steps)
+        except BaseException:
+            self._write(ready, steps)
+            raise
+
+    def _write(self, ready: _Ready, steps: int | None) -> None:
         write(ready.entries)
         for group, rests in ready.frozen:
             if rests != group.get("frozen", False):
                 freeze(group, rests)
         self._program, self.values, self.last_epoch = ready.program, ready.named, ready.update
         self._last_lr = [group["lr"] for group in self.optimizer._all_groups]
+        if steps is not None:
+            self._step_count, self._seen_updates = steps, self._watch.updates
+            self._skipped.note()
 
     def _overwritten(self) -> list[str]:
         """The groups whose scheduled lr is no more what the last tick wrote; tensors stay on the device, unread."""
@@ -202,10 +212,7 @@ class PlanScheduler(LRScheduler):
         states = {known[text]: PlateauState.from_dict(state) for text, state in saved.items()}
         ready = self._prepare(program.restated(states), update)
         frozen = {group["name"] for group in self.optimizer._all_groups if group.get("frozen", False)}
-        self._commit(ready)
-        self._step_count = self.last_epoch + 1
-        self._seen_updates = self._watch.updates
-        self._skipped.note()
+        self._commit(ready, update + 1)
         self.optimizer._tell_ranks()
         self._watch.placed()
         self._watch.note(other_length(program, update, state_dict.get("total_steps")))

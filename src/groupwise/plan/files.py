@@ -7,6 +7,7 @@ the same way back.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -196,7 +197,17 @@ def _balance(data: Mapping[str, Any]) -> Mapping[str, Any]:
                     decode_schedule(weight)
                 else:
                     finite("a task weight that is no schedule", weight)
+        _refuse_nan("", data)
     return data
+
+
+def _refuse_nan(where: str, data: object) -> None:
+    """Raise `PlanError` for a nan, wherever it is: no plan that holds one equals itself."""
+    if isinstance(data, float) and math.isnan(data):
+        raise PlanError(f"{clipped(where.removeprefix('.'))} is nan, which is no number")
+    if isinstance(data, dict | list | tuple):
+        for key, inner in data.items() if isinstance(data, dict) else enumerate(data):
+            _refuse_nan(f"{where}.{clipped(str(key))}", inner)
 
 
 def _table(what: str, data: object) -> dict[str, Any]:
