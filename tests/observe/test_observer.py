@@ -163,6 +163,25 @@ def test_by_rule_joins_the_groups_that_differ_by_depth(tmp_path: Path) -> None:
     assert run.series("groups", widest.name, "step_size").values[0] == pytest.approx(1.0)
 
 
+def test_by_rule_a_decay_over_everything_is_one_group_for_each_network_and_freezing(tmp_path: Path) -> None:
+    """Nothing but the depth tells these groups apart, so their names have no rule in them."""
+    rules = [Rule("*", optimizer="SGD", lr=1.0), Rule("*", label="ladder", lr=layer_decay(0.5))]
+    blocks = [nn.Sequential(*(nn.Linear(3, 3) for _ in range(3))) for _ in range(3)]
+    blocks[2][0].bias.requires_grad_(False)
+    alone = GroupedOptimizer(blocks[0], Plan(rules))
+    assert all(group["name"].startswith("depth") for group in alone.param_groups)
+    assert recorded_of(alone, list(blocks[0].parameters()), tmp_path / "alone", by="rule").names("groups") == ["ladder"]
+    both = GroupedOptimizer({"a": blocks[1], "b": blocks[2]}, Plan(rules))
+    with Observer(both, tmp_path / "both", by="rule"):
+        pass
+    told = {group.name: (group.rule, group.tensors) for group in read(tmp_path / "both").header.groups}
+    assert told == {
+        "ladder/a": ("ladder/a", 6),
+        "ladder/b": ("ladder/b", 5),
+        "ladder/b/frozen": ("ladder/b/frozen", 1),
+    }
+
+
 def test_by_network_a_step_of_one_network_speaks_of_it_alone_and_is_no_change_of_groups(tmp_path: Path) -> None:
     networks = {"actor": nn.Linear(2, 2), "critic": nn.Linear(2, 1)}
     optimizer = GroupedOptimizer(networks, Plan([Rule("*", optimizer="AdamW", lr=0.1), Rule("*.bias", lr=0.2)]))
