@@ -517,6 +517,19 @@ def test_a_gradient_that_is_let_go_is_not_kept_by_the_watch() -> None:
         assert [reference() for reference in references] == [None, None]
 
 
+def test_gradients_that_are_assigned_anew_are_not_the_ones_of_the_step_before() -> None:
+    """Without a backward in between, and with the old ones still alive."""
+    model, optimizer = program()
+    with watch(model, optimizer) as seen:
+        made = []
+        for _ in range(3):
+            for p in model.parameters():
+                p.grad = torch.ones_like(p)
+                made.append(p.grad)
+            optimizer.step()
+    assert not [finding for finding in seen.findings if finding.check == "kept-gradients"]
+
+
 def test_the_findings_of_accumulated_gradients_stand_with_a_step_of_another_optimizer_between() -> None:
     model, optimizer = program()
     other = Adam(nn.Linear(2, 2).parameters())

@@ -46,6 +46,16 @@ def test_a_norm_scope_equals_clip_grad_norm_on_the_parameters_that_the_rule_wins
     torch.testing.assert_close(others, [ends])
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_gradients_as_small_as_torchs_eps_are_clipped_as_torch_does(own: bool) -> None:
+    clip = clip_norm(1e-6)
+    rule = Rule("*", optimizer="SGD", lr=0.0, clip=clip if own else None)
+    _, net, twin = clipped(Plan([rule], clip=None if own else clip), scale=1e-6)
+    nn.utils.clip_grad_norm_(twin.parameters(), 1e-6)
+    for p, q in zip(net.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-5, atol=0.0)
+
+
 def test_a_scope_spans_groups_and_algorithms() -> None:
     rules = [Rule("*", optimizer="SGD", lr=0.0, clip=clip_norm(0.01)), Rule("head.*", optimizer="AdamW", lr=0.0)]
     _, net, twin = clipped(Plan([*rules, Rule("head.*", weight_decay=0.0)]))

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from groupwise.errors import GroupwiseWarning, RecordError
 from groupwise.records import Event, Header, Step, Writer, read
+from groupwise.records.columns import Columns
 from tests.records.runs import GROUPS, parts, step, write
 
 
@@ -41,6 +43,18 @@ def test_cosines_are_found_in_either_order_and_the_hurt_are_told(tmp_path: Path)
     assert run.hurt == [(0, ("a",))]
     assert run.tasks == ["b", "a"]
     assert run.names("cosines") == [("a", "b")]
+
+
+@pytest.mark.parametrize("bad", [{"scalars": {"loss": "much"}}, {"cosines": [["a", "b"]]}, {"shares": {"a": 1.0}}])
+def test_a_step_that_is_refused_leaves_nothing(bad: dict[str, Any]) -> None:
+    told = {"groups": {"a": {"x": 1.0}}, "values": {"a": {"lr": 0.1}}}
+    columns = Columns()
+    columns.append({"step": 0, **told})
+    with pytest.raises(RecordError):
+        columns.append({"step": 1, **told, **bad})
+    columns.append({"step": 2, **told})
+    for section, key in (("groups", "x"), ("values", "lr")):
+        assert list(columns.series(section, "a", key).steps) == [0, 2]
 
 
 def test_a_section_that_does_not_exist_is_an_error(run_folder: Path) -> None:

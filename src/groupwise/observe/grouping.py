@@ -220,4 +220,3 @@ def _by_group(live: Sequence[Live]) -> list[str]:
 def _joint_set(clip: Any) -> str | None:
     """The set whose norm a clip bounds, as records call it; only a norm is of a set."""
     return None if clip.kind != "norm" else {"rule": "scope"}.get(clip.per, str(clip.per))
-
