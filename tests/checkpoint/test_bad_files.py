@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from groupwise.checkpoint import load
+from groupwise.checkpoint import load, save
 from groupwise.errors import StateError
 from tests.checkpoint.parts import Parts, same
 
@@ -139,6 +139,21 @@ def test_every_truncation_is_an_error(tmp_path: Path) -> None:
         with pytest.raises(StateError, match=r"truncated|empty|begins with"):
             load(path, **run.given())
     assert same(run.held(), before)
+
+
+def test_every_byte_of_the_directory_and_of_the_end_is_under_the_seal(tmp_path: Path) -> None:
+    path = tmp_path / "run.pt"
+    save(path, extra={"epoch": 3})
+    assert load(path).extra == {"epoch": 3}
+    whole = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        start = archive.start_dir
+    for place in range(start, len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        with pytest.raises(StateError):
+            load(path)
 
 
 def test_another_architecture_is_named_by_what_is_missing_unexpected_and_of_another_shape(tmp_path: Path) -> None:

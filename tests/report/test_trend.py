@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import isotonic_regression
 
 from groupwise.report.trend import course, effective_records, half_tail, is_above, is_rising
 
@@ -113,6 +114,18 @@ def test_a_blow_up_that_comes_back_is_no_fall() -> None:
         for s in range(100)
     ]
     assert not any(it.blew_up for it in slow if it is not None)
+
+
+@pytest.mark.parametrize("count", [20, 40])
+@pytest.mark.parametrize("memory", [0.3, 0.6])
+def test_the_bias_of_a_short_series_is_corrected(memory: float, count: int) -> None:
+    """A fit takes correlation out of what it leaves, the more the fewer records there are."""
+    estimates = []
+    for seed in range(200):
+        values = [math.log(value) for value in smoothed(random.Random(seed), count, memory)]
+        effective = effective_records(values - isotonic_regression(values).x)
+        estimates.append((count - effective) / (count + effective))
+    assert sum(estimates) / len(estimates) == pytest.approx(memory, abs=0.07)
 
 
 def test_autocorrelation_leaves_fewer_records() -> None:
