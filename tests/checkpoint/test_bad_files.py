@@ -156,6 +156,27 @@ def test_every_byte_of_the_directory_and_of_the_end_is_under_the_seal(tmp_path: 
             load(path)
 
 
+@pytest.mark.parametrize("twice", [False, True])
+def test_an_archive_that_names_an_entry_twice_is_refused(twice: bool, tmp_path: Path) -> None:
+    """Two readers could take either; `save` writes no such thing."""
+    path, copy = tmp_path / "run.pt", tmp_path / "copy.pt"
+    save(path, extra={"w": torch.ones(3)})
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as written:
+        entries = [(info.filename, archive.read(info)) for info in archive.infolist()]
+        for name, data in entries:
+            written.writestr(name, data)
+        if twice:
+            with pytest.warns(UserWarning, match="Duplicate name"):
+                written.writestr(*entries[-1])
+        for info in written.filelist:
+            info.external_attr = 0
+    if not twice:
+        assert torch.equal(load(copy).extra["w"], torch.ones(3))
+        return
+    with pytest.raises(StateError, match="its directory does not list every entry once"):
+        load(copy)
+
+
 def test_another_architecture_is_named_by_what_is_missing_unexpected_and_of_another_shape(tmp_path: Path) -> None:
     path = Parts(1).written(tmp_path / "run.pt")
     run = Parts(0, width=6)

@@ -47,11 +47,14 @@ def test_a_norm_scope_equals_clip_grad_norm_on_the_parameters_that_the_rule_wins
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_gradients_as_small_as_torchs_eps_are_clipped_as_torch_does(own: bool) -> None:
-    clip = clip_norm(1e-6)
+@pytest.mark.parametrize(("bound", "scale"), [(1e-6, 1e-6), (1e3, 1.0)], ids=["near eps", "within the bound"])
+def test_norms_near_torchs_eps_and_within_the_bound_are_clipped_as_torch_does(
+    bound: float, scale: float, own: bool
+) -> None:
+    clip = clip_norm(bound)
     rule = Rule("*", optimizer="SGD", lr=0.0, clip=clip if own else None)
-    _, net, twin = clipped(Plan([rule], clip=None if own else clip), scale=1e-6)
-    nn.utils.clip_grad_norm_(twin.parameters(), 1e-6)
+    _, net, twin = clipped(Plan([rule], clip=None if own else clip), scale=scale)
+    nn.utils.clip_grad_norm_(twin.parameters(), bound)
     for p, q in zip(net.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(p.grad, q.grad, rtol=1e-5, atol=0.0)
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from groupwise.errors import SelectorError
 from groupwise.select import (
@@ -94,6 +95,13 @@ def test_regex_describes_the_whole_name() -> None:
     assert not regex(r"blocks\.2").matches(called("blocks.2.weight"))
     assert not regex(r"2.*").matches(called("blocks.2.weight"))
     assert str(regex("a.*b")) == "regex(a.*b)"
+
+
+def test_a_regex_finds_a_parametrized_weight_by_its_plain_name_as_a_glob_does() -> None:
+    infos = parameters_of(nn.Sequential(spectral_norm(nn.Linear(2, 2)), nn.Linear(2, 2)))
+    by_glob, by_regex = select(name("0.weight"), infos), select(regex(r"0\.weight"), infos)
+    assert [info.name for info in by_regex] == ["0.parametrizations.weight.original"]
+    assert by_regex == by_glob
 
 
 @pytest.mark.parametrize("pattern", ["(", "[z-a]", "a{99999999999999}", "*a", "(" * 1500])
