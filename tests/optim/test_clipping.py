@@ -9,6 +9,7 @@ from torch import nn
 
 from groupwise import GroupedOptimizer, Plan, Rule, clip_adaptive, clip_norm, clip_value
 from groupwise.errors import GroupwiseWarning
+from groupwise.optim.freezing import freeze
 from groupwise.plan import Clip
 from tests.optim.models import Net, backward, batches, gradients
 
@@ -196,6 +197,35 @@ def test_a_scope_cut_by_assigned_groups_warns_once() -> None:
         optimizer.step()
         optimizer.step()
     assert len(caught) == 1
+
+
+def test_a_scope_none_of_which_is_stepped_is_not_cut() -> None:
+    nets = {"a": Net(0), "b": Net(1)}
+    optimizer = GroupedOptimizer(nets, Plan([Rule("*", optimizer="SGD", lr=0.0, clip=clip_norm(1.0))]))
+    backward(nets["a"], batches(1)[0])
+    optimizer.only("a").step()  # a warning would be an error here
+    assert set(optimizer.measured) == {"base/a"}
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_gradients_of_a_frozen_group_are_no_part_of_a_norm(own: bool) -> None:
+    """They may be there: among several processes a group at rest still gets them."""
+    clip = clip_norm(0.01)
+    rules = [Rule("*", optimizer="SGD", lr=0.0, clip=clip if own else None), Rule("head.*", lr=0.1)]
+    net, twin = Net(), Net()
+    optimizer = GroupedOptimizer(net, Plan(rules, clip=None if own else clip))
+    freeze(next(group for group in optimizer.param_groups if group["name"] == "head"), True)
+    for name, p in net.named_parameters():
+        p.grad = torch.full_like(p, 1e3 if name.startswith("head") else 1.0)
+    optimizer.step()
+    awake = [
+        (p, q) for (name, p), q in zip(net.named_parameters(), twin.parameters(), strict=True) if "head" not in name
+    ]
+    for _, q in awake:
+        q.grad = torch.ones_like(q)
+    nn.utils.clip_grad_norm_([q for _, q in awake], 0.01)
+    for p, q in awake:
+        torch.testing.assert_close(p.grad, q.grad)
 
 
 def test_the_closure_runs_before_clipping() -> None:

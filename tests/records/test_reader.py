@@ -45,6 +45,15 @@ def test_cosines_are_found_in_either_order_and_the_hurt_are_told(tmp_path: Path)
     assert run.names("cosines") == [("a", "b")]
 
 
+def test_what_was_taken_back_stays_so_while_the_run_goes_on() -> None:
+    columns = Columns()
+    for step, number in ((0, 0.0), (1, 1.0), (2, 2.0), (1, 10.0), (2, 20.0), (3, 30.0)):
+        columns.append({"step": step, "scalars": {"loss": number}})
+        columns.series("scalars", "", "loss")  # somebody looks at every step
+    found = columns.series("scalars", "", "loss")
+    assert (list(found.steps), list(found.values)) == ([0, 1, 2, 3], [0.0, 10.0, 20.0, 30.0])
+
+
 @pytest.mark.parametrize("bad", [{"scalars": {"loss": "much"}}, {"cosines": [["a", "b"]]}, {"shares": {"a": 1.0}}])
 def test_a_step_that_is_refused_leaves_nothing(bad: dict[str, Any]) -> None:
     told = {"groups": {"a": {"x": 1.0}}, "values": {"a": {"lr": 0.1}}}

@@ -181,6 +181,16 @@ def test_shape_leaves_open_what_is_none() -> None:
     assert str(shape((None, 8))) == "shape(*, 8)"
 
 
+def test_kind_and_inside_of_a_tied_parameter_are_those_of_any_place() -> None:
+    places = (
+        Occurrence("e.w", kinds=("Embedding",), ancestors=("Encoder",)),
+        Occurrence("d.w", kinds=("Linear",), ancestors=("Decoder",)),
+    )
+    tied = ParameterInfo(places, (2, 2))
+    assert (kind("Embedding") & kind("Linear") & inside("Encoder") & inside("Decoder")).matches(tied)
+    assert not (kind("Conv2d") | inside("Head")).matches(tied)
+
+
 def test_network_and_depth_of_a_tied_parameter_are_those_of_any_place() -> None:
     tied = ParameterInfo((Occurrence("g.w", network="g", depth=1), Occurrence("d.w", network="d", depth=7)), (2,))
     assert (network("g") & network("d") & depth(1) & depth(7)).matches(tied)
