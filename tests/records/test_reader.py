@@ -47,11 +47,18 @@ def test_cosines_are_found_in_either_order_and_the_hurt_are_told(tmp_path: Path)
 
 def test_what_was_taken_back_stays_so_while_the_run_goes_on() -> None:
     columns = Columns()
-    for step, number in ((0, 0.0), (1, 1.0), (2, 2.0), (1, 10.0), (2, 20.0), (3, 30.0)):
-        columns.append({"step": step, "scalars": {"loss": number}})
+    for update, loss in ((0, 0.0), (1, 1.0), (2, 2.0), (1, 10.0), (2, 20.0), (3, 30.0)):
+        columns.append({"step": update, "scalars": {"loss": loss}})
         columns.series("scalars", "", "loss")  # somebody looks at every step
     found = columns.series("scalars", "", "loss")
     assert (list(found.steps), list(found.values)) == ([0, 1, 2, 3], [0.0, 10.0, 20.0, 30.0])
+
+
+def test_the_hurt_of_a_run_that_goes_on_elsewhere_are_told_by_their_step(tmp_path: Path) -> None:
+    with Writer(tmp_path, Header()) as writer:
+        for number in (100, 101, 102):
+            writer.write(Step(number, hurt=("a",) if number == 101 else ()))
+    assert read(tmp_path).hurt == [(101, ("a",))]
 
 
 @pytest.mark.parametrize("bad", [{"scalars": {"loss": "much"}}, {"cosines": [["a", "b"]]}, {"shares": {"a": 1.0}}])
