@@ -51,7 +51,8 @@ def test_micro_batches_add_up_though_a_backward_uses_its_memory_again(method: Me
     balancer = Balancer(method, parameters=[p])
     for factor in (1.0, 20.0):
         balancer.accumulate({"a": _Reused.apply(p, factor), "b": _Reused.apply(p, 3 * factor)})
-    balancer.backward({"a": _Reused.apply(p, 300.0), "b": _Reused.apply(p, 900.0)})
+    result = balancer.backward({"a": _Reused.apply(p, 300.0), "b": _Reused.apply(p, 900.0)})
+    assert result.route.startswith("accumulated: 6 backwards")
     torch.testing.assert_close(p.grad, torch.full_like(p, 4 * 321.0))
 
 
