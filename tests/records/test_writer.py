@@ -37,12 +37,6 @@ def same(a: float, b: float) -> bool:
 
 @settings(max_examples=60)
 @given(st.lists(st.tuples(nested, nested, mappings, nested, nested), min_size=1, max_size=4))
-def test_the_folder_names_its_writer_and_nothing_of_those_before(tmp_path: Path) -> None:
-    (tmp_path / ".writer").write_text("process 12345678901234567890")
-    with Writer(tmp_path, Header()):
-        assert (tmp_path / ".writer").read_text() == f"process {os.getpid()}"
-
-
 def test_whatever_is_written_is_read_under_any_name(rows: list[tuple[dict[str, dict[str, float]], ...]]) -> None:
     with TemporaryDirectory() as folder:
         with Writer(folder, Header()) as writer:
@@ -263,3 +257,9 @@ def test_where_there_are_no_locks_nobody_is_refused(tmp_path: Path, monkeypatch:
         one.write(step(0))
         two.write(step(1))
     assert one.part != two.part
+
+
+def test_the_folder_names_its_writer_and_nothing_of_those_before(tmp_path: Path) -> None:
+    (tmp_path / ".writer").write_text("process 12345678901234567890")
+    with Writer(tmp_path, Header()):
+        assert (tmp_path / ".writer").read_text() == f"process {os.getpid()}"
