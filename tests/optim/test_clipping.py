@@ -139,6 +139,16 @@ def test_scopes_never_span_networks() -> None:
     assert set(optimizer.measured) == {"base/a", "base/b", "plan/a", "plan/b"}
 
 
+def test_a_rule_that_is_called_as_the_plan_is_told_apart_from_it() -> None:
+    rule = Rule("*", label="plan", optimizer="SGD", lr=0.0, clip=clip_norm(0.1))
+    optimizer, _, twin = clipped(Plan([rule], clip=clip_norm(0.05)))
+    norm = nn.utils.get_total_norm([p.grad for p in twin.parameters()])
+    assert {label: found.norm.item() for label, found in optimizer.measured.items()} == {
+        "plan#1": pytest.approx(norm.item()),
+        "plan": pytest.approx(0.1, rel=1e-4),
+    }
+
+
 def test_clip_false_takes_parameters_out_of_every_rules_scope() -> None:
     plan = Plan([Rule("*", optimizer="SGD", lr=0.0, clip=clip_norm(0.01)), Rule("head.*", clip=False)])
     _, net, twin = clipped(plan)

@@ -128,6 +128,15 @@ def test_the_bias_of_a_short_series_is_corrected(memory: float, count: int) -> N
     assert sum(estimates) / len(estimates) == pytest.approx(memory, abs=0.07)
 
 
+@pytest.mark.parametrize(("end", "turned"), [(2.5, False), (20.0, True)])
+def test_a_rise_that_is_small_beside_the_fall_is_no_turn(end: float, turned: bool) -> None:
+    fall = [1000.0 ** (1 - i / 59) for i in range(60)]
+    rise = [end ** (i / 39) for i in range(40)]
+    found = course([*fall, *rise])
+    assert found is not None
+    assert found.turned is turned
+
+
 def test_autocorrelation_leaves_fewer_records() -> None:
     chance = random.Random(0)
     white = [chance.gauss(0, 1) for _ in range(400)]
