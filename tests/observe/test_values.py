@@ -148,6 +148,14 @@ def test_what_changes_in_place_is_read_anew_though_all_else_stays(
     assert float(values.read(grouping.seen())["g"][key]) == 0.25
 
 
+def test_a_number_in_whose_place_there_are_several_is_left_out() -> None:
+    optimizer = grouped(0.5)
+    grouping, values = Grouping(optimizer, "group"), Values()
+    assert values.read(grouping.seen())["g"]["own"] == 0.5
+    optimizer.param_groups[0]["own"] = torch.ones(2)
+    assert "own" not in values.read(grouping.seen())["g"]
+
+
 def test_a_tensor_rate_that_a_schedule_writes_into_is_recorded_step_by_step() -> None:
     p = nn.Parameter(torch.ones(2))
     optimizer = torch.optim.SGD([p], lr=torch.tensor(1.0), foreach=False)
