@@ -274,3 +274,10 @@ def test_who_is_refused_a_folder_has_no_file_of_it_open(tmp_path: Path) -> None:
 
 def held_in(own: lock.Owned, folder: Path) -> bool:
     return os.path.samestat(os.fstat(own.fileno()), os.stat(folder / lock.NAME))
+
+
+def test_the_time_of_a_step_is_written_where_it_is_zero(tmp_path: Path) -> None:
+    with Writer(tmp_path, Header()) as writer:
+        writer.write(Step(0, 0.0))
+    (part,) = parts(tmp_path)
+    assert json.loads(part.read_text().splitlines()[1]) == {"kind": "step", "step": 0, "time": 0.0}
