@@ -152,7 +152,7 @@ def test_every_byte_of_the_directory_and_of_the_end_is_under_the_seal(tmp_path: 
         damaged = bytearray(whole)
         damaged[place] ^= 1 << place % 8
         path.write_bytes(damaged)
-        with pytest.raises(StateError):
+        with pytest.raises(StateError, match=r"run\.pt: "):
             load(path)
 
 

@@ -66,7 +66,7 @@ def test_a_step_that_is_refused_leaves_nothing(bad: dict[str, Any]) -> None:
     told = {"groups": {"a": {"x": 1.0}}, "values": {"a": {"lr": 0.1}}}
     columns = Columns()
     columns.append({"step": 0, **told})
-    with pytest.raises(RecordError):
+    with pytest.raises(RecordError, match=r"step"):
         columns.append({"step": 1, **told, **bad})
     columns.append({"step": 2, **told})
     for section, key in (("groups", "x"), ("values", "lr")):
