@@ -362,6 +362,18 @@ def test_two_networks_that_go_back_one_after_the_other_are_not_clipped_too_early
     assert not seen.findings
 
 
+def test_two_networks_that_are_clipped_one_after_the_other_are_clipped_both() -> None:
+    (one, first), (two, second) = program(), program()
+    with watch({"one": one, "two": two}, [first, second]) as seen:
+        (one(torch.ones(1, 2)) + two(torch.ones(1, 2))).sum().backward()
+        for model in (one, two):
+            clip_grad_norm_(model.parameters(), 1.0)
+        first.step()
+        second.step()
+    clipped = [event.touched for event in seen._recorder.record.events if event.kind == "clip"]
+    assert clipped == [frozenset(map(id, model.parameters())) for model in (one, two)]
+
+
 def test_to_measure_the_norm_is_not_to_clip() -> None:
     model, optimizer = program()
     with watch(model, optimizer) as seen:
@@ -515,6 +527,30 @@ def test_a_gradient_that_is_let_go_is_not_kept_by_the_watch() -> None:
             p.grad = None
         gc.collect()
         assert [reference() for reference in references] == [None, None]
+
+
+def test_a_watch_lasts_until_the_slowest_optimizer_has_stepped_as_often() -> None:
+    (one, fast), (two, slow) = program(), program()
+    with watch({"one": one, "two": two}, {"fast": fast, "slow": slow}, steps=2) as seen:
+        for i in range(9):
+            update(one, fast)
+            if i % 3 == 2:
+                update(two, slow)
+    steps = [event.who for event in seen._recorder.record.events if event.kind == "step"]
+    assert (steps.count("slow"), steps.count("fast")) == (2, 6)
+
+
+def test_gradients_that_are_assigned_anew_are_not_the_ones_of_the_step_before() -> None:
+    """Without a backward in between, and with the old ones still alive."""
+    model, optimizer = program()
+    with watch(model, optimizer) as seen:
+        made = []
+        for _ in range(3):
+            for p in model.parameters():
+                p.grad = torch.ones_like(p)
+                made.append(p.grad)
+            optimizer.step()
+    assert not [finding for finding in seen.findings if finding.check == "kept-gradients"]
 
 
 def test_the_findings_of_accumulated_gradients_stand_with_a_step_of_another_optimizer_between() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from groupwise.checkpoint import load
+from groupwise.checkpoint import load, save
 from groupwise.errors import StateError
 from tests.checkpoint.parts import Parts, same
 
@@ -139,6 +139,42 @@ def test_every_truncation_is_an_error(tmp_path: Path) -> None:
         with pytest.raises(StateError, match=r"truncated|empty|begins with"):
             load(path, **run.given())
     assert same(run.held(), before)
+
+
+def test_every_byte_of_the_directory_and_of_the_end_is_under_the_seal(tmp_path: Path) -> None:
+    path = tmp_path / "run.pt"
+    save(path, extra={"epoch": 3})
+    assert load(path).extra == {"epoch": 3}
+    whole = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        start = archive.start_dir
+    for place in range(start, len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        with pytest.raises(StateError, match=r"run\.pt: "):
+            load(path)
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_an_archive_that_names_an_entry_twice_is_refused(twice: bool, tmp_path: Path) -> None:
+    """Two readers could take either; `save` writes no such thing."""
+    path, copy = tmp_path / "run.pt", tmp_path / "copy.pt"
+    save(path, extra={"w": torch.ones(3)})
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as written:
+        entries = [(info.filename, archive.read(info)) for info in archive.infolist()]
+        for name, data in entries:
+            written.writestr(name, data)
+        if twice:
+            with pytest.warns(UserWarning, match="Duplicate name"):
+                written.writestr(*entries[-1])
+        for info in written.filelist:
+            info.external_attr = 0
+    if not twice:
+        assert torch.equal(load(copy).extra["w"], torch.ones(3))
+        return
+    with pytest.raises(StateError, match="its directory does not list every entry once"):
+        load(copy)
 
 
 def test_another_architecture_is_named_by_what_is_missing_unexpected_and_of_another_shape(tmp_path: Path) -> None:

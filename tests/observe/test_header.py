@@ -63,6 +63,18 @@ def test_frozen_tensors_are_counted(tmp_path: Path) -> None:
     }
 
 
+def test_what_the_groups_of_a_line_do_not_share_is_not_told(tmp_path: Path) -> None:
+    networks = {"actor": nn.Linear(2, 2), "critic": nn.Linear(2, 1)}
+    rules = [Rule("*", optimizer="SGD", lr=0.1, clip=clip_norm(1.0)), Rule("actor.bias", clip=clip_norm(0.1))]
+    plan = Plan(rules, clip=clip_norm(9.0))
+    actor, critic = header_of(tmp_path / "a", GroupedOptimizer(networks, plan), by="network").groups
+    assert (actor.clip, critic.clip is None) == (None, False)
+    layer = nn.Linear(2, 2)
+    parts = [{"params": [p], "network": key} for p, key in zip(layer.parameters(), networks, strict=True)]
+    (both,) = header_of(tmp_path / "b", torch.optim.SGD(parts, lr=0.1), by="layer", model=layer).groups
+    assert (both.tensors, both.network) == (2, None)
+
+
 @pytest.mark.parametrize(
     ("clip", "per"),
     [

@@ -144,6 +144,30 @@ def recorded_of(optimizer: torch.optim.Optimizer, params: list[nn.Parameter], fo
     return read(folder)
 
 
+def test_a_parameter_that_takes_the_place_of_another_is_the_one_that_is_observed(tmp_path: Path) -> None:
+    params = [nn.Parameter(torch.ones(2)) for _ in range(2)]
+    optimizer = torch.optim.SGD([{"params": [p]} for p in params], lr=0.1)
+    with Observer(optimizer, tmp_path, every=ALL):
+        for step in range(2):
+            for p in params:
+                p.grad = torch.full_like(p, 3.0 + step)
+            optimizer.step()
+            params[0] = optimizer.param_groups[0]["params"][0] = nn.Parameter(torch.ones(2))
+    assert list(read(tmp_path).series("groups", "group 0", "grad_norm").values) == pytest.approx([18**0.5, 32**0.5])
+
+
+def test_a_group_that_is_renamed_is_observed_under_its_new_name(tmp_path: Path) -> None:
+    params = [nn.Parameter(torch.ones(2))]
+    optimizer = torch.optim.SGD([{"params": params, "name": "old"}], lr=0.1)
+    with Observer(optimizer, tmp_path, every=ALL):
+        for name in ("old", "new"):
+            optimizer.param_groups[0]["name"] = name
+            params[0].grad = torch.ones(2)
+            optimizer.step()
+    run = read(tmp_path)
+    assert [list(run.series("groups", name, "grad_norm").steps) for name in ("old", "new")] == [[0], [1]]
+
+
 def test_by_rule_joins_the_groups_that_differ_by_depth(tmp_path: Path) -> None:
     blocks = nn.ModuleDict({"blocks": nn.Sequential(*(nn.Linear(3, 3) for _ in range(4))), "head": nn.Linear(3, 1)})
     rules = [
@@ -161,6 +185,25 @@ def test_by_rule_joins_the_groups_that_differ_by_depth(tmp_path: Path) -> None:
     rates = [g["lr"] for g in optimizer.param_groups if g["name"].startswith(widest.name)]
     assert run.series("values", widest.name, "lr").values[0] == max(rates)
     assert run.series("groups", widest.name, "step_size").values[0] == pytest.approx(1.0)
+
+
+def test_by_rule_a_decay_over_everything_is_one_group_for_each_network_and_freezing(tmp_path: Path) -> None:
+    """Nothing but the depth tells these groups apart, so their names have no rule in them."""
+    rules = [Rule("*", optimizer="SGD", lr=1.0), Rule("*", label="ladder", lr=layer_decay(0.5))]
+    blocks = [nn.Sequential(*(nn.Linear(3, 3) for _ in range(3))) for _ in range(3)]
+    blocks[2][0].bias.requires_grad_(False)
+    alone = GroupedOptimizer(blocks[0], Plan(rules))
+    assert all(group["name"].startswith("depth") for group in alone.param_groups)
+    assert recorded_of(alone, list(blocks[0].parameters()), tmp_path / "alone", by="rule").names("groups") == ["ladder"]
+    both = GroupedOptimizer({"a": blocks[1], "b": blocks[2]}, Plan(rules))
+    with Observer(both, tmp_path / "both", by="rule"):
+        pass
+    told = {group.name: (group.rule, group.tensors) for group in read(tmp_path / "both").header.groups}
+    assert told == {
+        "ladder/a": ("ladder/a", 6),
+        "ladder/b": ("ladder/b", 5),
+        "ladder/b/frozen": ("ladder/b/frozen", 1),
+    }
 
 
 def test_by_network_a_step_of_one_network_speaks_of_it_alone_and_is_no_change_of_groups(tmp_path: Path) -> None:

@@ -129,6 +129,33 @@ def test_what_changes_between_two_steps_is_read_anew(changes: list[tuple[int, in
         assert float(fresh["ab"[which]].get(key, value)) == value
 
 
+IN_PLACE: dict[str, tuple[Callable[[], Any], Callable[[Any], object], str]] = {
+    "a tensor": (lambda: torch.tensor(0.5), lambda own: own.fill_(0.25), "own"),
+    "an array": (lambda: np.array(0.5), lambda own: own.fill(0.25), "own"),
+    "a tensor in a tuple": (lambda: (0.5, torch.tensor(0.5)), lambda own: own[1].fill_(0.25), "own2"),
+    "a list": (lambda: [0.5, 0.5], lambda own: own.__setitem__(1, 0.25), "own2"),
+}
+
+
+@pytest.mark.parametrize(("made", "change", "key"), IN_PLACE.values(), ids=IN_PLACE)
+def test_what_changes_in_place_is_read_anew_though_all_else_stays(
+    made: Callable[[], Any], change: Callable[[Any], object], key: str
+) -> None:
+    optimizer = grouped(made())
+    grouping, values = Grouping(optimizer, "group"), Values()
+    assert float(values.read(grouping.seen())["g"][key]) == 0.5
+    change(optimizer.param_groups[0]["own"])
+    assert float(values.read(grouping.seen())["g"][key]) == 0.25
+
+
+def test_a_number_in_whose_place_there_are_several_is_left_out() -> None:
+    optimizer = grouped(0.5)
+    grouping, values = Grouping(optimizer, "group"), Values()
+    assert values.read(grouping.seen())["g"]["own"] == 0.5
+    optimizer.param_groups[0]["own"] = torch.ones(2)
+    assert "own" not in values.read(grouping.seen())["g"]
+
+
 def test_a_tensor_rate_that_a_schedule_writes_into_is_recorded_step_by_step() -> None:
     p = nn.Parameter(torch.ones(2))
     optimizer = torch.optim.SGD([p], lr=torch.tensor(1.0), foreach=False)

@@ -9,6 +9,7 @@ from torch import nn
 
 from groupwise import GroupedOptimizer, Plan, Rule, clip_adaptive, clip_norm, clip_value
 from groupwise.errors import GroupwiseWarning
+from groupwise.optim.freezing import freeze
 from groupwise.plan import Clip
 from tests.optim.models import Net, backward, batches, gradients
 
@@ -44,6 +45,19 @@ def test_a_norm_scope_equals_clip_grad_norm_on_the_parameters_that_the_rule_wins
     torch.testing.assert_close(optimizer.measured["backbone"].norm, body)
     others = [measured.norm for label, measured in optimizer.measured.items() if label != "backbone"]
     torch.testing.assert_close(others, [ends])
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize(("bound", "scale"), [(1e-6, 1e-6), (1e3, 1.0)], ids=["near eps", "within the bound"])
+def test_norms_near_torchs_eps_and_within_the_bound_are_clipped_as_torch_does(
+    bound: float, scale: float, own: bool
+) -> None:
+    clip = clip_norm(bound)
+    rule = Rule("*", optimizer="SGD", lr=0.0, clip=clip if own else None)
+    _, net, twin = clipped(Plan([rule], clip=None if own else clip), scale=scale)
+    nn.utils.clip_grad_norm_(twin.parameters(), bound)
+    for p, q in zip(net.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-5, atol=0.0)
 
 
 def test_a_scope_spans_groups_and_algorithms() -> None:
@@ -125,6 +139,16 @@ def test_scopes_never_span_networks() -> None:
     assert set(optimizer.measured) == {"base/a", "base/b", "plan/a", "plan/b"}
 
 
+def test_a_rule_that_is_called_as_the_plan_is_told_apart_from_it() -> None:
+    rule = Rule("*", label="plan", optimizer="SGD", lr=0.0, clip=clip_norm(0.1))
+    optimizer, _, twin = clipped(Plan([rule], clip=clip_norm(0.05)))
+    norm = nn.utils.get_total_norm([p.grad for p in twin.parameters()])
+    assert {label: found.norm.item() for label, found in optimizer.measured.items()} == {
+        "plan#1": pytest.approx(norm.item()),
+        "plan": pytest.approx(0.1, rel=1e-4),
+    }
+
+
 def test_clip_false_takes_parameters_out_of_every_rules_scope() -> None:
     plan = Plan([Rule("*", optimizer="SGD", lr=0.0, clip=clip_norm(0.01)), Rule("head.*", clip=False)])
     _, net, twin = clipped(plan)
@@ -183,6 +207,35 @@ def test_a_scope_cut_by_assigned_groups_warns_once() -> None:
         optimizer.step()
         optimizer.step()
     assert len(caught) == 1
+
+
+def test_a_scope_none_of_which_is_stepped_is_not_cut() -> None:
+    nets = {"a": Net(0), "b": Net(1)}
+    optimizer = GroupedOptimizer(nets, Plan([Rule("*", optimizer="SGD", lr=0.0, clip=clip_norm(1.0))]))
+    backward(nets["a"], batches(1)[0])
+    optimizer.only("a").step()  # a warning would be an error here
+    assert set(optimizer.measured) == {"base/a"}
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_gradients_of_a_frozen_group_are_no_part_of_a_norm(own: bool) -> None:
+    """They may be there: among several processes a group at rest still gets them."""
+    clip = clip_norm(0.01)
+    rules = [Rule("*", optimizer="SGD", lr=0.0, clip=clip if own else None), Rule("head.*", lr=0.1)]
+    net, twin = Net(), Net()
+    optimizer = GroupedOptimizer(net, Plan(rules, clip=None if own else clip))
+    freeze(next(group for group in optimizer.param_groups if group["name"] == "head"), True)
+    for name, p in net.named_parameters():
+        p.grad = torch.full_like(p, 1e3 if name.startswith("head") else 1.0)
+    optimizer.step()
+    awake = [
+        (p, q) for (name, p), q in zip(net.named_parameters(), twin.parameters(), strict=True) if "head" not in name
+    ]
+    for _, q in awake:
+        q.grad = torch.ones_like(q)
+    nn.utils.clip_grad_norm_([q for _, q in awake], 0.01)
+    for p, q in awake:
+        torch.testing.assert_close(p.grad, q.grad)
 
 
 def test_the_closure_runs_before_clipping() -> None:

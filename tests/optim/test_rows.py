@@ -11,6 +11,7 @@ from torch import nn
 
 from groupwise import GroupedOptimizer, Plan, Rule, scale
 from groupwise.errors import GroupwiseWarning, OptimizerError
+from groupwise.optim.rows import same_but_for_rows
 
 ATTRIBUTES = {"means": (3,), "opacity": (), "colours": (2, 3)}
 RATES = {"means": 1e-2, "opacity": 5e-2, "colours": 2e-3}
@@ -220,3 +221,8 @@ def test_a_new_row_of_adam_moves_by_about_six_rates_at_most() -> None:
         moves.append(float(before - table.weight.detach()[2]) / 1e-3)
     assert moves[0] == pytest.approx(3.16, abs=0.05)
     assert max(moves) == pytest.approx(6.6, abs=0.3)
+
+
+def test_a_number_has_no_rows() -> None:
+    assert not same_but_for_rows((), ())
+    assert same_but_for_rows((2,), (3,))

@@ -10,6 +10,7 @@ from torch import nn
 from groupwise import Plan, PlanScheduler, Rule, clip_norm, exact, layer_decay, scale
 from groupwise.errors import GroupwiseError, OptimizerError, PlanError, ResolutionError
 from groupwise.optim import GroupedOptimizer
+from groupwise.plan.setting import ScalarSetting, TupleSetting
 from groupwise.schedules import constant, cosine, linear
 from groupwise.select import role
 from tests.plan.models import Net, base, group_of, resolved, value
@@ -327,3 +328,8 @@ def test_a_mapping_that_cannot_be_meant_is_refused(given: dict[str, Any], said: 
 def test_a_class_that_keeps_a_key_of_ours_in_its_groups_is_refused() -> None:
     with pytest.raises(ResolutionError, match="Named keeps 'name' in its groups"):
         GroupedOptimizer(nn.Linear(2, 2), Plan([Rule("*", optimizer=Named, lr=0.1)]))
+
+
+def test_the_elements_of_a_tuple_stand_at_each_of_their_key_values_together() -> None:
+    setting = TupleSetting((ScalarSetting(0.9), ScalarSetting(linear(0.99, 0.5))))
+    assert setting.key_values == ((0.9, 0.99), (0.9, 0.5))

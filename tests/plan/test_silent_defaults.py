@@ -34,6 +34,14 @@ def test_what_a_rule_with_an_optimizer_declares_speaks_for_that_optimizer_alone(
     assert "eps" not in resolution.algorithms["SGD"].defaults
 
 
+def test_what_would_be_lost_is_the_last_word() -> None:
+    earlier = Rule("*", optimizer="AdamW", weight_decay=0.3, optional=True)
+    with pytest.raises(ResolutionError, match=r"silently lose weight_decay=0\.2: rule 3 .* declares it for AdamW"):
+        resolved(Net(), base(), earlier, Rule("*", optimizer="AdamW", weight_decay=0.2), head(optimizer="SGD", lr=0.1))
+    off = Rule("*", optimizer="AdamW", weight_decay=0.0)  # as SGD has it anyway
+    assert text(resolved(Net(), base(), earlier, off, head(optimizer="SGD", lr=0.1)), HEAD) == "0.1"
+
+
 def test_what_a_rule_without_an_optimizer_declares_speaks_for_whatever_stands() -> None:
     resolution = resolved(Net(), base(), head(optimizer="SGD", lr=0.1), Rule("*", weight_decay=0.3))
     assert value(resolution, HEAD, "weight_decay") == value(resolution, "norm.weight", "weight_decay") == 0.3

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from groupwise.errors import GroupwiseWarning, RecordError
 from groupwise.records import Event, Header, Step, Writer, read
+from groupwise.records.columns import Columns
 from tests.records.runs import GROUPS, parts, step, write
 
 
@@ -41,6 +43,34 @@ def test_cosines_are_found_in_either_order_and_the_hurt_are_told(tmp_path: Path)
     assert run.hurt == [(0, ("a",))]
     assert run.tasks == ["b", "a"]
     assert run.names("cosines") == [("a", "b")]
+
+
+def test_what_was_taken_back_stays_so_while_the_run_goes_on() -> None:
+    columns = Columns()
+    for update, loss in ((0, 0.0), (1, 1.0), (2, 2.0), (1, 10.0), (2, 20.0), (3, 30.0)):
+        columns.append({"step": update, "scalars": {"loss": loss}})
+        columns.series("scalars", "", "loss")  # somebody looks at every step
+    found = columns.series("scalars", "", "loss")
+    assert (list(found.steps), list(found.values)) == ([0, 1, 2, 3], [0.0, 10.0, 20.0, 30.0])
+
+
+def test_the_hurt_of_a_run_that_goes_on_elsewhere_are_told_by_their_step(tmp_path: Path) -> None:
+    with Writer(tmp_path, Header()) as writer:
+        for number in (100, 101, 102):
+            writer.write(Step(number, hurt=("a",) if number == 101 else ()))
+    assert read(tmp_path).hurt == [(101, ("a",))]
+
+
+@pytest.mark.parametrize("bad", [{"scalars": {"loss": "much"}}, {"cosines": [["a", "b"]]}, {"shares": {"a": 1.0}}])
+def test_a_step_that_is_refused_leaves_nothing(bad: dict[str, Any]) -> None:
+    told = {"groups": {"a": {"x": 1.0}}, "values": {"a": {"lr": 0.1}}}
+    columns = Columns()
+    columns.append({"step": 0, **told})
+    with pytest.raises(RecordError, match=r"step"):
+        columns.append({"step": 1, **told, **bad})
+    columns.append({"step": 2, **told})
+    for section, key in (("groups", "x"), ("values", "lr")):
+        assert list(columns.series(section, "a", key).steps) == [0, 2]
 
 
 def test_a_section_that_does_not_exist_is_an_error(run_folder: Path) -> None:

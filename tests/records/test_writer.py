@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groupwise.errors import RecordError
-from groupwise.records import Clip, Event, Group, Header, Step, Writer, read
+from groupwise.records import Clip, Event, Group, Header, Step, Writer, lock, read
 from tests.forks import in_child
 from tests.records.runs import GROUPS, parts, step, write
 
@@ -257,3 +257,27 @@ def test_where_there_are_no_locks_nobody_is_refused(tmp_path: Path, monkeypatch:
         one.write(step(0))
         two.write(step(1))
     assert one.part != two.part
+
+
+def test_the_folder_names_its_writer_and_nothing_of_those_before(tmp_path: Path) -> None:
+    (tmp_path / ".writer").write_text("process 12345678901234567890")
+    with Writer(tmp_path, Header()):
+        assert (tmp_path / ".writer").read_text() == f"process {os.getpid()}"
+
+
+def test_who_is_refused_a_folder_has_no_file_of_it_open(tmp_path: Path) -> None:
+    with Writer(tmp_path, Header()), pytest.raises(RecordError, match="is writing into") as caught:
+        Writer(tmp_path, Header())
+    assert caught.value.__traceback__ is not None  # what raised is still there, with all that it held
+    assert not [own for own in lock._owned if not own.closed and held_in(own, tmp_path)]
+
+
+def held_in(own: lock.Owned, folder: Path) -> bool:
+    return os.path.samestat(os.fstat(own.fileno()), os.stat(folder / lock.NAME))
+
+
+def test_the_time_of_a_step_is_written_where_it_is_zero(tmp_path: Path) -> None:
+    with Writer(tmp_path, Header()) as writer:
+        writer.write(Step(0, 0.0))
+    (part,) = parts(tmp_path)
+    assert json.loads(part.read_text().splitlines()[1]) == {"kind": "step", "step": 0, "time": 0.0}

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import isotonic_regression
 
 from groupwise.report.trend import course, effective_records, half_tail, is_above, is_rising
 
@@ -113,6 +114,27 @@ def test_a_blow_up_that_comes_back_is_no_fall() -> None:
         for s in range(100)
     ]
     assert not any(it.blew_up for it in slow if it is not None)
+
+
+@pytest.mark.parametrize("count", [20, 40])
+@pytest.mark.parametrize("memory", [0.3, 0.6])
+def test_the_bias_of_a_short_series_is_corrected(memory: float, count: int) -> None:
+    """A fit takes correlation out of what it leaves, the more the fewer records there are."""
+    estimates = []
+    for seed in range(200):
+        values = [math.log(value) for value in smoothed(random.Random(seed), count, memory)]
+        effective = effective_records(values - isotonic_regression(values).x)
+        estimates.append((count - effective) / (count + effective))
+    assert sum(estimates) / len(estimates) == pytest.approx(memory, abs=0.07)
+
+
+@pytest.mark.parametrize(("end", "turned"), [(2.5, False), (20.0, True)])
+def test_a_rise_that_is_small_beside_the_fall_is_no_turn(end: float, turned: bool) -> None:
+    fall = [1000.0 ** (1 - i / 59) for i in range(60)]
+    rise = [end ** (i / 39) for i in range(40)]
+    found = course([*fall, *rise])
+    assert found is not None
+    assert found.turned is turned
 
 
 def test_autocorrelation_leaves_fewer_records() -> None:

@@ -283,3 +283,21 @@ def test_key_values_are_start_turning_points_and_end(
 ) -> None:
     assert s.key_values == pytest.approx(key_values)
     assert s.highest == highest
+
+
+@pytest.mark.parametrize("start", [-1.0, 1.0])
+def test_growth_beyond_every_float_keeps_its_sign(start: float) -> None:
+    grown = exponential(start, 2.0, every="1 step")
+    assert grown.clamped(-5.0, 5.0).at(100_000) == 5.0 * start
+    with pytest.raises(ScheduleError, match="is -inf" if start < 0 else "is inf"):
+        grown.at(100_000)
+
+
+def test_bounds_may_be_reached() -> None:
+    assert constant(1.0).clamped(0.5, 0.5).at(0) == 0.5
+    assert constant(1.0, warmup="100%").at(9, total_steps=10) == 1.0
+
+
+def test_past_the_end_of_the_run_an_endless_curve_holds_too() -> None:
+    halved = exponential(1.0, 0.5, every="1 step")
+    assert {halved.at(step, total_steps=10) for step in (10, 11, 12, 500)} == {0.5**10}

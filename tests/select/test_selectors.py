@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from groupwise.errors import SelectorError
 from groupwise.select import (
@@ -96,6 +97,13 @@ def test_regex_describes_the_whole_name() -> None:
     assert str(regex("a.*b")) == "regex(a.*b)"
 
 
+def test_a_regex_finds_a_parametrized_weight_by_its_plain_name_as_a_glob_does() -> None:
+    infos = parameters_of(nn.Sequential(spectral_norm(nn.Linear(2, 2)), nn.Linear(2, 2)))
+    by_glob, by_regex = select(name("0.weight"), infos), select(regex(r"0\.weight"), infos)
+    assert [info.name for info in by_regex] == ["0.parametrizations.weight.original"]
+    assert by_regex == by_glob
+
+
 @pytest.mark.parametrize("pattern", ["(", "[z-a]", "a{99999999999999}", "*a", "(" * 1500])
 def test_a_pattern_that_is_no_regular_expression_is_refused(pattern: str) -> None:
     with pytest.raises(SelectorError, match="is no regular expression"):
@@ -171,6 +179,16 @@ def test_shape_leaves_open_what_is_none() -> None:
     assert chosen(shape([1, 1, 8]), model) == ["cls_token"]
     assert chosen(shape(()), model) == []
     assert str(shape((None, 8))) == "shape(*, 8)"
+
+
+def test_kind_and_inside_of_a_tied_parameter_are_those_of_any_place() -> None:
+    places = (
+        Occurrence("e.w", kinds=("Embedding",), ancestors=("Encoder",)),
+        Occurrence("d.w", kinds=("Linear",), ancestors=("Decoder",)),
+    )
+    tied = ParameterInfo(places, (2, 2))
+    assert (kind("Embedding") & kind("Linear") & inside("Encoder") & inside("Decoder")).matches(tied)
+    assert not (kind("Conv2d") | inside("Head")).matches(tied)
 
 
 def test_network_and_depth_of_a_tied_parameter_are_those_of_any_place() -> None:

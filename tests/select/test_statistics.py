@@ -110,6 +110,12 @@ def test_ends_are_excluded() -> None:
     assert str(magnitude(above=0.5, below=1.5, of="norm")) == "statistic(0.5 < norm < 1.5)"
 
 
+@pytest.mark.parametrize("below", [0.5, 1.0])
+def test_an_interval_that_holds_nothing_is_refused(below: float) -> None:
+    with pytest.raises(SelectorError, match="above must be less than below"):
+        magnitude(above=1.0, below=below)
+
+
 def test_nan_weights_lie_nowhere() -> None:
     info = info_of(torch.tensor([math.nan, 1.0]))
     assert not magnitude(above=0.0).matches(info)

@@ -174,7 +174,8 @@ class Grouping:
             live = self._optimizer.param_groups
             called = {id(group): name for name, group in zip(_by_group(live), live, strict=True)}
             return ", ".join(called[id(group)] for group in groups if id(group) in called)
-        return _without_depth(name, self.planned(groups[0])) if self.planned(groups[0]) is not None else None
+        planned = self.planned(groups[0])
+        return None if planned is None else self._without_depth(name, planned)
 
     def _clip(self, scope: Any) -> Clip | None:
         """A group's own clip scope, or the plan's over everything."""
@@ -190,7 +191,16 @@ class Grouping:
                 "use by='group'"
             )
         names = _by_group(live)
-        return [_without_depth(name, plan) for name, plan in zip(names, planned, strict=True)]
+        return [self._without_depth(name, plan) for name, plan in zip(names, planned, strict=True)]
+
+    def _without_depth(self, name: str, planned: Any) -> str:
+        """The name of a planned group less its depth; where nothing stands before that, its last rule does."""
+        parts, depth = name.split("/"), f"depth{getattr(planned, 'depth', None)}"
+        if depth not in parts:
+            return name
+        at = len(parts) - 1 - parts[::-1].index(depth)
+        rules = [self.plan.rules[max(planned.rules)].label] if at == 0 and planned.rules else []
+        return "/".join([*parts[:at], *rules, *parts[at + 1 :]])
 
     def _by_network(self, live: Sequence[Live]) -> list[str]:
         if not any(group.get("network") for group in live):
@@ -210,8 +220,3 @@ def _by_group(live: Sequence[Live]) -> list[str]:
 def _joint_set(clip: Any) -> str | None:
     """The set whose norm a clip bounds, as records call it; only a norm is of a set."""
     return None if clip.kind != "norm" else {"rule": "scope"}.get(clip.per, str(clip.per))
-
-
-def _without_depth(name: str, planned: Any) -> str:
-    depth = getattr(planned, "depth", None)
-    return name.removesuffix(f"depth{depth}").removesuffix("/") or name if depth is not None else name

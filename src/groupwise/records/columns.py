@@ -49,7 +49,7 @@ class Block:
 
     def drop(self, row: int) -> None:
         """Take back the last row, if it is this one."""
-        while self.rows and self.rows[-1] == row:
+        if self.rows and self.rows[-1] == row:
             self.rows.pop()
             del self.values[len(self.values) - len(self.keys) :]
 

@@ -81,8 +81,7 @@ class Statistic(Atom):
     def matches(self, info: ParameterInfo) -> bool:
         """Whether the value lies strictly between the ends, now."""
         value = info.statistic(self.name)
-        is_above = self.above is None or value > self.above
-        return is_above and (value < self.below if self.below is not None else not math.isnan(value))
+        return (self.above is None or value > self.above) and (self.below is None or value < self.below)
 
     def suggest(self, infos: Infos) -> Iterator[str]:
         """Nothing: values change."""

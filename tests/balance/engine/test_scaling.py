@@ -153,6 +153,16 @@ def test_a_broken_task_is_found_at_the_second_step(way: str, method: object) -> 
     assert balancer.step == 5
 
 
+def test_one_entry_that_is_not_finite_makes_a_task_broken() -> None:
+    def one_entry(model: MultiTask, step: int) -> dict[str, torch.Tensor]:
+        losses, w = model.losses(), model.trunk[0].weight[0, 0]
+        return {**losses, "b": losses["b"] + (w - w.detach()).square().sqrt()}
+
+    with pytest.warns(GroupwiseWarning, match="task 'b': its gradient is not finite"):
+        _, _, _, results = run(CAGrad(), one_entry, 3)
+    assert [result.tasks for result in results] == [(), ("a", "c"), ("a", "c")]
+
+
 @pytest.mark.parametrize("heads", ["raw", "weighted"])
 def test_a_method_that_looks_at_no_gradient_finds_it_after_three_falls(heads: str) -> None:
     with pytest.warns(GroupwiseWarning, match="task 'b': its gradient is not finite"):

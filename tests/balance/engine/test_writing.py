@@ -1,12 +1,13 @@
 """`.grad` is written as `backward` writes it: added, in place, in the parameter's own memory format and layout."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from groupwise.balance import MGDA, Balancer, Equal, FromGramian, FromJacobian, UPGrad
+from groupwise.balance import MGDA, Balancer, Equal, FromGramian, FromJacobian, Method, UPGrad
 from tests.balance.engine.models import KINDS, built
 from tests.balance.engine.reference import assert_same, crooked, gradients, leaves, reference
 
@@ -27,6 +28,32 @@ def test_equal_weights_are_the_plain_sum(kind: str, method: object) -> None:
         if leaf.grad is not None:
             assert mine.grad.layout == leaf.grad.layout
             assert leaf.grad.is_sparse or mine.grad.stride() == leaf.grad.stride()
+
+
+class _Reused(torch.autograd.Function):
+    """A backward that hands out the same memory each time."""
+
+    buffer = torch.zeros(2, dtype=torch.float64)
+
+    @staticmethod
+    def forward(ctx: Any, p: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return factor * p.sum()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return _Reused.buffer.copy_(gradient * ctx.factor), None
+
+
+@pytest.mark.parametrize("method", [ones, FromJacobian(lambda jacobian: jacobian.sum(0))], ids=["gramian", "jacobian"])
+def test_micro_batches_add_up_though_a_backward_uses_its_memory_again(method: Method) -> None:
+    p = nn.Parameter(torch.ones(2, dtype=torch.float64))
+    balancer = Balancer(method, parameters=[p])
+    for factor in (1.0, 20.0):
+        balancer.accumulate({"a": _Reused.apply(p, factor), "b": _Reused.apply(p, 3 * factor)})
+    result = balancer.backward({"a": _Reused.apply(p, 300.0), "b": _Reused.apply(p, 900.0)})
+    assert result.route.startswith("accumulated: 6 backwards")
+    torch.testing.assert_close(p.grad, torch.full_like(p, 4 * 321.0))
 
 
 @kinds
