@@ -14,7 +14,7 @@ from torch import nn
 from groupwise import Plan, Rule, clip_norm, layer_decay, scale
 from groupwise.optim import parameters_of, resolve
 from groupwise.optim.algorithms import TorchAlgorithms
-from groupwise.optim.trial import try_out
+from groupwise.optim.probe import probe
 from groupwise.plan.group import groups_of
 from groupwise.plan.resolve import matches_of, resolve_parameters
 from groupwise.schedules import cosine
@@ -67,7 +67,7 @@ def race_parts(network: nn.Module, decay: bool) -> None:
             chosen.rules, infos, matches, resolution.algorithms
         ),
         "groups and their names": lambda: groups_of(chosen.rules, infos, resolved),
-        "trial: try_out": lambda: try_out(resolution, algorithms),
+        "trial: try_out": lambda: probe(resolution, algorithms),
         "the whole: resolve": lambda: resolve(network, chosen),
     }
     results = race(works, "the whole: resolve", 5.0)

@@ -7,20 +7,22 @@ import torch
 from torch import Tensor
 
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import JacobianMethod, LossMethod, Seen
+from groupwise.balance.method import JacobianMethod, LossMethod, MethodContext
 from groupwise.balance.methods import AutoLambda
 
 NAMES = ("seg", "depth", "normal", "edge", "parts", "text", "flow", "pose")
 
 
-def seen(losses: Tensor, tasks: Sequence[str] | None = None, step: int = 0, splits: Sequence[int] = ()) -> Seen:
+def context(
+    losses: Tensor, tasks: Sequence[str] | None = None, step: int = 0, splits: Sequence[int] = ()
+) -> MethodContext:
     """What the balancer shows of one update."""
-    return Seen(tuple(tasks or NAMES[: len(losses)]), losses.double(), step, tuple(splits))
+    return MethodContext(tuple(tasks or NAMES[: len(losses)]), losses.double(), step, tuple(splits))
 
 
 def weights(method: LossMethod, losses: Tensor, memory: Memory, tasks: Sequence[str] | None = None) -> Tensor:
     """One update of a loss method."""
-    return method.weights(losses.double(), seen(losses, tasks), memory)
+    return method.weights(losses.double(), context(losses, tasks), memory)
 
 
 def update(
@@ -31,7 +33,7 @@ def update(
     splits: Sequence[int] = (),
 ) -> Tensor:
     """One update of a Jacobian method, with losses of 1."""
-    told = seen(torch.ones(len(jacobian)), tasks, 0, splits or (jacobian.shape[1],))
+    told = context(torch.ones(len(jacobian)), tasks, 0, splits or (jacobian.shape[1],))
     return method.update(jacobian, told, memory)
 
 
@@ -40,10 +42,10 @@ def run(method: LossMethod, losses: Iterable[Tensor], memory: Memory, tasks: Seq
     found = []
     for i, now in enumerate(losses):
         if isinstance(method, AutoLambda):
-            method.learn(now.log() - 0.5, seen(now, tasks), memory)
+            method.learn(now.log() - 0.5, context(now, tasks), memory)
         found.append(weights(method, now, memory, tasks))
         if i % 2:
-            method.after_step(seen(0.9 * now, tasks), memory)
+            method.after_step(context(0.9 * now, tasks), memory)
         if i % 3 == 2:
             method.end_epoch(memory)
     return torch.stack(found)

@@ -14,9 +14,8 @@ from torch import Tensor
 from groupwise import Plan
 from groupwise._formats import parse, write_toml
 from groupwise.balance import Balancer
-from groupwise.balance.files import Stated, decode, encode, read_balance
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import LossMethod, Method, Seen
+from groupwise.balance.method import LossMethod, Method, MethodContext
 from groupwise.balance.methods import (
     DWA,
     FAMO,
@@ -39,6 +38,7 @@ from groupwise.balance.methods import (
     Times,
     Uncertainty,
 )
+from groupwise.balance.plan_table import Stated, decode, encode, read_balance
 from groupwise.errors import BalanceError, GroupwiseError, PlanError
 from groupwise.schedules import constant, cosine, function, linear
 
@@ -59,7 +59,7 @@ MISTAKES: dict[str, tuple[object, str]] = {
     "a method that is a number": ({"method": 1}, "1 is no method"),
     "a misspelt argument": (
         {"method": "FAMO", "gama": 1},
-        r"argument of FAMO 'gama'; did you mean 'gamma'\? \(there is: lr, gamma, floor, heads\)",
+        r"argument of FAMO 'gama'; did you mean 'gamma'\? \(there is: lr, gamma, floor, task_only\)",
     ),
     "an argument of another": ({"method": "FAMO", "weights": {}}, "unknown argument of FAMO 'weights'"),
     "an argument that is text": ({"method": "FAMO", "gamma": "x"}, "FAMO: gamma: 'x' is not a number"),
@@ -82,11 +82,11 @@ MISTAKES: dict[str, tuple[object, str]] = {
         {"method": "FAMO", "floor": {"a": {"linear": 1}}},
         "floor: task 'a': a number, not a schedule",
     ),
-    "heads": ({"method": "FAMO", "heads": "all"}, 'heads is "weighted" or "raw", not \'all\''),
+    "heads": ({"method": "FAMO", "task_only": "all"}, 'task_only is "weighted" or "unweighted", not \'all\''),
     "a wrapper of nothing": ({"method": "Halved"}, "Halved: of is not given"),
     "a wrapper of a number": ({"method": "Halved", "of": 3}, "Halved: of: a method is its name, or a table with its"),
     "a mistake inside": (
-        {"method": "Halved", "of": {"method": "FAMO", "heads": "raw"}},
+        {"method": "Halved", "of": {"method": "FAMO", "task_only": "unweighted"}},
         "of: unknown argument of FAMO",
     ),
     "text for a bool": ({"method": "Halved", "of": "FAMO", "loud": "x"}, "Halved: loud: it is true or false, not 'x'"),
@@ -105,8 +105,8 @@ class Halved(LossMethod):
     loud: bool = False
     draw: torch.Generator | None = None
 
-    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
-        return self.method.weights(losses, seen, memory.part("inner")) / self.by
+    def weights(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
+        return self.method.weights(losses, context, memory.part("inner")) / self.by
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +120,7 @@ def through_toml(table: dict[str, Any]) -> object:
 
 @pytest.mark.parametrize("method", STATED, ids=repr)
 def test_a_method_is_read_back_as_it_was_written(method: Method) -> None:
-    for heads in (None, "raw", "weighted"):
+    for heads in (None, "unweighted", "weighted"):
         assert decode(through_toml(encode(method, heads))) == Stated(method, heads)  # type: ignore[arg-type]
 
 
@@ -164,7 +164,7 @@ def test_what_only_python_can_hold_is_not_written() -> None:
     @final
     @dataclass(frozen=True)
     class Mine(LossMethod):
-        def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+        def weights(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
             return losses
 
     with pytest.raises(
@@ -182,9 +182,9 @@ def test_what_only_python_can_hold_is_not_written() -> None:
 
 
 FILES = {
-    "plan.toml": '[[rule]]\nmatch = 3\n\n[balance]\nweights = { seg = 1.0, depth = { linear = 0.0 } }\nheads = "raw"\n',
-    "plan.yaml": "balance: {weights: {seg: 1.0, depth: {linear: 0.0}}, heads: raw}\n",
-    "plan.json": '{"balance": {"weights": {"seg": 1.0, "depth": {"linear": 0.0}}, "heads": "raw"}}',
+    "plan.toml": '[[rule]]\nmatch = 3\n\n[balance]\nweights = { seg = 1.0, depth = { linear = 0.0 } }\ntask_only = "unweighted"\n',
+    "plan.yaml": "balance: {weights: {seg: 1.0, depth: {linear: 0.0}}, task_only: unweighted}\n",
+    "plan.json": '{"balance": {"weights": {"seg": 1.0, "depth": {"linear": 0.0}}, "task_only": "unweighted"}}',
 }
 
 
@@ -192,7 +192,7 @@ FILES = {
 def test_the_table_is_read_from_a_plan_file_whose_other_tables_are_not_looked_at(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_text(FILES[name])
-    expected = Stated(Static({"seg": 1.0, "depth": linear(0.0)}), "raw")
+    expected = Stated(Static({"seg": 1.0, "depth": linear(0.0)}), "unweighted")
     assert read_balance(path) == read_balance(str(path)) == expected
 
 
@@ -230,7 +230,11 @@ def test_what_no_file_can_hold_is_given_beside_it(tmp_path: Path) -> None:
     losses = {"a": weight.sum() * torch.nan, "b": weight.sum()}
     with pytest.raises(BalanceError, match="task 'a': its loss is nan"):
         Balancer.load(path, nonfinite="raise").backward(losses)
-    assert Balancer.load(path, cost="gramian", ranks="alone").backward({"b": weight.sum()}).route.startswith("gramian")
+    assert (
+        Balancer.load(path, route="gramian", distributed="local")
+        .backward({"b": weight.sum()})
+        .route.startswith("gramian")
+    )
 
 
 def test_the_table_of_a_plan_is_the_same_table() -> None:
@@ -239,7 +243,11 @@ def test_the_table_of_a_plan_is_the_same_table() -> None:
 
 
 leaves = (
-    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["seg", "1e-3", "FAMO", "Static", "raw"])
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(["seg", "1e-3", "FAMO", "Static", "unweighted"])
 )
 keys = st.sampled_from(
     [
@@ -262,7 +270,7 @@ keys = st.sampled_from(
 data = st.recursive(
     leaves, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(keys, inner, max_size=3), max_leaves=8
 )
-ARGUMENTS = ["weights", "heads", "of", "floor", "gamma", "lr", "window", "variant", "primary", "leak", "by"]
+ARGUMENTS = ["weights", "task_only", "of", "floor", "gamma", "lr", "window", "variant", "primary", "leak", "by"]
 tables = st.fixed_dictionaries(
     {"method": st.sampled_from([*METHODS, "Halved"]) | data}, optional=dict.fromkeys(ARGUMENTS, data)
 )
@@ -273,4 +281,4 @@ tables = st.fixed_dictionaries(
 def test_plain_data_of_any_kind_is_decoded_or_refused_in_our_own_words(table: object) -> None:
     with contextlib.suppress(GroupwiseError):
         stated = decode(table)
-        assert decode(encode(stated.method, stated.heads)) == stated
+        assert decode(encode(stated.method, stated.task_only)) == stated

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import Seen
+from groupwise.balance.method import MethodContext
 from groupwise.balance.methods import FairGrad
 from groupwise.errors import BalanceError
 
-SEEN = Seen(("seg", "depth", "normals"), torch.ones(3, dtype=torch.float64))
+SEEN = MethodContext(("seg", "depth", "normals"), torch.ones(3, dtype=torch.float64))
 ROWS = torch.tensor([[1.0, 0.2, 0.0], [0.3, 1.0, -0.1], [-0.1, 0.4, 1.0]], dtype=torch.float64)
 SPREAD = ROWS * torch.tensor([[1e-8], [1.0], [1e8]], dtype=torch.float64)
 

@@ -5,15 +5,15 @@ import torch
 from torch import Tensor
 
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import Seen
+from groupwise.balance.method import MethodContext
 from groupwise.balance.methods import GCS, PCD, GradNorm, GradVac
 from groupwise.errors import BalanceError
 from tests.balance.driving import reloaded
 
 
-def seen(tasks: str, losses: Tensor | None = None) -> Seen:
+def context(tasks: str, losses: Tensor | None = None) -> MethodContext:
     known = torch.ones(len(tasks), dtype=torch.float64) if losses is None else losses.double()
-    return Seen(tuple(tasks), known)
+    return MethodContext(tuple(tasks), known)
 
 
 def diagonal(*norms: float) -> Tensor:
@@ -26,23 +26,23 @@ def test_gradnorm_steps_along_the_derivative_of_its_objective() -> None:
     norms, losses = torch.tensor([1.0, 4.0, 2.0]).double(), torch.tensor([1.0, 0.5, 0.9]).double()
     memory = Memory()
     method = GradNorm(alpha=1.5, lr=1e-3)
-    method.weights(diagonal(0, 0, 0), seen("abc"), memory)  # the first losses, and no step: gradients of zero
-    method.weights(diagonal(1, 4, 2), seen("abc", losses), memory)
+    method.weights(diagonal(0, 0, 0), context("abc"), memory)  # the first losses, and no step: gradients of zero
+    method.weights(diagonal(1, 4, 2), context("abc", losses), memory)
     w = torch.ones(3, dtype=torch.float64, requires_grad=True)
     rate = losses / losses.mean()
     (w * norms - ((w * norms).mean() * rate**1.5).detach()).abs().sum().backward()
     expected = w.detach() - 1e-3 * w.grad
-    found = method.weights(diagonal(0, 0, 0), seen("abc"), memory)
+    found = method.weights(diagonal(0, 0, 0), context("abc"), memory)
     torch.testing.assert_close(found, expected * 3 / expected.sum())
 
 
 @pytest.mark.parametrize("variant", ["paper", "relative"])
 def test_gradnorm_settles_where_every_weighted_norm_is_on_target(variant: str) -> None:
     memory, method = Memory(), GradNorm(alpha=1.0, lr=0.01, variant=variant)  # type: ignore[arg-type]
-    method.weights(diagonal(0, 0, 0), seen("abc"), memory)
+    method.weights(diagonal(0, 0, 0), context("abc"), memory)
     losses, norms = torch.tensor([0.5, 1.0, 1.5]).double(), torch.tensor([1.0, 10.0, 0.3]).double()
     for _ in range(2500):
-        weights = method.weights(norms.square().diag(), seen("abc", losses), memory)
+        weights = method.weights(norms.square().diag(), context("abc", losses), memory)
     reached = weights * norms / (weights * norms).mean()
     torch.testing.assert_close(reached, losses / losses.mean(), rtol=0.05, atol=0)
     assert float(weights.sum()) == pytest.approx(3)
@@ -50,25 +50,25 @@ def test_gradnorm_settles_where_every_weighted_norm_is_on_target(variant: str) -
 
 def test_gradnorm_is_not_thrown_past_its_target_by_a_long_gradient() -> None:
     memory, method = Memory(), GradNorm()
-    method.weights(diagonal(1e6, 1.0), seen("ab"), memory)
-    weights = method.weights(diagonal(1e6, 1.0), seen("ab"), memory)
+    method.weights(diagonal(1e6, 1.0), context("ab"), memory)
+    weights = method.weights(diagonal(1e6, 1.0), context("ab"), memory)
     assert bool((weights > 0).all())
 
 
 def test_gradnorm_makes_a_task_that_joins_late_start_anew() -> None:
     memory, method = Memory(), GradNorm()
     for _ in range(5):
-        method.weights(diagonal(1.0, 3.0), seen("ab", torch.tensor([2.0, 5.0])), memory)
+        method.weights(diagonal(1.0, 3.0), context("ab", torch.tensor([2.0, 5.0])), memory)
     kept = reloaded(memory)
     for state in (memory, kept):
-        joined = method.weights(diagonal(1.0, 3.0, 2.0), seen("abc", torch.tensor([1.0, 1.0, 7.0])), state)
+        joined = method.weights(diagonal(1.0, 3.0, 2.0), context("abc", torch.tensor([1.0, 1.0, 7.0])), state)
         assert float(joined.sum()) == pytest.approx(3)
         assert state.of_tasks("first loss", "abc", 0.0).tolist() == [2.0, 5.0, 7.0]
 
 
 def test_gradnorm_names_the_task_whose_loss_has_no_rate() -> None:
     with pytest.raises(BalanceError, match=r"GradNorm compares each loss with its first, and task 'b' has the loss -1"):
-        GradNorm().weights(diagonal(1, 1), seen("ab", torch.tensor([1.0, -1.0])), Memory())
+        GradNorm().weights(diagonal(1, 1), context("ab", torch.tensor([1.0, -1.0])), Memory())
 
 
 def vaccinated(jacobian: Tensor, targets: Tensor, beta: float) -> Tensor:
@@ -92,7 +92,7 @@ def test_a_vaccinated_pair_has_the_cosine_that_it_had_on_average() -> None:
     for step in range(12):
         jacobian = torch.randn(2, 4, generator=generator, dtype=torch.float64) + 0.5
         expected = vaccinated(jacobian, targets, 0.3)
-        found = jacobian.T @ GradVac(0.3).weights(jacobian @ jacobian.T, seen("ab"), memory)
+        found = jacobian.T @ GradVac(0.3).weights(jacobian @ jacobian.T, context("ab"), memory)
         torch.testing.assert_close(found, expected)
         memory = reloaded(memory) if step == 5 else memory
 
@@ -100,27 +100,27 @@ def test_a_vaccinated_pair_has_the_cosine_that_it_had_on_average() -> None:
 def test_a_pair_keeps_its_average_while_one_of_them_is_absent_or_silent() -> None:
     memory, method = Memory(), GradVac()
     jacobian = torch.tensor([[1.0, 0.5], [0.5, 1.0]], dtype=torch.float64)
-    method.weights(jacobian @ jacobian.T, seen("ab"), memory)
+    method.weights(jacobian @ jacobian.T, context("ab"), memory)
     average = memory.of_pairs("target cosine", ("a", "b"), 0.0)
     assert float(average[0, 1]) == pytest.approx(0.5 * 0.8)
-    method.weights(diagonal(1.0, 1.0), seen("ac"), memory)
-    method.weights(diagonal(1.0, 0.0), seen("ab"), memory)
+    method.weights(diagonal(1.0, 1.0), context("ac"), memory)
+    method.weights(diagonal(1.0, 0.0), context("ab"), memory)
     assert torch.equal(memory.of_pairs("target cosine", ("a", "b"), 0.0), average)
 
 
 def test_corrected_averages_move_only_where_a_cosine_was_raised() -> None:
     memory = Memory()
     aligned = torch.tensor([[1.0, 0.9], [0.9, 1.0]], dtype=torch.float64)
-    GradVac(variant="corrected").weights(aligned, seen("ab"), memory)
+    GradVac(variant="corrected").weights(aligned, context("ab"), memory)
     assert not memory.of_pairs("target cosine", ("a", "b"), 0.0).any()
-    GradVac(variant="corrected").weights(torch.tensor([[1.0, -0.4], [-0.4, 1.0]]).double(), seen("ab"), memory)
+    GradVac(variant="corrected").weights(torch.tensor([[1.0, -0.4], [-0.4, 1.0]]).double(), context("ab"), memory)
     assert float(memory.of_pairs("target cosine", ("a", "b"), 0.0)[0, 1]) == pytest.approx(-0.2)
 
 
 def test_priority_normalises_by_a_moving_mean_with_a_correction_for_each_task() -> None:
     memory, method = Memory(), PCD(beta=0.9)
-    method.weights(diagonal(1.0, 2.0), seen("ab"), memory)
-    method.weights(diagonal(1.0, 4.0, 3.0), seen("abc"), memory)
+    method.weights(diagonal(1.0, 2.0), context("ab"), memory)
+    method.weights(diagonal(1.0, 4.0, 3.0), context("abc"), memory)
     mean = memory.of_tasks("mean square", "abc", 0.0)
     count = memory.of_tasks("updates", "abc", 0.0)
     expected = torch.tensor([1.0, (0.9 * 0.1 * 4 + 0.1 * 16) / (1 - 0.81), 9.0]).double()
@@ -131,11 +131,11 @@ def test_priority_normalises_by_a_moving_mean_with_a_correction_for_each_task() 
 def test_the_first_task_ever_seen_stays_the_primary(method: GCS | PCD) -> None:
     gramian = torch.tensor([[1.0, -0.5], [-0.5, 1.0]], dtype=torch.float64)
     memory = Memory()
-    first = method.weights(gramian, seen("ab"), memory)
-    torch.testing.assert_close(method.weights(gramian, seen("ba"), reloaded(memory)), first.flip(0))
+    first = method.weights(gramian, context("ab"), memory)
+    torch.testing.assert_close(method.weights(gramian, context("ba"), reloaded(memory)), first.flip(0))
     with pytest.raises(
         BalanceError, match=r"the primary task 'a' \(the first one seen\) is absent from this update of b, c"
     ):
-        method.weights(gramian, seen("bc"), memory)
+        method.weights(gramian, context("bc"), memory)
     memory.forget("a")
-    assert float(method.weights(gramian, seen("bc"), memory)[0]) > 0
+    assert float(method.weights(gramian, context("bc"), memory)[0]) > 0

@@ -9,7 +9,7 @@ import torchjd.aggregation as peer
 from torch import Tensor
 
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import GramianMethod, Seen
+from groupwise.balance.method import GramianMethod, MethodContext
 from groupwise.balance.methods import (
     IMTL_G,
     MGDA,
@@ -47,7 +47,7 @@ def sampled(sizes: tuple[int, ...] = (1, 2, 3, 5, 8)) -> Iterator[Tensor]:
 
 def of(method: GramianMethod, jacobian: Tensor, memory: Memory | None = None) -> Tensor:
     losses = torch.ones(len(jacobian), dtype=torch.float64)
-    told = Seen(tuple("abcdefghij"[: len(jacobian)]), losses)
+    told = MethodContext(tuple("abcdefghij"[: len(jacobian)]), losses)
     return jacobian.T @ method.weights(jacobian @ jacobian.T, told, memory or Memory())
 
 

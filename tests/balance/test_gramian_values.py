@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import GramianMethod, Seen
+from groupwise.balance.method import GramianMethod, MethodContext
 from groupwise.balance.methods import (
     GCS,
     IMTL_G,
@@ -34,8 +34,8 @@ def update(
 ) -> Tensor:
     """The update on tasks a, b, …"""
     known = torch.ones(len(jacobian), dtype=torch.float64) if losses is None else losses.double()
-    seen = Seen(tuple("abcdefgh"[: len(jacobian)]), known)
-    return jacobian.T @ method.weights(jacobian @ jacobian.T, seen, memory or Memory())
+    context = MethodContext(tuple("abcdefgh"[: len(jacobian)]), known)
+    return jacobian.T @ method.weights(jacobian @ jacobian.T, context, memory or Memory())
 
 
 def drawn(k: int, n: int, seed: int = 0) -> Tensor:
@@ -153,7 +153,7 @@ def test_a_preference_asks_for_a_fall_in_proportion() -> None:
     preference = {"a": 1.0, "b": 2.0, "c": 3.0}
     falls = jacobian @ update(MGDA(preference=preference), jacobian)
     torch.testing.assert_close(falls / falls[0], p)
-    weights = NashMTL(None, preference).weights(jacobian @ jacobian.T, Seen(("a", "b", "c"), p), Memory())
+    weights = NashMTL(None, preference).weights(jacobian @ jacobian.T, MethodContext(("a", "b", "c"), p), Memory())
     torch.testing.assert_close(weights * (jacobian @ jacobian.T @ weights), p / 2)
     agreeing = jacobian.abs()
     for method in (UPGrad(preference), DualProj(preference), CAGrad(0.0, preference=preference)):
@@ -202,7 +202,8 @@ def test_random_weights_are_a_mean_drawn_from_the_memory() -> None:
     before = torch.get_rng_state()
     first, again = Memory(seed=1), Memory(seed=1)
     drawn_twice = [
-        RandomWeights().weights(torch.eye(3).double(), Seen(("a", "b", "c"), torch.ones(3)), m) for m in (first, again)
+        RandomWeights().weights(torch.eye(3).double(), MethodContext(("a", "b", "c"), torch.ones(3)), m)
+        for m in (first, again)
     ]
     assert torch.equal(*drawn_twice)
     assert float(drawn_twice[0].sum()) == pytest.approx(1.0)

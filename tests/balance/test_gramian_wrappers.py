@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import GramianMethod, JacobianMethod, LossMethod, Method, Seen
+from groupwise.balance.method import GramianMethod, JacobianMethod, LossMethod, Method, MethodContext
 from groupwise.balance.methods import (
     DBMTL,
     IMTL,
@@ -41,8 +41,8 @@ def drawn(k: int, n: int, seed: int) -> Tensor:
     return torch.randn(k, n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def seen(tasks: str, step: int = 0, losses: Tensor | None = None) -> Seen:
-    return Seen(tuple(tasks), torch.ones(len(tasks)).double() if losses is None else losses.double(), step)
+def context(tasks: str, step: int = 0, losses: Tensor | None = None) -> MethodContext:
+    return MethodContext(tuple(tasks), torch.ones(len(tasks)).double() if losses is None else losses.double(), step)
 
 
 def test_smoothed_weights_are_the_moving_average_from_the_first_on() -> None:
@@ -51,7 +51,7 @@ def test_smoothed_weights_are_the_moving_average_from_the_first_on() -> None:
         jacobian = drawn(3, 6, step)
         now = CAGrad()(jacobian @ jacobian.T)
         expected = now if expected is None else 0.8 * expected + 0.2 * now
-        found = Smoothed(CAGrad(), 0.8).weights(jacobian @ jacobian.T, seen("abc", step), memory)
+        found = Smoothed(CAGrad(), 0.8).weights(jacobian @ jacobian.T, context("abc", step), memory)
         torch.testing.assert_close(found, expected)
         memory = reloaded(memory) if step == 3 else memory
 
@@ -88,8 +88,8 @@ def test_periodic_weights_stand_between_two_computations() -> None:
     memory, method = Memory(), Periodic(MGDA(), 3)
     for step in range(9):
         jacobian = drawn(3, 6, step)
-        assert method.due(seen("abc", step), memory) is (step % 3 == 0)
-        found = method.weights(jacobian @ jacobian.T, seen("abc", step), memory)
+        assert method.due(context("abc", step), memory) is (step % 3 == 0)
+        found = method.weights(jacobian @ jacobian.T, context("abc", step), memory)
         last = drawn(3, 6, step - step % 3)
         torch.testing.assert_close(found, MGDA()(last @ last.T))
         memory = reloaded(memory) if step == 4 else memory
@@ -99,32 +99,32 @@ def test_a_task_without_a_standing_weight_gets_the_mean_and_tasks_without_any_ar
     memory, method = Memory(), Periodic(MGDA(), 100)
     jacobian = drawn(4, 8, 0)
     gramian = jacobian @ jacobian.T
-    standing = method.weights(gramian[:2, :2], seen("ab"), memory)
-    joined = method.weights(gramian[:3, :3], seen("abc", 1), memory)
+    standing = method.weights(gramian[:2, :2], context("ab"), memory)
+    joined = method.weights(gramian[:3, :3], context("abc", 1), memory)
     torch.testing.assert_close(joined, torch.cat([standing, standing.mean()[None]]))
-    assert method.due(seen("cd", 2), memory)
-    torch.testing.assert_close(method.weights(gramian[2:, 2:], seen("cd", 2), memory), MGDA()(gramian[2:, 2:]))
+    assert method.due(context("cd", 2), memory)
+    torch.testing.assert_close(method.weights(gramian[2:, 2:], context("cd", 2), memory), MGDA()(gramian[2:, 2:]))
 
 
 def test_a_product_balances_the_gradients_of_scaled_losses_and_shows_heads_the_scale_alone() -> None:
     jacobian, losses = drawn(3, 7, 4), torch.tensor([0.2, 3.0, 40.0]).double()
     memory, method = Memory(), Times(LogSum(), DualProj())
-    told = seen("abc", losses=losses)
+    told = context("abc", losses=losses)
     scaled = jacobian / losses[:, None]
     found = jacobian.T @ method.weights(jacobian @ jacobian.T, told, memory)
     torch.testing.assert_close(found, scaled.T @ DualProj()(scaled @ scaled.T))
-    torch.testing.assert_close(method.own_weights(told, memory), 1 / losses)
+    torch.testing.assert_close(method.task_specific_weights(told, memory), 1 / losses)
 
 
 def test_impartial_learning_is_the_product_of_its_halves() -> None:
     memory, halves, losses = Memory(), Memory(), torch.tensor([0.5, 2.0]).double()
     for step in range(4):
         jacobian = drawn(2, 5, step)
-        told = seen("ab", step, losses)
+        told = context("ab", step, losses)
         s = IMTL_L().weights(losses, told, halves)
         a = IMTL_G()(jacobian @ jacobian.T * s.outer(s))
         torch.testing.assert_close(IMTL().weights(jacobian @ jacobian.T, told, memory), s * a)
-        torch.testing.assert_close(IMTL().own_weights(told, memory), s)
+        torch.testing.assert_close(IMTL().task_specific_weights(told, memory), s)
 
 
 def test_dual_balancing_gives_every_averaged_gradient_of_a_logarithm_one_length() -> None:
@@ -133,9 +133,9 @@ def test_dual_balancing_gives_every_averaged_gradient_of_a_logarithm_one_length(
         jacobian, losses = drawn(3, 6, step), torch.tensor([0.1, 5.0, 300.0]).double() * (1 + step)
         average = 0.9 * average + 0.1 * jacobian / losses[:, None]
         n = average.norm(dim=1)
-        told = Seen(("a", "b", "c"), losses, step, (6,))
+        told = MethodContext(("a", "b", "c"), losses, step, (6,))
         torch.testing.assert_close(DBMTL().update(jacobian, told, memory), (n.max() / n) @ average)
-        torch.testing.assert_close(DBMTL().own_weights(told, memory), 1 / losses)
+        torch.testing.assert_close(DBMTL().task_specific_weights(told, memory), 1 / losses)
 
 
 def test_a_callable_of_each_shape_is_a_method() -> None:

@@ -13,7 +13,7 @@ from groupwise.balance.method import JacobianMethod
 from groupwise.balance.methods import ExcessMTL, GradDrop, MetaBalance, MoCo
 from groupwise.balance.projection import project
 from groupwise.errors import BalanceError
-from tests.balance.driving import NAMES, reloaded, seen, update
+from tests.balance.driving import NAMES, context, reloaded, update
 
 SPLITS = (4, 1, 7)
 ALL: list[JacobianMethod] = [
@@ -245,7 +245,7 @@ def test_moco_finds_the_least_norm_point_of_gradients_that_stand_still() -> None
 
 
 def test_moco_normalized_tracks_unit_gradients_times_their_losses() -> None:
-    told = seen(torch.tensor([2.0, 0.5]), splits=(2,))
+    told = context(torch.tensor([2.0, 0.5]), splits=(2,))
     method = MoCo(beta=1.0, beta_decay=0.0, gamma=1e-12, variant="normalized")
     found = method.update(torch.tensor([[3.0, 4.0], [0.0, 7.0]], dtype=torch.float64), told, Memory())
     torch.testing.assert_close(found, torch.tensor([0.6, 0.8 + 0.25], dtype=torch.float64))

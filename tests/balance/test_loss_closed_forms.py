@@ -11,11 +11,11 @@ from torch import Tensor
 from torchjd import scalarization
 
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import LossMethod, Seen
+from groupwise.balance.method import LossMethod, MethodContext
 from groupwise.balance.methods import RLW, STCH, Equal, GeometricMean, LogSum, Static
 from groupwise.errors import BalanceError
 from groupwise.schedules import constant, cosine, linear, plateau
-from tests.balance.driving import NAMES, seen, weights
+from tests.balance.driving import NAMES, context, weights
 
 sizes = st.floats(-6, 6).map(lambda x: 10**x)
 samples = st.lists(sizes, min_size=1, max_size=8).map(lambda values: torch.tensor(values, dtype=torch.float64))
@@ -103,7 +103,7 @@ def test_a_scheduled_weight_is_evaluated_at_the_update() -> None:
     method = Static({"seg": 2, "depth": linear(0.0, end=1.0), "normal": cosine(1.0, warmup="1 epoch")})
     ones = torch.ones(3, dtype=torch.float64)
     for step in (0, 3, 10, 25):
-        now = Seen(NAMES[:3], ones, step, (), total_steps=20, steps_per_epoch=5)
+        now = MethodContext(NAMES[:3], ones, step, (), total_steps=20, steps_per_epoch=5)
         expected = [2.0, linear(0.0, end=1.0).at(step, 20), cosine(1.0, warmup="1 epoch").at(step, 20, 5)]
         assert method.weights(ones, now, Memory()).tolist() == expected
 
@@ -185,4 +185,4 @@ def test_a_preference_or_an_ideal_covers_every_task() -> None:
 
 def test_a_method_outside_a_balancer_is_a_plain_function() -> None:
     assert GeometricMean()(torch.tensor([4.0, 1.0])).tolist() == [0.25, 1.0]
-    assert seen(torch.ones(2)).tasks == ("seg", "depth")
+    assert context(torch.ones(2)).tasks == ("seg", "depth")

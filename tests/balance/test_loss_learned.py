@@ -13,7 +13,7 @@ from groupwise.balance.memory import Memory
 from groupwise.balance.method import LossMethod
 from groupwise.balance.methods import FAMO, IMTL_L, AutoLambda, RevisedUncertainty, Uncertainty
 from groupwise.errors import BalanceError
-from tests.balance.driving import positive, run, seen, weights
+from tests.balance.driving import context, positive, run, weights
 
 STEPS = 120
 Objective = Callable[[Tensor, Tensor], Tensor]
@@ -128,7 +128,7 @@ def test_famo_is_that_of_torchjd_when_told_the_losses_after_the_step(
     method = FAMO(gamma=gamma, floor=floor)
     for row, later in zip(losses, after, strict=True):
         found.append(weights(method, row, memory))
-        method.after_step(seen(later), memory)
+        method.after_step(context(later), memory)
     bound = None if floor is None else torch.tensor(list(floor.values()), dtype=torch.float64)
     expected = famo_by_torchjd(losses, after, bound, gamma)
     torch.testing.assert_close(torch.stack(found), expected, rtol=1e-5, atol=0)  # TorchJD adds 1e-8 to each loss
@@ -140,7 +140,7 @@ def test_without_after_step_the_next_losses_stand_in() -> None:
     told, method = Memory(), FAMO()
     for before, later in itertools.pairwise(losses):
         assert torch.equal(weights(method, before, memory), weights(method, before, told))
-        method.after_step(seen(later), told)
+        method.after_step(context(later), told)
 
 
 def test_famo_takes_weight_from_the_task_that_falls_fastest() -> None:
@@ -155,7 +155,7 @@ def test_famo_learns_only_from_tasks_of_the_last_update() -> None:
     losses, memory, method = positive(3, 3), Memory(), FAMO()
     weights(method, losses[0], memory)
     weights(method, losses[1, :2], memory)
-    method.after_step(seen(losses[2]), memory)  # of the third task it was not asked
+    method.after_step(context(losses[2]), memory)  # of the third task it was not asked
     logits = memory.of_tasks("logit", ["seg", "depth", "normal"], torch.zeros(4))
     assert (logits[:, 0] != 0).tolist() == [True, True, False]
 
@@ -167,7 +167,7 @@ def test_famo_refuses_what_it_cannot_take() -> None:
     with pytest.raises(BalanceError, match=r"task 'depth' has the loss -0.25: give a lower floor"):
         weights(FAMO(floor=floor), torch.tensor([1.0, 0.25]), Memory())
     with pytest.raises(BalanceError, match=r"FAMO: after_step follows a backward .*; there was no backward yet"):
-        FAMO().after_step(seen(torch.ones(2)), Memory())
+        FAMO().after_step(context(torch.ones(2)), Memory())
 
 
 def bilevel() -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
@@ -197,7 +197,7 @@ def test_auto_lambda_moves_its_weights_by_adam_against_that_derivative() -> None
     weight = torch.full((3,), 0.1, dtype=torch.float64, requires_grad=True)
     adam, method, memory = torch.optim.Adam([weight], lr=0.01, eps=0), AutoLambda(lr=0.01), Memory()
     for row in alignments:
-        told = seen(torch.ones(3))
+        told = context(torch.ones(3))
         torch.testing.assert_close(method.weights(torch.ones(3), told, memory), weight.detach(), rtol=1e-10, atol=0)
         method.learn(row.float(), told, memory)
         weight.grad = -row.float().double()
@@ -208,17 +208,17 @@ def test_auto_lambda_moves_its_weights_by_adam_against_that_derivative() -> None
 def test_auto_lambda_does_not_see_the_scale_of_the_gradients(scale: float) -> None:
     method, plain, scaled = AutoLambda(), Memory(), Memory()
     for row in positive(10, 2) - 1:
-        method.learn(row, seen(row), plain)
-        method.learn(scale * row, seen(row), scaled)
+        method.learn(row, context(row), plain)
+        method.learn(scale * row, context(row), scaled)
     assert torch.equal(weights(method, torch.ones(2), plain), weights(method, torch.ones(2), scaled))
-    method.learn(torch.zeros(2), seen(torch.ones(2)), still := Memory())
+    method.learn(torch.zeros(2), context(torch.ones(2)), still := Memory())
     assert weights(method, torch.ones(2), still).tolist() == [0.1, 0.1]
 
 
 def test_a_task_that_helps_the_held_out_losses_gains_weight_and_one_that_hurts_may_pass_zero() -> None:
     method, memory = AutoLambda(lr=0.01), Memory()
     for _ in range(30):
-        method.learn(torch.tensor([2.0, -1.0, 0.0]), seen(torch.ones(3)), memory)
+        method.learn(torch.tensor([2.0, -1.0, 0.0]), context(torch.ones(3)), memory)
     helps, hurts, neither = weights(method, torch.ones(3), memory).tolist()
     assert helps > 0.35
     assert hurts < 0 < neither == 0.1
@@ -241,7 +241,7 @@ def test_a_task_that_joins_late_or_misses_a_batch_is_stepped_by_an_adam_of_its_o
     memory, found = Memory(), {task: [] for task in there}
     for step, row in enumerate(losses):
         present = [task for task, steps in there.items() if step in steps]
-        made = method.weights(row[present], seen(row[present], [str(task) for task in present]), memory)
+        made = method.weights(row[present], context(row[present], [str(task) for task in present]), memory)
         for task, weight in zip(present, made, strict=True):
             found[task].append(weight)
     for task, steps in there.items():

@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from groupwise.balance.files import encode
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import GramianMethod, JacobianMethod, LossMethod, Method, Seen
+from groupwise.balance.method import GramianMethod, JacobianMethod, LossMethod, Method, MethodContext
 from groupwise.balance.methods import RLW, GradDrop, GradVac, PCGrad, RandomWeights
+from groupwise.balance.plan_table import encode
 from groupwise.errors import BalanceError
 
 DRAWING = (RLW, PCGrad, GradVac, RandomWeights, GradDrop)
 ROWS = torch.randn(4, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 CONFLICTING = ROWS - 1.5 * ROWS.mean(0)
-SEEN = Seen(tuple("abcd"), torch.ones(4, dtype=torch.float64), 0, (6,))
+SEEN = MethodContext(tuple("abcd"), torch.ones(4, dtype=torch.float64), 0, (6,))
 
 
 def drawn(method: Method, memory: Memory) -> Tensor:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import Seen
+from groupwise.balance.method import MethodContext
 from groupwise.balance.methods import METHODS
 from tests.balance import toy
 from tests.balance.toy import STARTS, Pair, Weigh
@@ -126,9 +126,9 @@ def test_famo_weighs_as_the_formula_does_step_after_step(start: str) -> None:
     memory = Memory()
     for number, (before, after, weights) in enumerate(famo_path(start, 400)):
         told = torch.tensor(before, dtype=torch.float64)
-        found = method.weights(told, Seen(("1", "2"), told, number), memory)
+        found = method.weights(told, MethodContext(("1", "2"), told, number), memory)
         assert found.tolist() == pytest.approx(weights, rel=1e-6), f"step {number}"
-        method.after_step(Seen(("1", "2"), torch.tensor(after, dtype=torch.float64), number), memory)
+        method.after_step(MethodContext(("1", "2"), torch.tensor(after, dtype=torch.float64), number), memory)
 
 
 def famo_path(start: str, steps: int) -> Iterator[tuple[Pair, Pair, Pair]]:

@@ -37,7 +37,7 @@ def _numbers(folder: Path) -> Numbers:
             for keys in (name,) if section == "cosines" else ((name, *k) for k in _inner(run, section, name)):
                 steps, values = run.series(section, *keys)
                 found[(section, *keys)] = frozenset(zip(steps, map(repr, values), strict=True))
-    str((run.header, run.events, run.groups, run.tasks, run.hurt, len(run), list(run.steps), list(run.times)))
+    str((run.header, run.events, run.groups, run.tasks, run.conflicting, len(run), list(run.steps), list(run.times)))
     return found
 
 

@@ -13,7 +13,7 @@ from typing import cast
 import pytest
 import typer
 
-from groupwise.cli.door import Door, printable, raised
+from groupwise.cli.exit_status import Door, printable, raised
 from groupwise.errors import GroupwiseError
 from tests.cli.commands import CONSTANT, MODELS, command, run, written
 from tests.house.tree import ROOT

@@ -17,7 +17,7 @@ from torch.optim.optimizer import (
 
 from groupwise import GroupedOptimizer, Plan, Rule
 from groupwise.errors import ResolutionError
-from groupwise.optim.engine import engine_class
+from groupwise.optim.borrowed import engine_class
 from tests.contract.mixes import ADAGRAD, MIX, NORM, Mix, assert_same, backward, steps, train, weights
 
 

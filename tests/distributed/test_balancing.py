@@ -39,7 +39,7 @@ def trained(method: str, heads: str, tasks: Mapping[int, tuple[str, ...]], rank:
     x = torch.randn(STEPS, 2, BATCH, 5, dtype=torch.float64)
     wrapped = model if rank is None else DistributedDataParallel(model, find_unused_parameters=True)
     kind = METHODS[method]()
-    balancer = Balancer(kind, heads=heads, parameters=wrapped)
+    balancer = Balancer(kind, task_only=heads, parameters=wrapped)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for step in range(STEPS):
         optimizer.zero_grad()
@@ -52,7 +52,7 @@ def trained(method: str, heads: str, tasks: Mapping[int, tuple[str, ...]], rank:
 
 
 @pytest.mark.parametrize("second", SHARES)
-@pytest.mark.parametrize("heads", ["raw", "weighted"])
+@pytest.mark.parametrize("heads", ["unweighted", "weighted"])
 @pytest.mark.parametrize("method", METHODS)
 def test_two_ranks_are_one_process_on_the_joint_batch(two: Ranks, method: str, heads: str, second: str) -> None:
     if method == "jacobian" and heads == "weighted":

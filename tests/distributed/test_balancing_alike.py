@@ -80,10 +80,10 @@ def _alike() -> list[str]:
 
 
 ARGUMENTS: Mapping[str, tuple[Any, Any]] = {
-    "heads": ("raw", "weighted"),
-    "nonfinite": ("skip task", "raise"),
+    "task_only": ("unweighted", "weighted"),
+    "nonfinite": ("skip_task", "raise"),
     "total_steps": (10, 20),
-    "cost": ("auto", "sequential"),
+    "route": ("auto", "sequential"),
 }
 
 

@@ -44,7 +44,7 @@ def weights(method: str, heads: str, mesh: Sequence[int] | None, layers: bool = 
     net, x = model(), batches(STEPS + 1)
     rank = 0 if mesh is None else torch.distributed.get_rank()
     wrapped = net if mesh is None else sharded(net, mesh, layers)
-    balancer = Balancer(METHODS[method](), heads=heads, parameters=wrapped)
+    balancer = Balancer(METHODS[method](), task_only=heads, parameters=wrapped)
 
     def losses(step: int) -> dict[str, Tensor]:
         found = joint(net, x[step], EVERYWHERE) if mesh is None else wrapped(x[step, rank], EVERYWHERE[rank][::-1])
@@ -76,22 +76,22 @@ def same(two: Ranks, *arguments: Any) -> None:
             torch.testing.assert_close(ours[name], expected[name], rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("heads", ["raw", "weighted"])
+@pytest.mark.parametrize("heads", ["unweighted", "weighted"])
 @pytest.mark.parametrize("method", METHODS)
 def test_parts_of_rows_make_the_update_of_whole_ones(two: Ranks, method: str, heads: str) -> None:
     same(two, method, heads, (2,))
 
 
-@pytest.mark.parametrize("heads", ["raw", "weighted"])
+@pytest.mark.parametrize("heads", ["unweighted", "weighted"])
 def test_a_broken_task_is_left_out_on_all_ranks(two: Ranks, heads: str) -> None:
     same(two, "CAGrad", heads, (2,), True, True)
     same(two, "losses", heads, (2,), True, True)
 
 
 def test_one_module_for_all_and_replicated_parts(two: Ranks) -> None:
-    same(two, "CAGrad", "raw", (2,), False)
-    same(two, "CAGrad", "raw", (2, 1))
-    same(two, "CAGrad", "raw", (1, 2))
+    same(two, "CAGrad", "unweighted", (2,), False)
+    same(two, "CAGrad", "unweighted", (2, 1))
+    same(two, "CAGrad", "unweighted", (1, 2))
 
 
 @pytest.mark.parametrize("method", ["CAGrad", "losses"])
@@ -171,7 +171,7 @@ def _alone() -> tuple[dict[str, Tensor], list[str]]:
     net, x = fully_shard(model(), mesh=mesh), batches(1)[0, 0]
     Balancer(CAGrad(), parameters=net).backward(net(x, "abc"))
     found = {name: gathered(p.grad) for name, p in net.named_parameters()}
-    untold = [Balancer(CAGrad(), ranks="alone"), Balancer(PCGrad(), ranks="alone", cost="gramian")]
+    untold = [Balancer(CAGrad(), distributed="local"), Balancer(PCGrad(), distributed="local", route="gramian")]
     said = [message(lambda b=b: b.backward(net(x, "abc"))) for b in untold]
     net = fully_shard(model(), mesh=mesh)
     return found, [*said, message(lambda: untold[0].accumulate(net(x, "abc")))]

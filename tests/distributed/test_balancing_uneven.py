@@ -25,9 +25,9 @@ BROKEN: Mapping[str, tuple[Has, str]] = {
 }
 METHODS = {
     "weighted": lambda: (FromLosses(torch.cos), "weighted"),
-    "raw": lambda: (FromLosses(torch.cos), "raw"),
-    "gramian": lambda: (CAGrad(), "raw"),
-    "every other step": lambda: (Periodic(CAGrad(), 2), "raw"),
+    "raw": lambda: (FromLosses(torch.cos), "unweighted"),
+    "gramian": lambda: (CAGrad(), "unweighted"),
+    "every other step": lambda: (Periodic(CAGrad(), 2), "unweighted"),
 }
 
 
@@ -43,7 +43,7 @@ def weights(method: str, case: str, rank: int | None) -> dict[str, Tensor]:
     net, x = model(), batches(STEPS)
     wrapped = net if rank is None else DistributedDataParallel(net, find_unused_parameters=True)
     kind, heads = METHODS[method]()
-    balancer = Balancer(kind, heads=heads, parameters=wrapped)
+    balancer = Balancer(kind, task_only=heads, parameters=wrapped)
 
     def losses(step: int) -> dict[str, Tensor]:
         found = joint(net, x[step], has) if rank is None else wrapped(x[step, rank], has[rank])
@@ -81,7 +81,7 @@ def _at_layer(has: Has, rank: int | None) -> dict[str, Tensor]:
     return {name: p.detach() for name, p in net.named_parameters()}
 
 
-@pytest.mark.parametrize("heads", ["raw", "weighted"])
+@pytest.mark.parametrize("heads", ["unweighted", "weighted"])
 def test_features_are_those_of_the_joint_batch(two: Ranks, heads: str) -> None:
     for broken, tasks in (("", "bac"), ("b", "bac"), ("", "a")):
         _same(two, _at_features, heads, broken, tasks)
@@ -90,7 +90,7 @@ def test_features_are_those_of_the_joint_batch(two: Ranks, heads: str) -> None:
 def _at_features(heads: str, broken: str, tasks: str, rank: int | None) -> dict[str, Tensor]:
     net, x = model(), batches(STEPS)
     wrapped = net if rank is None else DistributedDataParallel(net, find_unused_parameters=True)
-    balancer = Balancer(CAGrad(), heads=heads, parameters=wrapped)
+    balancer = Balancer(CAGrad(), task_only=heads, parameters=wrapped)
     for step in range(STEPS):
         z = net.trunk(x[step].flatten(0, 1) if rank is None else x[step, rank]).tanh()
         losses = {task: (net.heads[task](z) - ord(task) + 97).square().mean() for task in tasks}
@@ -150,7 +150,7 @@ def _famo(has: Has, rank: int | None) -> dict[str, Tensor]:
 
 
 def test_a_micro_batch_may_have_nothing_on_a_rank(two: Ranks) -> None:
-    for method in ("gramian", "every other step", "raw"):
+    for method in ("gramian", "every other step", "unweighted"):
         _same(two, _micro, {0: (), 1: ("a", "b")}, method)
 
 
@@ -159,7 +159,7 @@ def _micro(has: Has, method: str, rank: int | None) -> dict[str, Tensor]:
     net, x, all_of_it = model(), batches(4), {0: ("b", "a"), 1: ("a", "b")}
     wrapped = net if rank is None else DistributedDataParallel(net, find_unused_parameters=True)
     kind, heads = METHODS[method]()
-    balancer = Balancer(kind, heads=heads, parameters=wrapped)
+    balancer = Balancer(kind, task_only=heads, parameters=wrapped)
     for step in (0, 2):
         if rank is None:
             balancer.accumulate({task: loss / 2 for task, loss in joint(net, x[step], has).items()})

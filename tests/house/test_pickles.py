@@ -20,7 +20,7 @@ from torch import Tensor, optim
 
 from groupwise import Plan, Rule, after, balance, clip_norm, exact, scale, schedules, select
 from groupwise.audit import Finding
-from groupwise.balance import GramianMethod, Memory, Method, Seen
+from groupwise.balance import GramianMethod, Memory, Method, MethodContext
 from groupwise.optim import LoadReport
 from groupwise.records import Clip, Event, Group, Header, Step
 from groupwise.schedules import Schedule
@@ -138,7 +138,7 @@ class Own(GramianMethod):
     power: float = 1.0
     heads: ClassVar[Any] = "raw"
 
-    def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, gramian: Tensor, seen: MethodContext, memory: Memory) -> Tensor:
         return gramian.diagonal() ** self.power
 
 

@@ -13,8 +13,8 @@ from torch import nn
 
 from groupwise.errors import GroupwiseWarning, RecordError
 from groupwise.observe import Observer
+from groupwise.observe.measurement import Measurement
 from groupwise.observe.sinks import Call, Memory
-from groupwise.observe.taking import Taking
 from groupwise.records import read
 from tests.observe.nets import ALL, grouped, groups, losses, net, train
 
@@ -286,7 +286,7 @@ def test_an_error_of_the_loop_is_not_hidden_by_one_of_a_sink() -> None:
         1 / 0  # noqa: B018
 
 
-MOMENTS = ["take_weights", "take_gradients", "take_update", "facts", "release"]
+MOMENTS = ["measure_weights", "measure_gradients", "measure_update", "facts", "release"]
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -305,18 +305,20 @@ def test_an_error_of_our_own_changes_nothing_but_the_record(
                     batch(model, step).backward()
                     optimizer.step()
             else:
-                calls, original = [], getattr(Taking, moment)
+                calls, original = [], getattr(Measurement, moment)
 
-                def fails(self: Taking, *args: Any, calls: Any = calls, original: Any = original, **more: Any) -> Any:
+                def fails(
+                    self: Measurement, *args: Any, calls: Any = calls, original: Any = original, **more: Any
+                ) -> Any:
                     calls.append(1)
                     if len(calls) == 2:
                         raise Failure(moment)
                     return original(self, *args, **more)
 
-                monkeypatch.setattr(Taking, moment, fails)
+                monkeypatch.setattr(Measurement, moment, fails)
                 with Observer(optimizer, tmp_path, every=ALL, along_path=True, on_error="warn") as observer:
                     train(model, optimizer, observer, 4)
-                monkeypatch.setattr(Taking, moment, original)
+                monkeypatch.setattr(Measurement, moment, original)
         ends.append(state(model, optimizer))
     assert ends[0] == ends[1]
     assert [str(each.message).partition(";")[0] for each in said] == [

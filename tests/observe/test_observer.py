@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from groupwise import GroupedOptimizer, Plan, Rule, layer_decay
 from groupwise.errors import RecordError
 from groupwise.observe import Observer
-from groupwise.observe import draft as drafting
-from groupwise.observe.transfer import Sent
+from groupwise.observe import record_builder as drafting
+from groupwise.observe.host_transfer import HostTransfer
 from groupwise.records import read
 from tests.observe.nets import ALL, Net, grouped, groups, losses, net, plan, recorded, train
 
@@ -460,9 +460,9 @@ class Reads(TorchDispatchMode):
 def test_a_record_is_one_transfer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[int] = []
 
-    def counted(vector: torch.Tensor) -> Sent:
+    def counted(vector: torch.Tensor) -> HostTransfer:
         sent.append(len(vector))
-        return Sent(vector)
+        return HostTransfer(vector)
 
     monkeypatch.setattr(drafting, "Sent", counted)
     model, optimizer = grouped()

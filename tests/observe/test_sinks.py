@@ -79,10 +79,10 @@ def test_memory_keeps_the_last_records(tmp_path: Path) -> None:
 
 
 def test_a_function_is_called_with_every_record() -> None:
-    seen: list[tuple[int, Mapping[str, float]]] = []
-    observed(None, Call(lambda values, step: seen.append((step, values))))
-    assert [step for step, _ in seen] == [0, 1, 2]
-    assert {"loss", "opt/heads/lr", "opt/heads/grad_norm"} <= set(seen[1][1])
+    snapshot: list[tuple[int, Mapping[str, float]]] = []
+    observed(None, Call(lambda values, step: snapshot.append((step, values))))
+    assert [step for step, _ in snapshot] == [0, 1, 2]
+    assert {"loss", "opt/heads/lr", "opt/heads/grad_norm"} <= set(snapshot[1][1])
 
 
 def test_tensorboard_reads_what_was_logged(tmp_path: Path) -> None:

@@ -76,15 +76,15 @@ def test_a_step_is_one_step_however_deep_its_class_delegates(kind: type[torch.op
 
 def test_only_the_stack_of_this_thread_says_how_many_steps_are_under_way() -> None:
     optimizer, other = deep(Deeper), sgd()
-    seen: list[tuple[int | None, int | None]] = []
+    snapshot: list[tuple[int | None, int | None]] = []
 
     def note(*_: object) -> None:
-        seen.append((steps_under_way(optimizer), steps_under_way(other)))
+        snapshot.append((steps_under_way(optimizer), steps_under_way(other)))
 
     optimizer.register_step_pre_hook(note)
     assert steps_under_way(optimizer) == 0
     optimizer.step()
-    assert seen == [(1, 0), (2, 0), (3, 0), (2, 0), (3, 0)]
+    assert snapshot == [(1, 0), (2, 0), (3, 0), (2, 0), (3, 0)]
     assert steps_under_way(optimizer) == 0
     elsewhere: list[int | None] = []
 

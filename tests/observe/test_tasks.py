@@ -91,7 +91,7 @@ def test_the_result_of_a_balancer_is_recorded(method: Method, tmp_path: Path) ->
     assert record.tasks["left"]["weight"] == pytest.approx(result.weights["left"])
     assert record.tasks["right"]["loss"] == pytest.approx(result.losses["right"])
     assert record.scalars["loss"] == pytest.approx(result.loss)
-    assert record.hurt == result.hurt
+    assert record.conflicting == result.conflicting
     if isinstance(method, UPGrad):
         assert record.cosines == [("left", "right", pytest.approx(result.cosines["left", "right"]))]
         assert record.tasks["left"]["norm"] == pytest.approx(result.norms["left"])
@@ -110,7 +110,7 @@ class Result:
     weights: dict[str, float] = field(default_factory=lambda: {"a": 1.0})
     norms: dict[str, float] = field(default_factory=dict)
     cosines: dict[tuple[str, str], float] = field(default_factory=dict)
-    hurt: tuple[str, ...] = ()
+    conflicting: tuple[str, ...] = ()
     skipped: dict[str, str] = field(default_factory=lambda: {"b": "its loss is nan"})
     shared: tuple[torch.Tensor, ...] = ()
     shares: torch.Tensor | None = None

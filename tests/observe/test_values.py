@@ -14,7 +14,7 @@ from torch import nn
 
 from groupwise.observe import Observer
 from groupwise.observe.grouping import Grouping
-from groupwise.observe.values import Values
+from groupwise.observe.hyperparameters import Values
 from tests.observe.nets import ALL
 
 KINDS: dict[str, Callable[[float], Any]] = {
@@ -120,11 +120,11 @@ def test_what_changes_between_two_steps_is_read_anew(changes: list[tuple[int, in
         lr=0.5,
     )
     grouping, values = Grouping(optimizer, "group"), Values()
-    values.read(grouping.seen())
+    values.read(grouping.snapshot())
     for which, change, value in changes:
         CHANGES[change](optimizer.param_groups[which], value)
-        fresh = Values().read(grouping.seen())
-        assert values.read(grouping.seen()) == fresh
+        fresh = Values().read(grouping.snapshot())
+        assert values.read(grouping.snapshot()) == fresh
         key = ("lr", "lr", "lr", "tensor", "array", "pair1", "list2", "pair1", "new", "new")[change]
         assert float(fresh["ab"[which]].get(key, value)) == value
 
@@ -143,17 +143,17 @@ def test_what_changes_in_place_is_read_anew_though_all_else_stays(
 ) -> None:
     optimizer = grouped(made())
     grouping, values = Grouping(optimizer, "group"), Values()
-    assert float(values.read(grouping.seen())["g"][key]) == 0.5
+    assert float(values.read(grouping.snapshot())["g"][key]) == 0.5
     change(optimizer.param_groups[0]["own"])
-    assert float(values.read(grouping.seen())["g"][key]) == 0.25
+    assert float(values.read(grouping.snapshot())["g"][key]) == 0.25
 
 
 def test_a_number_in_whose_place_there_are_several_is_left_out() -> None:
     optimizer = grouped(0.5)
     grouping, values = Grouping(optimizer, "group"), Values()
-    assert values.read(grouping.seen())["g"]["own"] == 0.5
+    assert values.read(grouping.snapshot())["g"]["own"] == 0.5
     optimizer.param_groups[0]["own"] = torch.ones(2)
-    assert "own" not in values.read(grouping.seen())["g"]
+    assert "own" not in values.read(grouping.snapshot())["g"]
 
 
 def test_a_tensor_rate_that_a_schedule_writes_into_is_recorded_step_by_step() -> None:

@@ -8,7 +8,7 @@ import torch
 
 from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, clip_norm, scale
 from groupwise.errors import GroupwiseWarning, StateError
-from groupwise.optim.state import Values
+from groupwise.optim.transfer import Prefer
 from groupwise.schedules import cosine, linear
 from tests.optim.models import Net, batches, train, weights
 
@@ -219,7 +219,7 @@ def plan_with(*, lr: object = 1e-2, **more: object) -> Plan:
         ("plan", {"lr": 0.3, "weight_decay": 0.2, "eps": 1e-8}),
     ],
 )
-def test_either_side_can_be_forced(values: Values, told: dict[str, float]) -> None:
+def test_either_side_can_be_forced(prefer: Prefer, told: dict[str, float]) -> None:
     net, optimizer = trained(plan_with())
     optimizer.param_groups[0] |= {"lr": 5e-3, "eps": 1e-5, "weight_decay": 0.7}
     resumed = GroupedOptimizer(net, plan_with(lr=cosine(0.3), weight_decay=0.2))
@@ -234,7 +234,7 @@ def test_a_forced_plan_keeps_what_its_foreign_scheduler_counts_from() -> None:
     torch.optim.lr_scheduler.StepLR(optimizer, 1)
     resumed = GroupedOptimizer(net, plan_with(lr=0.5))
     torch.optim.lr_scheduler.StepLR(resumed, 1)
-    resumed.resume(optimizer.state_dict(), values="plan")
+    resumed.resume(optimizer.state_dict(), prefer="plan")
     assert (resumed.param_groups[0]["lr"], resumed.param_groups[0]["initial_lr"]) == (0.5, 0.5)
 
 
@@ -246,7 +246,7 @@ def test_a_forced_plan_keeps_the_progress_that_an_algorithm_holds_in_its_groups(
     optimizer.train()
     train(net, batches(3), optimizer.step)
     resumed = GroupedOptimizer(net, Plan([Rule("*", optimizer=schedule_free, lr=1e-3)]))
-    resumed.resume(optimizer.state_dict(), values="plan")
+    resumed.resume(optimizer.state_dict(), prefer="plan")
     progress = {key: optimizer.param_groups[0][key] for key in ("weight_sum", "lr_max")}
     assert {key: resumed.param_groups[0][key] for key in progress} == progress
     assert resumed.param_groups[0]["lr"] == 1e-3
@@ -259,7 +259,7 @@ def test_a_checkpoints_values_cannot_be_forced_on_a_group_that_merges_them() -> 
         StateError,
         match=r"cannot stand in group 'base': lr was 0\.01 for 'embed\.weight', 0\.005 for 'head\.weight'\. Keep",
     ):
-        resumed.resume(optimizer.state_dict(), values="checkpoint")
+        resumed.resume(optimizer.state_dict(), prefer="checkpoint")
     resumed.resume(optimizer.state_dict())
     assert resumed.param_groups[0]["lr"] == 1e-2
 

@@ -13,7 +13,7 @@ from groupwise.errors import GroupwiseError, GroupwiseWarning, LengthError
 from groupwise.optim import freezing, grouped_optimizer, loading, regroup
 from groupwise.optim.engines import Engines
 from groupwise.optim.runtime import Runtime
-from groupwise.optim.watch import Watch
+from groupwise.optim.usage_monitor import UsageMonitor
 from groupwise.schedules import cosine, linear
 
 PLAN = Plan(
@@ -64,7 +64,7 @@ class Run:
             "attributes": {k: id(v) for k, v in vars(o).items()},
             "scheduler": {k: id(v) for k, v in vars(s).items() if k not in ("_last_lr", "values")},
             "rates": _plain(s._last_lr),
-            "monitor": {k: id(v) for k, v in vars(o._watch).items()},
+            "monitor": {k: id(v) for k, v in vars(o._monitor).items()},
             "flags": [(id(p), p.requires_grad, id(p.grad)) for p in tensors],
             "hooks": [
                 len(hooks) for hooks in (o._optimizer_load_state_dict_pre_hooks, o._optimizer_state_dict_pre_hooks)
@@ -88,7 +88,7 @@ REGROUP_STAGES: dict[str, tuple[object, str]] = {
     "remembering the model": (grouped_optimizer, "Origin"),
     "freezing": (grouped_optimizer, "freeze"),
     "freezing, half-way": (freezing, "may_flip"),
-    "the monitor": (Watch, "regrouped"),
+    "the monitor": (UsageMonitor, "regrouped"),
     "the clock": (PlanScheduler, "write"),
     "looking at the model": (grouped_optimizer, "drift"),
 }

@@ -16,7 +16,7 @@ from groupwise import Plan
 from groupwise._formats import LARGEST
 from groupwise.errors import GroupwiseError, PlanError
 from groupwise.plan import Algorithm
-from groupwise.plan.files import decode
+from groupwise.plan.plan_file import decode
 from groupwise.schedules.files import KINDS
 from groupwise.select import parameters_of
 from groupwise.select.files import _KEYS as SELECTOR_KEYS

@@ -35,12 +35,12 @@ def test_a_series_has_the_steps_it_was_taken_at(tmp_path: Path) -> None:
 
 def test_cosines_are_found_in_either_order_and_the_hurt_are_told(tmp_path: Path) -> None:
     with Writer(tmp_path, Header(tasks=("b",))) as writer:
-        writer.write(Step(0, cosines=[("b", "a", -0.5)], tasks={"a": {"loss": 1.0}}, hurt=("a",)))
+        writer.write(Step(0, cosines=[("b", "a", -0.5)], tasks={"a": {"loss": 1.0}}, conflicting=("a",)))
         writer.write(Step(1, cosines=[("a", "b", 0.5)], tasks={"a": {"loss": 1.0}}))
     run = read(tmp_path)
     assert list(run.series("cosines", "a", "b").values) == [-0.5, 0.5]
     assert run.series("cosines", "a", "b") == run.series("cosines", "b", "a")
-    assert run.hurt == [(0, ("a",))]
+    assert run.conflicting == [(0, ("a",))]
     assert run.tasks == ["b", "a"]
     assert run.names("cosines") == [("a", "b")]
 
@@ -57,8 +57,8 @@ def test_what_was_taken_back_stays_so_while_the_run_goes_on() -> None:
 def test_the_hurt_of_a_run_that_goes_on_elsewhere_are_told_by_their_step(tmp_path: Path) -> None:
     with Writer(tmp_path, Header()) as writer:
         for number in (100, 101, 102):
-            writer.write(Step(number, hurt=("a",) if number == 101 else ()))
-    assert read(tmp_path).hurt == [(101, ("a",))]
+            writer.write(Step(number, conflicting=("a",) if number == 101 else ()))
+    assert read(tmp_path).conflicting == [(101, ("a",))]
 
 
 @pytest.mark.parametrize("bad", [{"scalars": {"loss": "much"}}, {"cosines": [["a", "b"]]}, {"shares": {"a": 1.0}}])

@@ -58,7 +58,7 @@ def lines(draw: random.Random) -> list[dict[str, Any]]:
         }  # fmt: skip
         if tasks:
             line |= {
-                "tasks": {t: {"loss": draw.random(), "weight": 1.0} for t in tasks}, "hurt": tasks[:1],
+                "tasks": {t: {"loss": draw.random(), "weight": 1.0} for t in tasks}, "conflicting": tasks[:1],
                 "shares": {t: dict.fromkeys(names, 1 / len(tasks)) for t in tasks},
                 "cosines": [[tasks[0], tasks[1], draw.uniform(-1, 1)]],
             }  # fmt: skip

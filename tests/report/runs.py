@@ -38,7 +38,7 @@ def hostile(folder: Path) -> Path:
             step, 0.1 * step, values, numbers, {"loss": 1 / (1 + step), names[0]: float("nan")},
             tasks={task: {"loss": 1.0, "weight": 1.0} for task in tasks},
             cosines=[(tasks[0], tasks[1], -0.5)], shares={task: dict.fromkeys(names, 0.25) for task in tasks},
-            hurt=tasks[:1],
+            conflicting=tasks[:1],
         )
         for step in range(60)
     ]  # fmt: skip

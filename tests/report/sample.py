@@ -92,7 +92,7 @@ def step_of(step: int, chance: random.Random) -> Step:
         tasks={task: {"loss": loss, "weight": 1.0} for task, loss in losses.items()},
         cosines=[("seg", "depth", 0.4 + chance.gauss(0, 0.05)), ("depth", "edges", cosine)] if step % 5 == 0 else (),
         shares={t: dict.fromkeys(TRUNK, s) | {f"head.{t}": 1.0} for t, s in shares.items()},
-        hurt=("edges",) if step % 5 == 0 and cosine < 0 else (),
+        conflicting=("edges",) if step % 5 == 0 and cosine < 0 else (),
     )  # fmt: skip
 
 

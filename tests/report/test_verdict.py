@@ -352,16 +352,19 @@ def test_unrelated_tasks_are_silent_in_99_of_100_runs(tmp_path: Path) -> None:
     for seed in range(100):
         chance = random.Random(seed)
         steps = [
-            Step(i, cosines=[(A, B, chance.gauss(0, 0.2))], hurt=(A,) * (chance.random() < 0.5)) for i in range(12)
+            Step(i, cosines=[(A, B, chance.gauss(0, 0.2))], conflicting=(A,) * (chance.random() < 0.5))
+            for i in range(12)
         ]
         run = run_of(tmp_path / str(seed), steps)
-        spoke += bool(said(run, "conflict") or said(run, "hurt") or said(run, "no-conflict"))
+        spoke += bool(said(run, "conflict") or said(run, "conflicting") or said(run, "no-conflict"))
     assert spoke <= 4
 
 
 def test_a_task_is_hurt_in_more_than_half_of_the_records(tmp_path: Path) -> None:
-    lines = [Step(i, cosines=[(A, B, 0.1)], hurt=(A,) * (i < 70) + (B,) * (i < 55)) for i in range(100)]
-    assert [s.head for s in said(run_of(tmp_path, lines), "hurt")] == ["Task 'a' was hurt in 70 % of the records"]
+    lines = [Step(i, cosines=[(A, B, 0.1)], conflicting=(A,) * (i < 70) + (B,) * (i < 55)) for i in range(100)]
+    assert [s.head for s in said(run_of(tmp_path, lines), "conflicting")] == [
+        "Task 'a' was hurt in 70 % of the records"
+    ]
 
 
 @pytest.mark.parametrize("strange", [math.nan, math.inf, -math.inf])

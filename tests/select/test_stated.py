@@ -24,11 +24,16 @@ def having(what: str, infos: Any) -> list[str]:
 
 
 def test_a_stated_role_is_added() -> None:
-    plain, stated = parameters_of(ViT()), parameters_of(ViT(), roles={"embedding": "patch_embed"})
+    plain, declared = parameters_of(ViT()), parameters_of(ViT(), roles={"embedding": "patch_embed"})
     assert having("embedding", plain) == ["cls_token", "pos_embed"]
-    assert having("embedding", stated) == ["cls_token", "pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias"]
-    assert {i.name: i.roles - {"embedding"} for i in stated} == {i.name: i.roles - {"embedding"} for i in plain}
-    assert next(i for i in stated if i.name == "patch_embed.proj.weight").reasons["embedding"] == "the caller said so"
+    assert having("embedding", declared) == [
+        "cls_token",
+        "pos_embed",
+        "patch_embed.proj.weight",
+        "patch_embed.proj.bias",
+    ]
+    assert {i.name: i.roles - {"embedding"} for i in declared} == {i.name: i.roles - {"embedding"} for i in plain}
+    assert next(i for i in declared if i.name == "patch_embed.proj.weight").reasons["embedding"] == "the caller said so"
 
 
 def test_stated_heads_replace_the_guessed_ones() -> None:
@@ -63,8 +68,8 @@ def test_a_role_stated_of_a_tied_parameter_is_one_of_all_its_places() -> None:
 @pytest.mark.parametrize(
     "stated", ["task_*", ["task_a.*", "task_b"], kind("Linear") & "task*" | "task_a.1", {"task_a", "task_b", "task_c"}]
 )
-def test_a_value_is_a_glob_a_selector_a_list_or_a_set(stated: Any) -> None:
-    infos = parameters_of(tasks(), tags={"late": stated})
+def test_a_value_is_a_glob_a_selector_a_list_or_a_set(declared: Any) -> None:
+    infos = parameters_of(tasks(), tags={"late": declared})
     assert having("late", infos) == [i.name for i in infos if i.name.startswith("task_")]
 
 
@@ -117,8 +122,8 @@ def levels(infos: Any) -> dict[str, int]:
 
 def test_stated_levels_replace_the_guessed_ones_and_nothing_else() -> None:
     guessed = parameters_of(ViT())
-    stated = {"pos_embed": 7, "blocks.*": 8, "blocks.1": 9}  # of two that match, the later counts
-    infos = parameters_of(ViT(), depth=stated)
+    declared = {"pos_embed": 7, "blocks.*": 8, "blocks.1": 9}  # of two that match, the later counts
+    infos = parameters_of(ViT(), depth=declared)
     for info, before in zip(infos, guessed, strict=True):
         first, second = info.name.split(".")[:2] if "." in info.name else (info.name, "")
         named_level = {"pos_embed": 7, "blocks": 9 if second == "1" else 8}

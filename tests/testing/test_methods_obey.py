@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from groupwise.balance.claims import PLAIN, Claim
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import GramianMethod, LossMethod, Method, Seen
+from groupwise.balance.method import GramianMethod, LossMethod, Method, MethodContext
 from groupwise.balance.methods import METHODS, CAGrad, GradDrop, LogSum, NashMTL, Uncertainty, UPGrad
+from groupwise.balance.properties import PLAIN, Property
 from groupwise.errors import GroupwiseError, LawBroken
 from groupwise.testing import check, laws_of
 from groupwise.testing.calling import NAMES
@@ -77,17 +77,17 @@ def test_every_method_obeys(law: Callable[[], None]) -> None:
 class Spoilt(GramianMethod):
     """The sum, which claims everything."""
 
-    promises: ClassVar[frozenset[Claim]] = frozenset(Claim)
+    class_properties: ClassVar[frozenset[Property]] = frozenset(Property)
 
-    def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, gramian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         return torch.ones(len(gramian), dtype=torch.float64)
 
 
-UNTRUE = {Claim.SCALE_FREE, Claim.TASK_SCALE_FREE, Claim.NON_CONFLICTING, Claim.DUPLICABLE}
+UNTRUE = {Property.SCALE_FREE, Property.TASK_SCALE_FREE, Property.NON_CONFLICTING, Property.DUPLICABLE}
 
 
-@pytest.mark.parametrize("claim", Claim)
-def test_the_sum_is_caught_at_what_it_claims_wrongly_and_at_nothing_else(claim: Claim) -> None:
+@pytest.mark.parametrize("claim", Property)
+def test_the_sum_is_caught_at_what_it_claims_wrongly_and_at_nothing_else(claim: Property) -> None:
     law = next(law for law in laws_of(Spoilt()) if str(law) == claim.value)
     if claim in UNTRUE:
         with pytest.raises(LawBroken, match=r"Spoilt\(\) breaks the law that .*: on the "):
@@ -100,9 +100,9 @@ def test_the_sum_is_caught_at_what_it_claims_wrongly_and_at_nothing_else(claim: 
 class First(LossMethod):
     """The first task alone; in one way or another wrong."""
 
-    promises: ClassVar[frozenset[Claim]] = PLAIN
+    class_properties: ClassVar[frozenset[Property]] = PLAIN
 
-    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         return (torch.arange(len(losses)) == 0).double()
 
 
@@ -110,7 +110,7 @@ class First(LossMethod):
 class Drawing(First):
     """Draws from torch's own generator."""
 
-    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         return torch.rand(len(losses), dtype=torch.float64)
 
 
@@ -118,7 +118,7 @@ class Drawing(First):
 class Seeded(First):
     """Draws from the memory's generator, and claims not to."""
 
-    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         return 0.5 + torch.rand(len(losses), generator=memory.generator, dtype=torch.float64)
 
 
@@ -126,7 +126,7 @@ class Seeded(First):
 class Counting(First):
     """Grows from update to update."""
 
-    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         memory.keep_run("calls", memory.of_run("calls", 1.0) + 1)
         return memory.of_run("calls", 1.0) * torch.ones_like(losses) / 2
 
@@ -135,10 +135,10 @@ class Counting(First):
 class Gossip(First):
     """Looks at every task that it remembers, those that are absent included."""
 
-    promises: ClassVar[frozenset[Claim]] = frozenset()
+    class_properties: ClassVar[frozenset[Property]] = frozenset()
 
-    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
-        memory.keep_tasks("loss", seen.tasks, losses)
+    def weights(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
+        memory.keep_tasks("loss", context.tasks, losses)
         return torch.full_like(losses, 1 / len(memory.tasks()))
 
 
@@ -146,9 +146,9 @@ class Gossip(First):
 class Epsilon(First):
     """Divides by a loss plus an absolute epsilon, below which it gives up."""
 
-    promises: ClassVar[frozenset[Claim]] = PLAIN | {Claim.SCALE_FREE}
+    class_properties: ClassVar[frozenset[Property]] = PLAIN | {Property.SCALE_FREE}
 
-    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         return torch.where(losses < 1e-6, torch.nan, 1 / (losses + 1e-4))
 
 
@@ -156,9 +156,9 @@ class Epsilon(First):
 class Against(First):
     """Goes up."""
 
-    promises: ClassVar[frozenset[Claim]] = frozenset()
+    class_properties: ClassVar[frozenset[Property]] = frozenset()
 
-    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         return -torch.ones_like(losses)
 
 
@@ -166,9 +166,9 @@ class Against(First):
 class Two(First):
     """The first two tasks: still where these are opposite, whatever a third one wants."""
 
-    promises: ClassVar[frozenset[Claim]] = frozenset({Claim.STRONGLY_STATIONARY})
+    class_properties: ClassVar[frozenset[Property]] = frozenset({Property.STRONGLY_STATIONARY})
 
-    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         return (torch.arange(len(losses)) < 2).double()
 
 

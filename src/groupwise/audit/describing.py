@@ -15,7 +15,7 @@ import torch
 from groupwise._spelling import shown
 from groupwise._torch import runs_step_hooks
 from groupwise.audit.graph import Reach, reach_of
-from groupwise.audit.program import Driver, Group, Owner, number_of, settings_of
+from groupwise.audit.inspected import Driver, Group, Owner, number_of, settings_of
 from groupwise.audit.untouched import untouched
 from groupwise.errors import AuditError, SelectorError, listed
 from groupwise.select import ParameterInfo, parameters_of

@@ -28,7 +28,7 @@ from groupwise._torch import clip_functions, is_measuring, weakly
 from groupwise.audit.calls import After, Calls
 from groupwise.audit.describing import bound, followed, groups_of, last_rates, same
 from groupwise.audit.graph import leaves_of
-from groupwise.audit.program import alike, number_of
+from groupwise.audit.inspected import alike, number_of
 from groupwise.audit.record import Event, Record
 from groupwise.errors import GroupwiseWarning
 

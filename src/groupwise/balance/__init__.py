@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from groupwise import _pickling
 from groupwise.balance.balancer import Balancer
-from groupwise.balance.claims import Claim
 from groupwise.balance.comparing import (
     Comparison,
     Job,
@@ -16,7 +15,7 @@ from groupwise.balance.method import (
     JacobianMethod,
     LossMethod,
     Method,
-    Seen,
+    MethodContext,
 )
 from groupwise.balance.methods import (
     DBMTL,
@@ -62,6 +61,7 @@ from groupwise.balance.methods import (
     Uncertainty,
     UPGrad,
 )
+from groupwise.balance.properties import Property
 from groupwise.balance.result import BalanceResult
 
 __all__ = [
@@ -81,7 +81,6 @@ __all__ = [
     "BalanceResult",
     "Balancer",
     "CAGrad",
-    "Claim",
     "CoV",
     "Comparison",
     "ConFIG",
@@ -105,14 +104,15 @@ __all__ = [
     "Memory",
     "MetaBalance",
     "Method",
+    "MethodContext",
     "MoCo",
     "NashMTL",
     "Normalized",
     "PCGrad",
     "Periodic",
+    "Property",
     "RandomWeights",
     "RevisedUncertainty",
-    "Seen",
     "Smoothed",
     "Static",
     "Times",

@@ -15,17 +15,18 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from groupwise.balance.engine import joint, micro, setup, state, update
+from groupwise.balance.engine import distributed, micro_batches, setup, update
 from groupwise.balance.engine.finite import NonFinite
 from groupwise.balance.engine.held_out import HeldOut, gradient_of
+from groupwise.balance.engine.losses import differentiable, values
 from groupwise.balance.engine.places import Parameters, Place
 from groupwise.balance.engine.ranks.group import propagated
 from groupwise.balance.engine.run import Run
 from groupwise.balance.engine.scaling import scale_of, without_autocast
-from groupwise.balance.engine.setup import Cost, Together
-from groupwise.balance.engine.tasks import differentiable, values
-from groupwise.balance.files import read_balance
-from groupwise.balance.method import Heads, Method
+from groupwise.balance.engine.setup import Distributed, RouteChoice
+from groupwise.balance.engine.state_dict import load, saved
+from groupwise.balance.method import Method, TaskOnly
+from groupwise.balance.plan_table import read_balance
 from groupwise.balance.result import BalanceResult
 from groupwise.errors import BalanceError, unknown
 
@@ -36,7 +37,7 @@ class Balancer:
 
     Args:
         method: a method of `groupwise.balance`, or a callable wrapped in `FromLosses`, `FromGramian`, `FromJacobian`.
-        heads: whether parameters that only one task reaches see its weight ("weighted") or its plain gradient ("raw");
+        heads: whether parameters that only one task reaches see its weight ("weighted") or its plain gradient ("unweighted");
             by default as the method says: loss methods weighted, the others raw.
         at: the layer at which a Gramian method looks (GradNorm): a module, parameters, or a name within `parameters`.
         parameters: what may count as shared: a module, a mapping of names to modules or tensors, or tensors. Without
@@ -45,8 +46,8 @@ class Balancer:
             function, all seem to reach whatever lies below it.
         total_steps, steps_per_epoch: lengths, for weights that are schedules.
         cost: "auto", or the route to take: "sequential", "gramian" or "features" (see `BalanceResult.route`).
-        nonfinite: what to do about a loss or a gradient that is nan or infinite: leave out that task ("skip task"),
-            write nothing ("skip step"), or "raise". Said once, and in every result. Loss methods look at no gradient:
+        nonfinite: what to do about a loss or a gradient that is nan or infinite: leave out that task ("skip_task"),
+            write nothing ("skip_step"), or "raise". Said once, and in every result. Loss methods look at no gradient:
             under them only the losses are judged.
 
         ranks: "auto" balances the joint batch of all processes, for which `parameters` has to be their
@@ -62,17 +63,17 @@ class Balancer:
     def __init__(
         self,
         method: Method,
-        heads: Heads | None = None,
+        task_only: TaskOnly | None = None,
         at: Place | None = None,
         parameters: Parameters | None = None,
         total_steps: int | None = None,
         steps_per_epoch: int | None = None,
-        cost: Cost = "auto",
-        nonfinite: NonFinite = "skip task",
-        ranks: Together = "auto",
+        route: RouteChoice = "auto",
+        nonfinite: NonFinite = "skip_task",
+        ranks: Distributed = "auto",
     ) -> None:
         lengths = total_steps, steps_per_epoch
-        self._run = Run(setup.read(method, heads, at, parameters, lengths, cost, nonfinite, ranks))
+        self._run = Run(setup.read(method, task_only, at, parameters, lengths, route, nonfinite, ranks))
 
     @classmethod
     def load(
@@ -82,17 +83,17 @@ class Balancer:
         parameters: Parameters | None = None,
         total_steps: int | None = None,
         steps_per_epoch: int | None = None,
-        cost: Cost = "auto",
-        nonfinite: NonFinite = "skip task",
-        ranks: Together = "auto",
+        route: RouteChoice = "auto",
+        nonfinite: NonFinite = "skip_task",
+        ranks: Distributed = "auto",
     ) -> Balancer:
         """A balancer as the `[balance]` table of a plan file states it; the other arguments are what no file can hold.
 
         Raises `BalanceError` or `PlanError`.
         """
-        stated = read_balance(path)
+        checked = read_balance(path)
         lengths = total_steps, steps_per_epoch
-        return cls(stated.method, stated.heads, at, parameters, *lengths, cost, nonfinite, ranks)
+        return cls(checked.method, checked.task_only, at, parameters, *lengths, route, nonfinite, ranks)
 
     @property
     def method(self) -> Method:
@@ -119,39 +120,39 @@ class Balancer:
         call = f"backward{after}{'' if features is None else ' with features'}"
         with self._changing(call, exchanges=True) as run:
             with propagated(run.setup.ranks):
-                stated, scale = self._stated(run, losses, scaler)
+                checked, scale = self._checked(run, losses, scaler)
                 if run.accumulated and features is not None:
                     raise BalanceError("features= cannot be used in an update that began with accumulate()")
-            with without_autocast(stated.values()):
+            with without_autocast(checked.values()):
                 if run.accumulated and run.accumulated.rows is None:
-                    return micro.complete(run, stated, scale)
-                return update.complete(run, stated, features, scale)
+                    return micro_batches.complete(run, checked, scale)
+                return update.complete(run, checked, features, scale)
 
     def accumulate(self, losses: Mapping[str, Tensor], scaler: object = None) -> None:
         """Add a micro-batch, or one task's own batch, to the update that the next `backward` completes.
 
         Gradients add up by task (divide the losses by the number of micro-batches for a mean); tasks may differ from
         call to call. The update equals that of the joint batch: a row is kept for each task, and while one is added
-        the old one is there as well. A method whose weights are known beforehand (`Claim.SEPARATE`: `Static`,
+        the old one is there as well. A method whose weights are known beforehand (`Property.SEPARATE`: `Static`,
         `Uncertainty`) takes one weighted backward at once instead, and keeps nothing but the losses.
         """
         at_once, ranks = self._run.weighs_at_once, self._run.setup.ranks
         exchanges = ranks is not None and (ranks.parts is not None or at_once)
         with self._changing("accumulate", exchanges=exchanges) as run:
             with propagated(ranks if exchanges else None):
-                stated, scale = self._stated(run, losses, scaler)
-            with without_autocast(stated.values()):
+                checked, scale = self._checked(run, losses, scaler)
+            with without_autocast(checked.values()):
                 if at_once:
-                    micro.add(run, stated, scale)
+                    micro_batches.add(run, checked, scale)
                 else:
-                    update.accumulate(run, stated, scale)
+                    update.accumulate(run, checked, scale)
 
     def discard(self) -> None:
         """Drop what `accumulate` and `learn` have gathered for an update that is not to come.
 
         What a weighted micro-batch has added to `.grad` is the optimizer's to drop, with `zero_grad()`.
         """
-        with self._changing("discard", look=False) as run:
+        with self._changing("discard", needs_parameters=False) as run:
             run.discard()
 
     def after_step(self, losses: Mapping[str, Tensor | float]) -> None:
@@ -159,12 +160,12 @@ class Balancer:
 
         One that is not finite is dealt with as `nonfinite` says. Raises `BalanceError` for a task that is not known.
         """
-        with self._changing("after_step", exchanges=True, look=False) as run:
+        with self._changing("after_step", exchanges=True, needs_parameters=False) as run:
             ranks = run.setup.ranks
             with propagated(ranks):
                 found = {} if self._none(losses) else values(losses)
             if ranks is not None:
-                found = joint.means(ranks, found)
+                found = distributed.means(ranks, found)
             run.after_step(tuple(found), torch.tensor([*found.values()], dtype=torch.float64))
 
     def learn(self, losses: Mapping[str, Tensor]) -> None:
@@ -172,15 +173,15 @@ class Balancer:
         with self._changing("learn", exchanges=True) as run:
             ranks = run.setup.ranks
             with propagated(ranks):
-                stated = self._differentiable(losses)
+                checked = self._differentiable(losses)
             if ranks is not None:
-                run.held_out = joint.held_out(ranks, run, stated)
+                run.held_out = distributed.held_out(ranks, run, checked)
             else:
-                run.held_out = HeldOut(gradient_of(stated, joint.coefficients(run, tuple(stated))))
+                run.held_out = HeldOut(gradient_of(checked, distributed.coefficients(run, tuple(checked))))
 
     def end_epoch(self) -> None:
         """Tell that an epoch has ended (DWA)."""
-        with self._changing("end_epoch", look=False) as run:
+        with self._changing("end_epoch", needs_parameters=False) as run:
             run.epoch += 1
             run.method.end_epoch(run.memory)
 
@@ -188,7 +189,7 @@ class Balancer:
         """Drop all that is known of a task that has left for good. Raises `BalanceError` if nothing is."""
         if task not in self._run.tasks:
             raise BalanceError(unknown("task", task, sorted(self._run.tasks)))
-        with self._changing("forget", look=False) as run:
+        with self._changing("forget", needs_parameters=False) as run:
             run.memory.forget(task)
             run.tasks = run.tasks - {task}
 
@@ -197,7 +198,7 @@ class Balancer:
 
         Raises `StateError` between `accumulate` or `learn` and the `backward` that completes them.
         """
-        return state.saved(self._run)
+        return saved(self._run)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` gave. Raises `StateError`, having changed nothing, for what is no such state.
@@ -206,11 +207,11 @@ class Balancer:
         What a method remembers of parameters is found again by their names in `parameters=`; without these, by their
         order, so the first batch has to reach the same ones.
         """
-        with self._changing("load_state_dict", look=False) as run:
-            state.load(run, state_dict)
+        with self._changing("load_state_dict", needs_parameters=False) as run:
+            load(run, state_dict)
 
     @contextmanager
-    def _changing(self, call: str, exchanges: bool = False, look: bool = True) -> Iterator[Run]:
+    def _changing(self, call: str, exchanges: bool = False, needs_parameters: bool = True) -> Iterator[Run]:
         """A draft to work on, which takes the run's place at the end; if that is not reached, nothing has changed.
 
         Args:
@@ -230,9 +231,9 @@ class Balancer:
         try:
             self._call = call
             with propagated(run.setup.ranks if exchanges else None):
-                run.begin(call, look)
+                run.begin(call, needs_parameters)
             yield run
-            self._run = run.settled()
+            self._run = run.finalized()
             done = True
         finally:
             self._call = None
@@ -241,14 +242,14 @@ class Balancer:
                 if undo is not None:
                     undo.restore()
 
-    def _stated(
+    def _checked(
         self, run: Run, losses: Mapping[str, Tensor], scaler: object
     ) -> tuple[dict[str, Tensor], Tensor | None]:
-        stated, ranks = self._differentiable(losses), run.setup.ranks
+        checked, ranks = self._differentiable(losses), run.setup.ranks
         if ranks is None:
-            run.expect(stated)
-        like = next(iter(stated.values())) if ranks is None else ranks.like
-        return stated, scale_of(scaler, like)
+            run.expect(checked)
+        like = next(iter(checked.values())) if ranks is None else ranks.like
+        return checked, scale_of(scaler, like)
 
     def _differentiable(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {} if self._none(losses) else differentiable(losses)

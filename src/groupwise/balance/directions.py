@@ -9,7 +9,7 @@ from torch import Tensor
 
 from groupwise.balance.by_task import ByTask
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import Seen
+from groupwise.balance.method import MethodContext
 from groupwise.errors import BalanceError, listed, unknown
 
 
@@ -56,22 +56,22 @@ def require_above_zero(preference: Mapping[str, float] | None, what: str) -> Non
             raise BalanceError(f"{what}: preference: task {task!r} has {value:g}, and a preference is above 0")
 
 
-def primary_of(given: str | None, what: str, seen: Seen, memory: Memory) -> int:
+def primary_of(given: str | None, what: str, context: MethodContext, memory: Memory) -> int:
     """The row of the primary task: the one that was named, or else the first that was ever seen."""
     if given is not None:
-        if given not in seen.tasks:
-            raise BalanceError(f"{what}: its primary is absent: {unknown('task', given, seen.tasks)}; {_WAY_OUT}")
-        return seen.tasks.index(given)
+        if given not in context.tasks:
+            raise BalanceError(f"{what}: its primary is absent: {unknown('task', given, context.tasks)}; {_WAY_OUT}")
+        return context.tasks.index(given)
     first = [task for task in sorted(memory.tasks()) if bool(memory.has_tasks(_PRIMARY, [task]))]
     if not first:
-        memory.keep_tasks(_PRIMARY, seen.tasks[:1], torch.ones(1, dtype=torch.float64))
+        memory.keep_tasks(_PRIMARY, context.tasks[:1], torch.ones(1, dtype=torch.float64))
         return 0
-    if first[0] not in seen.tasks:
+    if first[0] not in context.tasks:
         raise BalanceError(
             f"{what}: the primary task {first[0]!r} (the first one seen) is absent from this update of "
-            f"{listed(seen.tasks)}; {_WAY_OUT}"
+            f"{listed(context.tasks)}; {_WAY_OUT}"
         )
-    return seen.tasks.index(first[0])
+    return context.tasks.index(first[0])
 
 
 _PRIMARY = "primary"

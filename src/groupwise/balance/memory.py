@@ -21,7 +21,7 @@ _DEEPEST = 16
 
 
 class Columns(Protocol):
-    """Which parameters the columns of a Jacobian belong to (a `Seen`)."""
+    """Which parameters the columns of a Jacobian belong to (a `MethodContext`)."""
 
     @property
     def parameters(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ Three shapes, by what a method looks at (t tasks, n shared parameters):
     Jacobian  [t, n] -> [n] update      `JacobianMethod`
 
 A method is a frozen dataclass of its constants. What it learns on the way lives in a `Memory`, by task name, and what
-it may look at besides its matrix is a `Seen`; so a method can be compared, written to a file and shared between
+it may look at besides its matrix is a `MethodContext`; so a method can be compared, written to a file and shared between
 balancers, and every method is saved, resumed, and left by a task, in one and the same way.
 """
 
@@ -21,15 +21,15 @@ from typing import ClassVar, Literal, TypeAlias, final
 import torch
 from torch import Tensor
 
-from groupwise.balance.claims import Claim
 from groupwise.balance.memory import Memory
+from groupwise.balance.properties import Property
 
-Heads: TypeAlias = Literal["weighted", "raw"]
+TaskOnly: TypeAlias = Literal["weighted", "unweighted"]
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class Seen:
+class MethodContext:
     """What a method may look at besides its matrix; rows are tasks, in the order of `tasks`.
 
     Attributes:
@@ -54,28 +54,28 @@ class Seen:
 class Method(ABC):
     """What every method has in common; its three shapes are below."""
 
-    heads: ClassVar[Heads]
+    task_only: ClassVar[TaskOnly]
     """Whether task-only parameters see the task's weight, unless the balancer is told otherwise."""
 
-    promises: ClassVar[frozenset[Claim]] = frozenset()
+    class_properties: ClassVar[frozenset[Property]] = frozenset()
     """What holds for every instance of the class."""
 
     @property
-    def claims(self) -> frozenset[Claim]:
-        """What this instance promises: `promises`, unless its variant changes something."""
-        return self.promises
+    def properties(self) -> frozenset[Property]:
+        """What this instance promises: `class_properties`, unless its variant changes something."""
+        return self.class_properties
 
     @property
     def name(self) -> str:
         """The public name, also the one in a plan file."""
         return type(self).__name__
 
-    def due(self, seen: Seen, memory: Memory) -> bool:
+    def due(self, context: MethodContext, memory: Memory) -> bool:
         """Whether this update needs the matrix. Where it does not, `weights` takes any, and earlier weights stand."""
         return True
 
-    def own_weights(self, seen: Seen, memory: Memory) -> Tensor | None:
-        """[t] what "raw" heads are multiplied by all the same; None for nothing. Asked after the weights.
+    def task_specific_weights(self, context: MethodContext, memory: Memory) -> Tensor | None:
+        """[t] what "unweighted" heads are multiplied by all the same; None for nothing. Asked after the weights.
 
         A method whose second half balances gradients may have a first that scales losses (IMTL, DB-MTL); task-only
         parameters see that half alone.
@@ -89,10 +89,10 @@ class Method(ABC):
         """
         return None
 
-    def learn(self, alignments: Tensor, seen: Seen, memory: Memory) -> None:  # noqa: B027
+    def learn(self, alignments: Tensor, context: MethodContext, memory: Memory) -> None:  # noqa: B027
         """Told [t] the inner product of each task's gradient with that of the held-out losses (Auto-Lambda)."""
 
-    def after_step(self, seen: Seen, memory: Memory) -> None:  # noqa: B027  # most methods do nothing here
+    def after_step(self, context: MethodContext, memory: Memory) -> None:  # noqa: B027  # most methods do nothing here
         """Told the losses on the same batch after the optimizer's step (FAMO)."""
 
     def end_epoch(self, memory: Memory) -> None:  # noqa: B027
@@ -102,10 +102,10 @@ class Method(ABC):
 class LossMethod(Method):
     """Weights from the losses alone."""
 
-    heads = "weighted"
+    task_only = "weighted"
 
     @abstractmethod
-    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] weights from [t] losses, both float64 on the CPU."""
 
     @final
@@ -117,10 +117,10 @@ class LossMethod(Method):
 class GramianMethod(Method):
     """Weights from the Gramian of the tasks' gradients."""
 
-    heads = "raw"
+    task_only = "unweighted"
 
     @abstractmethod
-    def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, gramian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] weights from the [t, t] Gramian, both float64 on the CPU."""
 
     @final
@@ -132,20 +132,20 @@ class GramianMethod(Method):
 class JacobianMethod(Method):
     """An update from the tasks' gradients themselves."""
 
-    heads = "raw"
+    task_only = "unweighted"
 
     @abstractmethod
-    def update(self, jacobian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def update(self, jacobian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[n] update from the [t, n] Jacobian, in its dtype and on its device."""
 
     @final
     def __call__(self, jacobian: Tensor) -> Tensor:
         """One call that remembers nothing, on tasks named "0", "1", … with losses of 1 and a single parameter."""
         rows, entries = jacobian.shape
-        seen = anonymous(torch.ones(rows, dtype=torch.float64), (entries,))
-        return self.update(jacobian, seen, Memory())
+        context = anonymous(torch.ones(rows, dtype=torch.float64), (entries,))
+        return self.update(jacobian, context, Memory())
 
 
-def anonymous(losses: Tensor, splits: tuple[int, ...] = ()) -> Seen:
+def anonymous(losses: Tensor, splits: tuple[int, ...] = ()) -> MethodContext:
     """A first step on tasks that have no names but their numbers."""
-    return Seen(tuple(str(i) for i in range(len(losses))), losses, 0, splits)
+    return MethodContext(tuple(str(i) for i in range(len(losses))), losses, 0, splits)

@@ -37,7 +37,7 @@ class BalanceResult:
     weights: Mapping[str, float]
     norms: Mapping[str, float]
     cosines: Mapping[tuple[str, str], float]
-    hurt: tuple[str, ...]
+    conflicting: tuple[str, ...]
     skipped: Mapping[str, str]
     route: str
     loss: float
@@ -63,7 +63,7 @@ class BalanceResult:
         for task, loss in self.losses.items():
             cells = [_cell(loss), _cell(self.weights.get(task)), _cell(self.norms.get(task))]
             notes = [f"skipped: {self.skipped[task]}"] if task in self.skipped else []
-            notes += ["hurt"] if task in self.hurt else []
+            notes += ["conflicting"] if task in self.conflicting else []
             lines.append("  ".join([f"{task:<{width}}", *(f"{cell:>9}" for cell in cells), *notes]).rstrip())
         if self.conflicts:
             lines.append(
@@ -88,7 +88,9 @@ def cosines_of(tasks: tuple[str, ...], gramian: Tensor) -> dict[tuple[str, str],
     return {(a, b): table[i][j] for i, a in enumerate(tasks) for j, b in enumerate(tasks) if i < j}
 
 
-def hurt_by(tasks: tuple[str, ...], along: Tensor, norms: Tensor, length: float | Tensor) -> tuple[str, ...]:
-    """The tasks whose gradient has a negative inner product [t] `along` with an update of that length."""
-    bad = along < -_NEARLY * norms * torch.as_tensor(length)
+def conflicting_tasks(
+    tasks: tuple[str, ...], products: Tensor, norms: Tensor, length: float | Tensor
+) -> tuple[str, ...]:
+    """The tasks whose gradient has a negative inner product [t] `products` with an update of that length."""
+    bad = products < -_NEARLY * norms * torch.as_tensor(length)
     return tuple(task for task, is_bad in zip(tasks, bad.tolist(), strict=True) if is_bad)

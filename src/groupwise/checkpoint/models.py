@@ -15,7 +15,7 @@ from torch import nn
 
 from groupwise.checkpoint.part import Part, Undo
 from groupwise.errors import StateError, listed
-from groupwise.optim.saved import seen_through
+from groupwise.optim.saved import without_wrappers
 
 Model: TypeAlias = nn.Module | Mapping[str, nn.Module | torch.Tensor]
 
@@ -61,8 +61,8 @@ class ModelPart(Part):
 
     def apply(self, saved: Any) -> bool:
         state = OrderedDict(self._named(saved))
-        modules = {seen_through(name): name for name, _ in self._model.named_modules()}
-        versions = {modules.get(seen_through(name), name): told for name, told in saved["versions"].items()}
+        modules = {without_wrappers(name): name for name, _ in self._model.named_modules()}
+        versions = {modules.get(without_wrappers(name), name): told for name, told in saved["versions"].items()}
         setattr(state, "_metadata", versions)  # noqa: B010  where torch looks for it
         self._model.load_state_dict(state)
         return True
@@ -77,10 +77,10 @@ class ModelPart(Part):
 
 def _matched(saved: Mapping[str, Any], live: Iterable[str]) -> dict[str, Any]:
     own = set(live)
-    bare = {seen_through(name): name for name in own}
+    bare = {without_wrappers(name): name for name in own}
     named: dict[str, Any] = {}
     for name, value in saved.items():
-        known = name if name in own else bare.get(seen_through(name), name)
+        known = name if name in own else bare.get(without_wrappers(name), name)
         if known in named:
             raise StateError(f"ambiguous: {name!r} and another entry of the file are both {known!r} here")
         named[known] = value

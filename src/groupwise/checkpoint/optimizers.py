@@ -10,14 +10,14 @@ from groupwise.checkpoint.part import Part, Undo
 from groupwise.errors import StateError
 from groupwise.optim import GroupedOptimizer, LoadReport
 from groupwise.optim.loading import lay_out
-from groupwise.optim.state import Values
+from groupwise.optim.transfer import Prefer
 
 
 @final
 class OptimizerPart(Part):
     """A torch optimizer. `report` is what loading a `GroupedOptimizer` did."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, values: Values = "edited") -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, prefer: Prefer = "unchanged") -> None:
         self._optimizer = optimizer
         self._values = values
         self.report: LoadReport | None = None

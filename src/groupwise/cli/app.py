@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from groupwise.cli.door import Door, console
+from groupwise.cli.exit_status import Door, console
 
 app = typer.Typer(
     name="groupwise",

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from groupwise.audit import SEVERITIES, Inspection, inspect, watch
-from groupwise.cli.door import printable
+from groupwise.cli.exit_status import printable
 from groupwise.cli.factory import Complaint, current_directory_first, kind_of, load
 from groupwise.errors import GroupwiseError, listed, unknown, within
 
@@ -73,22 +73,22 @@ def _inspected(spec: str, parts: dict[str, Any], steps: int | None) -> Inspectio
     if callable(losses := parts.get("losses")) and not isinstance(losses, Mapping):
         parts["losses"] = _told(f"{spec}: losses", losses)
     with within(spec):
-        still = inspect(**parts)
+        static_image = inspect(**parts)
     if step is None:
-        return still
-    return _watched(parts, still, _told(f"{spec}: step", step), _STEPS if steps is None else steps)
+        return static_image
+    return _watched(parts, static_image, _told(f"{spec}: step", step), _STEPS if steps is None else steps)
 
 
-def _watched(parts: Mapping[str, Any], still: Inspection, step: Callable[[], object], steps: int) -> Inspection:
+def _watched(parts: Mapping[str, Any], static_image: Inspection, step: Callable[[], object], steps: int) -> Inspection:
     """What was found before the loop ran, and what it shows beyond that."""
     with watch(parts["model"], parts["optimizers"], parts.get("schedulers", ()), steps=steps) as seen:
         for _ in range(steps):
             step()
     found = seen.inspection
-    known = {finding.check for finding in still.findings}
-    findings = still.findings + [finding for finding in found.findings if finding.check not in known]
-    skipped = {name: need for name, need in still.skipped.items() if name in found.skipped}
-    ran = tuple(dict.fromkeys((*still.ran, *found.ran)))
+    known = {finding.check for finding in static_image.findings}
+    findings = static_image.findings + [finding for finding in found.findings if finding.check not in known]
+    skipped = {name: need for name, need in static_image.skipped.items() if name in found.skipped}
+    ran = tuple(dict.fromkeys((*static_image.ran, *found.ran)))
     return Inspection(sorted(findings, key=lambda f: SEVERITIES.index(f.severity)), ran, skipped)
 
 

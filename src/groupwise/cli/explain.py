@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from groupwise.cli.door import printable
+from groupwise.cli.exit_status import printable
 from groupwise.cli.resolving import resolved
 from groupwise.errors import GroupwiseError, listed
 from groupwise.plan import Explained, Explanation, Resolution

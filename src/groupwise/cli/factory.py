@@ -17,7 +17,7 @@ from typing import TypeAlias, TypeGuard
 
 import torch
 
-from groupwise.cli.door import raised
+from groupwise.cli.exit_status import raised
 from groupwise.errors import GroupwiseError, unknown
 
 Model: TypeAlias = "torch.nn.Module | Mapping[str, torch.nn.Module | torch.Tensor]"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
 
-from groupwise.cli.door import printable
+from groupwise.cli.exit_status import printable
 
 _APART = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#888888")  # Tol's bright scheme
 _HEAT = ((91, 79, 176), (63, 127, 196), (47, 163, 160), (79, 174, 98), (163, 166, 47), (217, 154, 43), (216, 68, 60))

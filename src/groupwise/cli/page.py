@@ -1,6 +1,6 @@
 """The picture as one HTML page that needs no network: plotly's own script is inside it.
 
-As in `still`, each panel is a set of lines and a heat map over the same steps; here every value can be read by pointing
+As in `static_image`, each panel is a set of lines and a heat map over the same steps; here every value can be read by pointing
 at it. Heat is the share of the panel's scale, so that one colour bar means the same on a logarithmic scale.
 """
 
@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from groupwise._spelling import number
-from groupwise.cli.door import printable
+from groupwise.cli.exit_status import printable
 from groupwise.cli.labels import label, palette
 from groupwise.cli.scale import Scale, scale_of
 from groupwise.plan.preview import Panel, Preview, Row

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from groupwise._spelling import counted, number
-from groupwise.cli.door import printable
+from groupwise.cli.exit_status import printable
 from groupwise.cli.labels import heat, label
 from groupwise.cli.scale import Scale, scale_of
 from groupwise.plan.preview import Panel, Preview, Row

@@ -54,6 +54,6 @@ def _drawing(suffix: str) -> Drawing:
         from groupwise.cli.page import page
 
         return page
-    from groupwise.cli.still import still
+    from groupwise.cli.static_image import static_image
 
-    return lambda preview, title: still(preview, title, suffix.removeprefix("."))
+    return lambda preview, title: static_image(preview, title, suffix.removeprefix("."))

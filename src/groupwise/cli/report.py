@@ -10,7 +10,7 @@ from typing import final
 from rich.console import Console
 from rich.text import Text
 
-from groupwise.cli.door import printable
+from groupwise.cli.exit_status import printable
 from groupwise.errors import GroupwiseError
 from groupwise.report import build, describe, follow, rendered, view
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from groupwise._spelling import counted
 from groupwise.cli import plot
-from groupwise.cli.door import printable
+from groupwise.cli.exit_status import printable
 from groupwise.cli.lengths import FLAGS, Lengths
 from groupwise.cli.picture import picture
 from groupwise.cli.resolving import resolved

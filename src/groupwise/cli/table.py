@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from groupwise._spelling import counted, number
-from groupwise.cli.door import printable
+from groupwise.cli.exit_status import printable
 from groupwise.cli.lengths import Lengths
 from groupwise.plan import Group, Resolution, ScalarSetting, Setting, TupleSetting
 from groupwise.plan.rule import property_of

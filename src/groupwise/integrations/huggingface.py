@@ -18,7 +18,7 @@ import torch
 from groupwise.errors import GroupwiseWarning, OptimizerError, listed
 from groupwise.optim import GroupedOptimizer, PlanScheduler, parameters_of
 from groupwise.plan import Plan
-from groupwise.select.stated import Stated
+from groupwise.select.declared import Declared
 
 
 class OptimizerFactory:
@@ -28,8 +28,8 @@ class OptimizerFactory:
         self,
         model: torch.nn.Module,
         plan: Plan | str | os.PathLike[str],
-        roles: Mapping[str, Stated] | None = None,
-        tags: Mapping[str, Stated] | None = None,
+        roles: Mapping[str, Declared] | None = None,
+        tags: Mapping[str, Declared] | None = None,
     ) -> GroupedOptimizer:
         """Build the optimizer; `roles` and `tags` are those of `parameters_of`. Raises as `GroupedOptimizer` does."""
         return GroupedOptimizer(parameters_of(model, roles=roles, tags=tags), plan)

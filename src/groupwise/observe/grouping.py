@@ -39,7 +39,7 @@ class Member:
 
 @final
 @dataclass(frozen=True)
-class Seen:
+class GroupSnapshot:
     """The groups of one step.
 
     Attributes:
@@ -74,7 +74,7 @@ class Seen:
         return [rates[id(member.group)] for member in members for _ in member.params]
 
 
-NOTHING: Final = Seen((), (), (), (), (), sharded=False)
+NOTHING: Final = GroupSnapshot((), (), (), (), (), sharded=False)
 """A step of no parameter."""
 
 
@@ -105,7 +105,7 @@ class Grouping:
         """What the optimizer runs, where that is a plan: another object after a `regroup`."""
         return getattr(self._optimizer, "resolution", None)
 
-    def seen(self) -> Seen:
+    def snapshot(self) -> GroupSnapshot:
         """The groups that the optimizer has now; the same object as long as they hold the same parameters."""
         live = self._optimizer.param_groups
         now = [(id(group), group.get("name"), group.get("network"), *map(id, group["params"])) for group in live]
@@ -113,12 +113,12 @@ class Grouping:
             self._known, self._seen = now, self._look(live)
         return self._seen
 
-    def _look(self, live: Sequence[Live]) -> Seen:
+    def _look(self, live: Sequence[Live]) -> GroupSnapshot:
         members: dict[str, list[Member]] = {}
         for name, member in self._by_layer(live) if self._layers is not None else self._whole(live):
             members.setdefault(name, []).append(member)
         flat = [(i, p) for i, parts in enumerate(members.values()) for member in parts for p in member.params]
-        return Seen(
+        return GroupSnapshot(
             names=tuple(members),
             members=tuple(map(tuple, members.values())),
             params=tuple(p for _, p in flat),
@@ -142,9 +142,11 @@ class Grouping:
         for (layer, i), held in sorted(parts.items(), key=lambda part: (order[part[0][0]], part[0][1])):
             yield layer, Member(live[i], tuple(p for p, _ in held), tuple(name for _, name in held))
 
-    def described(self, seen: Seen) -> tuple[Group, ...]:
+    def described(self, snapshot: GroupSnapshot) -> tuple[Group, ...]:
         """The groups as a header tells them."""
-        return tuple(self._described(name, groups) for name, groups in zip(seen.names, seen.members, strict=True))
+        return tuple(
+            self._described(name, groups) for name, groups in zip(snapshot.names, snapshot.members, strict=True)
+        )
 
     def planned(self, live: Live) -> Any:
         """What the plan says of a live group, where there is a plan."""

@@ -17,7 +17,7 @@ from typing import Final, final
 
 import torch
 
-from groupwise.observe.grouping import Seen
+from groupwise.observe.grouping import GroupSnapshot
 from groupwise.observe.tensors import entries, gradient_of, squares
 
 KEEP: Final = 0.95
@@ -31,8 +31,8 @@ WHOLE: Final = ""
 class FirstMicroBatch:
     """What has been seen of the micro-batches of an update."""
 
-    def __init__(self, seen: Seen, samples: int, divided: bool, unscale: float) -> None:
-        found = [(p, gradient_of(p)) for p in seen.params]
+    def __init__(self, snapshot: GroupSnapshot, samples: int, divided: bool, unscale: float) -> None:
+        found = [(p, gradient_of(p)) for p in snapshot.params]
         self.params = [p for p, gradient in found if gradient is not None]
         held = [entries(gradient) for _, gradient in found if gradient is not None]
         self.squares = squares(held) * unscale**2 if held else None

@@ -28,23 +28,23 @@ from groupwise._step_hooks import StepHooks
 from groupwise._torch import steps_under_way
 from groupwise.errors import GroupwiseWarning, RecordError, within
 from groupwise.observe.cadence import Cadence
-from groupwise.observe.draft import Draft
 from groupwise.observe.errors import Errors, OnError
 from groupwise.observe.folders import SEEN_TO_STEP, folder_of
 from groupwise.observe.grouping import Grouping
+from groupwise.observe.hyperparameters import Values
 from groupwise.observe.layers import Model
 from groupwise.observe.lengths import lengths_of
-from groupwise.observe.logged import Balanced, Logged
+from groupwise.observe.measurement import Measurement, Samples
 from groupwise.observe.noise import FirstMicroBatch, usable
 from groupwise.observe.pending import Pending
 from groupwise.observe.programs import inmost, leaves_gradients, scale_of, table_of, unscale_of
 from groupwise.observe.ranks import Ranks
+from groupwise.observe.record_builder import RecordBuilder
 from groupwise.observe.run_log import RunLog, header_of
 from groupwise.observe.shares import log_balanced, log_shares
 from groupwise.observe.sinks import Sink
-from groupwise.observe.taking import Samples, Taking
-from groupwise.observe.told import Told, UnderWay
-from groupwise.observe.values import Values
+from groupwise.observe.under_way import Given, UnderWay
+from groupwise.observe.user_metrics import Balanced, UserMetrics
 from groupwise.records import PART_BYTES, Step
 
 
@@ -112,20 +112,20 @@ class Observer:
             self._optimizer = inmost(optimizer)
             self._cadence, self._errors = Cadence.of(every), Errors(on_error)
             self._grouping = Grouping(self._optimizer, by, model)
-            seen, self._scale = self._grouping.seen(), scale_of(scaler)
+            snapshot, self._scale = self._grouping.snapshot(), scale_of(scaler)
             lengths = lengths_of(scheduler, total_steps)
         self._along_path, self._scaler, self._values = along_path, scaler, Values()
-        self._told = Told()
+        self._told = Given()
         self._samples: Samples = {}
         self._under_way: UnderWay | None = None
-        self._shown: Taking | None = None
+        self._shown: Measurement | None = None
         self._writes, self._used = self._ranks.rank == 0, False
         _require_free(path if self._writes else None)
         self.path = folder_of(path if self._writes else None, self._optimizer, step)
         self._folder = None if self.path is None else os.path.realpath(self.path)
         to = (self.path, sinks if self._writes else ())
-        header = header_of(self._grouping, seen, self._cadence, table_of(self._optimizer), lengths)
-        self._log = RunLog(self._grouping, seen, header, *to, self._errors, part_bytes)
+        header = header_of(self._grouping, snapshot, self._cadence, table_of(self._optimizer), lengths)
+        self._log = RunLog(self._grouping, snapshot, header, *to, self._errors, part_bytes)
         self.step = self._log.begin(step)
         self._pending = Pending(self._log, self._writes, self._errors)
         self._hooks: StepHooks | None = StepHooks(self._optimizer, before=self._before, after=self._after)
@@ -172,14 +172,14 @@ class Observer:
             return
         with within("Observer.log"), self._lock:
             told = self._now()
-            logged = told.logged.copy()
+            metrics = told.metrics.copy()
             for name, value in {**({} if loss is None else {"loss": loss}), **(scalars or {})}.items():
-                logged.scalar(name, value)
+                metrics.scalar(name, value)
             if losses is not None:
-                logged.losses(losses)
+                metrics.losses(losses)
             if balance is not None:
-                self._balanced(balance, logged)
-            told.logged = logged
+                self._balanced(balance, metrics)
+            told.metrics = metrics
 
     def tasks(
         self, losses: Mapping[str, torch.Tensor], weights: Mapping[str, float | torch.Tensor] | None = None
@@ -202,12 +202,12 @@ class Observer:
         if self._process == os.getpid():
             with within("Observer.tasks"), self._lock:
                 told = self._now()
-                logged = told.logged.copy()
-                logged.losses(losses)
-                logged.weights(losses, weights)
+                metrics = told.metrics.copy()
+                metrics.losses(losses)
+                metrics.weights(losses, weights)
                 if due:
-                    log_shares(losses, self._grouping.seen(), logged)
-                told.logged = logged
+                    log_shares(losses, self._grouping.snapshot(), metrics)
+                told.metrics = metrics
         return due
 
     @torch.no_grad()
@@ -228,7 +228,7 @@ class Observer:
                 told.batch.another(samples)
             else:
                 scale = self._scaler.get_scale() if self._scaler is not None else 1.0
-                told.batch = FirstMicroBatch(self._grouping.seen(), samples, divided, 1 / scale)
+                told.batch = FirstMicroBatch(self._grouping.snapshot(), samples, divided, 1 / scale)
 
     @torch.no_grad()
     def before_clip(self) -> None:
@@ -237,18 +237,18 @@ class Observer:
             return
         with self._lock:
             told = self._now()
-            taking = self._measured(told, closure=False, clone=True)
+            measurement = self._measured(told, closure=False, clone=True)
             if self._under_way is None:
-                self._shown = taking
+                self._shown = measurement
             else:
-                self._under_way.taking, self._under_way.shown = taking, True
+                self._under_way.measurement, self._under_way.shown = measurement, True
 
     def discard(self) -> None:
         """Forget what was told and shown of an update that does not come: of a batch that is given up, say."""
         if self._process == os.getpid():
             with self._lock:
                 told = self._now()
-                told.logged, told.batch, self._shown = Logged(), None, None
+                told.metrics, told.batch, self._shown = UserMetrics(), None, None
 
     def close(self) -> None:
         """Write what is left, say that the run is finished, and take the hooks away; a second time does nothing."""
@@ -285,7 +285,7 @@ class Observer:
             left = UnderWay(self._now())
             self._under_way = None
             try:
-                if left.told.logged.numbers and self._writes:
+                if left.told.metrics.numbers and self._writes:
                     self._errors.attempt("writing a record", self.step, self._send, self.step, left, False)
                 self._pending.write(wait=True)
             finally:
@@ -302,7 +302,7 @@ class Observer:
         """Whether it records: not once it is closed, and not in a child of its process."""
         return self._hooks is not None and self._process == os.getpid()
 
-    def _now(self) -> Told:
+    def _now(self) -> Given:
         """What is told of: the update that is under way, or the next one. One that raised is gone."""
         self._used, made = True, self._under_way
         if made is not None and made.thread == threading.get_ident() and steps_under_way(self._optimizer) == 0:
@@ -317,16 +317,16 @@ class Observer:
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         with self._lock:
             made, shown = UnderWay(self._told), self._shown
-            self._told, self._shown, self._under_way = Told(), None, made
+            self._told, self._shown, self._under_way = Given(), None, made
             attempt = functools.partial(self._errors.attempt, "observing a step", self.step)
             if shown is not None:
-                attempt(shown.take_clipped)
+                attempt(shown.measure_clipped)
             else:
                 clone = not leaves_gradients(self._optimizer)
                 shown = attempt(self._measured, made.told, closure is not None, clone)
-            made.taking = shown or made.taking
+            made.measurement = shown or made.measurement
             self._errors.settle()
-        if closure is None or made.taking.has_gradients:
+        if closure is None or made.measurement.has_gradients:
             return None
         seeing = self._seeing(closure, made)
         return ((args[0], seeing, *args[2:]), kwargs) if len(args) > 1 else (args, {**kwargs, "closure": seeing})
@@ -339,46 +339,46 @@ class Observer:
             return
         with self._lock:
             step, self.step, self._under_way, self._used = self.step, self.step + 1, None, True
-            taken = self._errors.attempt("observing a step", step, self._take_update, made.taking)
+            taken = self._errors.attempt("observing a step", step, self._measure_update, made.measurement)
             if not taken:
                 made = UnderWay(made.told)
-            self._samples = made.taking.samples
+            self._samples = made.measurement.samples
             self._errors.attempt("observing a step", step, self._send, step, made)
             self._pending.write()
             self._errors.settle()
 
-    def _take_update(self, taking: Taking) -> bool:
-        if taking.due:
-            taking.take_update(self._grouping, getattr(self._optimizer, "measured", None))
+    def _measure_update(self, measurement: Measurement) -> bool:
+        if measurement.due:
+            measurement.measure_update(self._grouping, getattr(self._optimizer, "measured", None))
         return True
 
     def _send(self, step: int, made: UnderWay, exchange: bool = True) -> None:
         """Have the record sent, if it says anything; where ranks record together, each of them sends."""
-        taking, told = made.taking, made.told
-        path = self._along_path and "updates" in taking.due
+        measurement, told = made.measurement, made.told
+        path = self._along_path and "updates" in measurement.due
         found_inf = getattr(self._optimizer, "found_inf", None)
-        values = self._values.read(taking.seen) if "values" in taking.due else {}
-        draft = Draft(step, self._log.seconds, taking, told.logged, told.batch, found_inf, path, values)
-        taking.release(path)
-        if draft.says_something or self._ranks.together or self._pending:
-            draft.send(self._ranks if exchange else None)
-            self._pending.add(draft)
+        values = self._values.read(measurement.snapshot) if "values" in measurement.due else {}
+        builder = RecordBuilder(step, self._log.seconds, measurement, told.metrics, told.batch, found_inf, path, values)
+        measurement.release(path)
+        if builder.has_content or self._ranks.together or self._pending:
+            builder.send(self._ranks if exchange else None)
+            self._pending.add(builder)
 
-    def _measured(self, told: Told, closure: bool, clone: bool) -> Taking:
+    def _measured(self, told: Given, closure: bool, clone: bool) -> Measurement:
         """What can be seen before an update: everything, or what does not wait for the gradients of a closure."""
-        seen, due = self._grouping.seen(), self._cadence.due(self.step)
-        sharded = seen.sharded and self._ranks.world > 1
+        snapshot, due = self._grouping.snapshot(), self._cadence.due(self.step)
+        sharded = snapshot.sharded and self._ranks.world > 1
         if sharded and not self._ranks.together:
             raise RecordError("Observer: parameters are split over the ranks, so every rank has to make an Observer")
         self._watch_scaler(told)
-        self._log.watch_groups(self.step, seen)
-        taking = Taking(seen, due if self._writes or sharded else frozenset(), self._ranks.world)
-        taking.take_weights(closure)
+        self._log.watch_groups(self.step, snapshot)
+        measurement = Measurement(snapshot, due if self._writes or sharded else frozenset(), self._ranks.world)
+        measurement.measure_weights(closure)
         if not closure:
-            self._take_gradients(taking, told.batch, clone)
-        return taking
+            self._measure_gradients(measurement, told.batch, clone)
+        return measurement
 
-    def _watch_scaler(self, told: Told) -> None:
+    def _watch_scaler(self, told: Given) -> None:
         """A scaler skips by not calling `step`, which its scale shows; a fused step is called, and tells by itself."""
         if self._scaler is None or getattr(self._optimizer, "_step_supports_amp_scaling", False):
             return
@@ -387,23 +387,23 @@ class Observer:
             told.batch = None  # the micro-batches of what was skipped are among them
             self._log.event(self.step, "skipped", f"an update before this one; the loss scale is {self._scale:g} now")
 
-    def _take_gradients(self, taking: Taking, batch: FirstMicroBatch | None, clone: bool) -> None:
+    def _measure_gradients(self, measurement: Measurement, batch: FirstMicroBatch | None, clone: bool) -> None:
         """The gradients, and with them the end of the path of the update before."""
-        sampled = self._cadence.due_next("cosines", self.step) and (self._writes or taking.sharded)
+        sampled = self._cadence.due_next("cosines", self.step) and (self._writes or measurement.sharded)
         waiting = self._pending.awaits_gradients
-        if not (taking.due or sampled or waiting):
-            taking.has_gradients = True  # nobody asks for them
+        if not (measurement.due or sampled or waiting):
+            measurement.has_gradients = True  # nobody asks for them
             return
-        taking.take_gradients(self._samples, unscale_of(self._optimizer), clone, sampled)
-        if batch is not None and (first := usable(batch)) is not None and "gradients" in taking.due:
-            taking.take_first(batch.params, first)
+        measurement.measure_gradients(self._samples, unscale_of(self._optimizer), clone, sampled)
+        if batch is not None and (first := usable(batch)) is not None and "gradients" in measurement.due:
+            measurement.measure_first(batch.params, first)
         if waiting is not None:
-            taking.take_path(waiting.taking)
+            measurement.measure_path(waiting.measurement)
 
-    def _balanced(self, result: Balanced, logged: Logged) -> None:
-        logged.balance(result)
+    def _balanced(self, result: Balanced, metrics: UserMetrics) -> None:
+        metrics.balance(result)
         if "tasks" in self._cadence.due(self.step):
-            log_balanced(result, self._grouping.seen(), logged)
+            log_balanced(result, self._grouping.snapshot(), metrics)
         for task, why in (result.skipped if self._is_open else {}).items():
             self._log.event(self.step, "nonfinite", f"task {task!r} was left out: {why}")
 
@@ -415,9 +415,9 @@ class Observer:
             with self._lock, torch.no_grad():
                 if made.shown:
                     made.shown = False
-                    self._errors.attempt("observing a step", self.step, made.taking.take_clipped)
-                elif not made.taking.has_gradients:
-                    take = functools.partial(self._take_gradients, made.taking, made.told.batch, clone=True)
+                    self._errors.attempt("observing a step", self.step, made.measurement.measure_clipped)
+                elif not made.measurement.has_gradients:
+                    take = functools.partial(self._measure_gradients, made.measurement, made.told.batch, clone=True)
                     self._errors.attempt("observing a step", self.step, take)
             return loss
 

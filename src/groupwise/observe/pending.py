@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import deque
 from typing import final
 
-from groupwise.observe.draft import Draft
 from groupwise.observe.errors import Errors
 from groupwise.observe.noise import NoiseScale
+from groupwise.observe.record_builder import RecordBuilder
 from groupwise.observe.run_log import RunLog
 from groupwise.records import Step
 
@@ -31,41 +31,41 @@ class Pending:
 
     def __init__(self, log: RunLog, writes: bool, errors: Errors) -> None:
         self._log, self._writes, self._errors = log, writes, errors
-        self._drafts: deque[Draft] = deque()
+        self._builders: deque[RecordBuilder] = deque()
         self._noise = NoiseScale()
         self.newest: Step | None = None
 
     def __len__(self) -> int:
-        return len(self._drafts)
+        return len(self._builders)
 
     @property
-    def awaits_gradients(self) -> Draft | None:
+    def awaits_gradients(self) -> RecordBuilder | None:
         """The last record, if its path ends in the gradients of the update that follows."""
-        return self._drafts[-1] if self._drafts and self._drafts[-1].path else None
+        return self._builders[-1] if self._builders and self._builders[-1].path else None
 
-    def add(self, draft: Draft) -> None:
+    def add(self, builder: RecordBuilder) -> None:
         """A record that has been sent. The path of the one before ends in it."""
-        if self._drafts:
-            self._drafts[-1].taking.release(path=False)
-        self._drafts.append(draft)
+        if self._builders:
+            self._builders[-1].measurement.release(path=False)
+        self._builders.append(builder)
 
     def write(self, wait: bool = False) -> None:
         """Write, in order, what is complete and has arrived; all of it with `wait`."""
-        while self._drafts and self._complete(wait) and (wait or self._drafts[0].arrived):
-            draft = self._drafts.popleft()
-            self._errors.attempt("writing a record", draft.step, self._write, draft)
+        while self._builders and self._complete(wait) and (wait or self._builders[0].ready):
+            builder = self._builders.popleft()
+            self._errors.attempt("writing a record", builder.step, self._write, builder)
 
-    def _write(self, draft: Draft) -> None:
-        record = draft.read(self._noise)
-        if draft.skipped:
+    def _write(self, builder: RecordBuilder) -> None:
+        record = builder.read(self._noise)
+        if builder.skipped:
             self._log.event(record.step, "skipped", "the fused step found gradients that are not finite")
-        elif self._writes and draft.says_something:
+        elif self._writes and builder.has_content:
             self.newest = record
             self._log.step(record)
 
     def _complete(self, wait: bool) -> bool:
         """Whether the first draft lacks nothing; the end of a path comes with the draft that follows."""
-        first, following = self._drafts[0], self._drafts[1] if len(self._drafts) > 1 else None
-        if first.path and (wait or (following is not None and following.arrived)):
+        first, following = self._builders[0], self._builders[1] if len(self._builders) > 1 else None
+        if first.path and (wait or (following is not None and following.ready)):
             first.end_path(following)
         return not first.path

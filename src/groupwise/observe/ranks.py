@@ -58,7 +58,7 @@ class Ranks:
         return bool(store.compare_set(f"{self._key}/answer", "", proposal) == b"together")
 
     def exchanged(
-        self, sums: torch.Tensor | None, logged: Mapping[str, torch.Tensor], device: torch.device, dtype: torch.dtype
+        self, sums: torch.Tensor | None, metrics: Mapping[str, torch.Tensor], device: torch.device, dtype: torch.dtype
     ) -> tuple[torch.Tensor | None, dict[str, torch.Tensor]]:
         """The sums over all ranks, where there are any, and the means of what was logged.
 
@@ -66,27 +66,27 @@ class Ranks:
             sums: [n], of the same length on every rank.
             logged: 0-dim tensors by name.
         """
-        slots = _slots(logged)
+        slots = _slots(metrics)
         keys = list(slots)
         table = torch.zeros(3, SLOTS, device=device, dtype=dtype)
         where = torch.tensor([slots[key] for key in keys], dtype=torch.long, device=device)
         hashes = torch.tensor([float(_hash(key)) for key in keys], device=device, dtype=dtype)
-        values = torch.stack([logged[key].to(table) for key in keys]) if keys else hashes
+        values = torch.stack([metrics[key].to(table) for key in keys]) if keys else hashes
         table[:, where] = torch.stack([torch.ones_like(values), hashes, values])
         joined = table.flatten() if sums is None else torch.cat([table.flatten(), sums])
         dist.all_reduce(joined)
         count, found, total = joined[: 3 * SLOTS].view(3, SLOTS)[:, where]
         means = torch.where(found == hashes * count, total / count, values)
         return (None if sums is None else joined[3 * SLOTS :]), {
-            **logged,
+            **metrics,
             **dict(zip(keys, means.unbind(), strict=True)),
         }
 
 
-def _slots(logged: Mapping[str, Any]) -> dict[str, int]:
+def _slots(metrics: Mapping[str, Any]) -> dict[str, int]:
     """Where each name goes; of two that would share a place, the second stays at home."""
     taken: dict[int, str] = {}
-    for key in logged:
+    for key in metrics:
         taken.setdefault(_hash(key) % SLOTS, key)
     return {key: slot for slot, key in taken.items()}
 

@@ -17,7 +17,7 @@ import torch
 from groupwise.errors import GroupwiseWarning, RecordError
 from groupwise.observe.cadence import Cadence
 from groupwise.observe.errors import Errors
-from groupwise.observe.grouping import Grouping, Seen
+from groupwise.observe.grouping import Grouping, GroupSnapshot
 from groupwise.observe.lengths import Lengths
 from groupwise.observe.sinks import Sink, flat
 from groupwise.records import Event, Group, Header, Step, Writer
@@ -39,7 +39,7 @@ class RunLog:
     def __init__(
         self,
         grouping: Grouping,
-        seen: Seen,
+        snapshot: GroupSnapshot,
         header: Header,
         path: str | os.PathLike[str] | None,
         sinks: Sequence[Sink],
@@ -51,8 +51,8 @@ class RunLog:
             if not callable(getattr(sink, "log", None)):
                 raise RecordError(f"Observer: {sink!r} is no sink: it has no log(values, step)")
         self._groups = {group.name: group for group in header.groups}
-        self._shape, self._plan = _shape(seen), grouping.plan
-        self._last = seen
+        self._shape, self._plan = _shape(snapshot), grouping.plan
+        self._last = snapshot
         self._finite = True
         self._writer: Writer | None = None
         if path is not None:
@@ -88,15 +88,15 @@ class RunLog:
         """Write an event."""
         self._write(Event(step, event, text, groups))
 
-    def watch_groups(self, step: int, seen: Seen) -> None:
+    def watch_groups(self, step: int, snapshot: GroupSnapshot) -> None:
         """Tell when the groups have changed. A step of some of them only (`only`) is no change."""
         plan = self._grouping.plan
-        if plan is self._plan and seen is self._last:
+        if plan is self._plan and snapshot is self._last:
             return
-        self._last, shape = seen, _shape(seen)
+        self._last, shape = snapshot, _shape(snapshot)
         if plan is self._plan and all(self._shape.get(name) == sizes for name, sizes in shape.items()):
             return
-        new = {group.name: group for group in self._grouping.described(seen)}
+        new = {group.name: group for group in self._grouping.described(snapshot)}
         self._groups = new if plan is not self._plan else self._groups | new
         self._shape, self._plan = (shape if plan is not self._plan else self._shape | shape), plan
         self.event(step, "groups", f"{len(self._groups)} groups from here on", tuple(self._groups.values()))
@@ -127,12 +127,14 @@ class RunLog:
         self._finite = not broken if norms else self._finite
 
 
-def header_of(grouping: Grouping, seen: Seen, cadence: Cadence, table: str | None, lengths: Lengths) -> Header:
+def header_of(
+    grouping: Grouping, snapshot: GroupSnapshot, cadence: Cadence, table: str | None, lengths: Lengths
+) -> Header:
     """What the first line of a run says."""
     return Header(
         by=grouping.by,
         every=cadence.every,
-        groups=grouping.described(seen),
+        groups=grouping.described(snapshot),
         writer=_writer(),
         table=table,
         total_steps=lengths.total_steps,
@@ -140,10 +142,10 @@ def header_of(grouping: Grouping, seen: Seen, cadence: Cadence, table: str | Non
     )
 
 
-def _shape(seen: Seen) -> dict[str, Any]:
+def _shape(snapshot: GroupSnapshot) -> dict[str, Any]:
     return {
         name: tuple(len(member.params) for member in members)
-        for name, members in zip(seen.names, seen.members, strict=True)
+        for name, members in zip(snapshot.names, snapshot.members, strict=True)
     }
 
 

@@ -12,18 +12,18 @@ from typing import Any
 import torch
 
 from groupwise.errors import RecordError
-from groupwise.observe.grouping import Seen
-from groupwise.observe.logged import Balanced, Logged
+from groupwise.observe.grouping import GroupSnapshot
 from groupwise.observe.sums import Sums
 from groupwise.observe.tensors import entries, gathered, is_sharded, squares
 from groupwise.observe.update import inner
+from groupwise.observe.user_metrics import Balanced, UserMetrics
 
 Gradients = list[torch.Tensor | None]
 
 
-def log_shares(losses: Mapping[str, torch.Tensor], seen: Seen, logged: Logged) -> None:
+def log_shares(losses: Mapping[str, torch.Tensor], snapshot: GroupSnapshot, metrics: UserMetrics) -> None:
     """Take the tasks' gradients, leaving every `.grad` and the graph as they are, and log what they say."""
-    params = [(p, group) for p, group in zip(seen.params, seen.index, strict=True) if p.requires_grad]
+    params = [(p, group) for p, group in zip(snapshot.params, snapshot.index, strict=True) if p.requires_grad]
     if any(is_sharded(p) for p, _ in params):
         raise RecordError(
             "tasks() cannot take gradients of parameters that are split over ranks: log a balancer's result"
@@ -31,25 +31,25 @@ def log_shares(losses: Mapping[str, torch.Tensor], seen: Seen, logged: Logged) -
     found = {task: _gradients(task, loss, [p for p, _ in params]) for task, loss in _checked(losses).items()}
     reached = [sum(gradients[i] is not None for gradients in found.values()) for i in range(len(params))]
     shared = [i for i, count in enumerate(reached) if count > 1]
-    norms = {task: _norms(gradients, [group for _, group in params], seen) for task, gradients in found.items()}
+    norms = {task: _norms(gradients, [group for _, group in params], snapshot) for task, gradients in found.items()}
     for task, own in norms.items():
-        logged.task(task, "norm", torch.linalg.vector_norm(own))
-    logged.shares(list(norms), seen.names, torch.stack(list(norms.values())))
-    _log_cosines(found, shared, logged)
+        metrics.task(task, "norm", torch.linalg.vector_norm(own))
+    metrics.shares(list(norms), snapshot.names, torch.stack(list(norms.values())))
+    _log_cosines(found, shared, metrics)
 
 
-def log_balanced(result: Balanced, seen: Seen, logged: Logged) -> None:
+def log_balanced(result: Balanced, snapshot: GroupSnapshot, metrics: UserMetrics) -> None:
     """Log the shares that a balancer has the norms of: of its shared parameters, group by group."""
     norms = result.shares
     if norms is None:
         return
-    group = {id(p): i for p, i in zip(seen.params, seen.index, strict=True)}
+    group = {id(p): i for p, i in zip(snapshot.params, snapshot.index, strict=True)}
     known = [(column, group[id(p)]) for column, p in enumerate(result.shared) if id(p) in group]
     if known:
         squared = norms[:, [column for column, _ in known]].square()
-        sums = squared.new_zeros(len(norms), len(seen.names))
+        sums = squared.new_zeros(len(norms), len(snapshot.names))
         sums.index_add_(1, torch.tensor([i for _, i in known], device=norms.device), squared)
-        logged.shares(result.tasks, seen.names, sums.sqrt())
+        metrics.shares(result.tasks, snapshot.names, sums.sqrt())
 
 
 def _checked(losses: Mapping[str, Any]) -> Mapping[str, torch.Tensor]:
@@ -71,23 +71,23 @@ def _gradients(task: str, loss: torch.Tensor, params: Sequence[torch.Tensor]) ->
     return [g.coalesce() if g is not None and g.layout == torch.sparse_coo else g for g in found]
 
 
-def _norms(gradients: Gradients, index: Sequence[int], seen: Seen) -> torch.Tensor:
+def _norms(gradients: Gradients, index: Sequence[int], snapshot: GroupSnapshot) -> torch.Tensor:
     """The norm in each group: [g]."""
     where = [i for i, gradient in enumerate(gradients) if gradient is not None]
     held = [entries(gradient) for gradient in gradients if gradient is not None]
-    sums = Sums(len(seen.names), held[0].device)
+    sums = Sums(len(snapshot.names), held[0].device)
     sums.add("gg", squares(held), [index[i] for i in where])
     return sums.row("gg").sqrt()
 
 
-def _log_cosines(found: Mapping[str, Gradients], shared: Sequence[int], logged: Logged) -> None:
+def _log_cosines(found: Mapping[str, Gradients], shared: Sequence[int], metrics: UserMetrics) -> None:
     tasks = list(found)
     squared = {(a, a): _product(found[a], found[a], shared) for a in tasks}
     for i, a in enumerate(tasks):
         for b in tasks[i + 1 :]:
             both, own, other = _product(found[a], found[b], shared), squared[a, a], squared[b, b]
             if both is not None and own is not None and other is not None:
-                logged.cosine(a, b, both / (own * other).sqrt())
+                metrics.cosine(a, b, both / (own * other).sqrt())
 
 
 def _product(a: Gradients, b: Gradients, shared: Sequence[int]) -> torch.Tensor | None:

@@ -50,7 +50,7 @@ def completed(
     return {**runtime.routed(algorithm), **ours, **given, "params": params}
 
 
-def give_up_names(groups: Sequence[dict[str, Any]]) -> None:
+def rename_replaced(groups: Sequence[dict[str, Any]]) -> None:
     """Let the last group have its names alone: what else goes by one has left the model, and a name is for one."""
     taken = set(names_of(groups[-1]))
     for group in groups[:-1]:

@@ -28,7 +28,7 @@ import torch.distributed as dist
 
 from groupwise import _torch
 from groupwise.errors import OptimizerError, listed
-from groupwise.optim.live import Moment, hyperparameters, names_of
+from groupwise.optim.live import StepInfo, hyperparameters, names_of
 from groupwise.optim.shards import is_sharded
 from groupwise.plan import Resolution
 
@@ -44,7 +44,7 @@ class Run(NamedTuple):
 
     resolution: Resolution
     groups: Sequence[Mapping[str, Any]]
-    moment: Moment | None
+    step_info: StepInfo | None
 
 
 class Store(Protocol):
@@ -144,8 +144,8 @@ def described(run: Run) -> dict[str, dict[str, str]]:
     """What a rank runs, equal on ranks that run the same: nothing in it is of the process or the device."""
     resolution = run.resolution
     parts: dict[str, dict[str, str]] = {}
-    if run.moment is not None:
-        update, total_steps, steps_per_epoch = run.moment
+    if run.step_info is not None:
+        update, total_steps, steps_per_epoch = run.step_info
         lengths = {"total_steps": str(total_steps), "steps_per_epoch": str(steps_per_epoch)}
         parts["PlanScheduler"] = {"update": str(update), **lengths}
     parts["plan"] = {"clip": _text(resolution.clip), "values": _text(dict(resolution.values))}

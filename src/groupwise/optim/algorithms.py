@@ -15,7 +15,7 @@ from types import TracebackType
 import torch
 
 from groupwise.errors import OptimizerError, unknown
-from groupwise.optim.engine import engine_class
+from groupwise.optim.borrowed import engine_class
 from groupwise.plan import REQUIRED, Algorithm, Plan
 
 _NOT_HYPERPARAMETERS = ("self", "params", "defaults")  # `(params, defaults)` is how bases of optimizers are built
@@ -53,7 +53,7 @@ class TorchAlgorithms(Mapping[str, Algorithm]):
         return self._classes[name]
 
     def engine_of(self, name: str) -> type[torch.optim.Optimizer]:
-        """What engines of the class called `name` are built from: `groupwise.optim.engine.engine_class`."""
+        """What engines of the class called `name` are built from: `groupwise.optim.borrowed.engine_class`."""
         if name not in self._engines:
             self._engines[name] = engine_class(self.class_of(name))
         return self._engines[name]

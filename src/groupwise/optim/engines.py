@@ -15,11 +15,11 @@ import torch
 
 from groupwise.errors import OptimizerError, unknown
 from groupwise.optim.algorithms import TorchAlgorithms
-from groupwise.optim.engine import Groups, build, lend, unhooked_step
+from groupwise.optim.borrowed import Groups, build, run_on, unhooked_step
 from groupwise.optim.kernels import FusableCache, with_fused
+from groupwise.optim.probe import ProbeResult
 from groupwise.optim.separable import separable
-from groupwise.optim.shards import any_sharded, is_sharded, lend_plain, one_by_one
-from groupwise.optim.trial import Trial
+from groupwise.optim.shards import any_sharded, is_sharded, one_by_one, with_local_tensors
 from groupwise.plan import Resolution
 
 State: TypeAlias = MutableMapping[torch.Tensor, Any]
@@ -29,17 +29,17 @@ Call: TypeAlias = Callable[[Groups, State], None]
 class Engines:
     """Lazily built engines, one for each algorithm (and each set of values that its class keeps on itself)."""
 
-    def __init__(self, algorithms: TorchAlgorithms, trials: Mapping[str, Trial], resolution: Resolution) -> None:
+    def __init__(self, algorithms: TorchAlgorithms, probed: Mapping[str, ProbeResult], resolution: Resolution) -> None:
         self._algorithms = algorithms
         self._engines: dict[object, torch.optim.Optimizer] = {}
         self._apart: dict[object, bool] = {}
         self._fusable: dict[str, FusableCache] = {}
-        self._habits: dict[str, Trial] = {}
+        self._habits: dict[str, ProbeResult] = {}
         self._unheld: dict[str, set[str]] = {}
         for group in resolution.groups:
             if group.algorithm is not None:
-                self._habits.setdefault(group.algorithm, trials[group.name])
-                self._unheld.setdefault(group.algorithm, {"differentiable"}).update(trials[group.name].unheld)
+                self._habits.setdefault(group.algorithm, probed[group.name])
+                self._unheld.setdefault(group.algorithm, {"differentiable"}).update(probed[group.name].constructor_only)
 
     def step(self, groups: Groups, state: State, route: str) -> None:
         """One update of `groups` (frozen ones already left out); those that name no algorithm take `route`."""
@@ -68,15 +68,15 @@ class Engines:
                 "state": {i: saved["state"][i] for i in held if i in saved["state"]},
                 "param_groups": [group | {"params": [ids[p] for p in group["params"]]} for group in members],
             }
-            lend(self._engine(algorithm, own, members[0]), members, state, functools.partial(_load, part))
+            run_on(self._engine(algorithm, own, members[0]), members, state, functools.partial(_load, part))
 
     def _step(self, algorithm: str, own: object, members: Groups, state: State) -> None:
         cls, habits = self._algorithms.class_of(algorithm), self._habits[algorithm]
-        if habits.eager:
+        if habits.allocates_in_init:
             _make_state(cls, self._algorithms[algorithm].defaults, members, state)
         engine, cache = self._engine(algorithm, own, members[0]), self._fusable.setdefault(algorithm, FusableCache())
         with contextlib.nullcontext() if habits.takes_dense else _sparse_zeros(members):
-            lend(engine, with_fused(cls, members, state, cache), state, unhooked_step)
+            run_on(engine, with_fused(cls, members, state, cache), state, unhooked_step)
 
     def _plainly(self, algorithm: str, own: object, members: Groups, state: State, call: Call) -> None:
         """`call(members, state)` on plain tensors: sharded parameters as this rank's parts, or whole."""
@@ -85,9 +85,9 @@ class Engines:
             return
         whole = not self._separable(algorithm, own, members)
         apart = whole and ":" not in algorithm  # torch's classes keep nothing that ties parameters together
-        loose = {key: value for key, value in state.items() if not isinstance(key, torch.Tensor)}
+        extra_state = {key: value for key, value in state.items() if not isinstance(key, torch.Tensor)}
         for part in one_by_one(members) if apart else [members]:
-            lend_plain(part, state, loose, whole, call)
+            with_local_tensors(part, state, extra_state, whole, call)
 
     def _separable(self, algorithm: str, own: object, members: Groups) -> bool:
         """Whether the algorithm may step the shards of these groups where they are.
@@ -133,7 +133,7 @@ class Engines:
 
 def _switch(engine: torch.optim.Optimizer, mode: str, groups: Groups, state: State) -> None:
     """Call `train` or `eval` of an engine that is lent these."""
-    lend(engine, groups, state, lambda borrowed: getattr(borrowed, mode)())
+    run_on(engine, groups, state, lambda borrowed: getattr(borrowed, mode)())
 
 
 def _load(part: dict[str, Any], engine: torch.optim.Optimizer) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from groupwise.errors import StateError
-from groupwise.optim.trial import OURS, Shape, shapes_of_state
+from groupwise.optim.probe import OURS, Shape, shapes_of_state
 
 _OF_SCHEDULERS = frozenset({"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum"})
 _OF_THE_CLASS = frozenset({"decoupled_weight_decay"})  # all that parts Adam's groups from AdamW's

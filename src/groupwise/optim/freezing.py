@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from groupwise.errors import OptimizerError
-from groupwise.optim.engine import Groups
+from groupwise.optim.borrowed import Groups
 from groupwise.optim.shards import is_sharded
 from groupwise.select import ParameterInfo
 
@@ -25,10 +25,10 @@ from groupwise.select import ParameterInfo
 def freeze(group: dict[str, Any], frozen: bool, for_good: bool = False) -> None:
     """Freeze or thaw a live group. One frozen `for_good` never needs its gradients, whatever the process count.
 
-    Raises `OptimizerError` if it cannot be thawed, as `check_thaw` does; nothing has changed then.
+    Raises `OptimizerError` if it cannot be thawed, as `check_unfreeze` does; nothing has changed then.
     """
     if not frozen and not for_good:
-        check_thaw(group)
+        check_unfreeze(group)
     group["frozen"] = frozen
     for p in group["params"]:
         if for_good or may_flip(p):
@@ -37,7 +37,7 @@ def freeze(group: dict[str, Any], frozen: bool, for_good: bool = False) -> None:
             p.grad = None
 
 
-def give_back(parameters: Iterable[ParameterInfo]) -> None:
+def restore_requires_grad(parameters: Iterable[ParameterInfo]) -> None:
     """Let parameters train again that an earlier plan had frozen, and that the present one is silent about."""
     for info in parameters:
         p = info.parameter
@@ -45,7 +45,7 @@ def give_back(parameters: Iterable[ParameterInfo]) -> None:
             p.requires_grad_(True)
 
 
-def check_thaw(group: Mapping[str, Any]) -> None:
+def check_unfreeze(group: Mapping[str, Any]) -> None:
     """Raise `OptimizerError` if a parameter of the group does not require gradients and never may again."""
     for name, p in zip(group["param_names"], group["params"], strict=True):
         if not p.requires_grad and not may_flip(p):
@@ -58,14 +58,14 @@ def check_thaw(group: Mapping[str, Any]) -> None:
 
 def drop_gradients(groups: Iterable[dict[str, Any]]) -> Groups:
     """The groups that a step may update; the gradients of the frozen ones are dropped."""
-    awake = []
+    active = []
     for group in groups:
         if not group.get("frozen", False):
-            awake.append(group)
+            active.append(group)
             continue
         for p in group["params"]:
             p.grad = None
-    return awake
+    return active
 
 
 def may_flip(p: torch.Tensor) -> bool:

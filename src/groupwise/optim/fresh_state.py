@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from groupwise.optim.algorithms import TorchAlgorithms
-from groupwise.optim.engine import unhooked_step
-from groupwise.optim.trial import Refusal
+from groupwise.optim.borrowed import unhooked_step
+from groupwise.optim.probe import Refusal
 
 _ZERO = 1e-6  # Adamax puts its eps where others put nothing
 _PLAIN = {"weight_decay": 0.0, "lr": 0.1}  # decay would move the weight, and a tiny rate would hide a state that is it
@@ -44,10 +44,10 @@ class FreshState:
             weight = torch.nn.Parameter(torch.ones((2,) * rank))
             dense = gradient((2,) * rank)
             weight.grad = dense.to_sparse(1) if sparse else dense
-            with torch.no_grad(), Refusal() as trial:
+            with torch.no_grad(), Refusal() as probe_result:
                 engine = cls([weight], **values)
                 _step(engine)
-            if not trial.refused:
+            if not probe_result.refused:
                 return [engine.state.get(weight, {})]
         return []
 

@@ -18,23 +18,23 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from groupwise.errors import GroupwiseWarning, OptimizerError, unknown
-from groupwise.optim.added import completed, give_up_names, standing_outside
+from groupwise.optim.added import completed, rename_replaced, standing_outside
 from groupwise.optim.agreement import Agreement, Run
 from groupwise.optim.clipping import Measured
-from groupwise.optim.freezing import check_thaw, drop_gradients, freeze, give_back, is_wrapped, may_flip
+from groupwise.optim.freezing import check_unfreeze, drop_gradients, freeze, is_wrapped, may_flip, restore_requires_grad
 from groupwise.optim.live import START, names_of
 from groupwise.optim.load_report import LoadReport
 from groupwise.optim.loading import load
-from groupwise.optim.only import NetworkView, uncut
+from groupwise.optim.only import NetworkView, with_all_groups
 from groupwise.optim.origin import Drift, Origin, drift
 from groupwise.optim.regroup import Regrouped, Running, check_foreign_schedulers, regrouped
 from groupwise.optim.resolve import Model
 from groupwise.optim.rows import RowsGiven
 from groupwise.optim.runtime import Runtime
-from groupwise.optim.state import Values
 from groupwise.optim.transaction import AllOrNothing
+from groupwise.optim.transfer import Prefer
 from groupwise.optim.unique import Distinct, check_savable
-from groupwise.optim.watch import Watch
+from groupwise.optim.usage_monitor import UsageMonitor
 from groupwise.plan import Group, Plan, Resolution
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         self.load_report: LoadReport | None = None
         self._views: dict[tuple[int, tuple[str, ...]], NetworkView] = {}
         self._itself = weakref.ref(self)
-        self._watch = Watch(self.resolution.scheduled)
+        self._monitor = UsageMonitor(self.resolution.scheduled)
         self._distinct = Distinct()
         self._wrapped = is_wrapped(model)
         super().__init__(self._runtime.live_groups(), self._runtime.shared_defaults())
@@ -101,7 +101,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
             self._let_go()
         if self._agreement.open:
             self._agreement.check(self._as_run())
-        self._watch.stepped(self.param_groups)
+        self._monitor.stepped(self.param_groups)
         measured = self._runtime.clipper.clip(self.param_groups)
         self.measured.clear()  # in place: what a compiled step assigns to an optimizer is lost (torch 2.13)
         self.measured.update(measured)
@@ -119,7 +119,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
             if network not in known:
                 raise OptimizerError(unknown("network", network, known))
         key = (id(self), tuple(sorted(set(networks))))
-        return self._views.setdefault(key, NetworkView(self._owner, key[1], door=self))
+        return self._views.setdefault(key, NetworkView(self._owner, key[1], wrapper=self))
 
     def regroup(
         self,
@@ -153,23 +153,23 @@ class GroupedOptimizer(torch.optim.Optimizer):
             raise OptimizerError(
                 "regroup inside `with optimizer.only(…)`, where the others' gradients are off: leave it first"
             )
-        with uncut(self._views.values()):
+        with with_all_groups(self._views.values()):
             self._regroup(plan, model, rows or {})
         return self.resolution
 
     def _regroup(
         self, plan: Plan | str | os.PathLike[str] | None, model: Model | None, rows: Mapping[str, RowsGiven]
     ) -> None:
-        scheduler = self._watch.scheduler
-        now = Running(self.resolution, self.param_groups, self.state, scheduler.moment if scheduler else START)
+        scheduler = self._monitor.scheduler
+        now = Running(self.resolution, self.param_groups, self.state, scheduler.step_info if scheduler else START)
         after = regrouped(now, _plan_of(plan, self.plan), model, rows)
-        if self._watch.attached is None:
+        if self._monitor.attached is None:
             check_foreign_schedulers(self, after.groups)
         infos = (info for each in (self.resolution, after.runtime.resolution) for info in each.parameters)
         tensors = (info.parameter for info in infos if info.parameter is not None)
-        with AllOrNothing(self, [self._watch, *([scheduler] if scheduler else [])], tensors):
+        with AllOrNothing(self, [self._monitor, *([scheduler] if scheduler else [])], tensors):
             self._run(after, model)
-            for sentence in after.doubts:
+            for sentence in after.messages:
                 warnings.warn(sentence, GroupwiseWarning, stacklevel=3)
             found = self._look_at_model(stacklevel=4)
             self.load_report = replace(after.report, unowned=found.unowned, stale=found.stale)
@@ -183,7 +183,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
             self._origin, self._wrapped = Origin(model, self.resolution.parameters), is_wrapped(model)
         self._distinct.forget()
         self._freeze()
-        self._watch.regrouped(after.runtime.resolution.scheduled)
+        self._monitor.regrouped(after.runtime.resolution.scheduled)
 
     def _look_at_model(self, stacklevel: int) -> Drift:
         """Say it, once, if the model is not any more what the plan was resolved on."""
@@ -203,10 +203,10 @@ class GroupedOptimizer(torch.optim.Optimizer):
         if "_origin" not in vars(self):  # the plan's own groups, which the base class adds while it is built
             super().add_param_group(param_group)
             return
-        with uncut(self._views.values()), AllOrNothing(self):
+        with with_all_groups(self._views.values()), AllOrNothing(self):
             super().add_param_group(completed(param_group, self._runtime, self.param_groups, self._origin))
-            give_up_names(self.param_groups)
-            self._watch.note(standing_outside(self.param_groups[-1], self.resolution))
+            rename_replaced(self.param_groups)
+            self._monitor.note(standing_outside(self.param_groups[-1], self.resolution))
             self._look_at_model(stacklevel=3)
 
     def state_dict(self) -> dict[str, Any]:
@@ -215,7 +215,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
 
         Raises `StateError` for what no load could take: two tensors of one name, or state of a tensor in no group.
         """
-        with uncut(self._views.values()):
+        with with_all_groups(self._views.values()):
             return self._state_dict()
 
     def _state_dict(self) -> dict[str, Any]:
@@ -234,7 +234,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         """Resume by name, as `resume` does by default; what was moved, new, lost or restarted is in `load_report`."""
         load(self._owner, state_dict, "edited")
 
-    def resume(self, state_dict: dict[str, Any], values: Values = "edited") -> LoadReport:
+    def resume(self, state_dict: dict[str, Any], prefer: Prefer = "unchanged") -> LoadReport:
         """Resume by name: each parameter's state follows its name into whatever group it is in now.
 
         Args:
@@ -252,10 +252,10 @@ class GroupedOptimizer(torch.optim.Optimizer):
         """
         return load(self._owner, state_dict, values)
 
-    def attach(self, scheduler: PlanScheduler) -> Watch:
-        """Let a scheduler know of every regroup; the `Watch` tells it what the optimizer did between its ticks."""
-        self._watch.attach(scheduler)
-        return self._watch
+    def attach(self, scheduler: PlanScheduler) -> UsageMonitor:
+        """Let a scheduler know of every regroup; the `UsageMonitor` tells it what the optimizer did between its ticks."""
+        self._monitor.attach(scheduler)
+        return self._monitor
 
     def train(self) -> None:
         """Forwarded to engines that distinguish training from evaluation (schedule-free ones)."""
@@ -274,7 +274,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
     @property
     def _all_groups(self) -> list[dict[str, Any]]:
         """The groups of every network, in the middle of a view's step as well."""
-        with uncut(self._views.values()):
+        with with_all_groups(self._views.values()):
             return self.param_groups
 
     def _tell_ranks(self) -> None:
@@ -282,8 +282,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
         self._agreement.state(self._as_run())
 
     def _as_run(self) -> Run:
-        scheduler = self._watch.scheduler
-        return Run(self.resolution, self._all_groups, scheduler.moment if scheduler is not None else None)
+        scheduler = self._monitor.scheduler
+        return Run(self.resolution, self._all_groups, scheduler.step_info if scheduler is not None else None)
 
     @property
     def _owner(self) -> GroupedOptimizer:
@@ -296,13 +296,13 @@ class GroupedOptimizer(torch.optim.Optimizer):
         for live in self.param_groups:
             group = planned.get(live.get("name", ""))
             if group is not None and group.timeline is not None and not live["frozen"] and not self._for_good(group):
-                check_thaw(live)  # before anything changes
+                check_unfreeze(live)  # before anything changes
         for live in self.param_groups:
             group = planned.get(live.get("name", ""))
             if group is not None and group.timeline is not None:
                 freeze(live, live["frozen"], self._for_good(group))
             elif group is not None:
-                give_back(group.parameters)
+                restore_requires_grad(group.parameters)
         held = {id(p) for live in self.param_groups for p in live["params"]}
         for info in (info for group in planned.values() if group.timeline is not None for info in group.parameters):
             if id(info.parameter) not in held and (not self._wrapped or may_flip(info.parameter)):
@@ -319,7 +319,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         super().__setstate__(state)
         self.__dict__.setdefault("_views", {})
         self.__dict__.setdefault("_itself", weakref.ref(self))
-        self.__dict__.setdefault("_watch", Watch(self.resolution.scheduled))
+        self.__dict__.setdefault("_monitor", UsageMonitor(self.resolution.scheduled))
         self.__dict__["_distinct"] = Distinct()
         self.__dict__.setdefault("_origin", Origin(None))
         self.__dict__.setdefault("_wrapped", False)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 
 from groupwise._torch import Check, fused_devices, layout_check
-from groupwise.optim.engine import Groups
+from groupwise.optim.borrowed import Groups
 
 _BY_DEFAULT = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 
@@ -42,7 +42,10 @@ class FusableCache:
 
     def fits(self, cls: type, group: Mapping[str, Any], state: State) -> bool:
         """Whether the fused kernel of `cls` may step what has a gradient in `group`; step counts are made ready."""
-        stepped, entries = [p for p in group["params"] if p.grad is not None], (*(_moments(cls, group) or ()), "step")
+        stepped, entries = (
+            [p for p in group["params"] if p.grad is not None],
+            (*(_key_values(cls, group) or ()), "step"),
+        )
         columns, fit = _columns(stepped, state, entries), self._fit.get(group.get("name"))
         if fit is not None and fit[:2] == (len(stepped), tuple(columns)) and fit.holds(_flat(columns)):
             return True
@@ -65,7 +68,7 @@ def _with_kernel(cls: type, group: dict[str, Any], state: State, cache: FusableC
     if cls in _BY_DEFAULT and _leaves_the_choice(group):
         return group | {"fused": True} if cache.fits(cls, group, state) else group
     blind = group.get("fused") and any(p.device.type == "cpu" for p in group["params"])  # others look for themselves
-    if blind and _moments(cls, group) is not None and not cache.fits(cls, group, state):
+    if blind and _key_values(cls, group) is not None and not cache.fits(cls, group, state):
         return group | {"fused": None}
     return group
 
@@ -77,7 +80,7 @@ def _leaves_the_choice(group: Mapping[str, Any]) -> bool:
     return not (chosen or tensors or torch.compiler.is_compiling())
 
 
-def _moments(cls: type, group: Mapping[str, Any]) -> tuple[str, ...] | None:
+def _key_values(cls: type, group: Mapping[str, Any]) -> tuple[str, ...] | None:
     """The entries of state that the fused kernel of a class reads for a group; None if it has none of torch's."""
     if issubclass(cls, torch.optim.SGD):
         return ("momentum_buffer",) if group.get("momentum") else ()

@@ -11,27 +11,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
-from groupwise.optim.trial import OURS, Trial
+from groupwise.optim.probe import OURS, ProbeResult
 from groupwise.plan import Group, ScalarSetting, Setting, TupleSetting
 
-Moment: TypeAlias = tuple[int, int | None, int | None]
+StepInfo: TypeAlias = tuple[int, int | None, int | None]
 """An update, the total number of updates, and the updates per epoch."""
 
-START: Final[Moment] = (0, 1_000_000_000, 1_000_000_000)
+START: Final[StepInfo] = (0, 1_000_000_000, 1_000_000_000)
 """The first update while lengths are not known: whatever does not happen at once lies ahead."""
 
 
-def live_group(group: Group, trial: Trial, moment: Moment = START) -> dict[str, Any]:
-    """The dict of a group that the plan made, its hyperparameters at their peak, frozen or not as of `moment`."""
+def live_group(group: Group, probe_result: ProbeResult, step_info: StepInfo = START) -> dict[str, Any]:
+    """The dict of a group that the plan made, its hyperparameters at their peak, frozen or not as of `step_info`."""
     return {
         "params": [info.parameter for info in group.parameters],
         "param_names": [info.name for info in group.parameters],
         "name": group.name,
         "algorithm": group.algorithm,
         "network": group.network,
-        "frozen": group.timeline is not None and not group.trainable_at(*moment),
+        "frozen": group.timeline is not None and not group.trainable_at(*step_info),
         "declared": {name: _spelled(setting) for name, setting in group.settings.items()},
-        **trial.hyperparameters,
+        **probe_result.hyperparameters,
     }
 
 

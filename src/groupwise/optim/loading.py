@@ -17,11 +17,11 @@ from groupwise.errors import GroupwiseWarning, StateError, listed
 from groupwise.optim.fitting import same_algorithm
 from groupwise.optim.live import names_of
 from groupwise.optim.load_report import LoadReport
-from groupwise.optim.only import uncut
+from groupwise.optim.only import with_all_groups
 from groupwise.optim.rows import same_but_for_rows
 from groupwise.optim.saved import Saved, read
-from groupwise.optim.state import Values, members, misfit_of, shape_of, transfer
 from groupwise.optim.transaction import AllOrNothing
+from groupwise.optim.transfer import Prefer, members, misfit_of, shape_of, transfer
 
 if TYPE_CHECKING:
     from groupwise.optim.grouped_optimizer import GroupedOptimizer
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Layout: TypeAlias = dict[str, Any]
 
 
-def lay_out(optimizer: GroupedOptimizer, state_dict: dict[str, Any], values: Values) -> tuple[Layout, LoadReport]:
+def lay_out(optimizer: GroupedOptimizer, state_dict: dict[str, Any], prefer: Prefer) -> tuple[Layout, LoadReport]:
     """A checkpoint as this optimizer would take it, in torch's layout, and what that would move; nothing is changed.
 
     Raises:
@@ -42,7 +42,7 @@ def lay_out(optimizer: GroupedOptimizer, state_dict: dict[str, Any], values: Val
     _check_known(saved, here)
     _check_likeness(saved, optimizer.param_groups)
     runtime = optimizer._runtime
-    done = transfer(saved, optimizer.param_groups, runtime.claims(values), runtime.fresh_state)
+    done = transfer(saved, optimizer.param_groups, runtime.plan_values(values), runtime.fresh_state)
     return done.in_torchs_layout(), done.report
 
 
@@ -75,7 +75,7 @@ def _check_likeness(saved: Saved, live: Sequence[Mapping[str, Any]]) -> None:
         raise next(iter(misfits.values()))
 
 
-def load(optimizer: GroupedOptimizer, state_dict: dict[str, Any], values: Values) -> LoadReport:
+def load(optimizer: GroupedOptimizer, state_dict: dict[str, Any], prefer: Prefer) -> LoadReport:
     """Load a checkpoint and say what became of it; a warning says so too if anything starts afresh or is lost.
 
     Raises:
@@ -85,7 +85,7 @@ def load(optimizer: GroupedOptimizer, state_dict: dict[str, Any], values: Values
     before = optimizer.register_load_state_dict_pre_hook(loading.lay_out)
     after = optimizer.register_load_state_dict_post_hook(loading.finish, prepend=True)
     try:
-        with uncut(optimizer._views.values()), AllOrNothing(optimizer):
+        with with_all_groups(optimizer._views.values()), AllOrNothing(optimizer):
             torch.optim.Optimizer.load_state_dict(optimizer, state_dict)
             if _is_unexpected(loading.report, optimizer.param_groups):
                 warnings.warn(f"load_state_dict: {loading.report}", GroupwiseWarning, stacklevel=3)
@@ -95,7 +95,7 @@ def load(optimizer: GroupedOptimizer, state_dict: dict[str, Any], values: Values
         before.remove()
         after.remove()
     optimizer._tell_ranks()
-    optimizer._watch.loaded(_updates(optimizer.state))
+    optimizer._monitor.loaded(_updates(optimizer.state))
     return report
 
 
@@ -120,7 +120,7 @@ class _Loading:
 
     report = LoadReport()
 
-    def __init__(self, optimizer: GroupedOptimizer, values: Values) -> None:
+    def __init__(self, optimizer: GroupedOptimizer, prefer: Prefer) -> None:
         self._owner = optimizer
         self._values = values
         self._layout: Layout = {}

@@ -57,7 +57,7 @@ def matched(
     held: Sequence[HeldParameter],
     placed: AbstractSet[int],
     rows: Mapping[str, RowsGiven],
-    loose: Mapping[Any, Any],
+    extra_state: Mapping[Any, Any],
 ) -> tuple[Saved, set[int]]:
     """The running state as a checkpoint of the model as it is now, by the names of `infos`.
 
@@ -75,14 +75,14 @@ def matched(
         OptimizerError: `rows` matches nothing, or does not fit a table that it matches.
     """
     pairs = _pairs(infos, held, placed)
-    told = _told(rows, [info for info, _, _ in pairs])
+    told = _given(rows, [info for info, _, _ in pairs])
     parameters = {info.name: _moved_along(info, own, found, told.get(info.name)) for info, own, found in pairs}
     used = {id(own) for _, own, _ in pairs}
     rest = [own for own in held if id(own) not in used and id(own.tensor) not in placed]
     gone = {own.names[0]: own.saved for own in rest if own.planned}
     outside = {own.names[0]: own for own in rest if not own.planned}
     kept = {name: own.saved for name, own in outside.items()}
-    return Saved({**kept, **parameters}, loose, gone), {id(own.tensor) for own in outside.values()}
+    return Saved({**kept, **parameters}, extra_state, gone), {id(own.tensor) for own in outside.values()}
 
 
 def _pairs(
@@ -114,7 +114,7 @@ def _is_free(own: HeldParameter, here: Mapping[int, set[str]]) -> bool:
     return names is None or not names.isdisjoint(own.names)
 
 
-def _told(rows: Mapping[str, RowsGiven], infos: Iterable[ParameterInfo]) -> dict[str, RowsGiven]:
+def _given(rows: Mapping[str, RowsGiven], infos: Iterable[ParameterInfo]) -> dict[str, RowsGiven]:
     """What was said about rows, by parameter name; where two globs match, the later one stands."""
     told: dict[str, RowsGiven] = {}
     known = list(infos)

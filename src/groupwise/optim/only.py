@@ -3,10 +3,10 @@
 A view owns nothing. Its step is the owner's step with `param_groups` cut to its networks for that time, so hooks,
 clipping and the scheduler's bookkeeping see one optimizer. Trainers wrap an optimizer in a class that imitates its own
 and hands on what it reads, but not what is assigned to it: so the cut is made on the owner, and the step goes through
-the `door` that the view was asked at, where Lightning counts steps and scales gradients. Under
+the `wrapper` that the view was asked at, where Lightning counts steps and scales gradients. Under
 DistributedDataParallel gradients cannot be switched off: there the others' are put aside, and what is added is dropped.
 What is frozen or thawed inside of the block, by hand or by the plan's timeline, stays so. What is done to the owner in
-the middle of a view's step, a regroup or a save by a hook, is done to all of it (`uncut`).
+the middle of a view's step, a regroup or a save by a hook, is done to all of it (`with_all_groups`).
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class NetworkView:
     """The groups of some networks of a `GroupedOptimizer`. `with view:` switches off the gradients of all others."""
 
     def __init__(
-        self, owner: GroupedOptimizer, networks: tuple[str, ...], door: GroupedOptimizer | None = None
+        self, owner: GroupedOptimizer, networks: tuple[str, ...], wrapper: GroupedOptimizer | None = None
     ) -> None:
         self.owner = owner
-        self._door = door or owner
+        self._wrapper = wrapper or owner
         self.networks = networks
         self.stepping = False
         self._everything: list[dict[str, Any]] = []
@@ -59,7 +59,7 @@ class NetworkView:
         """The owner's step, on these networks alone."""
         self._cut()
         try:
-            return self._door.step(closure)
+            return self._wrapper.step(closure)
         finally:
             self._join()
 
@@ -116,7 +116,7 @@ class NetworkView:
 
 
 @contextlib.contextmanager
-def uncut(views: Iterable[NetworkView]) -> Iterator[None]:
+def with_all_groups(views: Iterable[NetworkView]) -> Iterator[None]:
     """The owner of `views` has all of its groups in here, even in the middle of a step of one of them."""
     known = list(views)
     with contextlib.ExitStack() as stack:

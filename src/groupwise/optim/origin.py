@@ -120,9 +120,9 @@ def drift(origin: Origin, resolution: Resolution, groups: Sequence[Mapping[str, 
         return Drift()
     here = {id(p): p for p in origin.tensors()}
     held = {id(p): p for group in groups for p in group["params"]}
-    thawed = {id(info.parameter) for info in _frozen_by_hand(resolution)}
+    unfrozen = {id(info.parameter) for info in _frozen_by_hand(resolution)}
     free = {key: p for key, p in here.items() if p.requires_grad and key not in held}
-    unowned = {key for key, p in free.items() if not origin.name_of(p) or key in thawed}
+    unowned = {key for key, p in free.items() if not origin.name_of(p) or key in unfrozen}
     stale = tuple(origin.name_of(p) for key, p in held.items() if key not in here and origin.name_of(p))
     return Drift(tuple(_names(origin, unowned)), stale)
 

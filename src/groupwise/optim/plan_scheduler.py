@@ -16,11 +16,11 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from groupwise._spelling import shown
 from groupwise.errors import OptimizerError, StateError, listed, unknown
-from groupwise.optim.freezing import check_thaw, freeze
+from groupwise.optim.freezing import check_unfreeze, freeze
 from groupwise.optim.grouped_optimizer import GroupedOptimizer
-from groupwise.optim.live import Moment
-from groupwise.optim.program import Entry, Program, write
+from groupwise.optim.live import StepInfo
 from groupwise.optim.run_length import other_length, outlived, unfinished_warmup, unheard_plateau
+from groupwise.optim.scheduled_values import Entry, ScheduledValues, write
 from groupwise.optim.skipping import Scaler, SkippedUpdates
 from groupwise.schedules import PlateauState
 
@@ -29,7 +29,7 @@ from groupwise.schedules import PlateauState
 class _Ready:
     """All that an update is to be made with, evaluated and not yet written."""
 
-    program: Program
+    scheduled_values: ScheduledValues
     update: int
     entries: list[Entry]
     named: Mapping[str, float]
@@ -75,23 +75,23 @@ class PlanScheduler(LRScheduler):
         self.values: Mapping[str, float] = {}
         self.optimizer = optimizer
         self._skipped = SkippedUpdates(scaler)
-        self._program = Program(optimizer.resolution, *self._lengths)
-        self._prepare(self._program, 0)  # before anything knows of this scheduler
-        self._watch = optimizer.attach(self)
-        self._seen_updates = self._watch.updates
+        self._scheduled_values = ScheduledValues(optimizer.resolution, *self._lengths)
+        self._prepare(self._scheduled_values, 0)  # before anything knows of this scheduler
+        self._monitor = optimizer.attach(self)
+        self._seen_updates = self._monitor.updates
         super().__init__(optimizer)
         optimizer._tell_ranks()
-        self._watch.note(unfinished_warmup(self._program))
+        self._monitor.note(unfinished_warmup(self._scheduled_values))
 
     @property
-    def moment(self) -> Moment:
+    def step_info(self) -> StepInfo:
         """The current update, and the lengths of the run."""
         return (self.last_epoch, *self._lengths)
 
     @property
     def counts_steps(self) -> bool:
         """Whether a step of this scheduler is meant as one update, and not as an epoch."""
-        return self._program.counts_steps
+        return self._scheduled_values.counts_steps
 
     def step(self, epoch: int | None = None) -> None:
         """Advance by one update (or jump to update `epoch`) and write the values that it is to be made with.
@@ -109,15 +109,15 @@ class PlanScheduler(LRScheduler):
             return
         ready = self._prepare(self._current_program(), self.last_epoch + 1 if epoch is None else int(epoch))
         if ticks:
-            self._watch.ticked(ready.program.counts_steps)
-            self._watch.found(self._overwritten())
-        made = self.last_epoch if ticks and self._watch.updates != self._seen_updates else None
+            self._monitor.scheduler_stepped(ready.scheduled_values.counts_steps)
+            self._monitor.found(self._overwritten())
+        made = self.last_epoch if ticks and self._monitor.updates != self._seen_updates else None
         self._commit(ready, self._step_count + 1)
         if self.optimizer._agreement.open:  # no update has been made yet
             self.optimizer._tell_ranks()
         if made is not None:
-            self._watch.note(outlived(self._program, made))
-            self._watch.note(unheard_plateau(self._program, made))
+            self._monitor.note(outlived(self._scheduled_values, made))
+            self._monitor.note(unheard_plateau(self._scheduled_values, made))
 
     def write(self) -> None:
         """Write the values of the current update into the groups; after a regroup, into the new ones."""
@@ -125,33 +125,35 @@ class PlanScheduler(LRScheduler):
 
     def observe(self, metric: SupportsFloat) -> None:
         """Give the plan's plateaus their metric, once per evaluation. Raises `OptimizerError` if there are none."""
-        program = self._current_program()
-        if not program.states:
+        scheduled_values = self._current_program()
+        if not scheduled_values.states:
             raise OptimizerError("the plan has no plateau(…) schedule, so there is nothing that a metric could change")
-        observed = {plateau: plateau.observe(state, metric) for plateau, state in program.states.items()}
-        self._commit(self._prepare(program.restated(observed), self.last_epoch))
+        observed = {plateau: plateau.observe(state, metric) for plateau, state in scheduled_values.states.items()}
+        self._commit(self._prepare(scheduled_values.restated(observed), self.last_epoch))
 
     def _was_skipped(self) -> bool:
         """Whether the scaler skipped all that the optimizer, or any view of it, was to do since the last step."""
-        made = self._watch.updates != self._seen_updates
+        made = self._monitor.updates != self._seen_updates
         return self._skipped.since(made, [self.optimizer, *self.optimizer._views.values()])
 
-    def _current_program(self) -> Program:
+    def _current_program(self) -> ScheduledValues:
         """What the optimizer's plan says now: after a regroup another program, with the plateaus' states taken over."""
         resolution = self.optimizer.resolution
-        if self._program.resolution is resolution:
-            return self._program
-        return Program(resolution, *self._lengths).restated(self._program.states)
+        if self._scheduled_values.resolution is resolution:
+            return self._scheduled_values
+        return ScheduledValues(resolution, *self._lengths).restated(self._scheduled_values.states)
 
-    def _prepare(self, program: Program, update: int) -> _Ready:
+    def _prepare(self, scheduled_values: ScheduledValues, update: int) -> _Ready:
         """Evaluate an update. Raises what a schedule raises, and `OptimizerError` for what cannot be thawed."""
         groups = self.optimizer._all_groups
-        values = program.evaluate(update)
-        planned = ((group, program.moving.get(group.get("name", ""))) for group in groups)
+        values = scheduled_values.evaluate(update)
+        planned = ((group, scheduled_values.moving.get(group.get("name", ""))) for group in groups)
         frozen = [(group, not plan.trainable_at(update, *self._lengths)) for group, plan in planned if plan is not None]
         for group, _ in frozen:  # those that rest, too: what cannot be thawed later is an error now
-            check_thaw(group)
-        return _Ready(program, update, program.entries(groups, values), program.named(values), frozen)
+            check_unfreeze(group)
+        return _Ready(
+            scheduled_values, update, scheduled_values.entries(groups, values), scheduled_values.named(values), frozen
+        )
 
     def _commit(self, ready: _Ready, steps: int | None = None) -> None:
         """Write what was prepared, and count it as that many steps. Nothing in here raises but what comes from outside,
@@ -168,10 +170,10 @@ class PlanScheduler(LRScheduler):
         for group, rests in ready.frozen:
             if rests != group.get("frozen", False):
                 freeze(group, rests)
-        self._program, self.values, self.last_epoch = ready.program, ready.named, ready.update
+        self._scheduled_values, self.values, self.last_epoch = ready.scheduled_values, ready.named, ready.update
         self._last_lr = [group["lr"] for group in self.optimizer._all_groups]
         if steps is not None:
-            self._step_count, self._seen_updates = steps, self._watch.updates
+            self._step_count, self._seen_updates = steps, self._monitor.updates
             self._skipped.note()
 
     def _overwritten(self) -> list[str]:
@@ -182,7 +184,7 @@ class PlanScheduler(LRScheduler):
         written = [(group, group["lr"], lr) for group, lr in zip(groups, self._last_lr, strict=True)]
         numbers = [item for item in written if not any(isinstance(x, torch.Tensor) for x in item[1:])]
         edited = (group.get("name", "") for group, lr, before in numbers if lr != before)
-        return [name for name in edited if name in self._program.rates]
+        return [name for name in edited if name in self._scheduled_values.rates]
 
     def get_lr(self) -> list[Any]:
         """The learning rate of every group at the current update."""
@@ -190,7 +192,7 @@ class PlanScheduler(LRScheduler):
 
     def state_dict(self) -> dict[str, Any]:
         """The counter, the length of the run, and each plateau's memory by the plateau's exact text."""
-        plateaus = {repr(p): state.to_dict() for p, state in self._program.states.items()}
+        plateaus = {repr(p): state.to_dict() for p, state in self._scheduled_values.states.items()}
         return {"last_epoch": self.last_epoch, "total_steps": self._lengths[0], "plateaus": plateaus}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -204,34 +206,34 @@ class PlanScheduler(LRScheduler):
         if update < 0 or not isinstance(saved, Mapping):
             given = state_dict["last_epoch"]
             raise StateError(f"a PlanScheduler counts whole updates from 0; this state has last_epoch = {given!r}")
-        program = self._current_program()
-        known = {repr(p): p for p in program.states}
+        scheduled_values = self._current_program()
+        known = {repr(p): p for p in scheduled_values.states}
         for text in saved:
             if text not in known:
                 raise StateError(unknown("plateau", text, known))
         states = {known[text]: PlateauState.from_dict(state) for text, state in saved.items()}
-        ready = self._prepare(program.restated(states), update)
+        ready = self._prepare(scheduled_values.restated(states), update)
         frozen = {group["name"] for group in self.optimizer._all_groups if group.get("frozen", False)}
         self._commit(ready, update + 1)
         self.optimizer._tell_ranks()
-        self._watch.placed()
-        self._watch.note(other_length(program, update, state_dict.get("total_steps")))
-        self._watch.thawed([name for name in frozen if self._trained_before(name)], self.optimizer)
+        self._monitor.placed()
+        self._monitor.note(other_length(scheduled_values, update, state_dict.get("total_steps")))
+        self._monitor.unfrozen([name for name in frozen if self._trained_before(name)], self.optimizer)
 
     def _trained_before(self, name: str) -> bool:
         """Whether a group was trainable at an earlier update than the current one."""
-        planned, step = self._program.moving.get(name), self.last_epoch
+        planned, step = self._scheduled_values.moving.get(name), self.last_epoch
         return planned is not None and any(planned.trainable_at(t, *self._lengths) for t in (0, step - 1) if t < step)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the watch, which belongs to the optimizer: what happened since the last tick is kept as a count."""
-        own = {name: value for name, value in self.__dict__.items() if name != "_watch"}
-        return own | {"_seen_updates": self._seen_updates - self._watch.updates}
+        own = {name: value for name, value in self.__dict__.items() if name != "_monitor"}
+        return own | {"_seen_updates": self._seen_updates - self._monitor.updates}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._watch = self.optimizer.attach(self)
-        self._seen_updates += self._watch.updates
+        self._monitor = self.optimizer.attach(self)
+        self._seen_updates += self._monitor.updates
 
 
 def _whole(number: object) -> int:

@@ -17,13 +17,13 @@ from typing import Any
 import torch
 
 from groupwise.errors import OptimizerError, listed
-from groupwise.optim.live import Moment, names_of
+from groupwise.optim.live import StepInfo, names_of
 from groupwise.optim.load_report import LoadReport
 from groupwise.optim.matching import held_parameters, matched
 from groupwise.optim.resolve import Model
 from groupwise.optim.rows import RowsGiven
 from groupwise.optim.runtime import Runtime
-from groupwise.optim.state import transfer
+from groupwise.optim.transfer import transfer
 from groupwise.plan import Plan, Resolution
 from groupwise.select import ParameterInfo, parameters_of
 
@@ -37,7 +37,7 @@ class Running:
     resolution: Resolution
     groups: Sequence[dict[str, Any]]
     state: Mapping[Any, Any]
-    moment: Moment
+    step_info: StepInfo
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Regrouped:
     renamed: Mapping[str, str]
 
     @property
-    def doubts(self) -> list[str]:
+    def messages(self) -> list[str]:
         """What may be a mistake, in sentences."""
         report, told = self.report, []
         if report.restarted:
@@ -81,17 +81,17 @@ def regrouped(now: Running, plan: Plan, model: Model | None, rows: Mapping[str, 
     infos = current(now) if model is None else model if isinstance(model, tuple) else parameters_of(model)
     infos = _as_without_plan(infos, now)
     runtime = Runtime.of(infos, plan)
-    groups = runtime.live_groups(now.moment)
+    groups = runtime.live_groups(now.step_info)
     placed = {id(p) for group in groups for p in group["params"]}
     held = held_parameters(now.resolution, now.groups, now.state)
-    loose = {key: value for key, value in now.state.items() if not isinstance(key, torch.Tensor)}
-    saved, outside = matched(infos, held, placed, rows, loose)
+    extra_state = {key: value for key, value in now.state.items() if not isinstance(key, torch.Tensor)}
+    saved, outside = matched(infos, held, placed, rows, extra_state)
     added = _added(now, outside)
     renamed = _renamed([group["name"] for group in groups], [group["name"] for group in added])
     groups += [group | {"name": renamed.get(group["name"], group["name"])} for group in added]
-    moved = transfer(saved, groups, runtime.claims(), runtime.fresh_state)
+    moved = transfer(saved, groups, runtime.plan_values(), runtime.fresh_state)
     params = [p for group in groups for p in group["params"]]
-    state = defaultdict(dict, {**moved.loose, **{params[i]: own for i, own in moved.state.items()}})
+    state = defaultdict(dict, {**moved.extra_state, **{params[i]: own for i, own in moved.state.items()}})
     return Regrouped(runtime, [dict(group) for group in moved.groups], state, moved.report, renamed)
 
 

@@ -9,8 +9,8 @@ import torch
 
 from groupwise.errors import ResolutionError
 from groupwise.optim.algorithms import TorchAlgorithms
+from groupwise.optim.probe import ProbeResult, probe
 from groupwise.optim.shards import is_sharded
-from groupwise.optim.trial import Trial, try_out
 from groupwise.plan import Plan, Resolution
 from groupwise.select import ParameterInfo, parameters_of
 
@@ -31,7 +31,7 @@ def resolve(model: Model, plan: Plan) -> Resolution:
     return resolve_with(model, plan, TorchAlgorithms(plan))[0]
 
 
-def resolve_with(model: Model, plan: Plan, algorithms: TorchAlgorithms) -> tuple[Resolution, dict[str, Trial]]:
+def resolve_with(model: Model, plan: Plan, algorithms: TorchAlgorithms) -> tuple[Resolution, dict[str, ProbeResult]]:
     """`resolve`, with the trial of each group that has an algorithm."""
     infos = model if isinstance(model, tuple) else parameters_of(model)
     resolution = plan.resolve(infos, algorithms)
@@ -43,7 +43,7 @@ def resolve_with(model: Model, plan: Plan, algorithms: TorchAlgorithms) -> tuple
                 "fully_shard(…, ignored_params={…}) and reduce its gradient yourself"
             )
     _check_trainable(resolution)
-    return resolution, try_out(resolution, algorithms)
+    return resolution, probe(resolution, algorithms)
 
 
 def _check_trainable(resolution: Resolution) -> None:

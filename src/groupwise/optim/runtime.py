@@ -11,10 +11,10 @@ from groupwise.optim.algorithms import TorchAlgorithms
 from groupwise.optim.clipping import Clipper
 from groupwise.optim.engines import Engines
 from groupwise.optim.fresh_state import FreshState
-from groupwise.optim.live import START, Moment, live_group
+from groupwise.optim.live import START, StepInfo, live_group
+from groupwise.optim.probe import ProbeResult
 from groupwise.optim.resolve import Model, resolve_with
-from groupwise.optim.state import Claims, Values
-from groupwise.optim.trial import Trial
+from groupwise.optim.transfer import PlanValues, Prefer
 from groupwise.plan import Plan, Resolution
 
 
@@ -25,7 +25,7 @@ class Runtime:
     plan: Plan
     algorithms: TorchAlgorithms
     resolution: Resolution
-    trials: Mapping[str, Trial]
+    probed: Mapping[str, ProbeResult]
     engines: Engines
     clipper: Clipper
     route: str
@@ -34,12 +34,12 @@ class Runtime:
     def of(model: Model, plan: Plan) -> Runtime:
         """Resolve `plan` on `model`. Raises what `resolve` raises, and `OptimizerError` if nothing could ever train."""
         algorithms = TorchAlgorithms(plan)
-        resolution, trials = resolve_with(model, plan, algorithms)
-        if not trials:
+        resolution, probed = resolve_with(model, plan, algorithms)
+        if not probed:
             raise OptimizerError("nothing to optimise: every parameter is frozen and no rule gives any an optimizer")
-        engines = Engines(algorithms, trials, resolution)
+        engines = Engines(algorithms, probed, resolution)
         clipper, route = Clipper(resolution), _default_route(plan, resolution)
-        return Runtime(plan, algorithms, resolution, trials, engines, clipper, route)
+        return Runtime(plan, algorithms, resolution, probed, engines, clipper, route)
 
     def without(self, gone: Collection[str]) -> Runtime:
         """The same, holding no tensor of the parameters named `gone`: their infos say what they were."""
@@ -51,10 +51,10 @@ class Runtime:
         )
         return replace(self, resolution=replace(self.resolution, groups=groups))
 
-    def live_groups(self, moment: Moment = START) -> list[dict[str, Any]]:
-        """New live group dicts, as the plan declares them at `moment`."""
+    def live_groups(self, step_info: StepInfo = START) -> list[dict[str, Any]]:
+        """New live group dicts, as the plan declares them at `step_info`."""
         groups = [group for group in self.resolution.groups if group.algorithm is not None]
-        return [live_group(group, self.trials[group.name], moment) for group in groups]
+        return [live_group(group, self.probed[group.name], step_info) for group in groups]
 
     def shared_defaults(self) -> dict[str, Any]:
         """What every group holds, with the values of the default route's first group.
@@ -62,27 +62,27 @@ class Runtime:
         Schedulers read `optimizer.defaults` to learn what every group holds, and `add_param_group` puts its entries
         into every new group; so it holds only what all the algorithms share.
         """
-        common = set.intersection(*(set(trial.hyperparameters) for trial in self.trials.values()))
+        common = set.intersection(*(set(probe_result.hyperparameters) for probe_result in self.probed.values()))
         return {name: value for name, value in self.routed(self.route).items() if name in common}
 
     def routed(self, algorithm: str) -> Mapping[str, Any]:
         """The hyperparameters of the first group that runs under `algorithm`."""
-        first = next((g.name for g in self.resolution.groups if g.algorithm == algorithm), next(iter(self.trials)))
-        return self.trials[first].hyperparameters
+        first = next((g.name for g in self.resolution.groups if g.algorithm == algorithm), next(iter(self.probed)))
+        return self.probed[first].hyperparameters
 
     @property
     def fresh_state(self) -> FreshState:
         """What the algorithms begin with."""
         return FreshState(self.algorithms)
 
-    def claims(self, values: Values = "edited") -> Claims:
+    def plan_values(self, prefer: Prefer = "unchanged") -> PlanValues:
         """What the plan has to say about the values of a checkpoint."""
         scheduled = {
             group.name: [name for name, setting in group.settings.items() if setting.schedules]
             for group in self.resolution.groups
         }
         arguments = {name: algorithm.defaults for name, algorithm in self.resolution.algorithms.items()}
-        return Claims(scheduled, arguments, values)
+        return PlanValues(scheduled, arguments, values)
 
 
 def _default_route(plan: Plan, resolution: Resolution) -> str:

@@ -47,7 +47,7 @@ class Saved:
     """
 
     parameters: Mapping[str, SavedParameter]
-    loose: Mapping[Any, Any] = field(default_factory=dict)
+    extra_state: Mapping[Any, Any] = field(default_factory=dict)
     gone: Mapping[str, SavedParameter] = field(default_factory=dict)
     named: bool = True
 
@@ -81,14 +81,14 @@ def read(state_dict: Mapping[str, Any], names: Sequence[str], aliases: Mapping[s
     return Saved(parameters, state, named=_has_names(groups))
 
 
-def seen_through(name: str) -> str:
+def without_wrappers(name: str) -> str:
     """A dotted name without the parts that wrappers add (`module.`, `_orig_mod.`, FSDP's, checkpointing's)."""
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
 def _known(name: str, aliases: Mapping[str, str]) -> str:
     """A saved name as this model says it: seen through wrappers, and by the first of a tied parameter's names."""
-    return aliases[name] if name in aliases else aliases.get(seen_through(name), name)
+    return aliases[name] if name in aliases else aliases.get(without_wrappers(name), name)
 
 
 def _twice(first: str, second: str, known: str) -> str:

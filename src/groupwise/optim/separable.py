@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from groupwise.optim.engine import unhooked_step
-from groupwise.optim.trial import Refusal, make_ready
+from groupwise.optim.borrowed import unhooked_step
+from groupwise.optim.probe import Refusal, make_ready
 
 _STEPS = 4
 
@@ -23,9 +23,9 @@ def separable(cls: type[torch.optim.Optimizer], values: Mapping[str, Any], rank:
     values = {**values, "lr": 0.1}  # a tiny one would hide the difference
     weight = torch.sin(torch.arange(4.0**rank, dtype=torch.float64) + 1).reshape((4,) * rank)
     whole, parts = torch.nn.Parameter(weight.clone()), [torch.nn.Parameter(part.clone()) for part in _parts(weight)]
-    with torch.no_grad(), Refusal() as trial:
+    with torch.no_grad(), Refusal() as probe_result:
         kept, *others = [_run(cls, values, tensor) for tensor in (whole, *parts)]
-    if trial.refused or any(other != kept for other in others):
+    if probe_result.refused or any(other != kept for other in others):
         return False
     moved = (whole - weight).abs().max()
     return bool(max((a - b).abs().max() for a, b in zip(_parts(whole), parts, strict=True)) <= 1e-9 * moved)

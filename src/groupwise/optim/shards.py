@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import torch
 
 from groupwise.errors import OptimizerError
-from groupwise.optim.engine import Groups
+from groupwise.optim.borrowed import Groups
 
 State: TypeAlias = MutableMapping[Any, Any]
 _PLAIN = frozenset({torch.Tensor, torch.nn.Parameter})
@@ -73,7 +73,9 @@ def _splits(placement: Any, rows_stay: bool) -> bool:
     return dim is not None and not (rows_stay and dim == 0)
 
 
-def lend_plain(groups: Groups, state: State, loose: State, whole: bool, call: Callable[[Groups, State], None]) -> None:
+def with_local_tensors(
+    groups: Groups, state: State, extra_state: State, whole: bool, call: Callable[[Groups, State], None]
+) -> None:
     """Run `call(groups, state)` on plain tensors in place of the parameters, and give back what it made of them.
 
     Args:
@@ -82,29 +84,31 @@ def lend_plain(groups: Groups, state: State, loose: State, whole: bool, call: Ca
         whole: lend whole tensors; else this rank's parts.
         call: what an engine does.
     """
-    loans = {p: _whole_loan(p) if whole and is_sharded(p) else _loan(p) for group in groups for p in group["params"]}
-    lent: Groups = [group | {"params": [loans[p] for p in group["params"]]} for group in groups]
-    plain = {**loose, **{loans[p]: _lent_state(state[p], p, whole) for p in loans if state.get(p)}}
+    views = {
+        p: _full_copy(p) if whole and is_sharded(p) else _local_view(p) for group in groups for p in group["params"]
+    }
+    local: Groups = [group | {"params": [views[p] for p in group["params"]]} for group in groups]
+    plain = {**extra_state, **{views[p]: _local_state(state[p], p, whole) for p in views if state.get(p)}}
     finished = False
     try:
-        call(lent, plain)
+        call(local, plain)
         finished = True
     finally:
         if finished or not whole:  # parts share memory with the parameters, so their state goes with what was done
-            _give_back(groups, lent, state, plain, loans, whole)
+            _write_back(groups, local, state, plain, views, whole)
 
 
-def _give_back(
-    groups: Groups, lent: Groups, state: State, plain: State, loans: Mapping[torch.Tensor, torch.Tensor], whole: bool
+def _write_back(
+    groups: Groups, local: Groups, state: State, plain: State, views: Mapping[torch.Tensor, torch.Tensor], whole: bool
 ) -> None:
-    for group, used in zip(groups, lent, strict=True):
+    for group, used in zip(groups, local, strict=True):
         group.update({key: value for key, value in used.items() if key != "params"})
-    for p, loan in loans.items():
-        held = plain.pop(loan, None)
+    for p, view in views.items():
+        held = plain.pop(view, None)
         if held:
             state[p] = {key: _returned(value, state.get(p, {}).get(key), p, whole) for key, value in held.items()}
         if whole and is_sharded(p):
-            own_part(p).copy_(_cut(loan, p).to_local())
+            own_part(p).copy_(_cut(view, p).to_local())
     state.update(plain)
 
 
@@ -117,21 +121,21 @@ def one_by_one(groups: Groups) -> Iterator[Groups]:
         yield from ([group | {"params": [p]}] for p in group["params"] if is_sharded(p) and p.grad is not None)
 
 
-def _loan(p: torch.Tensor) -> torch.Tensor:
+def _local_view(p: torch.Tensor) -> torch.Tensor:
     if not is_sharded(p):
         return p
-    loan = own_part(p)
-    loan.grad = None if p.grad is None else own_part(like(p.grad, p))
-    return loan
+    view = own_part(p)
+    view.grad = None if p.grad is None else own_part(like(p.grad, p))
+    return view
 
 
-def _whole_loan(p: Any) -> torch.Tensor:
-    loan: torch.Tensor = p.detach().full_tensor()
-    loan.grad = None if p.grad is None else p.grad.full_tensor()
-    return loan
+def _full_copy(p: Any) -> torch.Tensor:
+    view: torch.Tensor = p.detach().full_tensor()
+    view.grad = None if p.grad is None else p.grad.full_tensor()
+    return view
 
 
-def _lent_state(held: MutableMapping[str, Any], p: Any, whole: bool) -> MutableMapping[str, Any]:
+def _local_state(held: MutableMapping[str, Any], p: Any, whole: bool) -> MutableMapping[str, Any]:
     return {key: _plain(value, p, whole) for key, value in held.items()} if is_sharded(p) else held
 
 
@@ -147,8 +151,8 @@ def _returned(value: Any, before: Any, p: Any, whole: bool) -> Any:
     """A value that the engine left, as the owner keeps it: in a DTensor if it is shaped as what was lent."""
     from torch.distributed.tensor import DTensor
 
-    lent_shape = p.shape if whole or not is_sharded(p) else own_part(p).shape
-    if not is_sharded(p) or not isinstance(value, torch.Tensor) or value.ndim == 0 or value.shape != lent_shape:
+    local_shape = p.shape if whole or not is_sharded(p) else own_part(p).shape
+    if not is_sharded(p) or not isinstance(value, torch.Tensor) or value.ndim == 0 or value.shape != local_shape:
         return value
     if whole:
         return _cut(value, p)

@@ -15,7 +15,7 @@ from groupwise import _html
 from groupwise._pickling import Public, Reduced
 from groupwise._spelling import counted, shown
 from groupwise.errors import PlanError, ResolutionError, within
-from groupwise.plan import files
+from groupwise.plan import plan_file
 from groupwise.plan.algorithm import Algorithm
 from groupwise.plan.cascade import text_of
 from groupwise.plan.clip import Clip
@@ -108,16 +108,16 @@ class Plan:
         Bare optimizer names are those of `torch.optim`; `"package.module:Class"` needs its package in `allow`. Nothing
         is imported or run here. Raises `PlanError` naming the file and the place in it.
         """
-        return cls(**files.load(path, allow))
+        return cls(**plan_file.load(path, allow))
 
     @classmethod
     def loads(cls, text: str, allow: Sequence[str] = (), format: str = "toml") -> Plan:
         """Read a plan from text in `format` ("toml", "yaml" or "json"). Raises `PlanError`."""
-        return cls(**files.loads(text, allow, format))
+        return cls(**plan_file.loads(text, allow, format))
 
     def dumps(self) -> str:
         """The plan as TOML, such that `Plan.loads(plan.dumps()) == plan`. `PlanError` for Python-only parts."""
-        return files.dumps(self.rules, self.clip, self.values, self.balance)
+        return plan_file.dumps(self.rules, self.clip, self.values, self.balance)
 
     def dump(self, path: str | os.PathLike[str]) -> None:
         """Write `dumps()` to a `.toml` file, whole or not at all.
@@ -128,7 +128,7 @@ class Plan:
             PlanError: Python-only parts, another suffix, no directory, or no regular file at `path`.
             OSError: the file cannot be written, as on a full disk; it is as it was.
         """
-        files.dump(self.dumps(), path)
+        plan_file.dump(self.dumps(), path)
 
     def resolve(self, parameters: Sequence[ParameterInfo], algorithms: Mapping[str, Algorithm]) -> Resolution:
         """Apply the plan to parameters (`parameters_of(model)`).

@@ -65,7 +65,7 @@ class Columns:
     def __init__(self) -> None:
         self.steps = array("q")
         self.times = array("d")
-        self.hurt: dict[int, tuple[str, ...]] = {}
+        self.conflicting: dict[int, tuple[str, ...]] = {}
         self._blocks: dict[tuple[str, str, Keys], Block] = {}
         self._places: dict[str, dict[str, Places]] = {section: {} for section in (*NESTED, "scalars", "cosines")}
         self._count = 0
@@ -77,7 +77,7 @@ class Columns:
         if type(step) is not int or not 0 <= step < 2**63:
             raise RecordError(f"a step has the number {shown(step)}, and the first update is 0")
         try:
-            time, hurt = number(keys.get("time", "nan")), tuple(map(_text, _listed(keys.get("hurt", []))))
+            time, conflicting = number(keys.get("time", "nan")), tuple(map(_text, _listed(keys.get("conflicting", []))))
             self._append_sections(row, keys, touched)
         except (AttributeError, TypeError, ValueError, OverflowError) as error:
             for block in touched:
@@ -88,8 +88,8 @@ class Columns:
             raise RecordError(f"step {step} is not of the schema") from None
         self.steps.append(step)
         self.times.append(time)
-        if hurt:
-            self.hurt[row] = hurt
+        if conflicting:
+            self.conflicting[row] = conflicting
 
     def _append_sections(self, row: int, keys: Mapping[str, Any], touched: list[Block]) -> None:
         """Append what the sections hold, noting where."""

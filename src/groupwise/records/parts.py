@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Final, final
 from groupwise._spelling import clipped, shown
 from groupwise.errors import RecordError, listed, nearest, within
 from groupwise.records import values
-from groupwise.records.numbers import LONGEST
+from groupwise.records.json_line import LONGEST
 from groupwise.records.values import VERSION, Header
 
 _PART: Final = re.compile(r"part-([0-9]+)\.jsonl")

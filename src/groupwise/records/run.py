@@ -109,10 +109,10 @@ class Run:
         return array("d", (self._columns.times[row] for row in self._columns.kept()))
 
     @property
-    def hurt(self) -> list[tuple[int, tuple[str, ...]]]:
+    def conflicting(self) -> list[tuple[int, tuple[str, ...]]]:
         """The updates that hurt a task, and which."""
         columns = self._columns
-        return [(columns.steps[row], columns.hurt[row]) for row in columns.kept() if row in columns.hurt]
+        return [(columns.steps[row], columns.conflicting[row]) for row in columns.kept() if row in columns.conflicting]
 
     def series(self, section: Section, *keys: str) -> Series:
         """One number over the steps: `(steps, values)`, two arrays; empty if it was never recorded.

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias, cast, final
 
 from groupwise._spelling import shown
 from groupwise.errors import RecordError
-from groupwise.records.numbers import CODEC
+from groupwise.records.json_line import CODEC
 
 VERSION: Final = 1
 """The version of the schema that is written here, and the newest one that is read."""
@@ -105,7 +105,7 @@ class Step:
     tasks: Mapping[str, Numbers] = dataclasses.field(default_factory=dict)
     cosines: Sequence[tuple[str, str, float]] = ()
     shares: Mapping[str, Numbers] = dataclasses.field(default_factory=dict)
-    hurt: tuple[str, ...] = ()
+    conflicting: tuple[str, ...] = ()
 
 
 @final

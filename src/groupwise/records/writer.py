@@ -20,8 +20,8 @@ from types import TracebackType
 from typing import Final, final
 
 from groupwise.errors import RecordError
+from groupwise.records.json_line import encode
 from groupwise.records.lock import Owned, hold
-from groupwise.records.numbers import encode
 from groupwise.records.parts import Part, last_step, number_of, part_name, parts_of
 from groupwise.records.values import Event, Header, Record, line
 

@@ -13,7 +13,7 @@ from groupwise.errors import SelectorError
 from groupwise.select.heads import heads
 from groupwise.select.info import Occurrence, ParameterInfo
 from groupwise.select.levels import levels
-from groupwise.select.roles import NOWHERE, Place, guess, matrix_reason, with_matrix_role
+from groupwise.select.roles import NOWHERE, Surroundings, guess, matrix_reason, with_matrix_role
 from groupwise.select.tree import Node, OwnParameter
 from groupwise.select.vocabulary import says_experts
 
@@ -27,32 +27,32 @@ def describe(networks: Iterable[tuple[str, Node]]) -> tuple[ParameterInfo, ...]:
     Raises:
         SelectorError: a parameter has no shape yet (a lazy module that has not seen a batch).
     """
-    found: dict[int, _Draft] = {}
+    found: dict[int, _Builder] = {}
     for network, root in networks:
         ends = heads(root)
         _Describer(network, levels(root, ends), ends, found).visit(root, frozenset(), NOWHERE)
-    return tuple(draft.finished() for draft in found.values())
+    return tuple(builder.finished() for builder in found.values())
 
 
-def resettled(info: ParameterInfo, reasons: list[tuple[tuple[str, str], ...]]) -> ParameterInfo:
+def with_reasons(info: ParameterInfo, reasons: list[tuple[tuple[str, str], ...]]) -> ParameterInfo:
     """The same parameter with other reasons in its places, `matrix` decided anew."""
     occurrences = [
         replace(occurrence, reasons=tuple(pair for pair in told if pair != ("matrix", occurrence.multiplied)))
         for occurrence, told in zip(info.occurrences, reasons, strict=True)
     ]
-    return replace(info, occurrences=_settled(occurrences))
+    return replace(info, occurrences=_with_matrix(occurrences))
 
 
 @final
 @dataclass(slots=True)
-class _Draft:
+class _Builder:
     tensor: Any
     shape: tuple[int, ...]
     sparse: bool = False
     occurrences: list[Occurrence] = field(default_factory=list)
 
     def finished(self) -> ParameterInfo:
-        occurrences = _settled(self.occurrences)
+        occurrences = _with_matrix(self.occurrences)
         trainable = getattr(self.tensor, "requires_grad", None)
         trainable = getattr(self.tensor, "trainable", True) if trainable is None else trainable
         return ParameterInfo(occurrences, self.shape, bool(trainable), self.sparse, frozenset(), self.tensor)
@@ -64,9 +64,9 @@ class _Describer:
     network: str
     levels: Mapping[str, int]
     heads: set[str]
-    found: dict[int, _Draft]
+    found: dict[int, _Builder]
 
-    def visit(self, node: Node, above: frozenset[str], place: Place) -> None:
+    def visit(self, node: Node, above: frozenset[str], place: Surroundings) -> None:
         if not node.has_parameters:
             return
         enclosing = above if above.issuperset(node.kinds) else above.union(node.kinds)
@@ -77,14 +77,14 @@ class _Describer:
         for child in node.children:
             self.visit(child, enclosing, place.inside(child.name, child.kinds, mixes))
 
-    def _hold(self, node: Node, held: OwnParameter, enclosing: frozenset[str], place: Place) -> None:
+    def _hold(self, node: Node, held: OwnParameter, enclosing: frozenset[str], place: Surroundings) -> None:
         module = self._named(node.path)
         name = self._below(node, held.name)
-        draft = self.found.get(id(held.tensor))
-        if draft is None:
-            draft = self.found[id(held.tensor)] = _Draft(held.tensor, _shape(held.tensor, name))
-        draft.sparse = draft.sparse or node.sparse
-        draft.occurrences.append(
+        builder = self.found.get(id(held.tensor))
+        if builder is None:
+            builder = self.found[id(held.tensor)] = _Builder(held.tensor, _shape(held.tensor, name))
+        builder.sparse = builder.sparse or node.sparse
+        builder.occurrences.append(
             Occurrence(
                 name,
                 module,
@@ -92,9 +92,9 @@ class _Describer:
                 enclosing,
                 self.network,
                 self.levels[node.path],
-                guess(held.leaf, node.kinds, draft.shape, place),
+                guess(held.leaf, node.kinds, builder.shape, place),
                 tuple(self._below(node, alias) for alias in held.aliases),
-                matrix_reason(held.leaf, node.kinds, draft.shape, place),
+                matrix_reason(held.leaf, node.kinds, builder.shape, place),
             )
         )
 
@@ -105,7 +105,7 @@ class _Describer:
         return f"{self.network}.{path}" if self.network and path else self.network or path
 
 
-def _settled(occurrences: Sequence[Occurrence]) -> tuple[Occurrence, ...]:
+def _with_matrix(occurrences: Sequence[Occurrence]) -> tuple[Occurrence, ...]:
     """The occurrences with the role `matrix` where it is due."""
     told = with_matrix_role([o.reasons for o in occurrences], [o.multiplied for o in occurrences])
     pairs = zip(occurrences, told, strict=True)

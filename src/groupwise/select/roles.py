@@ -1,7 +1,7 @@
 """Roles: what a parameter is for, guessed from the words that people already use.
 
 A parameter may have several. `weight`, `bias` and tables are read from the parameter's own name, `norm`, `embedding`
-and `conv` from the class names of the layer that holds it, `expert` and `router` from the layers around it (`Place`),
+and `conv` from the class names of the layer that holds it, `expert` and `router` from the layers around it (`Surroundings`),
 `head` from the whole tree (`heads`). `scalar` is what multiplies or shifts element by element: temperatures, layer
 scales, decays, lengths of weight norm, and every other vector that is neither bias nor norm nor token. `stack` is a
 batch of matrices in one tensor.
@@ -30,7 +30,7 @@ _LISTED, _STACKED = "listed", "stacked"
 
 @final
 @dataclass(frozen=True, slots=True)
-class Place:
+class Surroundings:
     """What surrounds a layer, as far as roles go.
 
     Args:
@@ -43,7 +43,7 @@ class Place:
     router: bool = False
     head: bool = False
 
-    def inside(self, name: str, kinds: tuple[str, ...], beside: bool) -> Place:
+    def inside(self, name: str, kinds: tuple[str, ...], beside: bool) -> Surroundings:
         """The place of a child; `beside` says whether experts stand beside it."""
         expert = self.expert
         if not expert and say.says_experts(name, kinds):
@@ -51,14 +51,14 @@ class Place:
         if expert and any(map(str.isdigit, name[-1:])):
             expert = _LISTED
         router = self.router or (not expert and (say.says_router(name, kinds) or (beside and say.says_gate(name))))
-        return Place(expert, router) if expert or router else NOWHERE
+        return Surroundings(expert, router) if expert or router else NOWHERE
 
 
-NOWHERE = Place()
+NOWHERE = Surroundings()
 
 
 @functools.lru_cache(maxsize=65536)
-def guess(leaf: str, kinds: tuple[str, ...], shape: tuple[int, ...], place: Place = NOWHERE) -> Reasons:
+def guess(leaf: str, kinds: tuple[str, ...], shape: tuple[int, ...], place: Surroundings = NOWHERE) -> Reasons:
     """(role, reason) pairs for one occurrence of a parameter; `matrix` is not among them, see `with_matrix_role`.
 
     Args:
@@ -104,7 +104,9 @@ def _scale_reason(leaf: str, kinds: tuple[str, ...], dimensions: int, sides: int
     return ""
 
 
-def _of_mixture(leaf: str, kinds: tuple[str, ...], shape: tuple[int, ...], place: Place, other: set[str]) -> Reasons:
+def _of_mixture(
+    leaf: str, kinds: tuple[str, ...], shape: tuple[int, ...], place: Surroundings, other: set[str]
+) -> Reasons:
     """The roles of a mixture of experts and of stacks of matrices."""
     found = []
     bare = not other & {"bias", "norm", "embedding", "scalar", "conv"}
@@ -127,7 +129,7 @@ def _is_stack(leaf: str, kinds: tuple[str, ...], shape: tuple[int, ...], expert:
     return expert == _STACKED or (len(shape) == 3 and say.says_matrix(leaf)) or say.says_bank(leaf)
 
 
-def matrix_reason(leaf: str, kinds: tuple[str, ...], shape: tuple[int, ...], place: Place) -> str:
+def matrix_reason(leaf: str, kinds: tuple[str, ...], shape: tuple[int, ...], place: Surroundings) -> str:
     """Why it may be a matrix, as far as one occurrence can tell; empty where nothing says so."""
     if len(shape) != 2 or min(shape) < 2 or place.expert == _STACKED:
         return ""

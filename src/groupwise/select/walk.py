@@ -15,9 +15,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from groupwise.errors import SelectorError
+from groupwise.select.declared import Declared, DeclaredDepth, tagged, with_depths, with_roles
 from groupwise.select.describe import describe
 from groupwise.select.info import ParameterInfo
-from groupwise.select.stated import Stated, StatedDepth, tagged, with_depths, with_roles
 from groupwise.select.tree import Node, OwnParameter
 from groupwise.select.vocabulary import embedding_kind, is_linear
 
@@ -29,9 +29,9 @@ _NOISE = {"object", "Module", "Generic", "ABC", "Protocol"}
 
 def parameters_of(
     model: Any,
-    roles: Mapping[str, Stated] | None = None,
-    tags: Mapping[str, Stated] | None = None,
-    depth: StatedDepth | None = None,
+    roles: Mapping[str, Declared] | None = None,
+    tags: Mapping[str, Declared] | None = None,
+    depth: DeclaredDepth | None = None,
 ) -> tuple[ParameterInfo, ...]:
     """Every parameter of a model, frozen ones included, once each, in module order.
 

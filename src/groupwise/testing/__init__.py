@@ -11,7 +11,7 @@ tested by.
 
 from groupwise import _pickling
 from groupwise.errors import LawBroken
-from groupwise.testing.door import check, laws_of
+from groupwise.testing.api import check, laws_of
 from groupwise.testing.law import Law
 
 __all__ = ["Law", "LawBroken", "check", "laws_of"]

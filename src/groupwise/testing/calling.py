@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import GramianMethod, JacobianMethod, LossMethod, Method, Seen
+from groupwise.balance.method import GramianMethod, JacobianMethod, LossMethod, Method, MethodContext
 from groupwise.testing.law import demand
 from groupwise.testing.samples import Sample
 
@@ -22,14 +22,14 @@ def update(
     """The update [n] from the gradients of a sample; for a loss method, its weights times the gradients."""
     entries = sample.jacobian.shape[1]
     splits = (entries,) if isinstance(method, JacobianMethod) else ()
-    seen = Seen(tasks[: len(sample.losses)], sample.losses.clone(), step, splits)
+    context = MethodContext(tasks[: len(sample.losses)], sample.losses.clone(), step, splits)
     memory = Memory() if memory is None else memory
     if isinstance(method, LossMethod):
-        return method.weights(sample.losses.clone(), seen, memory) @ sample.jacobian
+        return method.weights(sample.losses.clone(), context, memory) @ sample.jacobian
     if isinstance(method, GramianMethod):
-        return method.weights(sample.jacobian @ sample.jacobian.T, seen, memory) @ sample.jacobian
+        return method.weights(sample.jacobian @ sample.jacobian.T, context, memory) @ sample.jacobian
     demand(isinstance(method, JacobianMethod), "it has none of the three shapes: losses, Gramian, Jacobian")
-    return method.update(sample.jacobian.clone(), seen, memory)  # type: ignore[attr-defined, no-any-return]
+    return method.update(sample.jacobian.clone(), context, memory)  # type: ignore[attr-defined, no-any-return]
 
 
 def run(
@@ -39,7 +39,7 @@ def run(
     updates = []
     for number, sample in enumerate(steps, start=begin):
         updates.append(update(method, sample, memory, number, tasks))
-        after = Seen(tasks[: len(sample.losses)], 0.9 * sample.losses, number)
+        after = MethodContext(tasks[: len(sample.losses)], 0.9 * sample.losses, number)
         method.after_step(after, memory)
         if number % EPOCH == EPOCH - 1:
             method.end_epoch(memory)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from groupwise.balance.claims import Claim
 from groupwise.balance.memory import Memory
 from groupwise.balance.method import Method
+from groupwise.balance.properties import Property
 from groupwise.testing.calling import NAMES, close, told, update
 from groupwise.testing.law import demand
 from groupwise.testing.samples import SCALES, Sample, course, regular, samples
@@ -106,16 +106,16 @@ def _equal(expected: Tensor, made: Tensor, sample: Sample, how: str) -> None:
     demand(close(made, expected, within), f"on {sample} the update is {told(expected)}; {how} {told(made)}")
 
 
-CLAIMED: Mapping[Claim, Callable[[Method], None]] = {
-    Claim.EQUIVARIANT: _equivariant,
-    Claim.HOMOGENEOUS: _homogeneous,
-    Claim.SCALE_FREE: _scale_free,
-    Claim.TASK_SCALE_FREE: _task_scale_free,
-    Claim.NON_CONFLICTING: _non_conflicting,
-    Claim.DUPLICABLE: _duplicable,
-    Claim.SINGLE: _single,
-    Claim.STRONGLY_STATIONARY: _strongly_stationary,
-    Claim.MEMORYLESS: _memoryless,
-    Claim.DETERMINISTIC: _deterministic,
-    Claim.SEPARATE: _separate,
+CLAIMED: Mapping[Property, Callable[[Method], None]] = {
+    Property.EQUIVARIANT: _equivariant,
+    Property.HOMOGENEOUS: _homogeneous,
+    Property.SCALE_FREE: _scale_free,
+    Property.TASK_SCALE_FREE: _task_scale_free,
+    Property.NON_CONFLICTING: _non_conflicting,
+    Property.DUPLICABLE: _duplicable,
+    Property.SINGLE: _single,
+    Property.STRONGLY_STATIONARY: _strongly_stationary,
+    Property.MEMORYLESS: _memoryless,
+    Property.DETERMINISTIC: _deterministic,
+    Property.SEPARATE: _separate,
 }

@@ -30,8 +30,8 @@ from groupwise.balance import (
     UPGrad,
     methods,
 )
-from groupwise.balance.engine import gradients as writing
-from groupwise.balance.engine import micro, summary, update
+from groupwise.balance.engine import accumulate_grad as writing
+from groupwise.balance.engine import micro_batches, summary, update
 from groupwise.balance.engine.rows import Update
 from groupwise.errors import BalanceError, StateError
 from tests.balance.engine.faults import armed, assert_untouched, brittle, picture, survived
@@ -40,9 +40,9 @@ from tests.balance.engine.test_state import method_of
 
 ERRORS = (RuntimeError, torch.OutOfMemoryError, KeyboardInterrupt)
 WAYS: dict[str, dict[str, str]] = {
-    "sequential": {"cost": "sequential"},
-    "gramian": {"cost": "gramian"},
-    "features": {"cost": "features"},
+    "sequential": {"route": "sequential"},
+    "gramian": {"route": "gramian"},
+    "features": {"route": "features"},
     "layer": {"at": "trunk.2"},
 }
 Kinds = type[BaseException] | tuple[type[BaseException], ...]
@@ -117,18 +117,18 @@ def test_a_backward_that_raises_leaves_no_trace(name: str, call: Call) -> None:
     twins.go_on_alike()
 
 
-@pytest.mark.parametrize("heads", ["raw", "weighted"])
+@pytest.mark.parametrize("heads", ["unweighted", "weighted"])
 @pytest.mark.parametrize("way", WAYS)
 def test_nor_does_it_on_any_way_to_the_gradients(way: str, heads: str) -> None:
     for make in (CAGrad, NashMTL, PCGrad):
-        twins = Twins(make, heads=heads, **WAYS[way])
+        twins = Twins(make, task_only=heads, **WAYS[way])
         assert every_failing_backward(twins, backward) >= 5
         twins.go_on_alike()
 
 
 @pytest.mark.parametrize("make", [Uncertainty, RLW, FAMO])
 def test_nor_does_it_where_heads_are_apart_from_the_weighted_backward(make: Callable[[], Method]) -> None:
-    twins = Twins(make, heads="raw")
+    twins = Twins(make, task_only="unweighted")
     assert every_failing_backward(twins, backward) >= 5
     twins.go_on_alike()
 
@@ -217,10 +217,10 @@ def test_a_write_that_fails_half_way_is_taken_back(monkeypatch: pytest.MonkeyPat
 def test_a_gradient_keeps_its_object_and_its_content() -> None:
     twins = Twins(Uncertainty)
     bias = twins.models[0].trunk[0].bias
-    seen = bias.grad
+    context = bias.grad
     with armed(5, RuntimeError("late")):
         assert twins.fails(lambda: backward(twins.balancers[0], positive(twins.models[0])), RuntimeError)
-    assert bias.grad is seen
+    assert bias.grad is context
 
 
 def test_a_task_that_is_not_finite_under_raise_leaves_no_trace() -> None:
@@ -343,7 +343,7 @@ def test_the_engine_is_left_to_work_on_drafts_alone() -> None:
         before = balancer._run
         call(model.losses())
         assert balancer._run is not before
-    assert {module.__name__.rpartition(".")[2] for module in (micro, update)} == {"micro", "update"}
+    assert {module.__name__.rpartition(".")[2] for module in (micro_batches, update)} == {"micro_batches", "update"}
 
 
 def test_rows_that_are_added_up_are_not_shared_with_who_made_them() -> None:

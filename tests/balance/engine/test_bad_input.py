@@ -44,16 +44,16 @@ ARGUMENTS: dict[str, tuple[Callable[[], object], str]] = {
     "a class": (lambda: Balancer(CAGrad), r"CAGrad is the class of a method: write CAGrad\(\)"),
     "a name": (lambda: Balancer("CAGrad"), r"such as CAGrad\(\), not a name"),
     "a number": (lambda: Balancer(3), r"3 \(int\) is no balancing method"),
-    "heads": (lambda: Balancer(CAGrad(), heads="both"), "heads is None, 'weighted', 'raw', not 'both'"),
-    "cost": (lambda: Balancer(CAGrad(), cost="cheap"), "cost is 'auto', 'sequential', 'gramian', 'features', not"),
-    "nonfinite": (lambda: Balancer(CAGrad(), nonfinite="ignore"), "nonfinite is 'skip task'"),
-    "ranks": (lambda: Balancer(CAGrad(), ranks=2), "ranks is 'auto', 'alone', not 2"),
+    "heads": (lambda: Balancer(CAGrad(), task_only="both"), "task_only is None, 'weighted', 'unweighted', not 'both'"),
+    "route": (lambda: Balancer(CAGrad(), route="cheap"), "route is 'auto', 'sequential', 'gramian', 'features', not"),
+    "nonfinite": (lambda: Balancer(CAGrad(), nonfinite="ignore"), "nonfinite is 'skip_task'"),
+    "ranks": (lambda: Balancer(CAGrad(), distributed=2), "distributed is 'joint', 'local', not 2"),
     "steps": (lambda: Balancer(CAGrad(), total_steps=0), "total_steps is a whole number above 0, not 0"),
     "weighted update": (
-        lambda: Balancer(FromJacobian(lambda j: j[0]), heads="weighted"),
+        lambda: Balancer(FromJacobian(lambda j: j[0]), task_only="weighted"),
         "makes an update, not weights",
     ),
-    "update of a Gramian": (lambda: Balancer(FromJacobian(lambda j: j[0]), cost="gramian"), "needs the rows"),
+    "update of a Gramian": (lambda: Balancer(FromJacobian(lambda j: j[0]), route="gramian"), "needs the rows"),
     "layer of losses": (lambda: Balancer(Equal(), at=nn.Linear(2, 2)), "Equal looks at the losses alone"),
     "no names": (lambda: Balancer(CAGrad(), at="trunk"), "pass parameters=model too"),
     "no layer": (lambda: Balancer(CAGrad(), at=nn.ReLU()), "has no parameter that requires grad"),
@@ -165,14 +165,14 @@ def test_a_jacobian_method_refuses_a_sparse_embedding() -> None:
 def test_no_single_tensor_parts_trunks_of_two_depths() -> None:
     model = built("PartlyShared")
     with pytest.raises(BalanceError, match="no single tensor parts the trunk from the heads: give features="):
-        Balancer(MGDA(), cost="features").backward(model.losses())
+        Balancer(MGDA(), route="features").backward(model.losses())
 
 
 def test_a_backward_that_cannot_be_batched_says_so() -> None:
     model = built("Plain")
     losses = {task: loss + _Unbatched.apply(model.trunk[0].weight).sum() for task, loss in model.losses().items()}
-    with pytest.raises(BalanceError, match=r'backward cannot be batched.*use cost="sequential"'):
-        Balancer(MGDA(), cost="gramian").backward(losses)
+    with pytest.raises(BalanceError, match=r'backward cannot be batched.*use route="sequential"'):
+        Balancer(MGDA(), route="gramian").backward(losses)
 
 
 class _Unbatched(torch.autograd.Function):
@@ -187,7 +187,7 @@ class _Unbatched(torch.autograd.Function):
 
 def test_a_plan_file_states_a_balancer(tmp_path: Path) -> None:
     path = tmp_path / "plan.toml"
-    path.write_text('[balance]\nmethod = "CAGrad"\nc = 0.4\nheads = "weighted"\n')
+    path.write_text('[balance]\nmethod = "CAGrad"\nc = 0.4\ntask_only = "weighted"\n')
     balancer = groupwise.Balancer.load(path)
     assert balancer.method == CAGrad(c=0.4)
     path.write_text('[balance]\nmethod = "CAGard"\n')

@@ -31,7 +31,7 @@ def test_a_broken_task_is_as_good_as_absent(method: object, how: str) -> None:
         pytest.skip("a loss method looks at no gradient")
     ours, theirs = built("Plain"), built("Plain")
     balancer = Balancer(method)
-    with pytest.warns(GroupwiseWarning, match=r'nonfinite="skip task": task \'b\': its (loss|gradient)'):
+    with pytest.warns(GroupwiseWarning, match=r'nonfinite="skip_task": task \'b\': its (loss|gradient)'):
         result = balancer.backward(broken(ours, how))
     losses = theirs.losses()
     Balancer(method).backward({"a": losses["a"], "c": losses["c"]})
@@ -45,8 +45,8 @@ def test_a_broken_task_is_as_good_as_absent(method: object, how: str) -> None:
 
 @methods
 def test_skipping_the_step_writes_nothing_and_counts_for_nothing(method: object) -> None:
-    model, balancer = built("Plain"), Balancer(method, nonfinite="skip step")
-    with pytest.warns(GroupwiseWarning, match="skip step"):
+    model, balancer = built("Plain"), Balancer(method, nonfinite="skip_step")
+    with pytest.warns(GroupwiseWarning, match="skip_step"):
         result = balancer.backward(broken(model, "nan"))
     assert not gradients(model)
     assert not result.tasks
@@ -72,7 +72,7 @@ def test_a_broken_head_is_found_too() -> None:
 def test_nothing_is_left_when_every_task_is_broken() -> None:
     model = built("Plain")
     losses = {task: loss * torch.nan for task, loss in model.losses().items()}
-    with pytest.warns(GroupwiseWarning, match="skip task"):
+    with pytest.warns(GroupwiseWarning, match="skip_task"):
         result = Balancer(MGDA()).backward(losses)
     assert not result.tasks
     assert not gradients(model)
@@ -86,7 +86,7 @@ def test_a_broken_task_breaks_no_other_on_any_way(way: str) -> None:
     z = ours.features
     losses["b"] = losses["b"] + (z - z.detach()).square().sum().sqrt()
     with pytest.warns(GroupwiseWarning, match="task 'b': its gradient is not finite"):
-        result = Balancer(CAGrad(), cost=way).backward(losses)
-    Balancer(CAGrad(), cost=way).backward({"a": whole["a"], "c": whole["c"]})
+        result = Balancer(CAGrad(), route=way).backward(losses)
+    Balancer(CAGrad(), route=way).backward({"a": whole["a"], "c": whole["c"]})
     assert result.tasks == ("a", "c")
     assert_same(ours, gradients(theirs))

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
-from groupwise.balance.engine.problem import problem
 from groupwise.balance.engine.routes import heads
 
 Losses = Callable[[Tensor, Tensor], Mapping[str, Tensor]]
@@ -36,10 +35,10 @@ def test_the_gradients_are_those_of_each_loss_alone(losses: Losses, at_once: boo
     made = dict(losses(z, y))
     used = [f for f in (z, y) if any(reaches(loss, f) for loss in made.values())]
     edges = [get_gradient_edge(f) for f in used]
-    stated = problem(made, None, None)
+    stated = task_graph_of(made, None, None)
     stated = type(stated)(stated.losses, stated.graph, stated.shared, own(made), None)
     assert (heads._doors(stated, edges) is not None) is at_once
-    for task, at_features, leaves in heads.look(stated, edges):
+    for task, at_features, leaves in heads.probe(stated, edges):
         loss = [*made.values()][task]
         expected = torch.autograd.grad(loss, used, retain_graph=True, allow_unused=True)
         for found, gradient in zip(at_features, expected, strict=True):
@@ -53,7 +52,7 @@ def test_the_gradients_are_those_of_each_loss_alone(losses: Losses, at_once: boo
 def test_a_task_that_is_not_finite_stays_by_itself() -> None:
     z = features()[0]
     made = {"broken": (z @ a).sum() * torch.nan, "whole": (z @ b).square().sum()}
-    rows = {task: at[0] for task, at, _ in heads.look(problem(made, None, None), [get_gradient_edge(z)])}
+    rows = {task: at[0] for task, at, _ in heads.probe(task_graph_of(made, None, None), [get_gradient_edge(z)])}
     assert bool(torch.isnan(rows[0]).all())
     (expected,) = torch.autograd.grad(made["whole"], [z], retain_graph=True)
     assert torch.equal(rows[1], expected)
@@ -62,7 +61,7 @@ def test_a_task_that_is_not_finite_stays_by_itself() -> None:
 def test_no_hook_stays_behind() -> None:
     z = features()[0]
     made = {"first": (z @ a).sum(), "second": (z @ b).sum()}
-    found = list(heads.look(problem(made, None, None), [get_gradient_edge(z)]))
+    found = list(heads.probe(task_graph_of(made, None, None), [get_gradient_edge(z)]))
     before = [at[0].clone() for _, at, _ in found]
     torch.autograd.grad(list(made.values()), [z], retain_graph=True)
     assert all(torch.equal(at[0], kept) for (_, at, _), kept in zip(found, before, strict=True))

@@ -18,8 +18,8 @@ from groupwise.balance import (
     LossMethod,
     Memory,
     Method,
+    MethodContext,
     Periodic,
-    Seen,
     Static,
     Uncertainty,
     methods,
@@ -47,10 +47,10 @@ def test_micro_batches_add_up_by_task(kind: str) -> None:
     assert balancer.step == 1
 
 
-@pytest.mark.parametrize("heads", ["raw", "weighted"])
+@pytest.mark.parametrize("heads", ["unweighted", "weighted"])
 def test_micro_batches_of_a_loss_method_take_its_weights_as_they_stand(heads: str) -> None:
     ours, plain = built("Plain"), built("Plain")
-    balancer, by_hand = Balancer(Uncertainty(), heads=heads), Balancer(Uncertainty(), heads=heads)
+    balancer, by_hand = Balancer(Uncertainty(), task_only=heads), Balancer(Uncertainty(), task_only=heads)
     for update in range(3):
         state = by_hand.state_dict()
         for _ in range(2):
@@ -82,11 +82,11 @@ def _assert_equal(ours: object, theirs: object) -> None:
         assert ours == theirs
 
 
-@pytest.mark.parametrize("heads", ["raw", "weighted"])
+@pytest.mark.parametrize("heads", ["unweighted", "weighted"])
 @pytest.mark.parametrize("kind", ["Plain", "PartlyShared", "Tangled", "TiedSparse"])
 def test_old_weights_cost_one_backward_and_are_exact(kind: str, heads: str) -> None:
     expected, model = reference(kind), built(kind)
-    balancer = Balancer(Periodic(FromGramian(crooked), n=3), heads=heads)
+    balancer = Balancer(Periodic(FromGramian(crooked), n=3), task_only=heads)
     weights = crooked(expected.gramian())
     routes = []
     for _ in range(4):
@@ -99,12 +99,12 @@ def test_old_weights_cost_one_backward_and_are_exact(kind: str, heads: str) -> N
 class _Kept(LossMethod):
     """Remembers what it is told."""
 
-    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
-        memory.keep_tasks("before", seen.tasks, losses)
+    def weights(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
+        memory.keep_tasks("before", context.tasks, losses)
         return torch.ones_like(losses)
 
-    def after_step(self, seen: Seen, memory: Memory) -> None:
-        memory.keep_tasks("after", seen.tasks, seen.losses)
+    def after_step(self, context: MethodContext, memory: Memory) -> None:
+        memory.keep_tasks("after", context.tasks, context.losses)
 
     def end_epoch(self, memory: Memory) -> None:
         memory.keep_run("epochs", memory.of_run("epochs", 0.0) + 1)
@@ -191,10 +191,10 @@ class _Aligned(LossMethod):
     def held_out(self, tasks: Sequence[str]) -> Tensor:
         return torch.arange(1.0, len(tasks) + 1, dtype=torch.float64)
 
-    def learn(self, alignments: Tensor, seen: Seen, memory: Memory) -> None:
-        memory.keep_tasks("alignment", seen.tasks, alignments)
+    def learn(self, alignments: Tensor, context: MethodContext, memory: Memory) -> None:
+        memory.keep_tasks("alignment", context.tasks, alignments)
 
-    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         return torch.ones_like(losses)
 
 
@@ -247,7 +247,8 @@ def test_micro_batches_balance_what_the_joint_batch_balances(kind: str) -> None:
     """With parameters=, of which one is left out: that one is task-only in both."""
     joint, apart = built(kind), built(kind)
     balancers = [
-        Balancer(FromGramian(crooked), parameters=[*model.parameters()][1:], heads="raw") for model in (joint, apart)
+        Balancer(FromGramian(crooked), parameters=[*model.parameters()][1:], task_only="unweighted")
+        for model in (joint, apart)
     ]
     balancers[0].backward(joint.losses())
     first, *others = apart.losses()

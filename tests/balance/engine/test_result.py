@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from groupwise.balance import MGDA, Balancer, CAGrad, Equal, FromGramian, FromJacobian, UPGrad
-from groupwise.balance.result import cosines_of, hurt_by
+from groupwise.balance.result import conflicting_tasks, cosines_of
 from groupwise.errors import GroupwiseWarning
 from tests.balance.engine.models import KINDS, built
 from tests.balance.engine.reference import crooked, reference
@@ -17,7 +17,7 @@ def test_norms_cosines_and_who_was_hurt(kind: str, cost: str) -> None:
         pytest.skip("its backward cannot be batched")
     expected = reference(kind)
     gramian, weights = expected.gramian(), crooked(expected.gramian())
-    result = Balancer(FromGramian(crooked), cost=cost).backward(built(kind).losses())
+    result = Balancer(FromGramian(crooked), route=cost).backward(built(kind).losses())
     norms = gramian.diagonal().sqrt()
     assert result.norms == pytest.approx(dict(zip(expected.tasks, norms.tolist(), strict=True)), rel=1e-10)
     for (a, b), cosine in result.cosines.items():
@@ -25,7 +25,7 @@ def test_norms_cosines_and_who_was_hurt(kind: str, cost: str) -> None:
         if norms[i] > 0 and norms[j] > 0:
             assert cosine == pytest.approx(float(gramian[i, j] / norms[i] / norms[j]), abs=1e-10)
             assert ((a, b) in result.conflicts) == (cosine < 0)
-    assert set(result.hurt) == {
+    assert set(result.conflicting) == {
         t for t, change in zip(expected.tasks, (gramian @ weights).tolist(), strict=True) if change < -1e-12
     }
     assert result.loss == pytest.approx(float(weights @ expected.losses), rel=1e-10)
@@ -52,7 +52,9 @@ def test_a_jacobian_method_has_no_weights_and_still_tells_whom_it_hurt() -> None
     result = Balancer(against).backward(built("Plain").losses())
     products = (expected.gramian()[1] * -1).tolist()
     assert result.weights == {}
-    assert set(result.hurt) == {task for task, change in zip(expected.tasks, products, strict=True) if change < 0}
+    assert set(result.conflicting) == {
+        task for task, change in zip(expected.tasks, products, strict=True) if change < 0
+    }
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
@@ -66,7 +68,7 @@ def test_a_result_with_a_broken_task_can_be_printed(value: float) -> None:
 
 def test_an_update_on_the_edge_of_the_cone_hurts_nobody() -> None:
     for kind in ("Plain", "PartlyShared", "Convolutional"):
-        assert Balancer(UPGrad()).backward(built(kind).losses()).hurt == ()
+        assert Balancer(UPGrad()).backward(built(kind).losses()).conflicting == ()
 
 
 def test_it_prints_as_a_table() -> None:
@@ -99,8 +101,10 @@ def test_a_task_is_hurt_where_its_loss_rises_by_more_than_rounding(scale: float)
     """Solvers meet d.g = 0 to rounding; the bound is relative to both lengths."""
     norms = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64) * scale
     products = torch.tensor([-1e-12, -1e-6, 1e-12, 1e-6], dtype=torch.float64) * norms * scale
-    assert hurt_by(("a", "b", "c", "d"), products, norms, scale) == ("b",)
-    assert hurt_by(("a",), products[:1], norms[:1], 1e-6 * scale) == ("a",)  # along a shorter update it is a share
+    assert conflicting_tasks(("a", "b", "c", "d"), products, norms, scale) == ("b",)
+    assert conflicting_tasks(("a",), products[:1], norms[:1], 1e-6 * scale) == (
+        "a",
+    )  # along a shorter update it is a share
 
 
 def test_every_pair_has_one_cosine() -> None:

@@ -12,7 +12,7 @@ from tests.balance.engine.reference import assert_same, crooked, gradients, refe
 
 kinds = pytest.mark.parametrize("kind", KINDS)
 batchable = pytest.mark.parametrize("kind", [k for k in KINDS if "Sparse" not in k and k != "Checkpointed"])
-heads = pytest.mark.parametrize("heads", ["raw", "weighted"])
+heads = pytest.mark.parametrize("heads", ["unweighted", "weighted"])
 
 
 def loss_weights(losses: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ def loss_weights(losses: Tensor) -> Tensor:
 @heads
 def test_sequential_is_the_explicit_jacobian(kind: str, heads: str) -> None:
     expected, model = reference(kind), built(kind)
-    result = Balancer(FromGramian(crooked), heads=heads, cost="sequential").backward(model.losses())
+    result = Balancer(FromGramian(crooked), task_only=heads, route="sequential").backward(model.losses())
     weights = crooked(expected.gramian())
     assert_same(model, expected.update(weights, weights if heads == "weighted" else None))
     assert result.weights == pytest.approx(dict(zip(expected.tasks, weights.tolist(), strict=True)), rel=1e-12)
@@ -33,7 +33,7 @@ def test_sequential_is_the_explicit_jacobian(kind: str, heads: str) -> None:
 @heads
 def test_the_gramian_route_is_the_sequential_one_without_rows(kind: str, heads: str) -> None:
     expected, model = reference(kind), built(kind)
-    result = Balancer(FromGramian(crooked), heads=heads, cost="gramian").backward(model.losses())
+    result = Balancer(FromGramian(crooked), task_only=heads, route="gramian").backward(model.losses())
     weights = crooked(expected.gramian())
     assert_same(model, expected.update(weights, weights if heads == "weighted" else None))
     assert result.shares is None
@@ -43,7 +43,7 @@ def test_the_gramian_route_is_the_sequential_one_without_rows(kind: str, heads: 
 @heads
 def test_known_weights_need_one_backward(kind: str, heads: str) -> None:
     expected, model = reference(kind), built(kind)
-    Balancer(FromLosses(loss_weights), heads=heads).backward(model.losses())
+    Balancer(FromLosses(loss_weights), task_only=heads).backward(model.losses())
     weights = loss_weights(expected.losses)
     assert_same(model, expected.update(weights, weights if heads == "weighted" else None))
 
@@ -94,7 +94,7 @@ def test_features_weigh_by_the_gradients_there(kind: str, heads: str) -> None:
         pieces = zip(grads, places, strict=True)
         rows.append(torch.cat([(torch.zeros_like(z) if g is None else g).flatten() for g, z in pieces]))
     jacobian = torch.stack(rows)
-    result = Balancer(FromGramian(crooked), heads=heads).backward(losses, features=given)
+    result = Balancer(FromGramian(crooked), task_only=heads).backward(losses, features=given)
     weights = crooked(jacobian @ jacobian.T)
     assert_same(model, expected.update(weights, weights if heads == "weighted" else None))
     assert "upper bound" in result.route
@@ -105,7 +105,7 @@ def test_found_features_are_the_narrowest_tensor_that_all_heads_read(kind: str) 
     given, found = built(kind), built(kind)
     losses = given.losses()
     by_hand = Balancer(FromGramian(crooked)).backward(losses, features=given.features)
-    by_graph = Balancer(FromGramian(crooked), cost="features").backward(found.losses())
+    by_graph = Balancer(FromGramian(crooked), route="features").backward(found.losses())
     assert by_hand.norms == pytest.approx(by_graph.norms, rel=1e-12)
     assert "narrowest" in by_graph.route
 
@@ -114,7 +114,7 @@ def test_found_features_are_the_narrowest_tensor_that_all_heads_read(kind: str) 
 def test_a_layer_sets_the_weights_of_the_whole_update(heads: str) -> None:
     expected, model = reference("Plain"), built("Plain")
     weights = crooked(expected.gramian(["trunk.2.weight", "trunk.2.bias"]))
-    result = Balancer(FromGramian(crooked), heads=heads, at=model.trunk[2]).backward(model.losses())
+    result = Balancer(FromGramian(crooked), task_only=heads, at=model.trunk[2]).backward(model.losses())
     assert_same(model, expected.update(weights, weights if heads == "weighted" else None))
     assert result.route.startswith("layer")
 
@@ -142,7 +142,7 @@ def test_while_the_whole_trunk_is_frozen_heads_learn_on_every_route(cost: Litera
     ours, theirs = built("Plain"), built("Plain")
     for model in (ours, theirs):
         model.trunk.requires_grad_(False)
-    Balancer(CAGrad(), cost=cost).backward(ours.losses())
+    Balancer(CAGrad(), route=cost).backward(ours.losses())
     sum(theirs.losses().values()).backward()
     assert_same(ours, gradients(theirs))
 
@@ -153,7 +153,7 @@ def test_heads_see_the_half_that_scales_losses_on_every_route(kind: str) -> None
     models = built(kind), built(kind)
     method = Times(FromLosses(lambda losses: 1 / losses), FromGramian(crooked))
     results = [
-        Balancer(method, cost=cost).backward(model.losses())
+        Balancer(method, route=cost).backward(model.losses())
         for cost, model in zip(("sequential", "gramian"), models, strict=True)
     ]
     assert results[0].weights == pytest.approx(results[1].weights, rel=1e-10)

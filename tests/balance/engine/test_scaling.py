@@ -23,9 +23,9 @@ from tests.balance.engine.models import MultiTask, built
 from tests.balance.engine.reference import assert_same, crooked, gradients, reference
 
 WAYS = {
-    "sequential": {"cost": "sequential"},
-    "gramian": {"cost": "gramian"},
-    "features": {"cost": "features"},
+    "sequential": {"route": "sequential"},
+    "gramian": {"route": "gramian"},
+    "features": {"route": "features"},
     "layer": {"at": "trunk.2"},
 }
 
@@ -163,10 +163,10 @@ def test_one_entry_that_is_not_finite_makes_a_task_broken() -> None:
     assert [result.tasks for result in results] == [(), ("a", "c"), ("a", "c")]
 
 
-@pytest.mark.parametrize("heads", ["raw", "weighted"])
+@pytest.mark.parametrize("heads", ["unweighted", "weighted"])
 def test_a_method_that_looks_at_no_gradient_finds_it_after_three_falls(heads: str) -> None:
     with pytest.warns(GroupwiseWarning, match="task 'b': its gradient is not finite"):
-        _, _, scaler, results = run(Static(dict.fromkeys("abc", 1.0)), without_gradient, 9, heads=heads)
+        _, _, scaler, results = run(Static(dict.fromkeys("abc", 1.0)), without_gradient, 9, task_only=heads)
     assert [bool(result.skipped) for result in results] == [False] * 4 + [True] * 5
     assert scaler.get_scale() == 2.0**12
 
@@ -174,8 +174,8 @@ def test_a_method_that_looks_at_no_gradient_finds_it_after_three_falls(heads: st
 def test_the_policy_decides_about_a_broken_task_under_a_scaler_too() -> None:
     with pytest.raises(BalanceError, match="task 'b': its gradient is not finite"):
         run(CAGrad(), without_gradient, 2, nonfinite="raise")
-    with pytest.warns(GroupwiseWarning, match="skip step"):
-        model, balancer, _, results = run(CAGrad(), without_gradient, 3, nonfinite="skip step")
+    with pytest.warns(GroupwiseWarning, match="skip_step"):
+        model, balancer, _, results = run(CAGrad(), without_gradient, 3, nonfinite="skip_step")
     assert not results[2].tasks
     assert balancer.step == 0
     assert not gradients(model)

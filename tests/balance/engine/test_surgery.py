@@ -95,12 +95,12 @@ EDITS: dict[str, Callable[[Net], object]] = {
 }
 ROUTES: dict[str, tuple[Callable[[], Method], dict[str, Any]]] = {
     "weighted": (lambda: Static({"a": 1.0, "b": 3.0}), {}),
-    "weighted apart": (lambda: Static({"a": 1.0, "b": 3.0}), {"heads": "raw"}),
-    "sequential": (lambda: FromGramian(crooked), {"cost": "sequential"}),
+    "weighted apart": (lambda: Static({"a": 1.0, "b": 3.0}), {"task_only": "unweighted"}),
+    "sequential": (lambda: FromGramian(crooked), {"route": "sequential"}),
     "columns": (lambda: FromJacobian(lambda j: crooked(j @ j.T) @ j), {}),
-    "gramian": (lambda: FromGramian(crooked), {"cost": "gramian"}),
+    "gramian": (lambda: FromGramian(crooked), {"route": "gramian"}),
     "layer": (lambda: FromGramian(crooked), {"at": "conv"}),
-    "features": (lambda: FromGramian(crooked), {"cost": "features"}),
+    "features": (lambda: FromGramian(crooked), {"route": "features"}),
     "features given": (lambda: FromGramian(crooked), {}),
     "accumulated": (lambda: FromGramian(crooked), {}),
     "columns accumulated": (lambda: FromJacobian(lambda j: crooked(j @ j.T) @ j), {}),

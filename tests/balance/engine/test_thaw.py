@@ -15,9 +15,9 @@ from groupwise.balance import (
     Memory,
     MetaBalance,
     Method,
+    MethodContext,
     MoCo,
     Normalized,
-    Seen,
 )
 from groupwise.errors import BalanceError
 from tests.balance.engine.models import batch
@@ -103,7 +103,7 @@ def test_a_layer_that_thaws_starts_afresh_and_disturbs_nobody(named: bool) -> No
     """beta = 1 - 1/k would be a mean; with b constant the tracked gradient is a geometric sum, from its own first."""
     net = Net()
     balancer = Balancer(MoCo(beta=0.5, beta_decay=0.0), parameters=net if named else None)
-    seen: list[dict[str, Tensor]] = []
+    context: list[dict[str, Tensor]] = []
     for step in range(4):
         for i, layer in enumerate(net.layers):
             layer.requires_grad_(i > 0 or step > 1)
@@ -111,10 +111,10 @@ def test_a_layer_that_thaws_starts_afresh_and_disturbs_nobody(named: bool) -> No
         loss = net.losses(step)["a"]
         names = {name: p for name, p in net.layers.named_parameters() if p.requires_grad}
         grads = torch.autograd.grad(loss, [*names.values()])
-        seen.append({f"layers.{name}": g.flatten() for name, g in zip(names, grads, strict=True)})
+        context.append({f"layers.{name}": g.flatten() for name, g in zip(names, grads, strict=True)})
         balancer.backward(net.losses(step))
     expected: dict[str, Tensor] = {}
-    for gradients in seen:
+    for gradients in context:
         for name, gradient in gradients.items():
             expected[name] = 0.5 * expected.get(name, torch.zeros_like(gradient)) + 0.5 * gradient
     kept = remembered(balancer, "tracked gradient", "a")
@@ -289,17 +289,17 @@ def test_a_copy_goes_its_own_way() -> None:
 
 
 def test_a_method_is_told_which_parameter_each_column_is_of() -> None:
-    seen: list[Seen] = []
+    context: list[MethodContext] = []
 
     class Told(MoCo.__mro__[1]):  # type: ignore[misc, name-defined]
-        def update(self, jacobian: Tensor, told: Seen, memory: Memory) -> Tensor:
-            seen.append(told)
+        def update(self, jacobian: Tensor, told: MethodContext, memory: Memory) -> Tensor:
+            context.append(told)
             return jacobian.sum(0)
 
     net = Net()
     Balancer(Told(), parameters=net.layers).backward(net.losses(0))
-    assert [label.partition("|")[0] for label in seen[0].parameters] == [
+    assert [label.partition("|")[0] for label in context[0].parameters] == [
         name for name, _ in net.layers.named_parameters()
     ]
-    assert seen[0].parameters[0] == "0.weight|4,4|4,1"
-    assert seen[0].splits == (16, 4) * 3
+    assert context[0].parameters[0] == "0.weight|4,4|4,1"
+    assert context[0].splits == (16, 4) * 3

@@ -108,7 +108,7 @@ def test_lower_precisions_are_multiplied_in_float32(dtype: torch.dtype, cost: st
 
     rows = [torch.autograd.grad(loss, [*trunk.parameters()], retain_graph=True) for loss in losses().values()]
     jacobian = torch.stack([torch.cat([g.flatten().double() for g in row]) for row in rows])
-    result = Balancer(MGDA(), cost=cost).backward(losses())
+    result = Balancer(MGDA(), route=cost).backward(losses())
     assert [*result.norms.values()] == pytest.approx(jacobian.norm(dim=1).tolist(), rel=1e-5)
     expected = torch.tensor([*result.weights.values()], dtype=torch.float64) @ jacobian
     found = torch.cat([p.grad.flatten().double() for p in trunk.parameters()])
@@ -154,19 +154,19 @@ def test_parameters_that_are_left_out_are_treated_as_task_only() -> None:
     weights = crooked(expected.gramian(balanced))
     for cost in ("sequential", "gramian"):
         model = built("Plain")
-        Balancer(FromGramian(crooked), parameters=model.trunk[0], cost=cost).backward(model.losses())
+        Balancer(FromGramian(crooked), parameters=model.trunk[0], route=cost).backward(model.losses())
         everywhere = expected.update(weights)
         plain = expected.update(torch.ones(3))
         assert_same(model, {name: (everywhere if name in balanced else plain)[name] for name in plain})
 
 
 @pytest.mark.parametrize("method", [FromGramian(crooked), Equal()], ids=lambda method: method.name)
-@pytest.mark.parametrize("heads", ["raw", "weighted"])
+@pytest.mark.parametrize("heads", ["unweighted", "weighted"])
 def test_losses_cut_out_of_one_tensor_need_the_trunk_named(method: object, heads: str) -> None:
     """Every task then seems to reach every head."""
     expected, model = reference("Plain"), built("Plain")
     losses = torch.stack([*model.losses().values()]) * 1.0
-    balancer = Balancer(method, heads=heads, parameters=model.trunk)
+    balancer = Balancer(method, task_only=heads, parameters=model.trunk)
     result = balancer.backward(dict(zip("abc", losses.unbind(), strict=True)))
     weights = torch.tensor([*result.weights.values()], dtype=torch.float64)
     if isinstance(method, FromGramian):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from groupwise.audit.checks.check import Check
-from groupwise.audit.checks.layers import LAYERS
+from groupwise.audit.checks.depth import LAYERS
 from groupwise.audit.checks.loop import LOOP
 from groupwise.audit.checks.ownership import OWNERSHIP
 from groupwise.audit.checks.reach import REACH

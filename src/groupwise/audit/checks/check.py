@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final
 
 from groupwise.audit.finding import Finding, Severity
-from groupwise.audit.program import Program
+from groupwise.audit.inspected import Program
 
 Need: TypeAlias = Literal["schedulers", "losses", "loop"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from groupwise._spelling import counted
 from groupwise.audit.checks.check import Check
 from groupwise.audit.finding import Finding
-from groupwise.audit.program import Program, names
+from groupwise.audit.inspected import Program, names
 from groupwise.audit.record import Event, Record
 from groupwise.errors import listed
 

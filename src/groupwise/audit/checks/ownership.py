@@ -9,8 +9,8 @@ from groupwise.audit.checks.check import Check
 from groupwise.audit.checks.shared import shared
 from groupwise.audit.checks.stale import pairs
 from groupwise.audit.finding import Finding
+from groupwise.audit.inspected import Program, names
 from groupwise.audit.naming import gathered
-from groupwise.audit.program import Program, names
 from groupwise.errors import listed
 from groupwise.select import ParameterInfo
 

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 
 from groupwise._spelling import number
 from groupwise.audit.checks.check import Check
-from groupwise.audit.checks.layers import levelled
+from groupwise.audit.checks.depth import levelled
 from groupwise.audit.finding import Finding
-from groupwise.audit.program import Driver, Owner, Program, alike, names
+from groupwise.audit.inspected import Driver, Owner, Program, alike, names
 from groupwise.errors import listed
 
 ABSOLUTE = {"LambdaLR", "OneCycleLR", "CyclicLR", "CosineAnnealingWarmRestarts"}

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from groupwise.audit.checks.check import Check
 from groupwise.audit.checks.stale import pairs
 from groupwise.audit.finding import Finding
-from groupwise.audit.program import Program, names
+from groupwise.audit.inspected import Program, names
 from groupwise.errors import listed
 from groupwise.select import ParameterInfo
 

@@ -13,7 +13,7 @@ import torch
 
 from groupwise.audit.checks.check import Check
 from groupwise.audit.finding import Finding
-from groupwise.audit.program import Group, Program, names
+from groupwise.audit.inspected import Group, Program, names
 from groupwise.select import ParameterInfo
 
 Pair = tuple[ParameterInfo, torch.Tensor]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from groupwise._spelling import number
 from groupwise.audit.checks.check import Check
 from groupwise.audit.finding import Finding
-from groupwise.audit.program import Group, Program, names
+from groupwise.audit.inspected import Group, Program, names
 from groupwise.select import ParameterInfo
 
 SETTERS = {"OneCycleLR", "CyclicLR"}

@@ -14,7 +14,7 @@ from groupwise._spelling import number
 from groupwise.audit.checks.check import Check
 from groupwise.audit.finding import Finding
 from groupwise.audit.graph import Term
-from groupwise.audit.program import Group, Program, names
+from groupwise.audit.inspected import Group, Program, names
 from groupwise.errors import listed
 from groupwise.select import ParameterInfo
 

@@ -16,7 +16,7 @@ from weakref import ref
 
 from torch import Tensor, nn
 
-from groupwise.balance.engine.routes.route import OwnGradients
+from groupwise.balance.engine.routes.route import TaskSpecificGradients
 from groupwise.balance.engine.routes.rowwise import Rowwise
 from groupwise.balance.engine.rows import Rows, block_of
 from groupwise.errors import BalanceError
@@ -107,7 +107,7 @@ class Accumulated:
         tasks, sums, chosen = [*self.losses], self.by_task(), set(columns)
         for row in (self.rows or {}).values():
             row.clear()  # what is moved into a block below is let go, so that the rows are there once
-        own = OwnGradients(self.losses)
+        own = TaskSpecificGradients(self.losses)
         reach = {**{leaf: set() for leaf in columns}, **self._reach(sums)}
         blocks, shared = [], {}
         for leaf, members in reach.items():

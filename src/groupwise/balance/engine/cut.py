@@ -16,19 +16,19 @@ from torch.autograd.graph import GradientEdge, Node
 
 from groupwise._spelling import shown
 from groupwise.balance.engine.graph import Graph, edge_of, walk_from
-from groupwise.balance.engine.problem import Problem
+from groupwise.balance.engine.task_graph import TaskGraph
 from groupwise.errors import BalanceError, listed
 
 AUTO = "auto"
 
 
-def cut(problem: Problem, features: object) -> tuple[Problem, list[GradientEdge]]:
+def cut(task_graph: TaskGraph, features: object) -> tuple[TaskGraph, list[GradientEdge]]:
     """The features as edges, and the problem with what lies above them, or below but under one task, as its own.
 
     Raises `BalanceError` for features that are not in the graph, or around which a shared tensor is reached.
     """
-    edges = [narrowest(problem)] if features == AUTO else [*_given(problem.graph, features)]
-    above = walk_from(problem.tasks, problem.graph.roots, edges)
+    edges = [narrowest(task_graph)] if features == AUTO else [*_given(task_graph.graph, features)]
+    above = walk_from(task_graph.tasks, task_graph.graph.roots, edges)
     reached = [_at(above, edge) for edge in edges]
     if not all(reached):
         raise BalanceError(
@@ -36,8 +36,8 @@ def cut(problem: Problem, features: object) -> tuple[Problem, list[GradientEdge]
             "feature: give the tensors that the heads read"
         )
     below = walk_from(tuple(map(str, range(len(edges)))), tuple(edges))
-    several = len(problem.tasks) > 1  # all that a single task reaches counts as shared, its head too
-    around = [leaf for leaf in problem.shared if several and leaf in above.leaves]
+    several = len(task_graph.tasks) > 1  # all that a single task reaches counts as shared, its head too
+    around = [leaf for leaf in task_graph.shared if several and leaf in above.leaves]
     around += [leaf for leaf in above.leaves if leaf in below.leaves and leaf not in set(around)]
     if around:
         shapes = listed(f"one of shape {list(leaf.shape)}" for leaf in around)
@@ -45,8 +45,10 @@ def cut(problem: Problem, features: object) -> tuple[Problem, list[GradientEdge]
             f"the features do not part trunk and heads: around them, the losses reach {len(around)} tensors of the "
             f"trunk ({shapes}); give every tensor that the heads read, or leave features out"
         )
-    lone = {leaf: mask for leaf, mask in problem.own.items() if not problem.graph.common(mask)}
-    return Problem(problem.losses, problem.graph, problem.shared, above.leaves | lone, problem.scale), edges
+    lone = {leaf: mask for leaf, mask in task_graph.own.items() if not task_graph.graph.common(mask)}
+    return TaskGraph(
+        task_graph.losses, task_graph.graph, task_graph.shared, above.leaves | lone, task_graph.scale
+    ), edges
 
 
 def _at(above: Graph, edge: GradientEdge) -> int:
@@ -76,13 +78,13 @@ def _tensors(features: object) -> Iterable[tuple[str, object]]:
     return [("", features)]
 
 
-def narrowest(problem: Problem) -> GradientEdge:
+def narrowest(task_graph: TaskGraph) -> GradientEdge:
     """The smallest single tensor that every path to a shared tensor leads through.
 
     Raises `BalanceError` if there is none.
     """
-    graph = problem.graph
-    needed = _leading_to(graph, set(problem.shared))
+    graph = task_graph.graph
+    needed = _leading_to(graph, set(task_graph.shared))
     open_edges = {(root.node, root.output_nr) for root in graph.roots if root.node in needed}
     best: tuple[float, GradientEdge] | None = None
     for node in graph.masks:

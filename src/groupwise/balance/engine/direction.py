@@ -11,7 +11,7 @@ from torch import Tensor
 
 from groupwise.balance.engine.rows import HALF, Rows, Update
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import GramianMethod, JacobianMethod, LossMethod, Method, Seen
+from groupwise.balance.method import GramianMethod, JacobianMethod, LossMethod, Method, MethodContext
 from groupwise.errors import BalanceError
 
 
@@ -20,31 +20,31 @@ class Direction(NamedTuple):
     """What a Jacobian method answered: the update, and its inner products [t] with the gradients, and its length."""
 
     update: list[Update]
-    along: Tensor
+    products: Tensor
     length: float
 
 
-def weights_of(method: Method, gramian: Tensor | None, seen: Seen, memory: Memory) -> Tensor:
+def weights_of(method: Method, gramian: Tensor | None, context: MethodContext, memory: Memory) -> Tensor:
     """[t] float64. Raises `BalanceError` for an answer that is no t finite numbers."""
     if isinstance(method, GramianMethod):
-        unseen = torch.full((len(seen.tasks), len(seen.tasks)), torch.nan, dtype=torch.float64)
-        answer: object = method.weights(unseen if gramian is None else gramian, seen, memory)
+        unseen = torch.full((len(context.tasks), len(context.tasks)), torch.nan, dtype=torch.float64)
+        answer: object = method.weights(unseen if gramian is None else gramian, context, memory)
     elif isinstance(method, LossMethod):
-        answer = method.weights(seen.losses, seen, memory)
+        answer = method.weights(context.losses, context, memory)
     else:
         raise BalanceError(f"{method.name} makes an update, not weights")
-    return _answer(method, answer, (len(seen.tasks),)).to(device="cpu", dtype=torch.float64)
+    return _answer(method, answer, (len(context.tasks),)).to(device="cpu", dtype=torch.float64)
 
 
-def own_weights_of(method: Method, seen: Seen, memory: Memory) -> Tensor:
+def task_specific_weights_of(method: Method, context: MethodContext, memory: Memory) -> Tensor:
     """[t] float64: what raw task-only gradients are multiplied by."""
-    own = method.own_weights(seen, memory)
+    own = method.task_specific_weights(context, memory)
     if own is None:
-        return torch.ones(len(seen.tasks), dtype=torch.float64)
-    return _answer(method, own, (len(seen.tasks),)).to(device="cpu", dtype=torch.float64)
+        return torch.ones(len(context.tasks), dtype=torch.float64)
+    return _answer(method, own, (len(context.tasks),)).to(device="cpu", dtype=torch.float64)
 
 
-def spread(numbers: Tensor, kept: Sequence[int], count: int) -> Tensor:
+def scatter(numbers: Tensor, kept: Sequence[int], count: int) -> Tensor:
     """[count] with the numbers at the places of the tasks that are kept, 0 elsewhere."""
     if len(kept) == count:
         return numbers
@@ -54,9 +54,14 @@ def spread(numbers: Tensor, kept: Sequence[int], count: int) -> Tensor:
 
 
 def direction_of(
-    method: JacobianMethod, rows: Rows, kept: tuple[int, ...], told: Seen, labels: Mapping[Tensor, str], memory: Memory
+    method: JacobianMethod,
+    rows: Rows,
+    kept: tuple[int, ...],
+    given: MethodContext,
+    labels: Mapping[Tensor, str],
+    memory: Memory,
 ) -> Direction:
-    """The update of the `kept` tasks, times the scale as the rows are; `told` lacks the splits and the parameters."""
+    """The update of the `kept` tasks, times the scale as the rows are; `given` lacks the splits and the parameters."""
     if any(block.touched is not None for block in rows.blocks):
         raise BalanceError(
             f"{method.name} works on whole rows, and those of a sparse embedding have other columns in every batch: "
@@ -67,8 +72,8 @@ def direction_of(
     slots = [slot for block in rows.blocks for slot in block.slots]
     splits = tuple(slot.stop - slot.start for slot in slots)
     names = tuple(labels.get(slot.leaf, f"at {i}") for i, slot in enumerate(slots))
-    seen = replace(told, splits=splits, parameters=names)
-    update = _answer(method, method.update(jacobian, seen, memory), (jacobian.shape[1],)).to(jacobian)
+    context = replace(given, splits=splits, parameters=names)
+    update = _answer(method, method.update(jacobian, context, memory), (jacobian.shape[1],)).to(jacobian)
     numbers = torch.cat([jacobian @ update, torch.linalg.vector_norm(update).reshape(1)]).double().cpu()
     return Direction([*_cut(rows, update * scale)], numbers[:-1], float(numbers[-1]))
 

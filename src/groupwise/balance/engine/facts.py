@@ -15,7 +15,7 @@ def transfer(losses: Mapping[str, Tensor], route: Route, scale: Tensor | None) -
     """Losses, Gramian and task-only norms, unscaled, float64 on the CPU; and the scale."""
     count = len(losses)
     scalars = _stacked(losses)
-    gramian, own = route.gramian(), route.own_sums()
+    gramian, own = route.gramian(), route.task_specific_sums()
     parts = [scalars, torch.ones_like(scalars[:1]) if scale is None else scale.reshape(1)]
     parts += [part.flatten() for part in (gramian, own) if part is not None]
     moved = torch.cat([part.to(device=scalars.device, dtype=torch.float64) for part in parts]).cpu()
@@ -23,7 +23,7 @@ def transfer(losses: Mapping[str, Tensor], route: Route, scale: Tensor | None) -
     rest = moved[count + 1 :]
     table = None if gramian is None else rest[: count * count].view(count, count)
     if table is not None:
-        table = route.rescued(table)
+        table = route.rescaled(table)
     norms = None if own is None else rest[len(rest) - count :]
     return Facts(moved[:count], None if table is None else table / s**2, norms), s
 

@@ -1,7 +1,7 @@
 """What happens when a loss or a gradient is nan or infinite: one policy for all methods.
 
-"skip task"  the update is what it would be had the task been absent (the default);
-"skip step"  nothing is written: an optimizer whose `.grad` are None then does nothing;
+"skip_task"  the update is what it would be had the task been absent (the default);
+"skip_step"  nothing is written: an optimizer whose `.grad` are None then does nothing;
 "raise"      a `BalanceError` names the task.
 
 A gradient that overflows under a `GradScaler` while its loss is finite is no fault of the task: it is written as it is,
@@ -21,11 +21,11 @@ from typing import Literal, TypeAlias, final
 import torch
 from torch import Tensor
 
-from groupwise.balance.engine.problem import Problem
 from groupwise.balance.engine.routes.route import entries
+from groupwise.balance.engine.task_graph import TaskGraph
 from groupwise.errors import BalanceError
 
-NonFinite: TypeAlias = Literal["skip task", "skip step", "raise"]
+NonFinite: TypeAlias = Literal["skip_task", "skip_step", "raise"]
 
 
 @final
@@ -86,19 +86,19 @@ def judge(
     everyone = tuple(range(len(tasks)))
     if skipped and policy == "raise":
         raise BalanceError("; ".join(f"task {task!r}: {fault}" for task, fault in skipped.items()))
-    if skipped and policy == "skip step":
+    if skipped and policy == "skip_step":
         return Verdict((), skipped)
     if doubtful:
         return Verdict(everyone, {}, tuple(task for task in tasks if task in doubtful))
     return Verdict(tuple(i for i in everyone if tasks[i] not in skipped), skipped)
 
 
-def broken_among(stated: Problem, suspects: Collection[str]) -> frozenset[str]:
+def broken_among(task_graph: TaskGraph, suspects: Collection[str]) -> frozenset[str]:
     """The suspects whose gradients are not finite, of losses without a scale; their graph is kept."""
     found = set()
-    for i, task in enumerate(stated.tasks):
-        if task in suspects and bool(torch.isfinite(stated.losses[task].detach())):
-            grads = [grad for grad in stated.gradient(i, stated.graph.reached(i)) if grad is not None]
+    for i, task in enumerate(task_graph.tasks):
+        if task in suspects and bool(torch.isfinite(task_graph.losses[task].detach())):
+            grads = [grad for grad in task_graph.gradient(i, task_graph.graph.reached(i)) if grad is not None]
             if not all(bool(torch.isfinite(entries(grad)).all()) for grad in grads):
                 found.add(task)
     return frozenset(found)

@@ -9,9 +9,9 @@ from weakref import ref
 import torch
 from torch import Tensor
 
-from groupwise.balance.engine.problem import problem, translated
 from groupwise.balance.engine.routes.rowwise import Rowwise
 from groupwise.balance.engine.routes.weighted import starting
+from groupwise.balance.engine.task_graph import task_graph_of, translated
 from groupwise.errors import BalanceError
 
 
@@ -52,7 +52,7 @@ def gradient_of(losses: Mapping[str, Tensor], coefficients: Tensor) -> dict[Tens
     """The gradient of the sum of held-out losses, each times its coefficient; their graph is used up."""
     if not losses:
         return {}
-    leaves = [*problem(losses, None, None).graph.leaves]
+    leaves = [*task_graph_of(losses, None, None).graph.leaves]
     scalars = [*losses.values()]
     with translated():
         grads = torch.autograd.grad(scalars, leaves, starting(scalars, coefficients, None), allow_unused=True)

@@ -37,7 +37,7 @@ def outer(part: Tensor) -> Tensor:
     return (part @ part.mH).real.double()
 
 
-def rescued(rows: Rows, found: Tensor) -> Tensor:
+def rescaled(rows: Rows, found: Tensor) -> Tensor:
     """[t, t] on the CPU: the Gramian `found` there, taken again at another scale if it lost range."""
     diagonal = found.diagonal()
     if bool(((diagonal > _SMALLEST) & (diagonal < _LARGEST)).all()) or not rows.blocks:

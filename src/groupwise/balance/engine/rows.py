@@ -82,7 +82,7 @@ class Rows:
         for block in self.blocks:
             yield from block.shaped(_weighted(block.matrix, weights))
 
-    def blank(self, tasks: Sequence[int]) -> None:
+    def zero_rows(self, tasks: Sequence[int]) -> None:
         """Zero the rows of some tasks."""
         for block in self.blocks:
             for task in tasks:

@@ -10,21 +10,21 @@ from typing import final
 import torch
 from torch import Tensor
 
-from groupwise.balance.claims import Claim
 from groupwise.balance.engine.accumulated import Accumulated
 from groupwise.balance.engine.columns import Columns
 from groupwise.balance.engine.finite import Facts, Verdict, broken_among, judge
 from groupwise.balance.engine.graph import leaves_of
 from groupwise.balance.engine.held_out import HeldOut
 from groupwise.balance.engine.places import Scope
-from groupwise.balance.engine.problem import Problem, problem
 from groupwise.balance.engine.ranks.marks import digest
 from groupwise.balance.engine.routes.route import Route
 from groupwise.balance.engine.rows import Buffers
 from groupwise.balance.engine.setup import Setup
+from groupwise.balance.engine.task_graph import TaskGraph, task_graph_of
 from groupwise.balance.engine.undo import Undo, generators_of
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import JacobianMethod, LossMethod, Method, Seen
+from groupwise.balance.method import JacobianMethod, LossMethod, Method, MethodContext
+from groupwise.balance.properties import Property
 from groupwise.errors import BalanceError, GroupwiseWarning, StateError, listed, unknown
 
 _FALLS = 3
@@ -85,19 +85,19 @@ class Run:
         """One to work on."""
         return replace(self, memory=self.memory.copy(), undo=Undo(self.method), broken=frozenset())
 
-    def settled(self) -> Run:
+    def finalized(self) -> Run:
         """What is kept of a draft: nothing that was of this call only."""
         columns = self.columns if self.columns.resumed or self.columns.names or self.memory.has_rows else Columns()
         return replace(self, undo=None, scope=Scope(), broken=frozenset(), columns=columns)
 
-    def begin(self, call: str, look: bool = True) -> None:
+    def begin(self, call: str, needs_parameters: bool = True) -> None:
         """Begin a call: look at the parameters as they are now, and tell the ranks what has to be the same."""
         ranks = self.setup.ranks
         if ranks is not None:
             draws = {str(i): g.get_state() for i, g in enumerate([self.memory.generator, *generators_of(self.method)])}
             state = {"call": call, "step": str(self.step), "epoch": str(self.epoch), "draws": f"{digest(draws):x}"}
-            ranks.begin({**self.setup.told, **state, "loaded state": f"{self.loaded:x}"})
-        if look:
+            ranks.begin({**self.setup.shared_settings, **state, "loaded state": f"{self.loaded:x}"})
+        if needs_parameters:
             scope = self.setup.places.now()
             parts = ranks is not None and ranks.parts is not None
             self.scope = Scope(None, scope.layer) if parts else scope  # the graph knows the unsharded ones alone
@@ -112,11 +112,11 @@ class Run:
         """Whether micro-batches are weighted one by one: the weights depend on no gradient, loss or other task."""
         if self.accumulated:
             return self.accumulated.rows is None
-        return not self.needs_rows and Claim.SEPARATE in self.method.claims
+        return not self.needs_rows and Property.SEPARATE in self.method.properties
 
-    def problem(self, losses: Mapping[str, Tensor], scale: Tensor | None) -> Problem:
+    def task_graph(self, losses: Mapping[str, Tensor], scale: Tensor | None) -> TaskGraph:
         """The losses with their graph."""
-        return problem(losses, self.scope.candidates, scale)
+        return task_graph_of(losses, self.scope.candidates, scale)
 
     def columns_of(self, shared: Sequence[Tensor], tasks: int) -> tuple[Tensor, ...] | None:
         """What a Jacobian method sees where so many tasks share these; None for other methods, which see just them."""
@@ -132,20 +132,20 @@ class Run:
         if scale is None or not suspects or (ranks is not None and ranks.parts is not None):
             return
         try:
-            self.broken |= broken_among(self.problem(losses, None), suspects)
+            self.broken |= broken_among(self.task_graph(losses, None), suspects)
         except BalanceError:
             return  # a graph that gives no gradients by task
         if ranks is not None:
             ranks.broken = self.broken
 
-    def seen(self, tasks: tuple[str, ...], losses: Tensor) -> Seen:
+    def context(self, tasks: tuple[str, ...], losses: Tensor) -> MethodContext:
         """What the method is told."""
-        return Seen(tasks, losses, self.step, (), self.setup.total_steps, self.setup.steps_per_epoch)
+        return MethodContext(tasks, losses, self.step, (), self.setup.total_steps, self.setup.steps_per_epoch)
 
     def due(self, tasks: tuple[str, ...]) -> bool:
         """Whether the method wants to look, or answers from its memory."""
         unknown = torch.full((len(tasks),), torch.nan, dtype=torch.float64)
-        return self.method.due(self.seen(tasks, unknown), self.memory)
+        return self.method.due(self.context(tasks, unknown), self.memory)
 
     def expect(self, tasks: Iterable[str]) -> None:
         """Raise `StateError` if a state was loaded that knows none of these tasks."""
@@ -169,7 +169,7 @@ class Run:
                 raise BalanceError(f"after_step: {unknown('task', task, sorted(known))}")
         kept = list(self.judged(tasks, Facts(losses, None, None)).kept)
         if kept:
-            self.method.after_step(self.seen(tuple(tasks[i] for i in kept), losses[kept]), self.memory)
+            self.method.after_step(self.context(tuple(tasks[i] for i in kept), losses[kept]), self.memory)
 
     def discard(self) -> None:
         """Drop an update that is under way."""

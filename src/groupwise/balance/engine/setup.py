@@ -13,11 +13,11 @@ from groupwise.balance.engine.places import Parameters, Place, Places
 from groupwise.balance.engine.ranks.group import Ranks
 from groupwise.balance.engine.ranks.marks import constants
 from groupwise.balance.engine.ranks.process_group import ranks_of
-from groupwise.balance.method import Heads, JacobianMethod, LossMethod, Method
+from groupwise.balance.method import JacobianMethod, LossMethod, Method, TaskOnly
 from groupwise.errors import BalanceError, listed
 
-Together: TypeAlias = Literal["auto", "alone"]
-Cost: TypeAlias = Literal["auto", "sequential", "gramian", "features"]
+Distributed: TypeAlias = Literal["auto", "alone"]
+RouteChoice: TypeAlias = Literal["auto", "sequential", "gramian", "features"]
 
 
 @final
@@ -35,7 +35,7 @@ class Setup:
     method: Method
     weighted: bool
     places: Places
-    cost: Cost
+    route: RouteChoice
     nonfinite: NonFinite
     ranks: Ranks | None
     alone: bool
@@ -43,39 +43,39 @@ class Setup:
     steps_per_epoch: int | None
 
     @cached_property
-    def told(self) -> dict[str, str]:
+    def shared_settings(self) -> dict[str, str]:
         """What has to be the same on all ranks, in words."""
-        heads = "weighted" if self.weighted else "raw"
+        task_only = "weighted" if self.weighted else "unweighted"
         places = "with at=" if self.places.at is not None else "without at="
         lengths = f"total_steps={self.total_steps}, steps_per_epoch={self.steps_per_epoch}"
         return {
             "method": self.method.name,
             "constants": f"{self.method.name}({constants(self.method)})",
-            "arguments": f"heads={heads!r}, cost={self.cost!r}, nonfinite={self.nonfinite!r}, {places}, {lengths}",
+            "arguments": f"task_only={task_only!r}, route={self.route!r}, nonfinite={self.nonfinite!r}, {places}, {lengths}",
         }
 
 
 def read(
     method: object,
-    heads: Heads | None,
+    task_only: TaskOnly | None,
     at: Place | None,
     parameters: Parameters | None,
     lengths: tuple[int | None, int | None],
-    cost: Cost,
+    route: RouteChoice,
     nonfinite: NonFinite,
-    ranks: Together,
+    ranks: Distributed,
 ) -> Setup:
     """Check the arguments of a balancer. Raises `BalanceError`."""
     if not isinstance(method, Method):
         raise BalanceError(_no_method(method))
-    _one_of("heads", heads, (None, *get_args(Heads)))
-    _one_of("cost", cost, get_args(Cost))
-    _one_of("ranks", ranks, get_args(Together))
+    _one_of("task_only", task_only, (None, *get_args(TaskOnly)))
+    _one_of("route", route, get_args(RouteChoice))
+    _one_of("ranks", ranks, get_args(Distributed))
     _one_of("nonfinite", nonfinite, get_args(NonFinite))
-    if isinstance(method, JacobianMethod) and heads == "weighted":
-        raise BalanceError(f'{method.name} makes an update, not weights: heads="weighted" has none to use')
-    if isinstance(method, JacobianMethod) and cost == "gramian":
-        raise BalanceError(f'{method.name} needs the rows themselves: cost="gramian" never has them together')
+    if isinstance(method, JacobianMethod) and task_only == "weighted":
+        raise BalanceError(f'{method.name} makes an update, not weights: task_only="weighted" has none to use')
+    if isinstance(method, JacobianMethod) and route == "gramian":
+        raise BalanceError(f'{method.name} needs the rows themselves: route="gramian" never has them together')
     if at is not None and isinstance(method, LossMethod | JacobianMethod):
         what = "the losses alone" if isinstance(method, LossMethod) else "whole rows"
         raise BalanceError(f"at= is the layer at which a Gramian method looks; {method.name} looks at {what}")
@@ -90,8 +90,8 @@ def read(
             f"{method.name} looks at the entries of whole rows, and under fully_shard a rank has parts of them: "
             "use a Gramian method, or DistributedDataParallel"
         )
-    weighted = (heads or method.heads) == "weighted"
-    return Setup(method, weighted, where, cost, nonfinite, group, alone, *lengths)
+    weighted = (task_only or method.task_only) == "weighted"
+    return Setup(method, weighted, where, route, nonfinite, group, alone, *lengths)
 
 
 def _no_method(given: object) -> str:

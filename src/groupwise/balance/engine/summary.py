@@ -12,7 +12,7 @@ from groupwise.balance.engine.direction import Direction
 from groupwise.balance.engine.finite import Facts, Verdict
 from groupwise.balance.engine.routes.route import Route
 from groupwise.balance.engine.rows import RowNorms
-from groupwise.balance.result import BalanceResult, cosines_of, hurt_by, norms_of
+from groupwise.balance.result import BalanceResult, conflicting_tasks, cosines_of, norms_of
 
 
 def of_nothing(losses: Mapping[str, float], verdict: Verdict, route: Route) -> BalanceResult:
@@ -39,12 +39,12 @@ def of_weights(
     by_task = {} if weights is None else dict(zip(names, weights.tolist(), strict=True))
     told = facts.among(kept)
     loss = float(told.losses.sum() if weights is None else told.losses @ weights)
-    hurt: tuple[str, ...] = ()
+    conflicting: tuple[str, ...] = ()
     if told.gramian is not None and weights is not None:
         gramian = told.gramian
-        along = gramian @ weights
-        hurt = hurt_by(names, along, norms_of(gramian), (weights @ along).clamp(min=0).sqrt())
-    return _result(tasks, facts, verdict, route, by_task, hurt, loss, shown)
+        products = gramian @ weights
+        conflicting = conflicting_tasks(names, products, norms_of(gramian), (weights @ products).clamp(min=0).sqrt())
+    return _result(tasks, facts, verdict, route, by_task, conflicting, loss, shown)
 
 
 def of_direction(
@@ -61,8 +61,8 @@ def of_direction(
     told = facts.among(kept)
     if told.gramian is not None:
         norms = norms_of(told.gramian)
-    hurt = hurt_by(tuple(tasks[i] for i in kept), direction.along, norms, direction.length)
-    return _result(tasks, facts, verdict, route, {}, hurt, float(told.losses.sum()), shown)
+    conflicting = conflicting_tasks(tuple(tasks[i] for i in kept), direction.products, norms, direction.length)
+    return _result(tasks, facts, verdict, route, {}, conflicting, float(told.losses.sum()), shown)
 
 
 def _result(
@@ -71,7 +71,7 @@ def _result(
     verdict: Verdict,
     route: Route,
     weights: Mapping[str, float],
-    hurt: tuple[str, ...],
+    conflicting: tuple[str, ...],
     loss: float,
     shown: RowNorms | None,
 ) -> BalanceResult:
@@ -86,7 +86,7 @@ def _result(
     losses = dict(zip(tasks, facts.losses.tolist(), strict=True))
     shares = _shares(shown, kept)
     return BalanceResult(
-        names, losses, weights, norms, cosines, hurt, verdict.skipped, route.words, loss, route.shared, shares
+        names, losses, weights, norms, cosines, conflicting, verdict.skipped, route.words, loss, route.shared, shares
     )
 
 

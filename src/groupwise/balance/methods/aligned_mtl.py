@@ -13,10 +13,10 @@ from torch import Tensor
 
 from groupwise.balance import arguments
 from groupwise.balance.arguments import TaskNumbers
-from groupwise.balance.claims import PLAIN, Claim
 from groupwise.balance.directions import preferred, require_above_zero
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import GramianMethod, Seen
+from groupwise.balance.method import GramianMethod, MethodContext
+from groupwise.balance.properties import PLAIN, Property
 from groupwise.balance.spectrum import spectrum
 
 
@@ -36,15 +36,15 @@ class AlignedMTL(GramianMethod):
     variant: Literal["mean", "sum"] = "mean"
     preference: TaskNumbers | None = None
 
-    promises = PLAIN | {Claim.HOMOGENEOUS}
+    class_properties = PLAIN | {Property.HOMOGENEOUS}
 
     def __post_init__(self) -> None:
         arguments.read(self)
         require_above_zero(self.preference, self.name)
 
-    def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, gramian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] weights; those of w itself where every gradient is zero."""
-        w = preferred(self.preference, self.name, seen.tasks)
+        w = preferred(self.preference, self.name, context.tasks)
         w = w * len(w) if self.variant == "sum" else w
         values, vectors = spectrum(gramian)
         return vectors @ ((values[0] / values).sqrt() * (vectors.T @ w)) if len(values) else w

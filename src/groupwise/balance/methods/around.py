@@ -13,7 +13,7 @@ from torch import Tensor
 from groupwise.balance import arguments
 from groupwise.balance.arguments import Inner
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import GramianMethod, JacobianMethod, LossMethod, Method, Seen
+from groupwise.balance.method import GramianMethod, JacobianMethod, LossMethod, Method, MethodContext
 from groupwise.errors import BalanceError
 
 _PART = "inner"
@@ -34,17 +34,17 @@ class Around(Method):
         if self.method.name == "Periodic":
             raise BalanceError(f"{self.name}: Periodic goes outside: write Periodic({self.name}(…), n)")
 
-    def after_step(self, seen: Seen, memory: Memory) -> None:
+    def after_step(self, context: MethodContext, memory: Memory) -> None:
         """Pass it on."""
-        self.method.after_step(seen, inside(memory))
+        self.method.after_step(context, inside(memory))
 
     def end_epoch(self, memory: Memory) -> None:
         """Pass it on."""
         self.method.end_epoch(inside(memory))
 
-    def own_weights(self, seen: Seen, memory: Memory) -> Tensor | None:
+    def task_specific_weights(self, context: MethodContext, memory: Memory) -> Tensor | None:
         """The inner one's."""
-        return self.method.own_weights(seen, inside(memory))
+        return self.method.task_specific_weights(context, inside(memory))
 
 
 def inside(memory: Memory) -> Memory:

@@ -31,9 +31,9 @@ from torch import Tensor
 from groupwise.balance import arguments
 from groupwise.balance.adam import Learned
 from groupwise.balance.arguments import Number, Positive, TaskNames
-from groupwise.balance.claims import Claim
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import LossMethod, Seen
+from groupwise.balance.method import LossMethod, MethodContext
+from groupwise.balance.properties import Property
 from groupwise.errors import BalanceError, listed
 
 _KEY = "weight"
@@ -58,7 +58,9 @@ class AutoLambda(LossMethod):
     init: Number = 0.1
     primary: TaskNames | None = None
 
-    promises = frozenset({Claim.EQUIVARIANT, Claim.HOMOGENEOUS, Claim.DETERMINISTIC, Claim.SEPARATE})
+    class_properties = frozenset(
+        {Property.EQUIVARIANT, Property.HOMOGENEOUS, Property.DETERMINISTIC, Property.SEPARATE}
+    )
 
     def __post_init__(self) -> None:
         arguments.read(self)
@@ -75,16 +77,16 @@ class AutoLambda(LossMethod):
             )
         return torch.tensor(chosen, dtype=torch.float64)
 
-    def learn(self, alignments: Tensor, seen: Seen, memory: Memory) -> None:
-        """One step on the weights of `seen.tasks`.
+    def learn(self, alignments: Tensor, context: MethodContext, memory: Memory) -> None:
+        """One step on the weights of `context.tasks`.
 
         Args:
             alignments: [t] <g_i, v>, the inner product of each task's training gradient with the held-out gradient v
                 (that of `held_out` times the losses). A positive one raises the task's weight.
         """
         gradient = -alignments.detach().to(device="cpu", dtype=torch.float64)
-        Learned(memory, _KEY, seen.tasks, self.init).step(gradient, self.lr, eps=0.0)
+        Learned(memory, _KEY, context.tasks, self.init).step(gradient, self.lr, eps=0.0)
 
-    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] the weights as learnt so far."""
-        return Learned(memory, _KEY, seen.tasks, self.init).value
+        return Learned(memory, _KEY, context.tasks, self.init).value

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from groupwise.balance import arguments
 from groupwise.balance.arguments import NonNegative, TaskNumbers
-from groupwise.balance.claims import PLAIN, Claim
 from groupwise.balance.directions import preferred, require_above_zero
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import GramianMethod, Seen
+from groupwise.balance.method import GramianMethod, MethodContext
+from groupwise.balance.properties import PLAIN, Property
 from groupwise.balance.solvers.conflict_averse import averse
 
 
@@ -35,19 +35,19 @@ class CAGrad(GramianMethod):
     variant: Literal["paper", "1+c", "1+c^2"] = "paper"
     preference: TaskNumbers | None = None
 
-    promises = (PLAIN - {Claim.SINGLE}) | {Claim.HOMOGENEOUS}
+    class_properties = (PLAIN - {Property.SINGLE}) | {Property.HOMOGENEOUS}
 
     def __post_init__(self) -> None:
         arguments.read(self)
         require_above_zero(self.preference, self.name)
 
     @property
-    def claims(self) -> frozenset[Claim]:
+    def properties(self) -> frozenset[Property]:
         """No conflict once the ball contains zero; and divided by 1 + c, a single task is left alone."""
-        wide = {Claim.NON_CONFLICTING} if self.c >= 1 else set()
-        return self.promises | wide | ({Claim.SINGLE} if self.variant == "1+c" or self.c == 0 else set())
+        wide = {Property.NON_CONFLICTING} if self.c >= 1 else set()
+        return self.class_properties | wide | ({Property.SINGLE} if self.variant == "1+c" or self.c == 0 else set())
 
-    def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, gramian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] at least those of g0, before the division."""
         by = {"paper": 1.0, "1+c": 1 + self.c, "1+c^2": 1 + self.c**2}[self.variant]
-        return averse(gramian, preferred(self.preference, self.name, seen.tasks), self.c) / by
+        return averse(gramian, preferred(self.preference, self.name, context.tasks), self.c) / by

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from groupwise.balance import arguments
 from groupwise.balance.arguments import TaskNumbers
-from groupwise.balance.claims import PLAIN, Claim
 from groupwise.balance.directions import among_present, lengths, preferred, require_above_zero, unit
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import GramianMethod, Seen
+from groupwise.balance.method import GramianMethod, MethodContext
+from groupwise.balance.properties import PLAIN, Property
 from groupwise.balance.spectrum import CUT, opposite, pseudo_solve
 
 
@@ -38,15 +38,15 @@ class ConFIG(GramianMethod):
 
     preference: TaskNumbers | None = None
 
-    promises = PLAIN | {Claim.HOMOGENEOUS}
+    class_properties = PLAIN | {Property.HOMOGENEOUS}
 
     def __post_init__(self) -> None:
         arguments.read(self)
         require_above_zero(self.preference, self.name)
 
-    def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, gramian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] weights."""
-        p = preferred(self.preference, self.name, seen.tasks)
+        p = preferred(self.preference, self.name, context.tasks)
         if self.preference is None and len(gramian) == 2 and (found := weights_of_two(gramian)) is not None:
             return found
         return among_present(gramian, lambda present, index: weights_of_many(present, p[index]))

@@ -13,10 +13,10 @@ from typing import final
 import torch
 from torch import Tensor
 
-from groupwise.balance.claims import Claim
 from groupwise.balance.domain import require_at_least_zero
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import LossMethod, Seen
+from groupwise.balance.method import LossMethod, MethodContext
+from groupwise.balance.properties import Property
 
 _KEY = "count, mean loss, mean ratio, sum of its squared deviations"
 
@@ -35,13 +35,13 @@ class CoV(LossMethod):
         BalanceError: a negative loss, naming the task.
     """
 
-    promises = frozenset({Claim.EQUIVARIANT, Claim.HOMOGENEOUS, Claim.SINGLE, Claim.DETERMINISTIC})
+    class_properties = frozenset({Property.EQUIVARIANT, Property.HOMOGENEOUS, Property.SINGLE, Property.DETERMINISTIC})
 
-    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] at least 0, adding up to 1; then Welford's recurrences."""
-        require_at_least_zero(self, losses, seen.tasks, "add a constant to that loss, or use Equal or DWA")
-        rows = memory.of_tasks(_KEY, seen.tasks, torch.zeros(4, dtype=torch.float64))
-        memory.keep_tasks(_KEY, seen.tasks, _observed(losses, rows))
+        require_at_least_zero(self, losses, context.tasks, "add a constant to that loss, or use Equal or DWA")
+        rows = memory.of_tasks(_KEY, context.tasks, torch.zeros(4, dtype=torch.float64))
+        memory.keep_tasks(_KEY, context.tasks, _observed(losses, rows))
         return _shares(rows)
 
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from groupwise.balance import arguments
 from groupwise.balance.arguments import Fraction
-from groupwise.balance.claims import Claim
 from groupwise.balance.domain import require_positive
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import JacobianMethod, Seen
+from groupwise.balance.method import JacobianMethod, MethodContext
+from groupwise.balance.properties import Property
 
 _AVERAGE = "average gradient"
 
@@ -38,25 +38,27 @@ class DBMTL(JacobianMethod):
 
     beta: Fraction = 0.9
 
-    promises = frozenset({Claim.EQUIVARIANT, Claim.SCALE_FREE, Claim.TASK_SCALE_FREE, Claim.DETERMINISTIC})
+    class_properties = frozenset(
+        {Property.EQUIVARIANT, Property.SCALE_FREE, Property.TASK_SCALE_FREE, Property.DETERMINISTIC}
+    )
 
     def __post_init__(self) -> None:
         arguments.read(self)
 
-    def update(self, jacobian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def update(self, jacobian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[n]."""
         rows = jacobian.to(torch.promote_types(jacobian.dtype, torch.float32))
-        rows = rows * self._inverse(seen).to(rows)[:, None]
-        average = memory.of_rows(_AVERAGE, seen.tasks, seen, rows[0]).lerp(rows, 1 - self.beta)
-        memory.keep_rows(_AVERAGE, seen.tasks, seen, average)
+        rows = rows * self._inverse(context).to(rows)[:, None]
+        average = memory.of_rows(_AVERAGE, context.tasks, context, rows[0]).lerp(rows, 1 - self.beta)
+        memory.keep_rows(_AVERAGE, context.tasks, context, average)
         length = torch.linalg.vector_norm(average, dim=1)
         weights = torch.where(length > 0, length.max() / length, 1.0)
         return (weights @ average).to(jacobian.dtype)
 
-    def own_weights(self, seen: Seen, memory: Memory) -> Tensor | None:
+    def task_specific_weights(self, context: MethodContext, memory: Memory) -> Tensor | None:
         """[t] 1 / L_i."""
-        return self._inverse(seen)
+        return self._inverse(context)
 
-    def _inverse(self, seen: Seen) -> Tensor:
-        require_positive(self, seen.losses, seen.tasks, "add a constant to that loss, or leave the task out")
-        return 1 / seen.losses
+    def _inverse(self, context: MethodContext) -> Tensor:
+        require_positive(self, context.losses, context.tasks, "add a constant to that loss, or leave the task out")
+        return 1 / context.losses

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from groupwise.balance import arguments
 from groupwise.balance.arguments import Positive, Times
-from groupwise.balance.claims import Claim
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import LossMethod, Seen
+from groupwise.balance.method import LossMethod, MethodContext
+from groupwise.balance.properties import Property
 
 _EPOCHS = "sum and batches of this epoch, and the averages of the last two"
 _NOTHING = torch.tensor([0.0, 0.0, torch.nan, torch.nan], dtype=torch.float64)
@@ -42,14 +42,18 @@ class DWA(LossMethod):
     temperature: Positive = 2.0
     window: Times | None = None
 
-    promises = frozenset({Claim.EQUIVARIANT, Claim.HOMOGENEOUS, Claim.SINGLE, Claim.DETERMINISTIC})
+    class_properties = frozenset({Property.EQUIVARIANT, Property.HOMOGENEOUS, Property.SINGLE, Property.DETERMINISTIC})
 
     def __post_init__(self) -> None:
         arguments.read(self)
 
-    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] adding up to t."""
-        rates = self._of_epochs(losses, seen, memory) if self.window is None else self._of_windows(losses, seen, memory)
+        rates = (
+            self._of_epochs(losses, context, memory)
+            if self.window is None
+            else self._of_windows(losses, context, memory)
+        )
         return len(losses) * torch.softmax(rates / self.temperature, 0)
 
     def end_epoch(self, memory: Memory) -> None:
@@ -61,16 +65,16 @@ class DWA(LossMethod):
                     _EPOCHS, [task], torch.stack([_NOTHING[0], _NOTHING[1], total / batches, newer])[None]
                 )
 
-    def _of_epochs(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
-        total, batches, newer, older = memory.of_tasks(_EPOCHS, seen.tasks, _NOTHING).unbind(1)
-        memory.keep_tasks(_EPOCHS, seen.tasks, torch.stack([total + losses, batches + 1, newer, older], 1))
+    def _of_epochs(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
+        total, batches, newer, older = memory.of_tasks(_EPOCHS, context.tasks, _NOTHING).unbind(1)
+        memory.keep_tasks(_EPOCHS, context.tasks, torch.stack([total + losses, batches + 1, newer, older], 1))
         return _rates(newer, older)
 
-    def _of_windows(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def _of_windows(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         n = self.window or 0
         unseen = torch.full((2 * n,), torch.nan, dtype=losses.dtype)
-        past = torch.cat([memory.of_tasks("last losses", seen.tasks, unseen)[:, 1:], losses[:, None]], 1)
-        memory.keep_tasks("last losses", seen.tasks, past)
+        past = torch.cat([memory.of_tasks("last losses", context.tasks, unseen)[:, 1:], losses[:, None]], 1)
+        memory.keep_tasks("last losses", context.tasks, past)
         return _rates(past[:, n:].mean(1), past[:, :n].mean(1))
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from groupwise.balance import arguments
-from groupwise.balance.claims import PLAIN, Claim
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import LossMethod, Seen
+from groupwise.balance.method import LossMethod, MethodContext
+from groupwise.balance.properties import PLAIN, Property
 
 
 @final
@@ -28,17 +28,17 @@ class Equal(LossMethod):
 
     reduction: Literal["sum", "mean"] = "sum"
 
-    promises = PLAIN | {Claim.HOMOGENEOUS}
+    class_properties = PLAIN | {Property.HOMOGENEOUS}
 
     def __post_init__(self) -> None:
         arguments.read(self)
 
     @property
-    def claims(self) -> frozenset[Claim]:
+    def properties(self) -> frozenset[Property]:
         """A mean depends on how many tasks there are."""
-        return self.promises | ({Claim.SEPARATE} if self.reduction == "sum" else set())
+        return self.class_properties | ({Property.SEPARATE} if self.reduction == "sum" else set())
 
-    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] of 1, or of 1/t."""
         ones = torch.ones_like(losses)
         return ones / len(losses) if self.reduction == "mean" else ones

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from groupwise.balance import arguments
 from groupwise.balance.arguments import Positive
-from groupwise.balance.claims import Claim
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import JacobianMethod, Seen
+from groupwise.balance.method import JacobianMethod, MethodContext
+from groupwise.balance.properties import Property
 
 
 @final
@@ -38,32 +38,32 @@ class ExcessMTL(JacobianMethod):
 
     eta: Positive = 0.01
 
-    promises = frozenset({Claim.EQUIVARIANT, Claim.HOMOGENEOUS, Claim.SINGLE, Claim.DETERMINISTIC})
+    class_properties = frozenset({Property.EQUIVARIANT, Property.HOMOGENEOUS, Property.SINGLE, Property.DETERMINISTIC})
 
     def __post_init__(self) -> None:
         arguments.read(self)
 
-    def update(self, jacobian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def update(self, jacobian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[n]."""
         dtype = torch.promote_types(jacobian.dtype, torch.float32)
-        pairs = zip(seen.tasks, jacobian, strict=True)
-        excess = torch.stack([_excess(row.to(dtype), task, seen, memory) for task, row in pairs]).cpu()
-        weights = torch.softmax(self._logits(excess, seen, memory), 0)
+        pairs = zip(context.tasks, jacobian, strict=True)
+        excess = torch.stack([_excess(row.to(dtype), task, context, memory) for task, row in pairs]).cpu()
+        weights = torch.softmax(self._logits(excess, context, memory), 0)
         return (weights.to(device=jacobian.device, dtype=dtype) @ jacobian.to(dtype)).to(jacobian.dtype)
 
-    def _logits(self, excess: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def _logits(self, excess: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] log w up to a constant. Centred over the present tasks, so that an absent one neither falls nor rises."""
-        first = memory.of_tasks("first excess", seen.tasks, 0.0)
+        first = memory.of_tasks("first excess", context.tasks, 0.0)
         first = torch.where(first > 0, first, excess)
-        memory.keep_tasks("first excess", seen.tasks, first)
+        memory.keep_tasks("first excess", context.tasks, first)
         left = torch.where(first > 0, excess / first, 1.0)
-        logits = memory.of_tasks("log weight", seen.tasks, 0.0) + self.eta * (left - left.mean())
-        memory.keep_tasks("log weight", seen.tasks, logits)
+        logits = memory.of_tasks("log weight", context.tasks, 0.0) + self.eta * (left - left.mean())
+        memory.keep_tasks("log weight", context.tasks, logits)
         return logits
 
 
-def _excess(row: Tensor, task: str, seen: Seen, memory: Memory) -> Tensor:
+def _excess(row: Tensor, task: str, context: MethodContext, memory: Memory) -> Tensor:
     """E_i in float64. Kept is the root of the sum of squares, which overflows only where g itself does."""
-    root = torch.hypot(memory.of_rows("root of squares", [task], seen, row), row)
-    memory.keep_rows("root of squares", [task], seen, root)
+    root = torch.hypot(memory.of_rows("root of squares", [task], context, row), row)
+    memory.keep_rows("root of squares", [task], context, root)
     return torch.where(root > 0, row / root * row, 0.0).sum(dtype=torch.float64)

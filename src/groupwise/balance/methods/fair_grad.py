@@ -10,10 +10,10 @@ from torch import Tensor
 
 from groupwise.balance import arguments
 from groupwise.balance.arguments import Positive
-from groupwise.balance.claims import PLAIN, Claim
 from groupwise.balance.directions import among_present, lengths
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import GramianMethod, Seen
+from groupwise.balance.method import GramianMethod, MethodContext
+from groupwise.balance.properties import PLAIN, Property
 from groupwise.balance.solvers.bargaining import bargained
 from groupwise.errors import BalanceError, listed
 
@@ -39,22 +39,22 @@ class FairGrad(GramianMethod):
 
     alpha: Positive = 1.0
 
-    promises = (PLAIN - {Claim.SINGLE}) | {Claim.NON_CONFLICTING}
+    class_properties = (PLAIN - {Property.SINGLE}) | {Property.NON_CONFLICTING}
 
     def __post_init__(self) -> None:
         arguments.read(self)
 
     @property
-    def claims(self) -> frozenset[Claim]:
+    def properties(self) -> frozenset[Property]:
         """At alpha = 1 it is Nash-MTL."""
-        return self.promises | ({Claim.SCALE_FREE, Claim.TASK_SCALE_FREE} if self.alpha == 1 else set())
+        return self.class_properties | ({Property.SCALE_FREE, Property.TASK_SCALE_FREE} if self.alpha == 1 else set())
 
-    def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, gramian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] above 0, or all 0 at a Pareto-stationary point."""
         try:
             return among_present(gramian, lambda present, _: self._fair(present))
         except BalanceError as error:
-            norms = listed(f"{t!r} {n:.2g}" for t, n in zip(seen.tasks, lengths(gramian).tolist(), strict=True))
+            norms = listed(f"{t!r} {n:.2g}" for t, n in zip(context.tasks, lengths(gramian).tolist(), strict=True))
             raise BalanceError(
                 f"FairGrad: alpha = {self.alpha:g}: {error}; the norms are {norms}: bring the losses to one scale, "
                 f"or take an alpha from 0.1 to 100"

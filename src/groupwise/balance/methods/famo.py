@@ -22,10 +22,10 @@ from groupwise.balance import arguments
 from groupwise.balance.adam import Learned
 from groupwise.balance.arguments import NonNegative, Positive, TaskNumbers
 from groupwise.balance.by_task import by_task
-from groupwise.balance.claims import Claim
 from groupwise.balance.domain import require_positive
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import LossMethod, Seen
+from groupwise.balance.method import LossMethod, MethodContext
+from groupwise.balance.properties import Property
 from groupwise.errors import BalanceError
 
 _LOGIT, _BEFORE = "logit", "log loss, and in which call"
@@ -53,46 +53,46 @@ class FAMO(LossMethod):
     gamma: NonNegative = 1e-3
     floor: TaskNumbers | None = None
 
-    promises = frozenset({Claim.EQUIVARIANT, Claim.SINGLE, Claim.DETERMINISTIC})
+    class_properties = frozenset({Property.EQUIVARIANT, Property.SINGLE, Property.DETERMINISTIC})
 
     def __post_init__(self) -> None:
         arguments.read(self)
 
     @property
-    def claims(self) -> frozenset[Claim]:
+    def properties(self) -> frozenset[Property]:
         """Homogeneous too, where no floor stands in the way."""
-        return self.promises if self.floor is not None else self.promises | {Claim.HOMOGENEOUS}
+        return self.class_properties if self.floor is not None else self.class_properties | {Property.HOMOGENEOUS}
 
-    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] above 0, adding up to 1."""
-        logs = self._logs(losses, seen)
-        self._progress(logs, seen, memory)
+        logs = self._logs(losses, context)
+        self._progress(logs, context, memory)
         call = memory.of_run("call", 0.0) + 1
         memory.keep_run("call", call)
-        memory.keep_tasks(_BEFORE, seen.tasks, torch.stack([logs, call.expand(len(logs))], 1))
-        return torch.softmax(torch.log_softmax(Learned(memory, _LOGIT, seen.tasks).value, 0) - logs, 0)
+        memory.keep_tasks(_BEFORE, context.tasks, torch.stack([logs, call.expand(len(logs))], 1))
+        return torch.softmax(torch.log_softmax(Learned(memory, _LOGIT, context.tasks).value, 0) - logs, 0)
 
-    def after_step(self, seen: Seen, memory: Memory) -> None:
+    def after_step(self, context: MethodContext, memory: Memory) -> None:
         """Learn from the losses on the same batch after the step. `BalanceError` before the first backward."""
         if not memory.of_run("call", 0.0):
             raise BalanceError(
                 "FAMO: after_step follows a backward and the optimizer's step; there was no backward yet"
             )
-        self._progress(self._logs(seen.losses, seen), seen, memory)
-        memory.keep_tasks(_BEFORE, seen.tasks, _NEVER.expand(len(seen.tasks), 2))
+        self._progress(self._logs(context.losses, context), context, memory)
+        memory.keep_tasks(_BEFORE, context.tasks, _NEVER.expand(len(context.tasks), 2))
 
-    def _logs(self, losses: Tensor, seen: Seen) -> Tensor:
+    def _logs(self, losses: Tensor, context: MethodContext) -> Tensor:
         if self.floor is not None:
-            losses = losses - by_task(self.floor).numbers("the floor of FAMO", seen.tasks)
+            losses = losses - by_task(self.floor).numbers("the floor of FAMO", context.tasks)
         way_out = f"give {'a lower' if self.floor else 'it a'} floor, FAMO(floor={{…}}), below all that it can reach"
-        require_positive(self, losses, seen.tasks, way_out)
+        require_positive(self, losses, context.tasks, way_out)
         return losses.log()
 
-    def _progress(self, logs: Tensor, seen: Seen, memory: Memory) -> None:
+    def _progress(self, logs: Tensor, context: MethodContext, memory: Memory) -> None:
         """Move the logits of the tasks that the last backward saw and of which nothing has been said since."""
-        before, call = memory.of_tasks(_BEFORE, seen.tasks, _NEVER).unbind(1)
+        before, call = memory.of_tasks(_BEFORE, context.tasks, _NEVER).unbind(1)
         last = call == memory.of_run("call", 1.0)
-        tasks = [task for task, pending in zip(seen.tasks, last.tolist(), strict=True) if pending]
+        tasks = [task for task, pending in zip(context.tasks, last.tolist(), strict=True) if pending]
         if tasks:
             logits = Learned(memory, _LOGIT, tasks)
             z = torch.softmax(logits.value, 0)

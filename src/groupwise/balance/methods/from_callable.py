@@ -14,7 +14,7 @@ from torch import Tensor
 
 from groupwise._spelling import shown
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import GramianMethod, JacobianMethod, LossMethod, Method, Seen
+from groupwise.balance.method import GramianMethod, JacobianMethod, LossMethod, Method, MethodContext
 from groupwise.errors import BalanceError
 
 _THEIRS = {"Aggregator": "FromJacobian", "Weighting": "FromGramian"}
@@ -31,9 +31,9 @@ class FromLosses(LossMethod):
     def __post_init__(self) -> None:
         _require_callable(self, self.function)
 
-    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] finite. Raises `BalanceError` naming the callable for anything else."""
-        return _weights(self, self.function, losses, seen)
+        return _weights(self, self.function, losses, context)
 
 
 @final
@@ -47,9 +47,9 @@ class FromGramian(GramianMethod):
     def __post_init__(self) -> None:
         _require_callable(self, self.function)
 
-    def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, gramian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] finite. Raises `BalanceError` naming the callable for anything else."""
-        return _weights(self, self.function, gramian, seen)
+        return _weights(self, self.function, gramian, context)
 
 
 @final
@@ -63,7 +63,7 @@ class FromJacobian(JacobianMethod):
     def __post_init__(self) -> None:
         _require_callable(self, self.function)
 
-    def update(self, jacobian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def update(self, jacobian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[n] finite. Raises `BalanceError` naming the callable for anything else."""
         made = _called(self, self.function, jacobian, (jacobian.shape[1],), "[n] update")
         if not bool(made.isfinite().all()):
@@ -73,9 +73,9 @@ class FromJacobian(JacobianMethod):
         return made.to(jacobian)
 
 
-def _weights(method: Method, function: Callable[[Tensor], Tensor], given: Tensor, seen: Seen) -> Tensor:
-    made = _called(method, function, given, (len(seen.tasks),), "[t] weights").to(device="cpu", dtype=torch.float64)
-    for task, weight in zip(seen.tasks, made.tolist(), strict=True):
+def _weights(method: Method, function: Callable[[Tensor], Tensor], given: Tensor, context: MethodContext) -> Tensor:
+    made = _called(method, function, given, (len(context.tasks),), "[t] weights").to(device="cpu", dtype=torch.float64)
+    for task, weight in zip(context.tasks, made.tolist(), strict=True):
         if not abs(weight) < float("inf"):
             raise BalanceError(f"{_named(method, function)} gave task {task!r} the weight {weight}")
     return made

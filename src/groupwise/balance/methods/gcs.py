@@ -10,10 +10,10 @@ from torch import Tensor
 
 from groupwise.balance import arguments
 from groupwise.balance.arguments import TaskName
-from groupwise.balance.claims import Claim
 from groupwise.balance.directions import lengths, primary_of
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import GramianMethod, Seen
+from groupwise.balance.method import GramianMethod, MethodContext
+from groupwise.balance.properties import Property
 
 
 @final
@@ -36,19 +36,21 @@ class GCS(GramianMethod):
     primary: TaskName | None = None
     variant: Literal["unweighted", "weighted"] = "unweighted"
 
-    promises = frozenset({Claim.HOMOGENEOUS, Claim.SINGLE, Claim.DETERMINISTIC})
+    class_properties = frozenset({Property.HOMOGENEOUS, Property.SINGLE, Property.DETERMINISTIC})
 
     def __post_init__(self) -> None:
         arguments.read(self)
 
     @property
-    def claims(self) -> frozenset[Claim]:
+    def properties(self) -> frozenset[Property]:
         """With a named primary, neither order nor past makes a difference."""
-        return self.promises | ({Claim.EQUIVARIANT, Claim.MEMORYLESS} if self.primary is not None else set())
+        return self.class_properties | (
+            {Property.EQUIVARIANT, Property.MEMORYLESS} if self.primary is not None else set()
+        )
 
-    def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, gramian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] in [0, 1]; 1 at the primary."""
-        first = primary_of(self.primary, self.name, seen, memory)
+        first = primary_of(self.primary, self.name, context, memory)
         size = lengths(gramian) * lengths(gramian)[first]
         cosine = torch.where(size > 0, gramian[first] / size, 0.0)
         weights = (cosine > 0).double() if self.variant == "unweighted" else cosine.clamp(0, 1)

@@ -11,10 +11,10 @@ from typing import final
 
 from torch import Tensor
 
-from groupwise.balance.claims import PLAIN, Claim
 from groupwise.balance.domain import require_positive
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import LossMethod, Seen
+from groupwise.balance.method import LossMethod, MethodContext
+from groupwise.balance.properties import PLAIN, Property
 
 
 @final
@@ -28,12 +28,12 @@ class GeometricMean(LossMethod):
         BalanceError: a loss that is zero (the mean is zero there, and has no gradient) or negative, naming the task.
     """
 
-    promises = PLAIN | {Claim.HOMOGENEOUS}
+    class_properties = PLAIN | {Property.HOMOGENEOUS}
 
-    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] of GLS / (K L_i)."""
         require_positive(
-            self, losses, seen.tasks, "add a constant to that loss, leave the task out of this batch, or use Equal"
+            self, losses, context.tasks, "add a constant to that loss, leave the task out of this batch, or use Equal"
         )
         logs = losses.log()
         return (logs.mean() - logs).exp() / len(losses)

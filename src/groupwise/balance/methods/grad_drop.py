@@ -22,9 +22,9 @@ from torch import Tensor
 from groupwise.balance import arguments
 from groupwise.balance.arguments import Drawing, TaskShares, source
 from groupwise.balance.by_task import by_task
-from groupwise.balance.claims import Claim
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import JacobianMethod, Seen
+from groupwise.balance.method import JacobianMethod, MethodContext
+from groupwise.balance.properties import Property
 from groupwise.errors import BalanceError
 
 
@@ -49,7 +49,7 @@ class GradDrop(JacobianMethod):
     variant: Literal["paper", "renormalized"] = "paper"
     generator: Drawing | None = field(default=None, compare=False, repr=False)
 
-    promises = frozenset({Claim.EQUIVARIANT, Claim.HOMOGENEOUS, Claim.SINGLE})
+    class_properties = frozenset({Property.EQUIVARIANT, Property.HOMOGENEOUS, Property.SINGLE})
 
     def __post_init__(self) -> None:
         arguments.read(self)
@@ -57,13 +57,13 @@ class GradDrop(JacobianMethod):
             if not 0 <= leak <= 1:
                 raise BalanceError(f"GradDrop: leak: {leak:g} is not from 0 to 1")
 
-    def update(self, jacobian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def update(self, jacobian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[n]."""
         positive, negative = _signs(jacobian, [1.0] * len(jacobian))
         generator = source(self.generator, memory)
         draws = torch.rand(jacobian.shape[1], generator=generator, dtype=torch.float32).to(positive)
         drawn = draws * (positive - negative) < positive  # always where nothing is negative
-        leaks = self._leaks(seen)
+        leaks = self._leaks(context)
         if any(leaks):
             kept = torch.where(drawn, *_signs(jacobian, [1 - leak for leak in leaks]))
             update = kept + torch.tensor(leaks).to(kept) @ jacobian.to(kept.dtype)
@@ -74,10 +74,10 @@ class GradDrop(JacobianMethod):
             update = update * torch.where(norm > 0, torch.linalg.vector_norm(positive + negative) / norm, 1.0)
         return update.to(jacobian.dtype)
 
-    def _leaks(self, seen: Seen) -> list[float]:
+    def _leaks(self, context: MethodContext) -> list[float]:
         if isinstance(self.leak, Mapping):
-            return by_task(self.leak).numbers("the leak of GradDrop", seen.tasks).tolist()
-        return [self.leak] * len(seen.tasks)
+            return by_task(self.leak).numbers("the leak of GradDrop", context.tasks).tolist()
+        return [self.leak] * len(context.tasks)
 
 
 def _signs(jacobian: Tensor, weights: list[float]) -> tuple[Tensor, Tensor]:

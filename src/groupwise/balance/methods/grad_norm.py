@@ -21,11 +21,11 @@ from torch import Tensor
 
 from groupwise.balance import arguments
 from groupwise.balance.arguments import NonNegative, Positive
-from groupwise.balance.claims import Claim
 from groupwise.balance.directions import lengths
 from groupwise.balance.domain import require_positive
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import GramianMethod, Seen
+from groupwise.balance.method import GramianMethod, MethodContext
+from groupwise.balance.properties import Property
 
 _WEIGHT, _FIRST = "weight", "first loss"
 
@@ -54,35 +54,37 @@ class GradNorm(GramianMethod):
     lr: Positive = 0.025
     variant: Literal["paper", "relative"] = "paper"
 
-    promises = frozenset({Claim.EQUIVARIANT, Claim.SINGLE, Claim.DETERMINISTIC})
+    class_properties = frozenset({Property.EQUIVARIANT, Property.SINGLE, Property.DETERMINISTIC})
 
     def __post_init__(self) -> None:
         arguments.read(self)
 
     @property
-    def claims(self) -> frozenset[Claim]:
+    def properties(self) -> frozenset[Property]:
         """Under "relative" the scale of the losses makes no difference to the weights."""
-        return self.promises | ({Claim.HOMOGENEOUS} if self.variant == "relative" else set())
+        return self.class_properties | ({Property.HOMOGENEOUS} if self.variant == "relative" else set())
 
-    def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, gramian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] above 0, adding up to t; then one step on them."""
-        weights = _to_count(memory.of_tasks(_WEIGHT, seen.tasks, 1.0))
+        weights = _to_count(memory.of_tasks(_WEIGHT, context.tasks, 1.0))
         norms = lengths(gramian)
         mean = (weights * norms).mean()
-        target = mean * self._lag(seen, memory) ** self.alpha
+        target = mean * self._lag(context, memory) ** self.alpha
         reach = self.lr * (norms / mean if self.variant == "relative" else norms)
         goal = torch.where(norms > 0, target / norms, weights)
         reach = torch.where(norms > 0, reach, 0.0)
-        memory.keep_tasks(_WEIGHT, seen.tasks, _to_count(torch.clamp(goal, weights - reach, weights + reach)))
+        memory.keep_tasks(_WEIGHT, context.tasks, _to_count(torch.clamp(goal, weights - reach, weights + reach)))
         return weights
 
-    def _lag(self, seen: Seen, memory: Memory) -> Tensor:
+    def _lag(self, context: MethodContext, memory: Memory) -> Tensor:
         """[t] r_i, after noting the first losses of tasks that are new."""
-        require_positive(self, seen.losses, seen.tasks, "add a constant to that loss, or leave the task out", _WANTS)
-        new = ~memory.has_tasks(_FIRST, seen.tasks)
-        first = torch.where(new, seen.losses, memory.of_tasks(_FIRST, seen.tasks, 1.0))
-        memory.keep_tasks(_FIRST, seen.tasks, first)
-        ratio = seen.losses / first
+        require_positive(
+            self, context.losses, context.tasks, "add a constant to that loss, or leave the task out", _WANTS
+        )
+        new = ~memory.has_tasks(_FIRST, context.tasks)
+        first = torch.where(new, context.losses, memory.of_tasks(_FIRST, context.tasks, 1.0))
+        memory.keep_tasks(_FIRST, context.tasks, first)
+        ratio = context.losses / first
         return ratio / ratio.mean()
 
 

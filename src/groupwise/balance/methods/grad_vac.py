@@ -19,11 +19,11 @@ from torch import Tensor
 
 from groupwise.balance import arguments
 from groupwise.balance.arguments import Drawing, Fraction, source
-from groupwise.balance.claims import Claim
 from groupwise.balance.directions import lengths
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import GramianMethod, Seen
+from groupwise.balance.method import GramianMethod, MethodContext
 from groupwise.balance.methods.pcgrad import random_orders
+from groupwise.balance.properties import Property
 
 _TARGET = "target cosine"
 _GONE = 2.0**-46  # of a gradient's square: what is left of it is rounding, and has no direction
@@ -51,21 +51,21 @@ class GradVac(GramianMethod):
     variant: Literal["paper", "corrected"] = "paper"
     generator: Drawing | None = field(default=None, compare=False, repr=False)
 
-    promises = frozenset({Claim.HOMOGENEOUS, Claim.SINGLE})
+    class_properties = frozenset({Property.HOMOGENEOUS, Property.SINGLE})
 
     def __post_init__(self) -> None:
         arguments.read(self)
 
-    def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, gramian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] weights; then the averages are kept."""
-        pairs = memory.of_pairs(_TARGET, seen.tasks, 0.0).T
+        pairs = memory.of_pairs(_TARGET, context.tasks, 0.0).T
         two = len(gramian) == 2
         orders = torch.tensor([[1, 0]]) if two else random_orders(len(gramian), source(self.generator, memory))
         targets = pairs.gather(0, orders)
         added, cosines, raised = (vaccine_of_two if two else vaccine)(gramian, orders, targets)
         taken_in = raised if self.variant == "corrected" else ~cosines.isnan()
         pairs = pairs.scatter(0, orders, targets.lerp(cosines, self.beta).where(taken_in, targets))
-        memory.keep_pairs(_TARGET, seen.tasks, pairs.T)
+        memory.keep_pairs(_TARGET, context.tasks, pairs.T)
         return 1.0 + added
 
 

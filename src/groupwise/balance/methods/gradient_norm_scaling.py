@@ -10,10 +10,10 @@ from torch import Tensor
 
 from groupwise.balance import arguments
 from groupwise.balance.arguments import TaskName
-from groupwise.balance.claims import PLAIN, Claim
 from groupwise.balance.directions import among_present, lengths
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import GramianMethod, Seen
+from groupwise.balance.method import GramianMethod, MethodContext
+from groupwise.balance.properties import PLAIN, Property
 from groupwise.errors import BalanceError, unknown
 
 
@@ -36,20 +36,20 @@ class GradientNormScaling(GramianMethod):
 
     reference: TaskName | None = None
 
-    promises = PLAIN | {Claim.HOMOGENEOUS}
+    class_properties = PLAIN | {Property.HOMOGENEOUS}
 
     def __post_init__(self) -> None:
         arguments.read(self)
 
-    def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, gramian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] above 0."""
         if self.reference is None:
             return among_present(gramian, lambda present, _: torch.softmax(-lengths(present).log(), 0))
-        if self.reference not in seen.tasks:
+        if self.reference not in context.tasks:
             raise BalanceError(
-                f"{self.name}: its reference is absent: {unknown('task', self.reference, seen.tasks)}; give its loss "
+                f"{self.name}: its reference is absent: {unknown('task', self.reference, context.tasks)}; give its loss "
                 "in every batch, or choose a task that always comes"
             )
         n = lengths(gramian)
-        own = n[seen.tasks.index(self.reference)]
+        own = n[context.tasks.index(self.reference)]
         return torch.where(n > 0, own / n, 1.0)

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from groupwise.balance import arguments
 from groupwise.balance.arguments import Positive
-from groupwise.balance.claims import Claim
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import GramianMethod, Seen
+from groupwise.balance.method import GramianMethod, MethodContext
 from groupwise.balance.methods.imtl_g import IMTL_G
 from groupwise.balance.methods.imtl_l import IMTL_L
 from groupwise.balance.methods.times import Times
+from groupwise.balance.properties import Property
 
 
 @final
@@ -34,18 +34,18 @@ class IMTL(GramianMethod):
 
     lr: Positive = 0.025
 
-    promises = frozenset({Claim.EQUIVARIANT, Claim.DETERMINISTIC})
+    class_properties = frozenset({Property.EQUIVARIANT, Property.DETERMINISTIC})
 
     def __post_init__(self) -> None:
         arguments.read(self)
 
-    def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, gramian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] e^(s_i) times IMTL-G's; then one step on s."""
-        return self._halves().weights(gramian, seen, memory)
+        return self._halves().weights(gramian, context, memory)
 
-    def own_weights(self, seen: Seen, memory: Memory) -> Tensor | None:
+    def task_specific_weights(self, context: MethodContext, memory: Memory) -> Tensor | None:
         """[t] e^(s_i)."""
-        return self._halves().own_weights(seen, memory)
+        return self._halves().task_specific_weights(context, memory)
 
     def _halves(self) -> Times:
         return Times(IMTL_L(self.lr), IMTL_G())

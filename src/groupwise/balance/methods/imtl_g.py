@@ -14,10 +14,10 @@ from typing import final
 import torch
 from torch import Tensor
 
-from groupwise.balance.claims import PLAIN, Claim
 from groupwise.balance.directions import among_present, lengths, unit
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import GramianMethod, Seen
+from groupwise.balance.method import GramianMethod, MethodContext
+from groupwise.balance.properties import PLAIN, Property
 from groupwise.balance.spectrum import opposite, pseudo_solve
 
 _CANCELS = 1e-12
@@ -32,9 +32,9 @@ class IMTL_G(GramianMethod):
     definition. Where they cancel altogether (two opposite gradients) it is zero.
     """
 
-    promises = PLAIN | {Claim.HOMOGENEOUS}
+    class_properties = PLAIN | {Property.HOMOGENEOUS}
 
-    def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, gramian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] adding up to 1, or all 0."""
         return among_present(gramian, lambda present, _: _weights(present))
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from groupwise.balance import arguments
 from groupwise.balance.adam import Learned
 from groupwise.balance.arguments import Positive
-from groupwise.balance.claims import Claim
 from groupwise.balance.domain import require_at_least_zero
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import LossMethod, Seen
+from groupwise.balance.method import LossMethod, MethodContext
+from groupwise.balance.properties import Property
 
 _KEY = "log scale"
 
@@ -37,15 +37,15 @@ class IMTL_L(LossMethod):
 
     lr: Positive = 0.025
 
-    promises = frozenset({Claim.EQUIVARIANT, Claim.DETERMINISTIC, Claim.SEPARATE})
+    class_properties = frozenset({Property.EQUIVARIANT, Property.DETERMINISTIC, Property.SEPARATE})
 
     def __post_init__(self) -> None:
         arguments.read(self)
 
-    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] of e^(s_i); then one step on s."""
-        require_at_least_zero(self, losses, seen.tasks, 'use Uncertainty(variant="softplus"), or add a constant')
-        s = Learned(memory, _KEY, seen.tasks)
+        require_at_least_zero(self, losses, context.tasks, 'use Uncertainty(variant="softplus"), or add a constant')
+        s = Learned(memory, _KEY, context.tasks)
         weights = s.value.exp()
         s.step(weights * losses - 1, self.lr)
         return weights

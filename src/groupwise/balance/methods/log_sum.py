@@ -7,10 +7,10 @@ from typing import final
 
 from torch import Tensor
 
-from groupwise.balance.claims import PLAIN, Claim
 from groupwise.balance.domain import require_positive
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import LossMethod, Seen
+from groupwise.balance.method import LossMethod, MethodContext
+from groupwise.balance.properties import PLAIN, Property
 
 
 @final
@@ -27,9 +27,9 @@ class LogSum(LossMethod):
         BalanceError: a loss that is zero or negative, naming the task.
     """
 
-    promises = PLAIN - {Claim.SINGLE} | {Claim.SCALE_FREE, Claim.TASK_SCALE_FREE}
+    class_properties = PLAIN - {Property.SINGLE} | {Property.SCALE_FREE, Property.TASK_SCALE_FREE}
 
-    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] of 1/L_i."""
-        require_positive(self, losses, seen.tasks, "add a constant to that loss, or use Equal, Static or GradNorm")
+        require_positive(self, losses, context.tasks, "add a constant to that loss, or use Equal, Static or GradNorm")
         return 1 / losses

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from groupwise.balance import arguments
 from groupwise.balance.arguments import Fraction, TaskName
-from groupwise.balance.claims import Claim
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import JacobianMethod, Seen
+from groupwise.balance.method import JacobianMethod, MethodContext
+from groupwise.balance.properties import Property
 from groupwise.errors import BalanceError, unknown
 
 _NORMS, _PRIMARY = "norms", "primary"
@@ -47,7 +47,7 @@ class MetaBalance(JacobianMethod):
     relax: Fraction = 0.7
     beta: Fraction = 0.9
 
-    promises = frozenset({Claim.HOMOGENEOUS, Claim.SINGLE, Claim.DETERMINISTIC})
+    class_properties = frozenset({Property.HOMOGENEOUS, Property.SINGLE, Property.DETERMINISTIC})
 
     def __post_init__(self) -> None:
         arguments.read(self)
@@ -55,32 +55,32 @@ class MetaBalance(JacobianMethod):
             raise BalanceError("MetaBalance: beta: 1 would never look at a gradient; the paper's is 0.9")
 
     @property
-    def claims(self) -> frozenset[Claim]:
+    def properties(self) -> frozenset[Property]:
         """The order of the tasks matters only where the first is the primary one."""
-        return self.promises | {Claim.EQUIVARIANT} if self.primary else self.promises
+        return self.class_properties | {Property.EQUIVARIANT} if self.primary else self.class_properties
 
-    def update(self, jacobian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def update(self, jacobian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[n]."""
         rows = jacobian.to(torch.promote_types(jacobian.dtype, torch.float32))
-        parts = rows.split_with_sizes(seen.splits, 1)
+        parts = rows.split_with_sizes(context.splits, 1)
         now = torch.stack([torch.linalg.vector_norm(part, dim=1) for part in parts], 1)
-        norms = memory.of_rows(_NORMS, seen.tasks, seen, now[0]).lerp(now, 1 - self.beta)
-        memory.keep_rows(_NORMS, seen.tasks, seen, norms)
-        primary = memory.of_rows(_NORMS, [self._primary(seen, memory)], seen, now[0])[0]
+        norms = memory.of_rows(_NORMS, context.tasks, context, now[0]).lerp(now, 1 - self.beta)
+        memory.keep_rows(_NORMS, context.tasks, context, norms)
+        primary = memory.of_rows(_NORMS, [self._primary(context, memory)], context, now[0])[0]
         ratio = torch.where(norms > 0, primary / norms, 1.0)
         factors = self.relax * ratio + (1 - self.relax)
         update = torch.cat([factor @ part for factor, part in zip(factors.unbind(1), parts, strict=True)])
         return update.to(jacobian.dtype)
 
-    def _primary(self, seen: Seen, memory: Memory) -> str:
+    def _primary(self, context: MethodContext, memory: Memory) -> str:
         """The task whose norms, as last seen, set the size."""
         if self.primary is not None:
             if self.primary not in memory.tasks():
                 raise BalanceError(
-                    f"MetaBalance: no batch has had the primary task yet: {unknown('task', self.primary, seen.tasks)}"
+                    f"MetaBalance: no batch has had the primary task yet: {unknown('task', self.primary, context.tasks)}"
                 )
             return self.primary
         known = [task for task in sorted(memory.tasks()) if bool(memory.has_tasks(_PRIMARY, [task]))]
         if not known:
-            memory.keep_tasks(_PRIMARY, seen.tasks[:1], torch.ones(1, dtype=torch.float64))
-        return known[0] if known else seen.tasks[0]
+            memory.keep_tasks(_PRIMARY, context.tasks[:1], torch.ones(1, dtype=torch.float64))
+        return known[0] if known else context.tasks[0]

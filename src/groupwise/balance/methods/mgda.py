@@ -15,11 +15,11 @@ from torch import Tensor
 
 from groupwise.balance import arguments
 from groupwise.balance.arguments import TaskNumbers
-from groupwise.balance.claims import PLAIN, Claim
 from groupwise.balance.directions import lengths, preferred, require_above_zero
 from groupwise.balance.domain import require_positive
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import GramianMethod, Seen
+from groupwise.balance.method import GramianMethod, MethodContext
+from groupwise.balance.properties import PLAIN, Property
 from groupwise.balance.solvers.simplex import shortest
 
 
@@ -44,33 +44,37 @@ class MGDA(GramianMethod):
     variant: Literal["none", "l2", "loss", "loss+"] = "none"
     preference: TaskNumbers | None = None
 
-    promises = (PLAIN - {Claim.EQUIVARIANT}) | {Claim.HOMOGENEOUS}
+    class_properties = (PLAIN - {Property.EQUIVARIANT}) | {Property.HOMOGENEOUS}
 
     def __post_init__(self) -> None:
         arguments.read(self)
         require_above_zero(self.preference, self.name)
 
     @property
-    def claims(self) -> frozenset[Claim]:
+    def properties(self) -> frozenset[Property]:
         """With normalised gradients w is sought elsewhere than it is used, and J'w need not be unique where w is
         not. A twin with a preference of its own counts for more than once."""
-        own = {Claim.EQUIVARIANT, Claim.NON_CONFLICTING} | ({Claim.DUPLICABLE} if self.preference is None else set())
-        return self.promises | own if self.variant == "none" else self.promises
+        own = {Property.EQUIVARIANT, Property.NON_CONFLICTING} | (
+            {Property.DUPLICABLE} if self.preference is None else set()
+        )
+        return self.class_properties | own if self.variant == "none" else self.class_properties
 
-    def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, gramian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] at least 0, adding up to 1."""
         if self.variant == "none" and self.preference is None:
             return shortest(gramian)
-        by = preferred(self.preference, self.name, seen.tasks) * len(gramian)
-        size = by * self._normaliser(gramian, seen)
+        by = preferred(self.preference, self.name, context.tasks) * len(gramian)
+        size = by * self._normaliser(gramian, context)
         weights = shortest(gramian / size.outer(size))
         return weights / by / (weights / by).sum()
 
-    def _normaliser(self, gramian: Tensor, seen: Seen) -> Tensor:
+    def _normaliser(self, gramian: Tensor, context: MethodContext) -> Tensor:
         size = torch.ones(len(gramian), dtype=torch.float64)
         if self.variant.startswith("loss"):
-            require_positive(self, seen.losses, seen.tasks, 'add a constant, or use variant="l2"', "divides by a loss")
-            size = seen.losses
+            require_positive(
+                self, context.losses, context.tasks, 'add a constant, or use variant="l2"', "divides by a loss"
+            )
+            size = context.losses
         if self.variant in ("l2", "loss+"):
             n = lengths(gramian)
             size = size * torch.where(n > 0, n, 1.0)

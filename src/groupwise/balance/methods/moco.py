@@ -15,10 +15,10 @@ from torch import Tensor
 
 from groupwise.balance import arguments
 from groupwise.balance.arguments import NonNegative, Positive
-from groupwise.balance.claims import Claim
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import JacobianMethod, Seen
+from groupwise.balance.method import JacobianMethod, MethodContext
 from groupwise.balance.projection import project
+from groupwise.balance.properties import Property
 from groupwise.errors import BalanceError
 
 
@@ -49,31 +49,31 @@ class MoCo(JacobianMethod):
     rho: NonNegative = 0.0
     variant: Literal["paper", "normalized"] = "paper"
 
-    promises = frozenset({Claim.EQUIVARIANT, Claim.DETERMINISTIC})
+    class_properties = frozenset({Property.EQUIVARIANT, Property.DETERMINISTIC})
 
     def __post_init__(self) -> None:
         arguments.read(self)
         if self.beta > 1:
             raise BalanceError(f"MoCo: beta: {self.beta:g} is more than 1, beyond the gradient that it tracks")
 
-    def update(self, jacobian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def update(self, jacobian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[n]."""
         rows = jacobian.to(torch.promote_types(jacobian.dtype, torch.float32))
         if self.variant == "normalized":
             norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-            rows = torch.where(norms > 0, rows / norms, 0.0) * seen.losses.to(rows)[:, None]
-        age = memory.of_tasks("updates", seen.tasks, 0.0) + 1
-        memory.keep_tasks("updates", seen.tasks, age)
+            rows = torch.where(norms > 0, rows / norms, 0.0) * context.losses.to(rows)[:, None]
+        age = memory.of_tasks("updates", context.tasks, 0.0) + 1
+        memory.keep_tasks("updates", context.tasks, age)
         rate = (self.beta / age**self.beta_decay).to(rows)[:, None]
-        tracked = memory.of_rows("tracked gradient", seen.tasks, seen, rows[0]).lerp(rows, rate)
-        memory.keep_rows("tracked gradient", seen.tasks, seen, tracked)
-        return (self._weights(tracked, age, seen, memory).to(tracked) @ tracked).to(jacobian.dtype)
+        tracked = memory.of_rows("tracked gradient", context.tasks, context, rows[0]).lerp(rows, rate)
+        memory.keep_rows("tracked gradient", context.tasks, context, tracked)
+        return (self._weights(tracked, age, context, memory).to(tracked) @ tracked).to(jacobian.dtype)
 
-    def _weights(self, tracked: Tensor, age: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def _weights(self, tracked: Tensor, age: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] float64 on the CPU, after their step."""
         gramian = (tracked @ tracked.T).to(device="cpu", dtype=torch.float64)
-        weights = project(memory.of_tasks("weight", seen.tasks, 1 / len(seen.tasks)))
+        weights = project(memory.of_tasks("weight", context.tasks, 1 / len(context.tasks)))
         rate = self.gamma / age.max() ** self.gamma_decay
         weights = project(weights - rate * (gramian @ weights + self.rho * weights))
-        memory.keep_tasks("weight", seen.tasks, weights)
+        memory.keep_tasks("weight", context.tasks, weights)
         return weights

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from groupwise.balance import arguments
 from groupwise.balance.arguments import Positive, TaskNumbers
-from groupwise.balance.claims import PLAIN, Claim
 from groupwise.balance.directions import among_present, preferred, require_above_zero
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import GramianMethod, Seen
+from groupwise.balance.method import GramianMethod, MethodContext
+from groupwise.balance.properties import PLAIN, Property
 from groupwise.balance.solvers.bargaining import bargained
 
 
@@ -35,15 +35,19 @@ class NashMTL(GramianMethod):
     max_norm: Positive | None = 1.0
     preference: TaskNumbers | None = None
 
-    promises = (PLAIN - {Claim.SINGLE}) | {Claim.SCALE_FREE, Claim.TASK_SCALE_FREE, Claim.NON_CONFLICTING}
+    class_properties = (PLAIN - {Property.SINGLE}) | {
+        Property.SCALE_FREE,
+        Property.TASK_SCALE_FREE,
+        Property.NON_CONFLICTING,
+    }
 
     def __post_init__(self) -> None:
         arguments.read(self)
         require_above_zero(self.preference, self.name)
 
-    def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, gramian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] above 0, or all 0 at a Pareto-stationary point."""
-        p = preferred(self.preference, self.name, seen.tasks)
+        p = preferred(self.preference, self.name, context.tasks)
         return among_present(gramian, lambda present, index: self._bargain(present, p[index]))
 
     def _bargain(self, gramian: Tensor, p: Tensor) -> Tensor:

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from groupwise._pickling import as_public
-from groupwise.balance.claims import Claim
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import GramianMethod, JacobianMethod, Method, Seen
+from groupwise.balance.method import GramianMethod, JacobianMethod, Method, MethodContext
 from groupwise.balance.methods.around import Around, inside, shape_of
+from groupwise.balance.properties import Property
 from groupwise.errors import BalanceError
 
-_KEPT = frozenset({Claim.EQUIVARIANT, Claim.NON_CONFLICTING, Claim.MEMORYLESS, Claim.DETERMINISTIC})
-_HOMOGENEOUS = frozenset({Claim.HOMOGENEOUS, Claim.SCALE_FREE})
+_KEPT = frozenset({Property.EQUIVARIANT, Property.NON_CONFLICTING, Property.MEMORYLESS, Property.DETERMINISTIC})
+_HOMOGENEOUS = frozenset({Property.HOMOGENEOUS, Property.SCALE_FREE})
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,10 +46,10 @@ class Normalized(Around):
             )
 
     @property
-    def claims(self) -> frozenset[Claim]:
+    def properties(self) -> frozenset[Property]:
         """What the inner method promises of the direction; the length is homogeneous."""
-        follows = {Claim.HOMOGENEOUS} if self.method.claims & _HOMOGENEOUS else set()
-        return (self.method.claims & _KEPT) | follows | {Claim.SINGLE}
+        follows = {Property.HOMOGENEOUS} if self.method.properties & _HOMOGENEOUS else set()
+        return (self.method.properties & _KEPT) | follows | {Property.SINGLE}
 
     def __repr__(self) -> str:
         return f"Normalized({self.method!r})"
@@ -57,20 +57,20 @@ class Normalized(Around):
 
 @final
 class _OfGramian(Normalized, GramianMethod):
-    def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, gramian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] the inner method's, times one number."""
         inner: Callable[..., Tensor] = self.method.weights  # type: ignore[attr-defined]
-        weights = inner(gramian, seen, inside(memory))
+        weights = inner(gramian, context, inside(memory))
         mean, length = gramian.mean().clamp(min=0).sqrt(), (weights @ gramian @ weights).clamp(min=0).sqrt()
         return weights * (mean / length if bool(length > 0) else 0.0)
 
 
 @final
 class _OfJacobian(Normalized, JacobianMethod):
-    def update(self, jacobian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def update(self, jacobian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[n] the inner method's, times one number."""
         inner: Callable[..., Tensor] = self.method.update  # type: ignore[attr-defined]
-        update = inner(jacobian, seen, inside(memory))
+        update = inner(jacobian, context, inside(memory))
         mean, length = torch.linalg.vector_norm(jacobian.mean(0)), torch.linalg.vector_norm(update)
         return torch.where(length > 0, update * (mean / length), 0.0)
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from groupwise.balance import arguments
 from groupwise.balance.arguments import Fraction, NonNegative, TaskName
-from groupwise.balance.claims import Claim
 from groupwise.balance.directions import lengths, primary_of
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import GramianMethod, Seen
+from groupwise.balance.method import GramianMethod, MethodContext
+from groupwise.balance.properties import Property
 from groupwise.balance.solvers.dual_cone import reaching
 
 _SQUARE, _COUNT = "mean square", "updates"
@@ -47,21 +47,21 @@ class PCD(GramianMethod):
     eps: NonNegative = 0.0
     primary: TaskName | None = None
 
-    promises = frozenset({Claim.SINGLE, Claim.DETERMINISTIC})
+    class_properties = frozenset({Property.SINGLE, Property.DETERMINISTIC})
 
     def __post_init__(self) -> None:
         arguments.read(self)
 
     @property
-    def claims(self) -> frozenset[Claim]:
+    def properties(self) -> frozenset[Property]:
         """Without eps the scale of the losses makes no difference; with a named primary, nor does their order."""
-        free = {Claim.HOMOGENEOUS} if self.eps == 0 else set()
-        return self.promises | free | ({Claim.EQUIVARIANT} if self.primary is not None else set())
+        free = {Property.HOMOGENEOUS} if self.eps == 0 else set()
+        return self.class_properties | free | ({Property.EQUIVARIANT} if self.primary is not None else set())
 
-    def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, gramian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] weights; 1 at the primary and 0 elsewhere where the constraints cannot be met."""
-        first = primary_of(self.primary, self.name, seen, memory)
-        scale = self._scale(gramian, seen, memory)
+        first = primary_of(self.primary, self.name, context, memory)
+        scale = self._scale(gramian, context, memory)
         normal = gramian * scale.outer(scale)
         met = _constrained(normal, first, self.tau)
         square = float(gramian[first, first])
@@ -74,12 +74,12 @@ class PCD(GramianMethod):
             return torch.zeros_like(met)
         return met * scale * sqrt(square / length)
 
-    def _scale(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def _scale(self, gramian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] the factors that normalise the gradients, this update's included; 1 for one that was always zero."""
-        count = memory.of_tasks(_COUNT, seen.tasks, 0.0) + 1
-        mean = self.beta * memory.of_tasks(_SQUARE, seen.tasks, 0.0) + (1 - self.beta) * gramian.diagonal()
-        memory.keep_tasks(_COUNT, seen.tasks, count)
-        memory.keep_tasks(_SQUARE, seen.tasks, mean)
+        count = memory.of_tasks(_COUNT, context.tasks, 0.0) + 1
+        mean = self.beta * memory.of_tasks(_SQUARE, context.tasks, 0.0) + (1 - self.beta) * gramian.diagonal()
+        memory.keep_tasks(_COUNT, context.tasks, count)
+        memory.keep_tasks(_SQUARE, context.tasks, mean)
         square = mean / (1 - self.beta**count) + self.eps
         return square.rsqrt().where(square > 0, 1.0)
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from groupwise.balance import arguments
 from groupwise.balance.arguments import Drawing, source
-from groupwise.balance.claims import Claim
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import GramianMethod, Seen
+from groupwise.balance.method import GramianMethod, MethodContext
+from groupwise.balance.properties import Property
 
 
 @final
@@ -40,12 +40,12 @@ class PCGrad(GramianMethod):
     variant: Literal["sum", "mean"] = "sum"
     generator: Drawing | None = field(default=None, compare=False, repr=False)
 
-    promises = frozenset({Claim.HOMOGENEOUS, Claim.SINGLE})
+    class_properties = frozenset({Property.HOMOGENEOUS, Property.SINGLE})
 
     def __post_init__(self) -> None:
         arguments.read(self)
 
-    def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, gramian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] at least 1 (1/t under "mean")."""
         if len(gramian) == 2:
             taken = surgery_of_two(gramian)

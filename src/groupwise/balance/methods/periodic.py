@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from groupwise.balance.arguments import Times
-from groupwise.balance.claims import Claim
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import GramianMethod, JacobianMethod, Method, Seen
+from groupwise.balance.method import GramianMethod, JacobianMethod, Method, MethodContext
 from groupwise.balance.methods.around import Around, inside
+from groupwise.balance.properties import Property
 from groupwise.errors import BalanceError
 
 _WEIGHT, _LAST = "weight", "last computed"
-_KEPT = frozenset({Claim.EQUIVARIANT, Claim.HOMOGENEOUS, Claim.SINGLE, Claim.DETERMINISTIC})
+_KEPT = frozenset({Property.EQUIVARIANT, Property.HOMOGENEOUS, Property.SINGLE, Property.DETERMINISTIC})
 
 
 @final
@@ -48,26 +48,26 @@ class Periodic(Around, GramianMethod):
             )
 
     @property
-    def claims(self) -> frozenset[Claim]:
+    def properties(self) -> frozenset[Property]:
         """Of weights that may be old."""
-        return self.method.claims & _KEPT
+        return self.method.properties & _KEPT
 
-    def due(self, seen: Seen, memory: Memory) -> bool:
+    def due(self, context: MethodContext, memory: Memory) -> bool:
         """Every n updates, or where nothing is known of any task."""
         last = float(memory.of_run(_LAST, -1.0))
-        young = 0 <= last <= seen.step < last + self.n
-        return not young or not bool(memory.has_tasks(_WEIGHT, seen.tasks).any())
+        young = 0 <= last <= context.step < last + self.n
+        return not young or not bool(memory.has_tasks(_WEIGHT, context.tasks).any())
 
-    def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, gramian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] the inner method's if they are due, and otherwise those that stand: `gramian` is not looked at."""
-        if not self.due(seen, memory):
-            known = memory.has_tasks(_WEIGHT, seen.tasks)
-            weights = memory.of_tasks(_WEIGHT, seen.tasks, 0.0)
+        if not self.due(context, memory):
+            known = memory.has_tasks(_WEIGHT, context.tasks)
+            weights = memory.of_tasks(_WEIGHT, context.tasks, 0.0)
             return torch.where(known, weights, weights[known].mean())
-        weights = self.method.weights(gramian, seen, inside(memory))  # type: ignore[attr-defined]
-        memory.keep_tasks(_WEIGHT, seen.tasks, weights)
-        memory.keep_run(_LAST, float(seen.step))
-        return memory.of_tasks(_WEIGHT, seen.tasks, 0.0)
+        weights = self.method.weights(gramian, context, inside(memory))  # type: ignore[attr-defined]
+        memory.keep_tasks(_WEIGHT, context.tasks, weights)
+        memory.keep_run(_LAST, float(context.step))
+        return memory.of_tasks(_WEIGHT, context.tasks, 0.0)
 
 
 def _unfit(method: Method) -> str:

@@ -16,10 +16,10 @@ from torch import Tensor
 from groupwise.balance import arguments
 from groupwise.balance.adam import Learned
 from groupwise.balance.arguments import Positive
-from groupwise.balance.claims import Claim
 from groupwise.balance.domain import require_at_least_zero
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import LossMethod, Seen
+from groupwise.balance.method import LossMethod, MethodContext
+from groupwise.balance.properties import Property
 
 _KEY = "log variance"
 
@@ -40,15 +40,15 @@ class RevisedUncertainty(LossMethod):
 
     lr: Positive = 0.025
 
-    promises = frozenset({Claim.EQUIVARIANT, Claim.DETERMINISTIC, Claim.SEPARATE})
+    class_properties = frozenset({Property.EQUIVARIANT, Property.DETERMINISTIC, Property.SEPARATE})
 
     def __post_init__(self) -> None:
         arguments.read(self)
 
-    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] of 1 / (2 c_i^2); then one step on c."""
-        require_at_least_zero(self, losses, seen.tasks, 'use Uncertainty(variant="softplus"), or add a constant')
-        s = Learned(memory, _KEY, seen.tasks)
+        require_at_least_zero(self, losses, context.tasks, 'use Uncertainty(variant="softplus"), or add a constant')
+        s = Learned(memory, _KEY, context.tasks)
         weights = 0.5 * torch.exp(-s.value)
         s.step(torch.sigmoid(s.value) - weights * losses, self.lr)
         return weights

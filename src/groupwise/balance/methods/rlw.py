@@ -10,9 +10,9 @@ from torch import Tensor
 
 from groupwise.balance import arguments
 from groupwise.balance.arguments import Drawing, source
-from groupwise.balance.claims import Claim
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import LossMethod, Seen
+from groupwise.balance.method import LossMethod, MethodContext
+from groupwise.balance.properties import Property
 
 
 @final
@@ -34,12 +34,12 @@ class RLW(LossMethod):
     variant: Literal["normal", "dirichlet"] = "normal"
     generator: Drawing | None = field(default=None, compare=False, repr=False)
 
-    promises = frozenset({Claim.HOMOGENEOUS, Claim.SINGLE})
+    class_properties = frozenset({Property.HOMOGENEOUS, Property.SINGLE})
 
     def __post_init__(self) -> None:
         arguments.read(self)
 
-    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] at least 0, adding up to 1."""
         generator = source(self.generator, memory)
         if self.variant == "normal":

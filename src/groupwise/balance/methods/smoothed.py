@@ -14,13 +14,13 @@ from torch import Tensor
 
 from groupwise._pickling import as_public
 from groupwise.balance.arguments import Fraction
-from groupwise.balance.claims import Claim
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import GramianMethod, LossMethod, Method, Seen
+from groupwise.balance.method import GramianMethod, LossMethod, Method, MethodContext
 from groupwise.balance.methods.around import Around, inside, shape_of
+from groupwise.balance.properties import Property
 from groupwise.errors import BalanceError
 
-_KEPT = frozenset({Claim.EQUIVARIANT, Claim.HOMOGENEOUS, Claim.SINGLE, Claim.DETERMINISTIC})
+_KEPT = frozenset({Property.EQUIVARIANT, Property.HOMOGENEOUS, Property.SINGLE, Property.DETERMINISTIC})
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,35 +50,35 @@ class Smoothed(Around):
             raise BalanceError(f"Smoothed: {self.method.name} makes an update, and there are no weights to smooth")
 
     @property
-    def claims(self) -> frozenset[Claim]:
+    def properties(self) -> frozenset[Property]:
         """What an average does not undo."""
-        return self.method.claims & _KEPT
+        return self.method.properties & _KEPT
 
     def __repr__(self) -> str:
         return f"Smoothed({self.method!r}, rate={self.rate})"
 
-    def _smoothed(self, now: Tensor, seen: Seen, memory: Memory) -> Tensor:
-        new = ~memory.has_tasks(_AVERAGE, seen.tasks)
-        average = memory.of_tasks(_AVERAGE, seen.tasks, 0.0)
+    def _smoothed(self, now: Tensor, context: MethodContext, memory: Memory) -> Tensor:
+        new = ~memory.has_tasks(_AVERAGE, context.tasks)
+        average = memory.of_tasks(_AVERAGE, context.tasks, 0.0)
         average = now.where(new, self.rate * average + (1 - self.rate) * now)
-        memory.keep_tasks(_AVERAGE, seen.tasks, average)
+        memory.keep_tasks(_AVERAGE, context.tasks, average)
         return average
 
 
 @final
 class _OfLosses(Smoothed, LossMethod):
-    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] the averages."""
         inner: Callable[..., Tensor] = self.method.weights  # type: ignore[attr-defined]
-        return self._smoothed(inner(losses, seen, inside(memory)), seen, memory)
+        return self._smoothed(inner(losses, context, inside(memory)), context, memory)
 
 
 @final
 class _OfGramian(Smoothed, GramianMethod):
-    def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, gramian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] the averages."""
         inner: Callable[..., Tensor] = self.method.weights  # type: ignore[attr-defined]
-        return self._smoothed(inner(gramian, seen, inside(memory)), seen, memory)
+        return self._smoothed(inner(gramian, context, inside(memory)), context, memory)
 
 
 _AVERAGE = "average weight"

@@ -11,9 +11,9 @@ from torch import Tensor
 from groupwise.balance import arguments
 from groupwise.balance.arguments import TaskValues
 from groupwise.balance.by_task import by_task
-from groupwise.balance.claims import Claim
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import LossMethod, Seen
+from groupwise.balance.method import LossMethod, MethodContext
+from groupwise.balance.properties import Property
 from groupwise.schedules import Schedule
 
 
@@ -35,16 +35,18 @@ class Static(LossMethod):
 
     weights_: TaskValues
 
-    promises = frozenset({Claim.EQUIVARIANT, Claim.HOMOGENEOUS, Claim.MEMORYLESS, Claim.DETERMINISTIC, Claim.SEPARATE})
+    class_properties = frozenset(
+        {Property.EQUIVARIANT, Property.HOMOGENEOUS, Property.MEMORYLESS, Property.DETERMINISTIC, Property.SEPARATE}
+    )
 
     def __init__(self, weights: Mapping[str, float | Schedule]) -> None:
         object.__setattr__(self, "weights_", weights)
         arguments.read(self)
 
-    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
-        """[t] the stated weights, schedules at `seen.step`."""
-        when = seen.step, seen.total_steps, seen.steps_per_epoch
-        return by_task(self.weights_).at("the static weight", seen.tasks, *when)
+    def weights(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
+        """[t] the stated weights, schedules at `context.step`."""
+        when = context.step, context.total_steps, context.steps_per_epoch
+        return by_task(self.weights_).at("the static weight", context.tasks, *when)
 
     def __repr__(self) -> str:
         return f"Static(weights={self.weights_!r})"

@@ -15,9 +15,9 @@ from torch import Tensor
 from groupwise.balance import arguments
 from groupwise.balance.arguments import Positive, TaskNumbers
 from groupwise.balance.by_task import by_task
-from groupwise.balance.claims import PLAIN, Claim
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import LossMethod, Seen
+from groupwise.balance.method import LossMethod, MethodContext
+from groupwise.balance.properties import PLAIN, Property
 
 
 @final
@@ -41,23 +41,23 @@ class STCH(LossMethod):
     preference: TaskNumbers | None = None
     ideal: TaskNumbers | None = None
 
-    promises = PLAIN
+    class_properties = PLAIN
 
     def __post_init__(self) -> None:
         arguments.read(self)
 
     @property
-    def claims(self) -> frozenset[Claim]:
+    def properties(self) -> frozenset[Property]:
         """A single task is left alone only where its preference is 1."""
-        return self.promises - {Claim.SINGLE} if self.preference is not None else self.promises
+        return self.class_properties - {Property.SINGLE} if self.preference is not None else self.class_properties
 
-    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] adding up to at most the largest preference."""
         p = torch.full_like(losses, 1 / len(losses))
         if self.preference is not None:
-            p = by_task(self.preference).numbers("the preference of STCH", seen.tasks)
+            p = by_task(self.preference).numbers("the preference of STCH", context.tasks)
         z = torch.zeros_like(losses)
         if self.ideal is not None:
-            z = by_task(self.ideal).numbers("the ideal of STCH", seen.tasks)
+            z = by_task(self.ideal).numbers("the ideal of STCH", context.tasks)
         weighted = p * (losses - z)
         return p * torch.softmax((weighted - weighted.max()) / self.mu, 0)

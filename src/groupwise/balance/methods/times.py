@@ -9,13 +9,13 @@ from torch import Tensor
 
 from groupwise.balance import arguments
 from groupwise.balance.arguments import Inner
-from groupwise.balance.claims import Claim
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import GramianMethod, LossMethod, Seen
+from groupwise.balance.method import GramianMethod, LossMethod, MethodContext
+from groupwise.balance.properties import Property
 from groupwise.errors import BalanceError
 
 _FACTOR = "factor"
-_BOTH = frozenset({Claim.EQUIVARIANT, Claim.MEMORYLESS, Claim.DETERMINISTIC, Claim.SINGLE})
+_BOTH = frozenset({Property.EQUIVARIANT, Property.MEMORYLESS, Property.DETERMINISTIC, Property.SINGLE})
 
 
 @final
@@ -45,27 +45,27 @@ class Times(GramianMethod):
             raise BalanceError("Times: Periodic goes outside: write Periodic(Times(…), n)")
 
     @property
-    def claims(self) -> frozenset[Claim]:
+    def properties(self) -> frozenset[Property]:
         """What both halves promise; no conflict is a matter of the gradients' half."""
-        free = {Claim.NON_CONFLICTING} & self.gradients.claims
-        return (self.losses.claims & self.gradients.claims & _BOTH) | free
+        free = {Property.NON_CONFLICTING} & self.gradients.properties
+        return (self.losses.properties & self.gradients.properties & _BOTH) | free
 
-    def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, gramian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] s_i a_i."""
-        s: Tensor = self.losses.weights(seen.losses, seen, memory.part("losses"))  # type: ignore[attr-defined]
-        memory.keep_tasks(_FACTOR, seen.tasks, s)
-        scaled = replace(seen, losses=s * seen.losses)
+        s: Tensor = self.losses.weights(context.losses, context, memory.part("losses"))  # type: ignore[attr-defined]
+        memory.keep_tasks(_FACTOR, context.tasks, s)
+        scaled = replace(context, losses=s * context.losses)
         a: Tensor = self.gradients.weights(gramian * s.outer(s), scaled, memory.part("gradients"))  # type: ignore[attr-defined]
         return s * a
 
-    def own_weights(self, seen: Seen, memory: Memory) -> Tensor | None:
+    def task_specific_weights(self, context: MethodContext, memory: Memory) -> Tensor | None:
         """[t] s_i."""
-        return memory.of_tasks(_FACTOR, seen.tasks, 1.0)
+        return memory.of_tasks(_FACTOR, context.tasks, 1.0)
 
-    def after_step(self, seen: Seen, memory: Memory) -> None:
+    def after_step(self, context: MethodContext, memory: Memory) -> None:
         """Pass it on."""
-        self.losses.after_step(seen, memory.part("losses"))
-        self.gradients.after_step(seen, memory.part("gradients"))
+        self.losses.after_step(context, memory.part("losses"))
+        self.gradients.after_step(context, memory.part("gradients"))
 
     def end_epoch(self, memory: Memory) -> None:
         """Pass it on."""

@@ -18,10 +18,10 @@ from torch.nn.functional import softplus
 from groupwise.balance import arguments
 from groupwise.balance.adam import Learned
 from groupwise.balance.arguments import Positive
-from groupwise.balance.claims import Claim
 from groupwise.balance.domain import require_at_least_zero
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import LossMethod, Seen
+from groupwise.balance.method import LossMethod, MethodContext
+from groupwise.balance.properties import Property
 
 _KEY = "log variance"
 
@@ -44,24 +44,24 @@ class Uncertainty(LossMethod):
     lr: Positive = 0.025
     variant: Literal["paper", "softplus"] = "paper"
 
-    promises = frozenset({Claim.EQUIVARIANT, Claim.DETERMINISTIC})
+    class_properties = frozenset({Property.EQUIVARIANT, Property.DETERMINISTIC})
 
     def __post_init__(self) -> None:
         arguments.read(self)
 
     @property
-    def claims(self) -> frozenset[Claim]:
+    def properties(self) -> frozenset[Property]:
         """Under "softplus" the weight has a factor of the loss of the moment."""
-        return self.promises | ({Claim.SEPARATE} if self.variant == "paper" else set())
+        return self.class_properties | ({Property.SEPARATE} if self.variant == "paper" else set())
 
-    def weights(self, losses: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] of e^(-s_i) / 2, times sigmoid(L_i) under "softplus"; then one step on s."""
         if self.variant == "paper":
-            require_at_least_zero(self, losses, seen.tasks, 'use Uncertainty(variant="softplus"), or add a constant')
+            require_at_least_zero(self, losses, context.tasks, 'use Uncertainty(variant="softplus"), or add a constant')
             inner, outer = losses, torch.ones_like(losses)
         else:
             inner, outer = softplus(losses), torch.sigmoid(losses)
-        s = Learned(memory, _KEY, seen.tasks)
+        s = Learned(memory, _KEY, context.tasks)
         precision = torch.exp(-s.value)
         s.step(0.5 * (1 - precision * inner), self.lr)
         return 0.5 * precision * outer

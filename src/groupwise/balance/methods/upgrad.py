@@ -10,10 +10,10 @@ from torch import Tensor
 
 from groupwise.balance import arguments
 from groupwise.balance.arguments import TaskNumbers
-from groupwise.balance.claims import PLAIN, Claim
 from groupwise.balance.directions import preferred, require_above_zero
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import GramianMethod, Seen
+from groupwise.balance.method import GramianMethod, MethodContext
+from groupwise.balance.properties import PLAIN, Property
 from groupwise.balance.solvers.dual_cone import projected
 
 
@@ -33,12 +33,12 @@ class UPGrad(GramianMethod):
 
     preference: TaskNumbers | None = None
 
-    promises = PLAIN | {Claim.HOMOGENEOUS, Claim.NON_CONFLICTING, Claim.STRONGLY_STATIONARY}
+    class_properties = PLAIN | {Property.HOMOGENEOUS, Property.NON_CONFLICTING, Property.STRONGLY_STATIONARY}
 
     def __post_init__(self) -> None:
         arguments.read(self)
         require_above_zero(self.preference, self.name)
 
-    def weights(self, gramian: Tensor, seen: Seen, memory: Memory) -> Tensor:
+    def weights(self, gramian: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] at least those of the mean."""
-        return projected(gramian, torch.diag(preferred(self.preference, self.name, seen.tasks))).sum(0)
+        return projected(gramian, torch.diag(preferred(self.preference, self.name, context.tasks))).sum(0)

@@ -148,10 +148,10 @@ def conflicts(reading: Reading) -> Iterator[Sentence]:
         yield Sentence("no-conflict", "fine", "No two tasks ever conflicted", text, "conflicts")
 
 
-def hurt(reading: Reading) -> Iterator[Sentence]:
+def conflicting(reading: Reading) -> Iterator[Sentence]:
     """Tasks that the updates worked against, in more than half of the records."""
     seen = {step for series in reading.cosines.values() for step in series.steps}
-    counts = Counter(task for _, tasks in reading.run.hurt for task in tasks)
+    counts = Counter(task for _, tasks in reading.run.conflicting for task in tasks)
     records = max([len(seen) or len(reading.run), *counts.values()], default=0)
     for task, count in counts.most_common(4):
         if half_tail(count, records) < CHANCE / max(len(counts), 1):
@@ -160,7 +160,7 @@ def hurt(reading: Reading) -> Iterator[Sentence]:
                 f"In {part} of {records} records the update raised its loss to first order; of an "
                 "unrelated task, in 50 %."
             )
-            yield Sentence("hurt", "look", f"Task '{task}' was hurt in {part} of the records", text, "conflicts")
+            yield Sentence("conflicting", "look", f"Task '{task}' was hurt in {part} of the records", text, "conflicts")
 
 
 def _often(values: list[float], bound: float) -> bool:

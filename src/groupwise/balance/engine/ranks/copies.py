@@ -14,11 +14,11 @@ from typing import final
 import torch
 from torch import Tensor
 
-from groupwise.balance.engine.problem import Problem
 from groupwise.balance.engine.ranks.group import Agreement, Ranks
-from groupwise.balance.engine.routes.route import OwnGradients, Route, entries
+from groupwise.balance.engine.routes.route import Route, TaskSpecificGradients, entries
 from groupwise.balance.engine.routes.rowwise import Rowwise
 from groupwise.balance.engine.rows import Buffers, Rows
+from groupwise.balance.engine.task_graph import TaskGraph
 from groupwise.errors import BalanceError
 
 Passes = Iterable[tuple[str, Mapping[Tensor, Tensor]]]
@@ -42,7 +42,7 @@ def reduced(
     shared = {leaf: agreed.reach.get(leaf, set()) for leaf in columns}
     lone = {leaf: tasks for leaf, tasks in agreed.reach.items() if leaf not in shared}
     rows = _zeros(buffers, [*shared], len(agreed.tasks))
-    own = OwnGradients(agreed.losses)
+    own = TaskSpecificGradients(agreed.losses)
     kept = {leaf: torch.zeros_like(leaf, requires_grad=False) for leaf in lone}
     for task, found in passes:
         place = agreed.tasks.index(task)
@@ -70,7 +70,13 @@ class AtLayer(Route):
     """
 
     def __init__(
-        self, ranks: Ranks, agreed: Agreement, stated: Problem, layer: Sequence[Tensor], buffers: Buffers, write: Route
+        self,
+        ranks: Ranks,
+        agreed: Agreement,
+        task_graph: TaskGraph,
+        layer: Sequence[Tensor],
+        buffers: Buffers,
+        write: Route,
     ) -> None:
         require_dense(agreed)
         for place, task in enumerate(agreed.tasks):
@@ -78,9 +84,9 @@ class AtLayer(Route):
                 raise BalanceError(f"task {task!r} does not reach the layer at at=: name one that every task reaches")
         self._write = write
         self._rows = _zeros(buffers, layer, len(agreed.tasks))
-        for i, task in enumerate(stated.tasks):
-            leaves = [leaf for leaf in layer if stated.graph.leaves.get(leaf, 0) >> i & 1]
-            found = dict(zip(leaves, stated.gradient(i, leaves), strict=True))
+        for i, task in enumerate(task_graph.tasks):
+            leaves = [leaf for leaf in layer if task_graph.graph.leaves.get(leaf, 0) >> i & 1]
+            found = dict(zip(leaves, task_graph.gradient(i, leaves), strict=True))
             place = agreed.tasks.index(task)
             for leaf, view in _views(self._rows, place):
                 if (gradient := found.get(leaf)) is not None:
@@ -101,7 +107,7 @@ class AtLayer(Route):
 
 def _zeros(buffers: Buffers, leaves: Sequence[Tensor], count: int) -> Rows:
     rows = buffers.rows(leaves, count)
-    rows.blank(range(count))
+    rows.zero_rows(range(count))
     return rows
 
 

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from groupwise.balance.engine import gradients
-from groupwise.balance.engine.problem import Problem, translated
+from groupwise.balance.engine import accumulate_grad
 from groupwise.balance.engine.ranks.group import Agreement, Ranks
 from groupwise.balance.engine.ranks.sharded import products
-from groupwise.balance.engine.routes.features import look
+from groupwise.balance.engine.routes.features import probe
 from groupwise.balance.engine.routes.route import Route
 from groupwise.balance.engine.rows import Update
+from groupwise.balance.engine.task_graph import TaskGraph, translated
 
 
 @final
@@ -36,12 +36,12 @@ class AtFeatures(Route):
         edges: the features.
     """
 
-    def __init__(self, ranks: Ranks, agreed: Agreement, stated: Problem, edges: Sequence[GradientEdge]) -> None:
+    def __init__(self, ranks: Ranks, agreed: Agreement, task_graph: TaskGraph, edges: Sequence[GradientEdge]) -> None:
         self._ranks = ranks
         self._reach = agreed.reach
-        self._count = len(stated.tasks)
-        self._inputs = [leaf for leaf in stated.graph.leaves if leaf not in stated.own]
-        self._rows, self._edges, self._own = look(stated, edges, 1 / ranks.size)
+        self._count = len(task_graph.tasks)
+        self._inputs = [leaf for leaf in task_graph.graph.leaves if leaf not in task_graph.own]
+        self._rows, self._edges, self._own = probe(task_graph, edges, 1 / ranks.size)
         table = sum(products(block.matrix).to(ranks.like.device) for block in self._rows.blocks)
         self._told = ranks.add(torch.cat([torch.as_tensor(table).flatten(), self._own.sums().to(ranks.like.device)]))
 
@@ -57,11 +57,11 @@ class AtFeatures(Route):
     def gramian(self) -> Tensor:
         return self._told[: self._count**2].view(self._count, self._count)
 
-    def own_sums(self) -> Tensor:
+    def task_specific_sums(self) -> Tensor:
         return self._told[self._count**2 :]
 
     def write(self, weights: Tensor, own: Tensor, kept: Sequence[int]) -> None:
-        self._rows.blank([task for task in range(self._count) if task not in kept])
+        self._rows.zero_rows([task for task in range(self._count) if task not in kept])
         starts = {self._edges[like]: piece for like, piece in self._rows.combined(weights)}
         total = {leaf: torch.zeros_like(leaf, requires_grad=False) for leaf in self._reached(kept)}
         elsewhere: list[Update] = []
@@ -70,9 +70,9 @@ class AtFeatures(Route):
                 total[leaf] += gradient
             else:  # no copy of it is known: scaled as DDP's hooks would find it
                 elsewhere.append((leaf, gradient * self._ranks.size))
-        gradients.add(self._ranks.add_all(total))
+        accumulate_grad.add(self._ranks.add_all(total))
         for update in elsewhere:
-            gradients.add([update])
+            accumulate_grad.add([update])
 
     def _reached(self, kept: Sequence[int]) -> list[Tensor]:
         return [leaf for leaf, tasks in self._reach.items() if tasks.intersection(kept)]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Replicate
 
-from groupwise.balance.engine.problem import Problem, translated
+from groupwise.balance.engine.task_graph import TaskGraph, translated
 from groupwise.errors import BalanceError
 
 
@@ -57,21 +57,21 @@ class Parts:
                 known = self._known[parameter] = local, layout
             self._by_part[known[0]] = parameter
 
-    def passes(self, stated: Problem) -> Generator[tuple[str, dict[Tensor, Tensor]]]:
+    def passes(self, task_graph: TaskGraph) -> Generator[tuple[str, dict[Tensor, Tensor]]]:
         """One backward after the other: each task with the parts of its gradients. The last one lets the graph go.
 
         Raises `BalanceError` where `fully_shard` does not own all that a task reaches.
         """
-        with _without_grad([*self._parameters.values(), *stated.graph.leaves]):
-            last = len(stated.tasks) - 1
-            for i, (task, loss) in enumerate(stated.losses.items()):
+        with _without_grad([*self._parameters.values(), *task_graph.graph.leaves]):
+            last = len(task_graph.tasks) - 1
+            for i, (task, loss) in enumerate(task_graph.losses.items()):
                 with translated():
-                    start = None if stated.scale is None else stated.scale.to(loss)
+                    start = None if task_graph.scale is None else task_graph.scale.to(loss)
                     torch.autograd.backward(loss, start, retain_graph=i < last)
                 found = {part: _taken(parameter) for part, parameter in self._parameters.items()}
                 row = {part: gradient for part, gradient in found.items() if gradient is not None}
-                left = any(leaf.grad is not None for leaf in stated.graph.leaves)
-                _require_owned(task, len(stated.graph.reached(i)), len(row), left)
+                left = any(leaf.grad is not None for leaf in task_graph.graph.leaves)
+                _require_owned(task, len(task_graph.graph.reached(i)), len(row), left)
                 yield task, row
 
     @contextmanager

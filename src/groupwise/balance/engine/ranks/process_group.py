@@ -61,5 +61,5 @@ def require_process_group(ranks: Ranks | None, alone: bool) -> None:
         raise BalanceError(
             f"{dist.get_world_size()} ranks are running, and their gradients have to be averaged before they are "
             "balanced: pass parameters= the DistributedDataParallel or the fully_shard module; "
-            'or ranks="alone" if each is for itself'
+            'or distributed="local" if each is for itself'
         )

@@ -52,10 +52,10 @@ class Sharded(Route):
     def gramian(self) -> Tensor:
         return self._facts()[: self._count**2].view(self._count, self._count)
 
-    def own_sums(self) -> Tensor:
+    def task_specific_sums(self) -> Tensor:
         return self._facts()[self._count**2 :]
 
-    def rescued(self, table: Tensor) -> Tensor:
+    def rescaled(self, table: Tensor) -> Tensor:
         return table
 
     def write(self, weights: Tensor, own: Tensor, kept: Sequence[int]) -> None:
@@ -63,7 +63,7 @@ class Sharded(Route):
             self._inner.write(weights, own, kept)
 
     def _facts(self) -> Tensor:
-        """The Gramian, then what `own_sums` tells; the sums over the ranks."""
+        """The Gramian, then what `task_specific_sums` tells; the sums over the ranks."""
         if self._told is None:
             table = torch.zeros(self._count, self._count, dtype=torch.float64, device=self._ranks.like.device)
             for block in self.rows.blocks:

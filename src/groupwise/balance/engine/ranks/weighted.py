@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from groupwise._spelling import counted
-from groupwise.balance.engine import gradients
-from groupwise.balance.engine.problem import Problem, problem
+from groupwise.balance.engine import accumulate_grad
 from groupwise.balance.engine.ranks.group import Agreement, Ranks
 from groupwise.balance.engine.routes.route import Route
 from groupwise.balance.engine.routes.weighted import Weighted
 from groupwise.balance.engine.rows import Update
+from groupwise.balance.engine.task_graph import TaskGraph, task_graph_of
 from groupwise.errors import BalanceError
 
 
@@ -45,14 +45,14 @@ class Averaged(Route):
         agreed: Agreement,
         losses: Mapping[str, Tensor],
         scale: Tensor | None,
-        stated: Problem | None,
+        task_graph: TaskGraph | None,
         candidates: frozenset[Tensor] | None,
     ) -> None:
         self._ranks = ranks
         self._agreed = agreed
         self._losses = losses
         self._scale = scale
-        self._stated = stated
+        self._task_graph = task_graph
         self._candidates = candidates
         self._places = [agreed.tasks.index(task) for task in losses]
         self._by_hooks = True
@@ -74,7 +74,7 @@ class Averaged(Route):
             return
         counts = torch.tensor([self._agreed.counts[place] for place in self._places], dtype=torch.float64)
         factors = self._ranks.size / counts
-        route = Weighted(self._losses, self._scale, self._stated)
+        route = Weighted(self._losses, self._scale, self._task_graph)
         here = [i for i, place in enumerate(self._places) if place in kept]
         route.write(weights[self._places] * factors, own[self._places] * factors, here)
 
@@ -82,38 +82,38 @@ class Averaged(Route):
         """Whether one backward through DDP's hooks will not do; the same on all ranks."""
         if self._agreed.idle or len(kept) < len(self._agreed.tasks):
             return True
-        apart = self._stated is not None and not torch.equal(weights, own)
+        apart = self._task_graph is not None and not torch.equal(weights, own)
         uneven = any(count < self._ranks.size for count in self._agreed.counts)
         return apart and (uneven or not bool(own.all()))
 
     def _add_up(self, weights: Sequence[float], own: Sequence[float], kept: Sequence[int]) -> None:
-        stated = self._stated or problem(self._losses, self._candidates, self._scale)
-        reach = {task: stated.graph.reached(i) for i, task in enumerate(stated.tasks)}
-        agreed = self._ranks.agree(self._losses, reach, bool(stated.graph.sparse))
+        task_graph = self._task_graph or task_graph_of(self._losses, self._candidates, self._scale)
+        reach = {task: task_graph.graph.reached(i) for i, task in enumerate(task_graph.tasks)}
+        agreed = self._ranks.agree(self._losses, reach, bool(task_graph.graph.sparse))
         if agreed.sparse:
             raise BalanceError(
                 "a task is skipped or absent on a rank, and there are sparse gradients, which are averaged by "
-                'DistributedDataParallel alone: use sparse=False, or nonfinite="skip step" and every task on every rank'
+                'DistributedDataParallel alone: use sparse=False, or nonfinite="skip_step" and every task on every rank'
             )
         needed = min(2, len(agreed.tasks))
         shared = {leaf for leaf, tasks in agreed.reach.items() if len(tasks) >= needed}
         reached = [leaf for leaf, tasks in agreed.reach.items() if tasks.intersection(kept)]
         total = {leaf: torch.zeros_like(leaf, requires_grad=False) for leaf in reached}
         elsewhere: list[Update] = []
-        for place, leaf, gradient in self._found(stated, kept):
+        for place, leaf, gradient in self._found(task_graph, kept):
             share = (weights if leaf in shared else own)[place] / agreed.counts[place]
             if leaf in total:
                 total[leaf].add_(gradient, alpha=share)
             else:
                 elsewhere.append((leaf, gradient * (share * self._ranks.size)))
-        gradients.add(self._ranks.add_all(total))
+        accumulate_grad.add(self._ranks.add_all(total))
         for update in elsewhere:
-            gradients.add([update])
+            accumulate_grad.add([update])
 
-    def _found(self, stated: Problem, kept: Sequence[int]) -> Iterator[tuple[int, Tensor, Tensor]]:
+    def _found(self, task_graph: TaskGraph, kept: Sequence[int]) -> Iterator[tuple[int, Tensor, Tensor]]:
         for i, place in enumerate(self._places):
             if place in kept:
-                leaves = stated.graph.reached(i)
-                for leaf, gradient in zip(leaves, stated.gradient(i, leaves), strict=True):
+                leaves = task_graph.graph.reached(i)
+                for leaf, gradient in zip(leaves, task_graph.gradient(i, leaves), strict=True):
                     if gradient is not None:
                         yield place, leaf, gradient

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from groupwise.balance.engine.problem import Problem, translated
 from groupwise.balance.engine.routes import heads
-from groupwise.balance.engine.routes.route import OwnGradients, Route
+from groupwise.balance.engine.routes.route import Route, TaskSpecificGradients
 from groupwise.balance.engine.rows import Rows, Update, block_of
+from groupwise.balance.engine.task_graph import TaskGraph, translated
 
 
 @final
@@ -33,10 +33,10 @@ class Features(Route):
         found: whether the features were found in the graph rather than given.
     """
 
-    def __init__(self, problem: Problem, features: Sequence[GradientEdge], found: bool) -> None:
-        self._inputs = [leaf for leaf in problem.graph.leaves if leaf not in problem.own]
+    def __init__(self, task_graph: TaskGraph, features: Sequence[GradientEdge], found: bool) -> None:
+        self._inputs = [leaf for leaf in task_graph.graph.leaves if leaf not in task_graph.own]
         self._found = found
-        self._rows, self._edges, self._own = look(problem, features)
+        self._rows, self._edges, self._own = probe(task_graph, features)
 
     @property
     def words(self) -> str:
@@ -51,7 +51,7 @@ class Features(Route):
     def rows(self) -> Rows:
         return self._rows
 
-    def own_sums(self) -> Tensor:
+    def task_specific_sums(self) -> Tensor:
         return self._own.sums()
 
     def write(self, weights: Tensor, own: Tensor, kept: Sequence[int]) -> None:
@@ -63,13 +63,13 @@ class Features(Route):
         self._own.write(own, kept)
 
 
-def look(
-    problem: Problem, features: Sequence[GradientEdge], share: float = 1.0
-) -> tuple[Rows, dict[Tensor, GradientEdge], OwnGradients]:
+def probe(
+    task_graph: TaskGraph, features: Sequence[GradientEdge], share: float = 1.0
+) -> tuple[Rows, dict[Tensor, GradientEdge], TaskSpecificGradients]:
     """The rows at the features, times a number; which columns are those of which feature; the task-only gradients."""
-    count, own = len(problem.tasks), OwnGradients(problem.losses)
+    count, own = len(task_graph.tasks), TaskSpecificGradients(task_graph.losses)
     gathered: list[dict[int, Tensor]] = [{} for _ in features]
-    for task, at_features, alone in heads.look(problem, features):
+    for task, at_features, alone in heads.probe(task_graph, features):
         for place, gradient in enumerate(at_features):
             if gradient is not None:
                 gathered[place][task] = gradient if share == 1 else gradient * share

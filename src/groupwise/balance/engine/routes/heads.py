@@ -14,7 +14,7 @@ from typing import TypeAlias
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node
 
-from groupwise.balance.engine.problem import Problem
+from groupwise.balance.engine.task_graph import TaskGraph
 
 Found: TypeAlias = Iterator[tuple[int, list[Tensor | None], list[tuple[Tensor, Tensor | None]]]]
 """For each task its gradient at each feature, and of each of its own tensors."""
@@ -22,44 +22,44 @@ Found: TypeAlias = Iterator[tuple[int, list[Tensor | None], list[tuple[Tensor, T
 _Doors: TypeAlias = dict[Node, list[tuple[int, int]]]
 
 
-def look(problem: Problem, features: Sequence[GradientEdge]) -> Found:
+def probe(task_graph: TaskGraph, features: Sequence[GradientEdge]) -> Found:
     """The gradients of the (scaled) losses."""
-    doors = _doors(problem, features)
-    return _one_by_one(problem, features) if doors is None else _together(problem, features, doors)
+    doors = _doors(task_graph, features)
+    return _one_by_one(task_graph, features) if doors is None else _together(task_graph, features, doors)
 
 
-def _doors(problem: Problem, features: Sequence[GradientEdge]) -> _Doors | None:
+def _doors(task_graph: TaskGraph, features: Sequence[GradientEdge]) -> _Doors | None:
     """The nodes with an edge to a feature, with these edges and features by number; None where tasks share one."""
-    graph, places = problem.graph, {(edge.node, edge.output_nr): place for place, edge in enumerate(features)}
+    graph, places = task_graph.graph, {(edge.node, edge.output_nr): place for place, edge in enumerate(features)}
     doors: _Doors = {}
     for node, children in graph.children.items():
         through = [(i, places[edge]) for i, edge in enumerate(children) if edge in places]
         if through:
             doors[node] = through
     alone = all(graph.masks[node].bit_count() == 1 for node in doors)
-    alone = alone and all(mask.bit_count() == 1 for mask in problem.own.values())
+    alone = alone and all(mask.bit_count() == 1 for mask in task_graph.own.values())
     inside = any((root.node, root.output_nr) in places for root in graph.roots)
     return doors if alone and not inside else None
 
 
-def _one_by_one(problem: Problem, features: Sequence[GradientEdge]) -> Found:
-    for task in range(len(problem.tasks)):
-        leaves = [leaf for leaf, mask in problem.own.items() if mask >> task & 1]
-        grads = problem.gradient(task, [*features, *leaves])
+def _one_by_one(task_graph: TaskGraph, features: Sequence[GradientEdge]) -> Found:
+    for task in range(len(task_graph.tasks)):
+        leaves = [leaf for leaf, mask in task_graph.own.items() if mask >> task & 1]
+        grads = task_graph.gradient(task, [*features, *leaves])
         yield task, grads[: len(features)], list(zip(leaves, grads[len(features) :], strict=True))
 
 
-def _together(problem: Problem, features: Sequence[GradientEdge], doors: _Doors) -> Found:
-    count, leaves = len(problem.tasks), [*problem.own]
+def _together(task_graph: TaskGraph, features: Sequence[GradientEdge], doors: _Doors) -> Found:
+    count, leaves = len(task_graph.tasks), [*task_graph.own]
     seen: list[list[Tensor | None]] = [[None] * len(features) for _ in range(count)]
-    masks = problem.graph.masks
+    masks = task_graph.graph.masks
     with ExitStack() as hooks:
         for node, through in doors.items():
             hooks.callback(node.register_hook(_watch(seen[masks[node].bit_length() - 1], through)).remove)
-        grads = problem.gradients([*features, *leaves])
+        grads = task_graph.gradients([*features, *leaves])
     own: list[list[tuple[Tensor, Tensor | None]]] = [[] for _ in range(count)]
     for leaf, gradient in zip(leaves, grads[len(features) :], strict=True):
-        own[problem.own[leaf].bit_length() - 1].append((leaf, gradient))
+        own[task_graph.own[leaf].bit_length() - 1].append((leaf, gradient))
     yield from ((task, seen[task], own[task]) for task in range(count))
 
 

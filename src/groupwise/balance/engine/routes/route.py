@@ -14,9 +14,9 @@ from typing import final
 import torch
 from torch import Tensor
 
-from groupwise.balance.engine import gradients, products
-from groupwise.balance.engine.problem import Own
+from groupwise.balance.engine import accumulate_grad, products
 from groupwise.balance.engine.rows import Rows, Update
+from groupwise.balance.engine.task_graph import TaskSpecific
 from groupwise.errors import BalanceError
 
 
@@ -47,11 +47,11 @@ class Route(ABC):
         """[t, t] float64 on the device, if the route has looked."""
         return None if self.rows is None else products.gramian(self.rows)
 
-    def rescued(self, table: Tensor) -> Tensor:
+    def rescaled(self, table: Tensor) -> Tensor:
         """[t, t] the Gramian, now on the CPU, taken again where it lost range."""
-        return table if self.rows is None else products.rescued(self.rows, table)
+        return table if self.rows is None else products.rescaled(self.rows, table)
 
-    def own_sums(self) -> Tensor | None:
+    def task_specific_sums(self) -> Tensor | None:
         """[t] numbers that are finite where each task's gradients of task-only tensors are; None without a look."""
         return None
 
@@ -68,13 +68,13 @@ class Route(ABC):
 
 
 @final
-class OwnGradients:
+class TaskSpecificGradients:
     """The gradients of task-only tensors, held until the weights are known."""
 
     def __init__(self, losses: Mapping[str, Tensor]) -> None:
         self._tasks = len(losses)
         self._device = next(iter(losses.values())).device
-        self.found: Own = {}
+        self.found: TaskSpecific = {}
 
     def put(self, task: int, leaf: Tensor, gradient: Tensor | None) -> None:
         """One task's gradient of one tensor."""
@@ -94,7 +94,7 @@ class OwnGradients:
     def write(self, own: Tensor, kept: Sequence[int]) -> None:
         """Add them to `.grad`, times [t] `own`."""
         factors, allowed = own.tolist(), set(kept)
-        gradients.add(
+        accumulate_grad.add(
             (leaf, gradient if factors[task] == 1 else gradient * factors[task])
             for leaf, by_task in self.found.items()
             for task, gradient in by_task.items()

@@ -7,8 +7,8 @@ from typing import final
 
 from torch import Tensor
 
-from groupwise.balance.engine import gradients
-from groupwise.balance.engine.routes.route import OwnGradients, Route
+from groupwise.balance.engine import accumulate_grad
+from groupwise.balance.engine.routes.route import Route, TaskSpecificGradients
 from groupwise.balance.engine.rows import Rows, Update
 
 
@@ -23,7 +23,7 @@ class Rowwise(Route):
         words: how they were got.
     """
 
-    def __init__(self, rows: Rows, reach: Mapping[Tensor, set[int]], own: OwnGradients, words: str) -> None:
+    def __init__(self, rows: Rows, reach: Mapping[Tensor, set[int]], own: TaskSpecificGradients, words: str) -> None:
         self._rows = rows
         self._reach = reach
         self.own = own
@@ -45,7 +45,7 @@ class Rowwise(Route):
     def written(self) -> Iterable[Tensor]:
         return (*self._rows.leaves, *self.own.found)
 
-    def own_sums(self) -> Tensor:
+    def task_specific_sums(self) -> Tensor:
         return self.own.sums()
 
     def write(self, weights: Tensor, own: Tensor, kept: Sequence[int]) -> None:
@@ -53,5 +53,5 @@ class Rowwise(Route):
 
     def write_update(self, update: Iterable[Update], own: Tensor, kept: Sequence[int]) -> None:
         allowed = set(kept)
-        gradients.add((leaf, piece) for leaf, piece in update if allowed.intersection(self._reach.get(leaf, ())))
+        accumulate_grad.add((leaf, piece) for leaf, piece in update if allowed.intersection(self._reach.get(leaf, ())))
         self.own.write(own, kept)

@@ -11,13 +11,13 @@ from collections.abc import Generator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from groupwise.balance.engine.problem import Problem
-from groupwise.balance.engine.routes.route import OwnGradients
+from groupwise.balance.engine.routes.route import TaskSpecificGradients
 from groupwise.balance.engine.routes.rowwise import Rowwise
 from groupwise.balance.engine.rows import Block, Buffers, block_of
+from groupwise.balance.engine.task_graph import TaskGraph
 
 
-def sequential(problem: Problem, buffers: Buffers, columns: Sequence[Tensor] | None) -> Rowwise:
+def sequential(task_graph: TaskGraph, buffers: Buffers, columns: Sequence[Tensor] | None) -> Rowwise:
     """Rows of all shared parameters.
 
     Args:
@@ -25,14 +25,14 @@ def sequential(problem: Problem, buffers: Buffers, columns: Sequence[Tensor] | N
         buffers: the memory of the rows.
         columns: the shared tensors and their order; None for those of the problem.
     """
-    count = len(problem.tasks)
-    own = OwnGradients(problem.losses)
-    shared = problem.shared if columns is None else tuple(columns)
-    loose = problem.graph.sparse.intersection(shared)
+    count = len(task_graph.tasks)
+    own = TaskSpecificGradients(task_graph.losses)
+    shared = task_graph.shared if columns is None else tuple(columns)
+    loose = task_graph.graph.sparse.intersection(shared)
     rows = buffers.rows([leaf for leaf in shared if leaf not in loose], count)
     reach: dict[Tensor, set[int]] = {leaf: set() for leaf in shared}
     sparse: dict[Tensor, dict[int, Tensor]] = {leaf: {} for leaf in shared if leaf in loose}
-    for task, (_, found) in enumerate(passes(problem)):
+    for task, (_, found) in enumerate(passes(task_graph)):
         for block in rows.blocks:
             _fill(block, task, found)
         for leaf, gradient in found.items():
@@ -46,11 +46,11 @@ def sequential(problem: Problem, buffers: Buffers, columns: Sequence[Tensor] | N
     return Rowwise(rows, reach, own, f"sequential: {count} backwards, one for each task, whose rows are kept; exact")
 
 
-def passes(problem: Problem) -> Generator[tuple[str, dict[Tensor, Tensor]]]:
+def passes(task_graph: TaskGraph) -> Generator[tuple[str, dict[Tensor, Tensor]]]:
     """One backward after the other: each task with its gradients. The last one lets the graph go."""
-    for i, task in enumerate(problem.tasks):
-        leaves = problem.graph.reached(i)
-        grads = problem.gradient(i, leaves, retain=i + 1 < len(problem.tasks))
+    for i, task in enumerate(task_graph.tasks):
+        leaves = task_graph.graph.reached(i)
+        grads = task_graph.gradient(i, leaves, retain=i + 1 < len(task_graph.tasks))
         yield task, {leaf: gradient for leaf, gradient in zip(leaves, grads, strict=True) if gradient is not None}
 
 

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from groupwise.balance.engine import gradients
+from groupwise.balance.engine import accumulate_grad
 from groupwise.balance.engine.graph import Graph
-from groupwise.balance.engine.problem import Problem, translated
 from groupwise.balance.engine.routes.route import Route
 from groupwise.balance.engine.rows import Update
+from groupwise.balance.engine.task_graph import TaskGraph, translated
 
 
 @final
@@ -32,10 +32,10 @@ class Weighted(Route):
         problem: the sorted graph, where task-only tensors may have a factor of their own; None where none has.
     """
 
-    def __init__(self, losses: Mapping[str, Tensor], scale: Tensor | None, problem: Problem | None) -> None:
+    def __init__(self, losses: Mapping[str, Tensor], scale: Tensor | None, task_graph: TaskGraph | None) -> None:
         self._losses = losses
         self._scale = scale
-        self._problem = problem
+        self._task_graph = task_graph
 
     @property
     def words(self) -> str:
@@ -46,27 +46,27 @@ class Weighted(Route):
             return
         names = [*self._losses]
         chosen = [self._losses[names[task]] for task in kept]
-        if self._problem is None or torch.equal(weights, own):
+        if self._task_graph is None or torch.equal(weights, own):
             backward(chosen, weights[list(kept)], self._scale)
         else:
-            self._write_apart(self._problem, chosen, weights.tolist(), own.tolist(), kept)
+            self._write_apart(self._task_graph, chosen, weights.tolist(), own.tolist(), kept)
 
     def _write_apart(
         self,
-        problem: Problem,
+        task_graph: TaskGraph,
         chosen: Sequence[Tensor],
         weights: Sequence[float],
         own: Sequence[float],
         kept: Sequence[int],
     ) -> None:
         """The task's own part starts from 1 or its own factor, and the weight enters at the border."""
-        apart = [leaf for leaf, mask in problem.own.items() if not _follows(problem.graph, mask, own)]
-        gradients.add(_summed(problem, apart, own, kept))
+        apart = [leaf for leaf, mask in task_graph.own.items() if not _follows(task_graph.graph, mask, own)]
+        accumulate_grad.add(_summed(task_graph, apart, own, kept))
         inner = [factor or 1.0 for factor in own]
-        starts = [weights[task] if problem.graph.at_root(task) else inner[task] for task in kept]
-        inputs = [leaf for leaf in problem.graph.leaves if leaf not in set(apart)] if apart else None
+        starts = [weights[task] if task_graph.graph.at_root(task) else inner[task] for task in kept]
+        inputs = [leaf for leaf in task_graph.graph.leaves if leaf not in set(apart)] if apart else None
         with ExitStack() as hooks:
-            for handle in _hooked(problem.graph, [w / factor for w, factor in zip(weights, inner, strict=True)]):
+            for handle in _hooked(task_graph.graph, [w / factor for w, factor in zip(weights, inner, strict=True)]):
                 hooks.callback(handle.remove)
             backward(chosen, torch.tensor(starts, dtype=torch.float64), self._scale, inputs)
 
@@ -76,11 +76,13 @@ def _follows(graph: Graph, mask: int, own: Sequence[float]) -> bool:
     return not graph.common(mask) and own[mask.bit_length() - 1] != 0
 
 
-def _summed(problem: Problem, leaves: Sequence[Tensor], own: Sequence[float], kept: Sequence[int]) -> Iterator[Update]:
+def _summed(
+    task_graph: TaskGraph, leaves: Sequence[Tensor], own: Sequence[float], kept: Sequence[int]
+) -> Iterator[Update]:
     """Gradients of tensors that need a backward of their own, times the tasks' own factors."""
     total: dict[Tensor, Tensor] = {}
     for task in kept if leaves else ():
-        for leaf, gradient in zip(leaves, problem.gradient(task, leaves), strict=True):
+        for leaf, gradient in zip(leaves, task_graph.gradient(task, leaves), strict=True):
             if gradient is not None:
                 piece = gradient * own[task]
                 total[leaf] = total[leaf] + piece if leaf in total else piece

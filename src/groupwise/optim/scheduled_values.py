@@ -64,7 +64,7 @@ def write(entries: Iterable[Entry]) -> None:
             group[key] = value
 
 
-class Program:
+class ScheduledValues:
     """Every scheduled hyperparameter and named value of a resolution, and the lengths that it is run with."""
 
     def __init__(self, resolution: Resolution, total_steps: int | None, steps_per_epoch: int | None) -> None:
@@ -87,12 +87,12 @@ class Program:
         """Whether any schedule's course depends on the length of the run."""
         return any("total_steps" in schedule.needs for schedule in self._indices)
 
-    def restated(self, states: Mapping[Any, PlateauState]) -> Program:
+    def restated(self, states: Mapping[Any, PlateauState]) -> ScheduledValues:
         """The same with these states of its plateaus; states of others are passed over."""
-        program = copy.copy(self)
-        program.states = self.states | {p: state for p, state in states.items() if p in self.states}
-        program._schedules = [reduced(schedule, program.states) for schedule in self._indices]
-        return program
+        scheduled_values = copy.copy(self)
+        scheduled_values.states = self.states | {p: state for p, state in states.items() if p in self.states}
+        scheduled_values._schedules = [reduced(schedule, scheduled_values.states) for schedule in self._indices]
+        return scheduled_values
 
     def evaluate(self, step: int) -> list[float]:
         """Every distinct schedule's value at update `step`."""

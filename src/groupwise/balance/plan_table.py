@@ -11,7 +11,7 @@
     method = "Smoothed"                     # a method around another: `of` holds that one, as a table or as its name
     rate = 0.9
     of = { method = "NashMTL" }
-    heads = "weighted"                      # an argument of the balancer, beside those of the method
+    task_only = "weighted"                      # an argument of the balancer, beside those of the method
 
 There is no parallel configuration: a method is a frozen dataclass of its constants, the keys are its arguments, and its
 constructor checks them. `decode(encode(method)).method == method`.
@@ -29,7 +29,7 @@ from typing import Annotated, Any, Literal, Union, final, get_args, get_origin, 
 
 from groupwise import _formats as formats
 from groupwise._spelling import shown
-from groupwise.balance.method import Heads, Method
+from groupwise.balance.method import Method, TaskOnly
 from groupwise.balance.methods import METHODS
 from groupwise.errors import BalanceError, listed, nearest, unknown, within
 from groupwise.schedules import Schedule
@@ -47,7 +47,7 @@ class Stated:
     """What a `[balance]` table states: the arguments of the balancer that a file can hold."""
 
     method: Method
-    heads: Heads | None = None
+    task_only: TaskOnly | None = None
 
 
 def read_balance(path: str | os.PathLike[str]) -> Stated:
@@ -72,11 +72,11 @@ def decode(table: object) -> Stated:
     """What a `[balance]` table states. Raises `BalanceError` or `PlanError`, on plain data never anything else."""
     if not isinstance(table, Mapping):
         raise BalanceError(f'it is a table, such as method = "CAGrad", not {shown(table)}')
-    own = {key: value for key, value in table.items() if key != "heads"}
-    return Stated(_method(own, beside=("heads",)), _heads(table.get("heads")))
+    own = {key: value for key, value in table.items() if key != "task_only"}
+    return Stated(_method(own, beside=("task_only",)), _task_only(table.get("task_only")))
 
 
-def encode(method: Method, heads: Heads | None = None) -> dict[str, Any]:
+def encode(method: Method, task_only: TaskOnly | None = None) -> dict[str, Any]:
     """The table of a method, defaults left out. Raises `BalanceError` for what only Python can hold."""
     cls = METHODS.get(method.name)
     if cls is None or not isinstance(method, cls):
@@ -84,7 +84,7 @@ def encode(method: Method, heads: Heads | None = None) -> dict[str, Any]:
     with within(method.name):
         keys = {argument: key for key, argument in _keys(cls).items()}
         table = {keys[argument]: _encoded(value) for argument, value in given(method).items()}
-    return {"method": method.name, **table, **({"heads": heads} if heads else {})}
+    return {"method": method.name, **table, **({"task_only": task_only} if task_only else {})}
 
 
 def _method(data: object, beside: tuple[str, ...] = ()) -> Method:
@@ -178,7 +178,7 @@ def _encoded(value: object) -> object:
     raise BalanceError(f"{shown(value)} is Python only and cannot be written to a file")
 
 
-def _heads(data: object) -> Heads | None:
-    if data is None or data in get_args(Heads):
+def _task_only(data: object) -> TaskOnly | None:
+    if data is None or data in get_args(TaskOnly):
         return data  # type: ignore[return-value]  # mypy does not narrow to the literals
-    raise BalanceError(f'heads is "weighted" or "raw", not {shown(data)}')
+    raise BalanceError(f'task_only is "weighted" or "unweighted", not {shown(data)}')

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Final, final
 
-from groupwise.observe.grouping import NOTHING, Live, Seen
+from groupwise.observe.grouping import NOTHING, GroupSnapshot, Live
 from groupwise.observe.number import Number, largest, number_of
 
 NOT_VALUES: Final = frozenset({"params", "param_names", "name", "algorithm", "network", "frozen", "declared"})
@@ -28,13 +28,13 @@ class Values:
         self._seen = NOTHING
         self._known: dict[str, tuple[list[Any], dict[str, Number]]] = {}
 
-    def read(self, seen: Seen) -> dict[str, dict[str, Number]]:
+    def read(self, snapshot: GroupSnapshot) -> dict[str, dict[str, Number]]:
         """By group: floats, and copies of tensors, because a schedule writes into a number that is a tensor."""
-        if seen is not self._seen:
-            self._seen, self._known = seen, {}  # nothing of groups that are gone is kept
+        if snapshot is not self._seen:
+            self._seen, self._known = snapshot, {}  # nothing of groups that are gone is kept
         return {
             name: self._of(name, [member.group for member in members])
-            for name, members in zip(seen.names, seen.members, strict=True)
+            for name, members in zip(snapshot.names, snapshot.members, strict=True)
         }
 
     def _of(self, name: str, members: Sequence[Live]) -> dict[str, Number]:

@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from typing import final
 
 from groupwise.observe.grouping import NOTHING
-from groupwise.observe.logged import Logged
+from groupwise.observe.measurement import Measurement
 from groupwise.observe.noise import FirstMicroBatch
-from groupwise.observe.taking import Taking
+from groupwise.observe.user_metrics import UserMetrics
 
 
 @final
 @dataclass
-class Told:
+class Given:
     """Numbers and micro-batches, of the update that comes next or of the one that is under way."""
 
-    logged: Logged = field(default_factory=Logged)
+    metrics: UserMetrics = field(default_factory=UserMetrics)
     batch: FirstMicroBatch | None = None
 
 
@@ -33,7 +33,7 @@ class UnderWay:
         thread: the thread that makes it.
     """
 
-    told: Told
-    taking: Taking = field(default_factory=lambda: Taking(NOTHING, frozenset(), 1))
+    told: Given
+    measurement: Measurement = field(default_factory=lambda: Measurement(NOTHING, frozenset(), 1))
     shown: bool = False
     thread: int = field(default_factory=threading.get_ident)

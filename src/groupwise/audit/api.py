@@ -21,7 +21,7 @@ from groupwise.audit.describing import (
     named,
 )
 from groupwise.audit.finding import SEVERITIES, Finding, Severity
-from groupwise.audit.program import Program
+from groupwise.audit.inspected import Program
 from groupwise.audit.watching import Recorder
 from groupwise.errors import AuditError
 

@@ -27,7 +27,7 @@ from groupwise.checkpoint.refusing import Refusing
 from groupwise.checkpoint.schedulers import SchedulerPart
 from groupwise.checkpoint.stateful import Stateful, StatefulPart
 from groupwise.errors import StateError, within
-from groupwise.optim.state import Values
+from groupwise.optim.transfer import Prefer
 
 _RNG = "rng"
 
@@ -79,7 +79,7 @@ def load(
     scaler: Stateful | None = None,
     generator: Generators | None = None,
     map_location: MAP_LOCATION = "cpu",
-    values: Values = "edited",
+    prefer: Prefer = "unchanged",
 ) -> Loaded:
     """Restore a run, or those parts of it that are given, from a file that `save` wrote. No code in the file runs.
 
@@ -113,7 +113,7 @@ def _parts(
     balancer: Stateful | None,
     scaler: Stateful | None,
     generator: Generators | None,
-    values: Values = "edited",
+    prefer: Prefer = "unchanged",
 ) -> dict[str, Part]:
     """The given parts by name, in the order in which they are restored."""
     found: dict[str, Part | None] = {

@@ -14,7 +14,7 @@ from torch.autograd.graph import GradientEdge
 from groupwise.balance.engine.graph import Graph, walk
 from groupwise.errors import BalanceError
 
-Own: TypeAlias = dict[Tensor, dict[int, Tensor]]
+TaskSpecific: TypeAlias = dict[Tensor, dict[int, Tensor]]
 """The gradients of task-only tensors, by tensor and task."""
 
 _KNOWN = {
@@ -35,7 +35,7 @@ _KNOWN = {
 
 @final
 @dataclass(frozen=True, eq=False)
-class Problem:
+class TaskGraph:
     """Losses and what they reach.
 
     Attributes:
@@ -75,7 +75,9 @@ class Problem:
             return list(torch.autograd.grad(losses, places, starts, retain_graph=True, allow_unused=True))  # type: ignore[arg-type]
 
 
-def problem(losses: Mapping[str, Tensor], candidates: frozenset[Tensor] | None, scale: Tensor | None) -> Problem:
+def task_graph_of(
+    losses: Mapping[str, Tensor], candidates: frozenset[Tensor] | None, scale: Tensor | None
+) -> TaskGraph:
     """Walk the graph and sort. `candidates` are the tensors that may count as shared; None for all.
 
     Raises `BalanceError` for a graph that hides something, or a task that reaches nothing.
@@ -92,7 +94,7 @@ def problem(losses: Mapping[str, Tensor], candidates: frozenset[Tensor] | None, 
         leaf for leaf, mask in graph.leaves.items() if graph.common(mask) and (candidates is None or leaf in candidates)
     )
     kept = set(shared)
-    return Problem(losses, graph, shared, {leaf: m for leaf, m in graph.leaves.items() if leaf not in kept}, scale)
+    return TaskGraph(losses, graph, shared, {leaf: m for leaf, m in graph.leaves.items() if leaf not in kept}, scale)
 
 
 @contextmanager

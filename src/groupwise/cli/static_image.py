@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from groupwise._spelling import number
-from groupwise.cli.door import printable
+from groupwise.cli.exit_status import printable
 from groupwise.cli.labels import label, palette
 from groupwise.cli.scale import Scale, scale_of
 from groupwise.plan.preview import Panel, Preview, Row
@@ -46,7 +46,7 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def still(preview: Preview, title: str, format: str) -> bytes:
+def static_image(preview: Preview, title: str, format: str) -> bytes:
     """The picture in `format`, "png" or "svg"."""
     heights = [_height(panel) for panel in preview.panels]
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():

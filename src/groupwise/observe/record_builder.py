@@ -10,18 +10,18 @@ from typing import Any, final
 import torch
 
 from groupwise.observe.gauges import GAUGES, Gauge, readings
-from groupwise.observe.logged import Logged, Number, Path, nested, rounded
+from groupwise.observe.host_transfer import HostTransfer, packed
+from groupwise.observe.measurement import Measurement
 from groupwise.observe.noise import WHOLE, FirstMicroBatch, NoiseScale
 from groupwise.observe.ranks import Ranks
 from groupwise.observe.sums import of_groups
-from groupwise.observe.taking import Taking
 from groupwise.observe.tensors import precision
-from groupwise.observe.transfer import Sent, packed
+from groupwise.observe.user_metrics import Number, Path, UserMetrics, nested, rounded
 from groupwise.records import Step
 
 
 @final
-class Draft:
+class RecordBuilder:
     """The record of one update.
 
     Args:
@@ -38,60 +38,60 @@ class Draft:
         self,
         step: int,
         seconds: float,
-        taking: Taking,
-        logged: Logged,
+        measurement: Measurement,
+        metrics: UserMetrics,
         batch: FirstMicroBatch | None,
         found_inf: torch.Tensor | None,
         path: bool,
         values: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        self.step, self.seconds, self.taking, self.logged = step, seconds, taking, logged
+        self.step, self.seconds, self.measurement, self.metrics = step, seconds, measurement, metrics
         self.path, self.skipped = path, False
         self._batch, self._found_inf = batch, found_inf
-        self._rows = taking.sums
-        self._facts = taking.facts() if taking.due else []
+        self._rows = measurement.sums
+        self._facts = measurement.facts() if measurement.due else []
         self._values = values
-        self._sent: Sent | None = None
+        self._transfer: HostTransfer | None = None
         self._path: list[float] | None = None
         self._told: dict[Path, Number] = {}
 
     @property
-    def says_something(self) -> bool:
+    def has_content(self) -> bool:
         """Whether there is anything to write."""
-        return bool(self.taking.due or self.logged.numbers or self.logged.hurt)
+        return bool(self.measurement.due or self.metrics.numbers or self.metrics.conflicting)
 
     @property
-    def arrived(self) -> bool:
+    def ready(self) -> bool:
         """Whether it can be read without waiting."""
-        return self._sent is not None and self._sent.arrived
+        return self._transfer is not None and self._transfer.ready
 
     def send(self, ranks: Ranks | None) -> None:
         """Exchange what ranks exchange, and send everything to the host; once. Without ranks nothing is exchanged.
 
         The path of the update before travels along: it ends in the gradients of this one.
         """
-        if self._sent is not None:
+        if self._transfer is not None:
             return
-        device, dtype = self.taking.device, precision(self.taking.device)
-        self._told = dict(self.logged.numbers)
+        device, dtype = self.measurement.device, precision(self.measurement.device)
+        self._told = dict(self.metrics.numbers)
         together = ranks is not None and ranks.together
-        if together and self.taking.sharded:
+        if together and self.measurement.sharded:
             self._rows.add_up()
-        rows = [*self._rows.vectors, *([] if self.taking.path is None else [self.taking.path])]
+        rows = [*self._rows.vectors, *([] if self.measurement.path is None else [self.measurement.path])]
         if ranks is not None and together:
             names = {repr(path): path for path in self._told}
             tensors = {name: torch.as_tensor(self._told[path], dtype=dtype) for name, path in names.items()}
-            own = packed(rows, device, dtype) if self.taking.sharded else None
+            own = packed(rows, device, dtype) if self.measurement.sharded else None
             summed, means = ranks.exchanged(own, tensors, device, dtype)
             rows = rows if summed is None else [summed]
             self._told = {names[name]: mean for name, mean in means.items()}
-        afar = [*self._tensors(), *([] if self._found_inf is None else [self._found_inf])]
-        self._sent = Sent(packed([*rows, *afar], device, dtype))
+        on_device = [*self._tensors(), *([] if self._found_inf is None else [self._found_inf])]
+        self._transfer = HostTransfer(packed([*rows, *on_device], device, dtype))
 
-    def end_path(self, following: Draft | None) -> None:
+    def end_path(self, following: RecordBuilder | None) -> None:
         """Take the end of the path from the update that followed, if that has it."""
         self.path = False
-        if following is not None and following.taking.path is not None:
+        if following is not None and following.measurement.path is not None:
             self._path = following._parts()[1]
 
     def read(self, noise: NoiseScale) -> Step:
@@ -99,20 +99,22 @@ class Draft:
         rows, _, rest = self._parts()
         if self._path is not None:
             rows["pd"] = self._path
-        afar = iter(rest)
+        on_device = iter(rest)
         values = {
-            group: {name: n if type(n) is float else next(afar) for name, n in own.items()}
+            group: {name: n if type(n) is float else next(on_device) for name, n in own.items()}
             for group, own in self._values.items()
         }
-        told = [(path, n if type(n) is float else rounded(next(afar))) for path, n in self._told.items()]
-        self.skipped = self._found_inf is not None and next(afar) > 0
-        step = Step(self.step, self.seconds, values, self._groups(rows), hurt=self.logged.hurt, **nested(told))
+        told = [(path, n if type(n) is float else rounded(next(on_device))) for path, n in self._told.items()]
+        self.skipped = self._found_inf is not None and next(on_device) > 0
+        step = Step(
+            self.step, self.seconds, values, self._groups(rows), conflicting=self.metrics.conflicting, **nested(told)
+        )
         return self._with_noise(step, rows, noise)
 
     def _parts(self) -> tuple[dict[str, list[float]], list[float], list[float]]:
         """The numbers that arrived: the rows, the path of the update before, and the rest."""
-        numbers = self._sent.numbers() if self._sent is not None else []
-        end, path = len(self._rows), 0 if self.taking.path is None else len(self.taking.path)
+        numbers = self._transfer.numbers() if self._transfer is not None else []
+        end, path = len(self._rows), 0 if self.measurement.path is None else len(self.measurement.path)
         return self._rows.rows(numbers), numbers[end : end + path], numbers[end + path :]
 
     def _tensors(self) -> list[torch.Tensor]:
@@ -121,10 +123,10 @@ class Draft:
 
     def _sums(self, rows: dict[str, list[float]]) -> list[dict[str, float]]:
         """What the gauges read, by group: the sums that speak of it, and the facts."""
-        found = of_groups(rows, len(self.taking.seen.names))
+        found = of_groups(rows, len(self.measurement.snapshot.names))
         for i, (sums, facts) in enumerate(zip(found, self._facts, strict=True)):
             sums.update(facts)
-            for key, groups in self.taking.known.items():
+            for key, groups in self.measurement.known.items():
                 if i not in groups:
                     del sums[key]
             if not facts["present"]:
@@ -135,17 +137,19 @@ class Draft:
         return found
 
     def _groups(self, rows: dict[str, list[float]]) -> dict[str, dict[str, float]]:
-        if not self.taking.due:
+        if not self.measurement.due:
             return {}
-        due = self.taking.due | ({"path"} if "pd" in rows else frozenset())
+        due = self.measurement.due | ({"path"} if "pd" in rows else frozenset())
         read = (readings(_told_by(due, tuple(sums)), sums) for sums in self._sums(rows))
-        named = zip(self.taking.seen.names, read, strict=True)
+        named = zip(self.measurement.snapshot.names, read, strict=True)
         return {name: {key: rounded(value) for key, value in own.items()} for name, own in named if own}
 
     def _with_noise(self, step: Step, rows: dict[str, list[float]], noise: NoiseScale) -> Step:
         if self._batch is None or "first" not in rows or "gg" not in rows:
             return step
-        scales = noise.update(self.taking.seen.names, of_groups(rows, len(self.taking.seen.names)), self._batch)
+        scales = noise.update(
+            self.measurement.snapshot.names, of_groups(rows, len(self.measurement.snapshot.names)), self._batch
+        )
         groups = {
             name: {**own, "noise_scale": rounded(scales[name])} if name in scales else own
             for name, own in step.groups.items()

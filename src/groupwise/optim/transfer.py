@@ -7,7 +7,7 @@ checkpoint that does not fit changes nothing.
 State that was made for another shape follows where only the number of rows has changed and it is known which row is
 which (`rows`); else it starts afresh.
 
-Whose values stand (`Values`): the checkpoint's, unless this plan schedules the hyperparameter, or declares it
+Whose values stand (`Prefer`): the checkpoint's, unless this plan schedules the hyperparameter, or declares it
 differently from the plan that wrote the checkpoint; or either side's alone. Name, algorithm, network, clipping and
 freezing are always the plan's, and so are the values of a parameter whose algorithm has changed.
 """
@@ -27,26 +27,26 @@ from groupwise.optim.fitting import check_shapes, foreign_keys, same_algorithm
 from groupwise.optim.fresh_state import FreshState
 from groupwise.optim.live import names_of
 from groupwise.optim.load_report import LoadReport
+from groupwise.optim.probe import OURS
 from groupwise.optim.rows import first_rows, moved, same_but_for_rows
 from groupwise.optim.saved import Saved, SavedParameter
-from groupwise.optim.trial import OURS
 
-Values: TypeAlias = Literal["edited", "checkpoint", "plan"]
+Prefer: TypeAlias = Literal["edited", "checkpoint", "plan"]
 """Whose values stand: the checkpoint's but for what the plan schedules or has edited, all of its, or the plan's."""
 
 
 @dataclass(frozen=True)
-class Claims:
+class PlanValues:
     """What a plan has to say about values: `scheduled`, by group name the hyperparameters that it schedules;
     `arguments`, by algorithm the hyperparameters that its constructor takes; and whose `values` stand."""
 
     scheduled: Mapping[str, Iterable[str]]
     arguments: Mapping[str, Iterable[str]]
-    values: Values = "edited"
+    prefer: Prefer = "unchanged"
 
     def __post_init__(self) -> None:
-        if self.values not in get_args(Values):
-            raise StateError(unknown("choice of values", str(self.values), get_args(Values)))
+        if self.values not in get_args(Prefer):
+            raise StateError(unknown("choice of values", str(self.values), get_args(Prefer)))
 
     def of(self, group: Mapping[str, Any], before: Mapping[str, Any]) -> set[str]:
         """The keys that are the plan's in a live group whose parameters were `declared` as in `before`."""
@@ -67,7 +67,7 @@ class Transfer:
     """
 
     state: Mapping[int, Mapping[str, Any]]
-    loose: Mapping[Any, Any]
+    extra_state: Mapping[Any, Any]
     groups: Sequence[Mapping[str, Any]]
     report: LoadReport
 
@@ -78,10 +78,10 @@ class Transfer:
             positions = range(position, position + len(group["params"]))
             position = positions.stop
             groups.append({**group, "params": list(positions)})
-        return {"state": {**self.loose, **self.state}, "param_groups": groups}
+        return {"state": {**self.extra_state, **self.state}, "param_groups": groups}
 
 
-def transfer(saved: Saved, live: Sequence[Mapping[str, Any]], claims: Claims, fresh: FreshState) -> Transfer:
+def transfer(saved: Saved, live: Sequence[Mapping[str, Any]], plan_values: PlanValues, fresh: FreshState) -> Transfer:
     """Lay a checkpoint out for the live groups, and say what became of it. Nothing of either is changed.
 
     Args:
@@ -94,44 +94,44 @@ def transfer(saved: Saved, live: Sequence[Mapping[str, Any]], claims: Claims, fr
         StateError: the checkpoint's values are to stand and are not one value in a group.
     """
     begun = any(kept.state for kept in saved.parameters.values())
-    fates: list[tuple[str, _Fate]] = []
+    outcomes: list[tuple[str, _Outcome]] = []
     moved_to: list[str] = []
     for group, name, p in members(live):
         kept = saved.parameters.get(name)
         if kept is None or not same_algorithm(kept.values, group):
-            fates.append((name, _Fate("new" if kept is None else "restarted")))
+            outcomes.append((name, _Outcome("new" if kept is None else "restarted")))
             continue
         if kept.values.get("name", group["name"]) != group["name"]:
             moved_to.append(name)
         if kept.state:
-            fates.append((name, _follow(name, p, kept, group, fresh)))
+            outcomes.append((name, _follow(name, p, kept, group, fresh)))
         else:
             lacks = begun and _is_missing(kept, p, group) and fresh.is_kept(group, p.ndim)
-            fates.append((name, _Fate("missing" if lacks else "stateless")))
-    state = {i: fate.state for i, (_, fate) in enumerate(fates) if fate.state}
-    groups = [{**group, **_values(group, saved, claims)} for group in live]
-    return Transfer(state, saved.loose, groups, _report(saved, fates, moved_to))
+            outcomes.append((name, _Outcome("missing" if lacks else "stateless")))
+    state = {i: outcome.state for i, (_, outcome) in enumerate(outcomes) if outcome.state}
+    groups = [{**group, **_values(group, saved, plan_values)} for group in live]
+    return Transfer(state, saved.extra_state, groups, _report(saved, outcomes, moved_to))
 
 
 @dataclass(frozen=True)
-class _Fate:
+class _Outcome:
     """What became of one parameter: a field of the report, and the state that it has from now on."""
 
     kind: str
     state: Mapping[str, Any] | None = None
 
 
-def _follow(name: str, p: torch.Tensor, kept: SavedParameter, group: Mapping[str, Any], fresh: FreshState) -> _Fate:
+def _follow(name: str, p: torch.Tensor, kept: SavedParameter, group: Mapping[str, Any], fresh: FreshState) -> _Outcome:
     """What becomes of a parameter that had state, under the same algorithm."""
     state, rows = kept.state or {}, kept.rows
     if not kept.reshaped:
         if misfit_of(name, p, state, group["algorithm"]) is None:
-            return _Fate(kept.found, copy.deepcopy(state) if kept.found == "copied" else state)
+            return _Outcome(kept.found, copy.deepcopy(state) if kept.found == "copied" else state)
         rows = _appended(state, p)
     if rows is None or (bool((rows < 0).any()) and not fresh.is_zero(group, p.ndim)):
-        return _Fate("reset")
+        return _Outcome("reset")
     own = moved(state, rows, p)
-    return _Fate("reset") if own is None else _Fate("resized", own)
+    return _Outcome("reset") if own is None else _Outcome("resized", own)
 
 
 def misfit_of(name: str, p: torch.Tensor, state: Mapping[str, Any], algorithm: str) -> StateError | None:
@@ -162,12 +162,12 @@ def _is_missing(kept: SavedParameter, p: torch.Tensor, group: Mapping[str, Any])
     return kept.state is None and trained and bool(p.requires_grad or group.get("frozen"))
 
 
-def _report(saved: Saved, fates: Sequence[tuple[str, _Fate]], moved_to: Sequence[str]) -> LoadReport:
-    here = {name for name, _ in fates}
+def _report(saved: Saved, outcomes: Sequence[tuple[str, _Outcome]], moved_to: Sequence[str]) -> LoadReport:
+    here = {name for name, _ in outcomes}
     by_kind: dict[str, list[str]] = defaultdict(list)
-    for name, fate in fates:
-        by_kind[fate.kind].append(name)
-    by_kind["found"] = [name for name, fate in fates if fate.state]
+    for name, outcome in outcomes:
+        by_kind[outcome.kind].append(name)
+    by_kind["found"] = [name for name, outcome in outcomes if outcome.state]
     by_kind["moved"] = list(moved_to)
     by_kind["lost"] = [*(name for name in saved.parameters if name not in here), *saved.gone]
     return LoadReport(**{kind: tuple(names) for kind, names in by_kind.items()})
@@ -180,7 +180,7 @@ def members(live: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, An
             yield group, name, p
 
 
-def _values(group: Mapping[str, Any], saved: Saved, claims: Claims) -> dict[str, Any]:
+def _values(group: Mapping[str, Any], saved: Saved, plan_values: PlanValues) -> dict[str, Any]:
     """The values that the checkpoint decides for a live group: those on which all of its parameters agree."""
     known = {name: saved.parameters[name].values for name in names_of(group) if name in saved.parameters}
     known = {name: values for name, values in known.items() if same_algorithm(values, group)}
@@ -189,15 +189,15 @@ def _values(group: Mapping[str, Any], saved: Saved, claims: Claims) -> dict[str,
     if not known:
         return {}
     first, *others = known.values()
-    own = claims.of(group, first.get("declared", group.get("declared", {}))) | foreign_keys(first)
+    own = plan_values.of(group, first.get("declared", group.get("declared", {}))) | foreign_keys(first)
     kept = {key: value for key, value in first.items() if key not in OURS and key not in own}
     split = [key for key, value in kept.items() if not all(_equal(other.get(key), value) for other in others)]
-    if split and claims.values == "checkpoint":
+    if split and plan_values.values == "checkpoint":
         who = {repr(values.get(split[0])): name for name, values in reversed(known.items())}
         told = listed((f"{value} for {name!r}" for value, name in reversed(who.items())), 3)
         raise StateError(
             f"the checkpoint's values cannot stand in group {group['name']!r}: {split[0]} was {told}. Keep these apart "
-            "in the plan, or load with values='edited'"
+            "in the plan, or load with prefer='unchanged'"
         )
     return {key: value for key, value in kept.items() if key not in split}
 

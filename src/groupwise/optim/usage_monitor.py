@@ -30,7 +30,7 @@ UNSTEPPED = 50
 """So many updates without one step of the scheduler are a mistake; a part may train alone for a while before."""
 
 
-class Watch:
+class UsageMonitor:
     """Counts updates between ticks, by the first group of each step: views and one-group steps count apart."""
 
     def __init__(self, scheduled: bool) -> None:
@@ -38,8 +38,8 @@ class Watch:
         self.attached: weakref.ref[PlanScheduler] | None = None
         self._scheduled = scheduled
         self._pass: int | None = None
-        self._since_tick: Counter[str] = Counter()
-        self._ticks = 0
+        self._since_scheduler_step: Counter[str] = Counter()
+        self._scheduler_steps = 0
         self._made = 0
         self._early = False
         self._loaded: int | None = None
@@ -64,15 +64,15 @@ class Watch:
         if all(not isinstance(rate := group.get("lr"), torch.Tensor) and rate == 0 for group in groups):
             return
         headline = str(groups[0].get("name")) if groups else ""
-        self._since_tick[headline] += 1
+        self._since_scheduler_step[headline] += 1
         self._made += 1
         if self._scheduled:
-            self._check_scheduler(self._since_tick[headline])
+            self._check_scheduler(self._since_scheduler_step[headline])
 
-    def _check_scheduler(self, since_tick: int) -> None:
-        """Look at the scheduler when an update has been made, the `since_tick`-th of its kind since its last step."""
+    def _check_scheduler(self, since_scheduler_step: int) -> None:
+        """Look at the scheduler when an update has been made, the `since_scheduler_step`-th of its kind since its last step."""
         if self.attached is None:
-            if since_tick >= 2:
+            if since_scheduler_step >= 2:
                 self._say(
                     "the plan has schedules, but no PlanScheduler is attached: values stay at their peak. "
                     "Build PlanScheduler(optimizer, total_steps=…) and call its step() after each optimizer.step()"
@@ -80,7 +80,7 @@ class Watch:
             return
         scheduler = self.attached()
         if scheduler is None:
-            if since_tick >= 2:
+            if since_scheduler_step >= 2:
                 self._say(
                     "the plan has schedules, but its PlanScheduler is gone, since nothing refers to it any more: "
                     "values stay where they are. Keep it, and call its step() after each optimizer.step()"
@@ -88,7 +88,11 @@ class Watch:
             return
         if self._made == 1:
             self._check_start(scheduler)
-        if self._ticks == 0 and scheduler.counts_steps and min(self._since_tick.values()) >= UNSTEPPED:
+        if (
+            self._scheduler_steps == 0
+            and scheduler.counts_steps
+            and min(self._since_scheduler_step.values()) >= UNSTEPPED
+        ):
             self._say(
                 "the plan has schedules, but its PlanScheduler has not been stepped since it was built or loaded: "
                 f"{UNSTEPPED} updates were made with the same values. Call scheduler.step() after each optimizer.step()"
@@ -96,7 +100,7 @@ class Watch:
 
     def _check_start(self, scheduler: PlanScheduler) -> None:
         """Look at the scheduler when the first update is made, after the build or a load."""
-        if self._early and self._ticks == 1 and not self._placed:
+        if self._early and self._scheduler_steps == 1 and not self._placed:
             self._say(
                 "PlanScheduler was stepped before the first update was made, so the first value of every schedule was "
                 "passed over: call scheduler.step() after optimizer.step(). (If it was a GradScaler that skipped the "
@@ -111,28 +115,28 @@ class Watch:
 
     def attach(self, scheduler: PlanScheduler) -> None:
         """Note the scheduler that is to be stepped from now on; it has not been yet."""
-        self.attached, self._ticks = weakref.ref(scheduler), 0
-        self._since_tick.clear()
+        self.attached, self._scheduler_steps = weakref.ref(scheduler), 0
+        self._since_scheduler_step.clear()
 
     def loaded(self, updates: int | None) -> None:
         """Note that the optimizer has the state of an earlier run, of so many updates: 0 if it does not tell, None if
         there was none."""
-        self._loaded, self._made, self._ticks, self._early = updates, 0, 0, False
+        self._loaded, self._made, self._scheduler_steps, self._early = updates, 0, 0, False
 
     def placed(self) -> None:
         """Note that the scheduler has the state of an earlier run."""
-        self._placed, self._ticks = True, 0
+        self._placed, self._scheduler_steps = True, 0
 
-    def ticked(self, counts_steps: bool) -> None:
+    def scheduler_stepped(self, counts_steps: bool) -> None:
         """Note a tick of the scheduler; `counts_steps` is whether its lengths are meant in updates."""
-        if counts_steps and self._since_tick and min(self._since_tick.values()) > 1:
+        if counts_steps and self._since_scheduler_step and min(self._since_scheduler_step.values()) > 1:
             self._say(
                 "the optimizer stepped several times between two ticks of PlanScheduler, whose lengths are in updates: "
                 "call scheduler.step() after each optimizer.step(), not once per epoch"
             )
-        self._since_tick.clear()
+        self._since_scheduler_step.clear()
         self._early |= self.updates == 0
-        self._ticks += 1
+        self._scheduler_steps += 1
 
     def found(self, names: Sequence[str]) -> None:
         """Note the groups whose scheduled lr somebody else wrote since the last tick. Once may be an edit by hand."""
@@ -143,7 +147,7 @@ class Watch:
                 "(a second scheduler?): whichever writes last wins, so let one of the two go"
             )
 
-    def thawed(self, names: Sequence[str], optimizer: GroupedOptimizer) -> None:
+    def unfrozen(self, names: Sequence[str], optimizer: GroupedOptimizer) -> None:
         """Note groups that a resume has thawed and that had been trained: the checkpoint should have had their state.
 
         DCP passes over what requires no gradient, so a part that is thawed only after the load gets nothing.

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from groupwise.balance.engine import joint, summary
+from groupwise.balance.engine import distributed, summary
 from groupwise.balance.engine.accumulated import Accumulated
-from groupwise.balance.engine.direction import own_weights_of, spread, weights_of
+from groupwise.balance.engine.direction import scatter, task_specific_weights_of, weights_of
 from groupwise.balance.engine.facts import transfer
 from groupwise.balance.engine.finite import Facts, Verdict
 from groupwise.balance.engine.ranks.process_group import require_process_group
@@ -32,18 +32,18 @@ def add(run: Run, losses: Mapping[str, Tensor], scale: Tensor | None, last: bool
     if ranks is None:
         route = weighing(run, losses, scale)
     else:
-        route, losses = joint.weighing(ranks, run, losses, scale)
+        route, losses = distributed.weighing(ranks, run, losses, scale)
     facts, s = transfer(losses, route, scale)
     tasks = tuple(losses)
     verdict = run.judged(tasks, facts, None if scale is None else s, last)
     kept = list(verdict.kept)
     if kept:
-        seen = run.seen(tuple(tasks[i] for i in kept), facts.losses[kept])
+        context = run.context(tuple(tasks[i] for i in kept), facts.losses[kept])
         scratch = run.memory.copy()
-        weights = weights_of(run.method, None, seen, scratch)
-        own = weights if run.setup.weighted else own_weights_of(run.method, seen, scratch)
+        weights = weights_of(run.method, None, context, scratch)
+        own = weights if run.setup.weighted else task_specific_weights_of(run.method, context, scratch)
         run.remember_grads(here, route)
-        route.write(spread(weights, kept, len(tasks)), spread(own, kept, len(tasks)), kept)
+        route.write(scatter(weights, kept, len(tasks)), scatter(own, kept, len(tasks)), kept)
     run.accumulated = run.accumulated.written({tasks[i]: facts.losses[i] for i in kept}, verdict.skipped, run.broken)
     return route
 
@@ -58,6 +58,6 @@ def complete(run: Run, losses: Mapping[str, Tensor], scale: Tensor | None) -> Ba
     if not tasks:
         return summary.of_nothing(dict.fromkeys(sums.skipped, torch.nan), verdict, route)
     facts = Facts(torch.stack([*sums.losses.values()]), None, None)
-    weights = weights_of(run.method, None, run.seen(tasks, facts.losses), run.memory)
+    weights = weights_of(run.method, None, run.context(tasks, facts.losses), run.memory)
     run.stepped(tasks)
     return summary.of_weights(tasks, facts, verdict, route, weights)

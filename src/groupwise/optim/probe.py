@@ -19,7 +19,7 @@ import torch
 
 from groupwise.errors import OptimizerError, ResolutionError
 from groupwise.optim.algorithms import TorchAlgorithms
-from groupwise.optim.engine import unhooked_step
+from groupwise.optim.borrowed import unhooked_step
 from groupwise.plan import Group, Resolution, Setting
 
 _UNBOUNDED = ("lr", "weight_decay")
@@ -32,27 +32,27 @@ Shape: TypeAlias = tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
-class Trial:
+class ProbeResult:
     """What a class makes of a group: the hyperparameters that its group dict holds, all plain values, at their peak.
 
-    `unheld` are the declared ones that the class keeps on itself instead. `takes_dense` is whether it takes dense
-    gradients; `eager` whether its constructor makes the state (Adagrad).
+    `constructor_only` are the declared ones that the class keeps on itself instead. `takes_dense` is whether it takes dense
+    gradients; `allocates_in_init` whether its constructor makes the state (Adagrad).
     """
 
     hyperparameters: Mapping[str, Any]
-    unheld: frozenset[str]
+    constructor_only: frozenset[str]
     takes_dense: bool
-    eager: bool
+    allocates_in_init: bool
 
 
-def try_out(resolution: Resolution, algorithms: TorchAlgorithms) -> dict[str, Trial]:
-    """One `Trial` for each group that has an algorithm, by group name. Raises `ResolutionError` naming the group.
+def probe(resolution: Resolution, algorithms: TorchAlgorithms) -> dict[str, ProbeResult]:
+    """One `ProbeResult` for each group that has an algorithm, by group name. Raises `ResolutionError` naming the group.
 
     Groups that differ alone in constant factors of lr or weight_decay, which are bounded below only, are tried once: a
     factor is never negative.
     """
-    trials: dict[str, Trial] = {}
-    seen: dict[object, Trial] = {}
+    probed: dict[str, ProbeResult] = {}
+    seen: dict[object, ProbeResult] = {}
     for group in resolution.groups:
         if group.algorithm is None:
             continue
@@ -67,9 +67,9 @@ def try_out(resolution: Resolution, algorithms: TorchAlgorithms) -> dict[str, Tr
             key = (group.algorithm, tuple(unscaled.items()), rank, sparse)
             if key not in seen:
                 with _Complaint(resolution, group, example):
-                    seen[key] = _try(cls, unscaled, rank, sparse)
-            trials[group.name] = replace(seen[key], hyperparameters={**seen[key].hyperparameters, **own})
-    return trials
+                    seen[key] = _probe(cls, unscaled, rank, sparse)
+            probed[group.name] = replace(seen[key], hyperparameters={**seen[key].hyperparameters, **own})
+    return probed
 
 
 def _peaks(settings: Mapping[str, Setting]) -> dict[str, Any]:
@@ -80,8 +80,8 @@ def _peaks(settings: Mapping[str, Setting]) -> dict[str, Any]:
     return peaks
 
 
-def _try(cls: type[torch.optim.Optimizer], settings: Mapping[str, Setting], rank: int, sparse: bool) -> Trial:
-    for values in _moments(settings):
+def _probe(cls: type[torch.optim.Optimizer], settings: Mapping[str, Setting], rank: int, sparse: bool) -> ProbeResult:
+    for values in _key_values(settings):
         cls([_tiny(rank)], **values)
     peak: dict[str, Any] = {name: setting.peak for name, setting in settings.items()}
     parameter = _tiny(rank)
@@ -93,13 +93,18 @@ def _try(cls: type[torch.optim.Optimizer], settings: Mapping[str, Setting], rank
     ours = [name for name in OURS if name in held]
     if ours:
         raise OptimizerError(f"{cls.__name__} keeps {ours[0]!r} in its groups, where groupwise keeps another thing")
-    eager = bool(engine.state)
+    allocates_in_init = bool(engine.state)
     _step(engine, parameter, sparse)
-    unheld = frozenset(peak) - frozenset(held)
-    return Trial({**peak, **held}, unheld, takes_dense=not sparse or _takes_dense(cls, peak, rank), eager=eager)
+    constructor_only = frozenset(peak) - frozenset(held)
+    return ProbeResult(
+        {**peak, **held},
+        constructor_only,
+        takes_dense=not sparse or _takes_dense(cls, peak, rank),
+        allocates_in_init=allocates_in_init,
+    )
 
 
-def _moments(settings: Mapping[str, Setting]) -> list[dict[str, Any]]:
+def _key_values(settings: Mapping[str, Setting]) -> list[dict[str, Any]]:
     """The values at their first, second, … key value together; a setting with fewer stays at its last."""
     key_values = {name: setting.key_values for name, setting in settings.items()}
     if "lr" in key_values:  # a schedule may end at 0, which SparseAdam's constructor refuses and its step does not

@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from groupwise.balance.engine.problem import Problem, translated
 from groupwise.balance.engine.products import outer
 from groupwise.balance.engine.routes.route import Route
 from groupwise.balance.engine.routes.weighted import Weighted
 from groupwise.balance.engine.rows import CHUNK, Rows, block_of
+from groupwise.balance.engine.task_graph import TaskGraph, translated
 from groupwise.errors import BalanceError
 
 
@@ -41,18 +41,18 @@ class Layer(Route):
         BalanceError: a task that does not reach the layer.
     """
 
-    def __init__(self, problem: Problem, layer: Sequence[Tensor]) -> None:
-        self._problem = problem
-        self._write = Weighted(problem.losses, problem.scale, problem)
+    def __init__(self, task_graph: TaskGraph, layer: Sequence[Tensor]) -> None:
+        self._task_graph = task_graph
+        self._write = Weighted(task_graph.losses, task_graph.scale, task_graph)
         found: dict[Tensor, dict[int, Tensor]] = {leaf: {} for leaf in layer}
-        for i, task in enumerate(problem.tasks):
-            leaves = [leaf for leaf in layer if problem.graph.leaves.get(leaf, 0) >> i & 1]
+        for i, task in enumerate(task_graph.tasks):
+            leaves = [leaf for leaf in layer if task_graph.graph.leaves.get(leaf, 0) >> i & 1]
             if not leaves:
                 raise BalanceError(f"task {task!r} does not reach the layer at at=: name one that every task reaches")
-            for leaf, gradient in zip(leaves, problem.gradient(i, leaves), strict=True):
+            for leaf, gradient in zip(leaves, task_graph.gradient(i, leaves), strict=True):
                 if gradient is not None:
                     found[leaf][i] = gradient
-        count = len(problem.tasks)
+        count = len(task_graph.tasks)
         self._rows = Rows(count, [block_of(leaf, by_task, count) for leaf, by_task in found.items() if by_task])
 
     @property
@@ -81,23 +81,23 @@ class Batched(Route):
         BalanceError: a backward that cannot be batched.
     """
 
-    def __init__(self, problem: Problem) -> None:
-        self._problem = problem
-        self._write = Weighted(problem.losses, problem.scale, problem)
+    def __init__(self, task_graph: TaskGraph) -> None:
+        self._task_graph = task_graph
+        self._write = Weighted(task_graph.losses, task_graph.scale, task_graph)
         self._sum = _Sum()
-        self._take(range(len(problem.tasks)))
+        self._take(range(len(task_graph.tasks)))
 
     @property
     def words(self) -> str:
         return (
-            f"gramian: {len(self._problem.tasks)} backwards at once, whose rows are multiplied as they appear and "
+            f"gramian: {len(self._task_graph.tasks)} backwards at once, whose rows are multiplied as they appear and "
             "never kept, then one weighted backward; exact"
         )
 
     def gramian(self) -> Tensor | None:
         return self._sum.total
 
-    def rescued(self, table: Tensor) -> Tensor:
+    def rescaled(self, table: Tensor) -> Tensor:
         """[t, t], taken again without broken tasks: 0/0 in the graph of one makes the rows of all nan."""
         if bool(table.diagonal().isfinite().all()):
             return table
@@ -111,7 +111,7 @@ class Batched(Route):
         return found
 
     def _is_whole(self, task: int) -> bool:
-        grads = self._problem.gradient(task, self._problem.shared)
+        grads = self._task_graph.gradient(task, self._task_graph.shared)
         return all(bool(torch.isfinite(gradient).all()) for gradient in grads if gradient is not None)
 
     def write(self, weights: Tensor, own: Tensor, kept: Sequence[int]) -> None:
@@ -120,24 +120,24 @@ class Batched(Route):
     def _take(self, tasks: Sequence[int]) -> None:
         """Add the products of these tasks' gradients up."""
         with ExitStack() as hooks:
-            for place, leaf in enumerate(self._problem.shared):
+            for place, leaf in enumerate(self._task_graph.shared):
                 hooks.callback(_hook(leaf, partial(self._sum.add, place)).remove)
-            found = self._look(tasks)
+            found = self._probe(tasks)
         for place, gradients in enumerate(found):
             if place not in self._sum.taken:  # torch runs no hook of a tensor that had one before `swap_tensors`
                 self._sum.take(gradients)
 
-    def _look(self, tasks: Sequence[int]) -> tuple[Tensor, ...]:
-        every = [*self._problem.losses.values()]
+    def _probe(self, tasks: Sequence[int]) -> tuple[Tensor, ...]:
+        every = [*self._task_graph.losses.values()]
         losses = [every[task] for task in tasks]
-        scale = 1.0 if self._problem.scale is None else self._problem.scale
+        scale = 1.0 if self._task_graph.scale is None else self._task_graph.scale
         seeds = (torch.eye(len(losses), device=losses[0].device) * scale).to(losses[0].dtype)
 
         def backward(seed: Tensor) -> tuple[Tensor, ...]:
             with translated():
                 starts = [start.to(loss) for start, loss in zip(seed.unbind(), losses, strict=True)]
                 return torch.autograd.grad(
-                    losses, self._problem.shared, starts, retain_graph=True, materialize_grads=True
+                    losses, self._task_graph.shared, starts, retain_graph=True, materialize_grads=True
                 )
 
         try:
@@ -146,7 +146,7 @@ class Batched(Route):
             raise
         except (RuntimeError, NotImplementedError) as error:
             why = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0]
-            raise BalanceError(f'this model\'s backward cannot be batched ({why}): use cost="sequential"') from error
+            raise BalanceError(f'this model\'s backward cannot be batched ({why}): use route="sequential"') from error
         return found
 
 

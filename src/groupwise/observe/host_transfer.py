@@ -13,7 +13,7 @@ import torch
 
 
 @final
-class Sent:
+class HostTransfer:
     """A vector on its way to the host."""
 
     def __init__(self, vector: torch.Tensor) -> None:
@@ -26,7 +26,7 @@ class Sent:
             self._arrival.record()
 
     @property
-    def arrived(self) -> bool:
+    def ready(self) -> bool:
         """Whether its numbers can be had without waiting."""
         return self._arrival is None or bool(self._arrival.query())
 

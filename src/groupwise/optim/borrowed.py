@@ -53,7 +53,7 @@ def unhooked_step(engine: torch.optim.Optimizer) -> None:
     without_hooks(type(engine).step)(engine)
 
 
-def lend(
+def run_on(
     engine: torch.optim.Optimizer,
     groups: Groups,
     state: MutableMapping[torch.Tensor, Any],
@@ -61,13 +61,13 @@ def lend(
 ) -> None:
     """Run `call(engine)` while the engine is pointed at somebody else's groups, and at their part of the state."""
     own = engine.param_groups, engine.state
-    lent: defaultdict[Any, Any] = defaultdict(dict, _part_of(state, groups))
-    engine.param_groups, engine.state = groups, lent
+    local: defaultdict[Any, Any] = defaultdict(dict, _part_of(state, groups))
+    engine.param_groups, engine.state = groups, local
     try:
         call(engine)
     finally:
         engine.param_groups, engine.state = own
-        state.update(lent)
+        state.update(local)
 
 
 def _part_of(state: Mapping[Any, Any], groups: Groups) -> dict[Any, Any]:

@@ -12,30 +12,32 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from groupwise.errors import SelectorError, listed, unknown, within
-from groupwise.select.describe import resettled
+from groupwise.select.describe import with_reasons
 from groupwise.select.hints import nearest
 from groupwise.select.info import ParameterInfo
 from groupwise.select.roles import ROLES
 from groupwise.select.selectors import Selector, selector
 
-Stated: TypeAlias = "str | Selector | Sequence[str | Selector] | AbstractSet[str]"
+Declared: TypeAlias = "str | Selector | Sequence[str | Selector] | AbstractSet[str]"
 
-StatedDepth: TypeAlias = "Mapping[str, int] | Callable[[str], int | None]"
+DeclaredDepth: TypeAlias = "Mapping[str, int] | Callable[[str], int | None]"
 
 Infos = tuple[ParameterInfo, ...]
 
 
-def with_roles(infos: Infos, roles: Mapping[str, Stated]) -> Infos:
+def with_roles(infos: Infos, roles: Mapping[str, Declared]) -> Infos:
     """`infos` with the stated roles added; where heads are stated for a network, none are guessed in it."""
     for role in _keys("roles", roles):
         if role not in ROLES:
             raise SelectorError(f"{unknown('role', role, ROLES)}; for words of your own there is tags=")
-    chosen = {role: _chosen(infos, f"roles[{role!r}]", stated) for role, stated in roles.items()}
+    chosen = {role: _chosen(infos, f"roles[{role!r}]", declared) for role, declared in roles.items()}
     networks = {occurrence.network for i in chosen.get("head", ()) for occurrence in infos[i].occurrences}
-    return tuple(_stated(info, [r for r in ROLES if i in chosen.get(r, ())], networks) for i, info in enumerate(infos))
+    return tuple(
+        _declared(info, [r for r in ROLES if i in chosen.get(r, ())], networks) for i, info in enumerate(infos)
+    )
 
 
-def tagged(infos: Infos, tags: Mapping[str, Stated]) -> Infos:
+def tagged(infos: Infos, tags: Mapping[str, Declared]) -> Infos:
     """`infos` with the stated tags."""
     chosen = {tag: _chosen(infos, f"tags[{tag!r}]", tags[tag]) for tag in _keys("tags", tags)}
     return tuple(
@@ -44,7 +46,7 @@ def tagged(infos: Infos, tags: Mapping[str, Stated]) -> Infos:
 
 
 def with_depths(infos: Infos, depth: object) -> Infos:
-    """`infos` with the levels of a `StatedDepth`; what none is stated for keeps its guessed one."""
+    """`infos` with the levels of a `DeclaredDepth`; what none is stated for keeps its guessed one."""
     levels: dict[int, int] = {}
     if isinstance(depth, Mapping):
         for glob, level in depth.items():
@@ -68,7 +70,7 @@ def _level(of: str, level: object) -> int:
     return level
 
 
-def _stated(info: ParameterInfo, roles: list[str], headed: set[str]) -> ParameterInfo:
+def _declared(info: ParameterInfo, roles: list[str], headed: set[str]) -> ParameterInfo:
     """The roles added to every place of one parameter, and its guessed head dropped in the networks `headed`."""
     if not roles and "head" not in info.roles:
         return info
@@ -80,14 +82,14 @@ def _stated(info: ParameterInfo, roles: list[str], headed: set[str]) -> Paramete
         ]
         for occurrence in info.occurrences
     ]
-    return resettled(info, [(*reasons, *((role, "the caller said so") for role in roles)) for reasons in kept])
+    return with_reasons(info, [(*reasons, *((role, "the caller said so") for role in roles)) for reasons in kept])
 
 
-def _chosen(infos: Infos, where: str, stated: Stated) -> set[int]:
+def _chosen(infos: Infos, where: str, declared: Declared) -> set[int]:
     with within(where):
-        parts = _parts(stated)
+        parts = _parts(declared)
         found = [{i for i, info in enumerate(infos) if part.matches(info)} for part in parts]
-        tolerant = isinstance(stated, AbstractSet)
+        tolerant = isinstance(declared, AbstractSet)
         missed = [part for part, matched in zip(parts, found, strict=True) if not matched]
         if missed and (not tolerant or len(missed) == len(parts)):
             close = listed(nearest(missed[0], infos)) or "none"
@@ -95,15 +97,15 @@ def _chosen(infos: Infos, where: str, stated: Stated) -> set[int]:
     return set().union(*found)
 
 
-def _parts(stated: Stated) -> list[Selector]:
-    if isinstance(stated, str | Selector):
-        return [selector(stated)]
-    if isinstance(stated, Mapping) or not isinstance(stated, Collection):
-        raise SelectorError(f"give a glob, a selector, or a list or set of them, not a {type(stated).__name__}")
-    return [selector(part) for part in (sorted(stated, key=str) if isinstance(stated, AbstractSet) else stated)]
+def _parts(declared: Declared) -> list[Selector]:
+    if isinstance(declared, str | Selector):
+        return [selector(declared)]
+    if isinstance(declared, Mapping) or not isinstance(declared, Collection):
+        raise SelectorError(f"give a glob, a selector, or a list or set of them, not a {type(declared).__name__}")
+    return [selector(part) for part in (sorted(declared, key=str) if isinstance(declared, AbstractSet) else declared)]
 
 
-def _keys(what: str, given: Mapping[str, Stated]) -> list[str]:
+def _keys(what: str, given: Mapping[str, Declared]) -> list[str]:
     if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
         raise SelectorError(f"{what}= takes a mapping from a {what[:-1]} to what has it, as {{'head': 'task*.*'}}")
     return list(given)

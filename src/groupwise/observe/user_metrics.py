@@ -19,7 +19,7 @@ Path: TypeAlias = tuple[str, ...]
 
 
 class Balanced(Protocol):
-    """What `log` reads of a balancer's result: t tasks, by name; `cosines` by pair; `hurt` are the tasks whose loss the
+    """What `log` reads of a balancer's result: t tasks, by name; `cosines` by pair; `conflicting` are the tasks whose loss the
     update raises; `skipped` those that were left out, and why; `shares` [t, p] is the norm of each task's gradient of
     each of the p `shared` parameters, where the balancer has it.
     """
@@ -37,7 +37,7 @@ class Balanced(Protocol):
     @property
     def cosines(self) -> Mapping[tuple[str, str], float]: ...
     @property
-    def hurt(self) -> Sequence[str]: ...
+    def conflicting(self) -> Sequence[str]: ...
     @property
     def skipped(self) -> Mapping[str, str]: ...
     @property
@@ -47,22 +47,22 @@ class Balanced(Protocol):
 
 
 @final
-class Logged:
+class UserMetrics:
     """What was told since the last update."""
 
     def __init__(self) -> None:
         self.numbers: dict[Path, Number] = {}
-        self.hurt: tuple[str, ...] = ()
+        self.conflicting: tuple[str, ...] = ()
 
-    def copy(self) -> Logged:
+    def copy(self) -> UserMetrics:
         """The same numbers; what is told to the copy is not told here."""
-        other = Logged()
+        other = UserMetrics()
         other.take(self)
         return other
 
-    def take(self, other: Logged) -> None:
+    def take(self, other: UserMetrics) -> None:
         """Have the numbers of `other` in place of these."""
-        self.numbers, self.hurt = dict(other.numbers), other.hurt
+        self.numbers, self.conflicting = dict(other.numbers), other.conflicting
 
     def scalar(self, name: str, value: Any) -> None:
         """A number by name."""
@@ -107,7 +107,7 @@ class Logged:
                 self.task(task, name, value)
         for (a, b), value in result.cosines.items():
             self.cosine(a, b, value)
-        self.hurt = tuple(result.hurt)
+        self.conflicting = tuple(result.conflicting)
 
     def shares(self, tasks: Sequence[str], names: Sequence[str], norms: torch.Tensor) -> None:
         """Each task's share in the groups that any task reaches, from norms [t, g]."""

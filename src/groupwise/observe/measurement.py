@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias, final
 
 import torch
 
-from groupwise.observe.grouping import Grouping, Seen
+from groupwise.observe.grouping import Grouping, GroupSnapshot
 from groupwise.observe.programs import UNSCALED
 from groupwise.observe.sample import sample
 from groupwise.observe.scopes import factor_of
@@ -37,7 +37,7 @@ _ROWS: Final = {
 
 
 @final
-class Taking:
+class Measurement:
     """What is taken of one step.
 
     Args:
@@ -52,31 +52,31 @@ class Taking:
         path: −Σ g·Δ of these gradients and the update before, [n] for its n groups.
     """
 
-    def __init__(self, seen: Seen, due: frozenset[str], world: int) -> None:
-        self.seen, self.due = seen, due
-        self.device = seen.params[0].device if seen.params else torch.device("cpu")
-        self.sums = Sums(len(seen.names), self.device, exchanged=seen.sharded)
-        self.sharded = seen.sharded
+    def __init__(self, snapshot: GroupSnapshot, due: frozenset[str], world: int) -> None:
+        self.snapshot, self.due = snapshot, due
+        self.device = snapshot.params[0].device if snapshot.params else torch.device("cpu")
+        self.sums = Sums(len(snapshot.names), self.device, exchanged=snapshot.sharded)
+        self.sharded = snapshot.sharded
         self.samples: Samples = {}
         self.known: dict[str, frozenset[int]] = {}
         self.path: torch.Tensor | None = None
         self.has_gradients = False
-        self._shares = [1 / replicas(p, world) for p in seen.params] if self.sharded else []
+        self._shares = [1 / replicas(p, world) for p in snapshot.params] if self.sharded else []
         self._copies: list[Copy] = []
         self._found: list[torch.Tensor | None] = []
         self._unscale: Any = UNSCALED
         self._world = world
-        self._rates_of = seen.rates if "updates" in due else []
+        self._rates_of = snapshot.rates if "updates" in due else []
 
-    def take_weights(self, closure: bool) -> None:
+    def measure_weights(self, closure: bool) -> None:
         """Before the step: w²; for updates a copy of what has a gradient, or may get one in a closure."""
-        if self.due & {"weights", "updates"} and self.seen.params:
-            self._add("ww", range(len(self.seen.params)), squares([local(p) for p in self.seen.params]))
+        if self.due & {"weights", "updates"} and self.snapshot.params:
+            self._add("ww", range(len(self.snapshot.params)), squares([local(p) for p in self.snapshot.params]))
         if "updates" in self.due:
-            moving = [(i, p) for i, p in enumerate(self.seen.params) if p.requires_grad]
+            moving = [(i, p) for i, p in enumerate(self.snapshot.params) if p.requires_grad]
             self._copies = [copied(p, i) for i, p in moving if closure or p.grad is not None]
 
-    def take_gradients(self, before: Samples, unscale: Any, clone: bool, sampled: bool) -> None:
+    def measure_gradients(self, before: Samples, unscale: Any, clone: bool, sampled: bool) -> None:
         """The gradients, before clipping.
 
         Args:
@@ -85,7 +85,7 @@ class Taking:
             clone: whether the step, or whoever clips before it, may write into them.
             sampled: whether the next update is to be compared with this one.
         """
-        self._found, self._unscale = [gradient_of(p) for p in self.seen.params], unscale
+        self._found, self._unscale = [gradient_of(p) for p in self.snapshot.params], unscale
         self.has_gradients = True
         where = [i for i, gradient in enumerate(self._found) if gradient is not None]
         held = [entries(gradient) for gradient in self._found if gradient is not None]
@@ -100,23 +100,23 @@ class Taking:
             gradient = self._found[copy.place]
             copy.gradient = gradient.clone() if clone and gradient is not None else gradient
 
-    def take_clipped(self) -> None:
+    def measure_clipped(self) -> None:
         """The gradients as the caller's own clipping left them."""
-        where = [i for i, p in enumerate(self.seen.params) if p.grad is not None]
-        found = [gradient_of(self.seen.params[i]) for i in where]
+        where = [i for i, p in enumerate(self.snapshot.params) if p.grad is not None]
+        found = [gradient_of(self.snapshot.params[i]) for i in where]
         if where and "gradients" in self.due:
             self._add("clipped", where, squares([entries(g) for g in found if g is not None]))
 
-    def take_first(self, params: Sequence[torch.Tensor], first: torch.Tensor) -> None:
+    def measure_first(self, params: Sequence[torch.Tensor], first: torch.Tensor) -> None:
         """Σ g² of the first micro-batch, [k] of k parameters."""
-        places = {id(p): i for i, p in enumerate(self.seen.params)}
+        places = {id(p): i for i, p in enumerate(self.snapshot.params)}
         if all(id(p) in places for p in params):
             self._add("first", [places[id(p)] for p in params], first)
 
-    def take_update(self, grouping: Grouping, measured: Any) -> None:
+    def measure_update(self, grouping: Grouping, measured: Any) -> None:
         """After the step: the update, and the factors that the optimizer says it clipped by."""
         if measured and "gradients" in self.due:
-            factors = [factor_of(members, grouping, measured) for members in self.seen.members]
+            factors = [factor_of(members, grouping, measured) for members in self.snapshot.members]
             self._whole("clip", {i: factor for i, factor in enumerate(factors) if factor is not None})
         if "updates" in self.due:
             self.sums.reserve(("dd", "gd", "ss", "moved"))
@@ -126,12 +126,12 @@ class Taking:
         if self.sharded:
             self.sums.reserve(key for family, keys in _ROWS.items() if family in self.due for key in keys)
 
-    def take_path(self, before: Taking) -> None:
+    def measure_path(self, before: Measurement) -> None:
         """With these gradients the path of the step before, by its groups, if it moved the same parameters."""
-        here = {id(p): gradient for p, gradient in zip(self.seen.params, self._found, strict=True)}
+        here = {id(p): gradient for p, gradient in zip(self.snapshot.params, self._found, strict=True)}
         copies = before._copies
         if all(id(copy.param) in here for copy in copies):
-            before.sums = Sums(len(before.seen.names), before.device, exchanged=before.sharded)
+            before.sums = Sums(len(before.snapshot.names), before.device, exchanged=before.sharded)
             found = product(copies, [here[id(copy.param)] for copy in copies])
             if found is not None:
                 before._add("pd", found.places, found.products * self._unscale)
@@ -140,10 +140,10 @@ class Taking:
     def facts(self) -> list[dict[str, float]]:
         """What the host knows of each group."""
         if self._found and all(gradient is not None for gradient in self._found):
-            return [{"missing": 0.0, "present": float(entries)} for entries in self.seen.entries]
-        facts = [{"missing": 0.0, "present": 0.0} for _ in self.seen.names]
-        gradients = self._found or [None] * len(self.seen.params)
-        for group, size, gradient in zip(self.seen.index, self.seen.sizes, gradients, strict=True):
+            return [{"missing": 0.0, "present": float(entries)} for entries in self.snapshot.entries]
+        facts = [{"missing": 0.0, "present": 0.0} for _ in self.snapshot.names]
+        gradients = self._found or [None] * len(self.snapshot.params)
+        for group, size, gradient in zip(self.snapshot.index, self.snapshot.sizes, gradients, strict=True):
             facts[group]["missing" if gradient is None else "present"] += 1 if gradient is None else size
         return facts
 
@@ -159,7 +159,7 @@ class Taking:
         """Add [k] values that are of the parameters at these places; of what several ranks hold, a share."""
         if self._shares:
             values = values * torch.tensor([self._shares[i] for i in places]).to(values)
-        index = self.seen.index
+        index = self.snapshot.index
         self.sums.add(key, values, index if len(places) == len(index) else [index[i] for i in places])
 
     def _whole(self, key: str, values: dict[int, torch.Tensor]) -> None:
@@ -171,14 +171,14 @@ class Taking:
 
     def _nonfinite(self, where: Sequence[int], held: Sequence[torch.Tensor], norms: torch.Tensor) -> None:
         """Counted where the norms, which a CPU can look at, show some; elsewhere with the weights."""
-        at_hand = self.device.type == "cpu"
-        if math.isfinite(sum(norms.tolist())) if at_hand else "weights" not in self.due:
+        on_host = self.device.type == "cpu"
+        if math.isfinite(sum(norms.tolist())) if on_host else "weights" not in self.due:
             return
         self._add("nonfinite", where, gathered(t.numel() - torch.isfinite(t).sum() for t in held))
 
     def _zeros(self, where: Sequence[int], held: Sequence[torch.Tensor]) -> torch.Tensor:
         """The entries that are exactly 0; those that a sparse gradient leaves out are."""
-        entries_of = torch.tensor([local(self.seen.params[i]).numel() for i in where])
+        entries_of = torch.tensor([local(self.snapshot.params[i]).numel() for i in where])
         others = gathered(torch.count_nonzero(t.bool()) for t in held)  # twice as fast as of numbers
         return entries_of.to(others) - others
 
@@ -188,8 +188,8 @@ class Taking:
         for i in where if sampled or (due and before) else ():
             gradient = self._found[i]
             if gradient is not None and gradient.layout == torch.strided and gradient.numel():
-                self.samples[id(self.seen.params[i])] = sample(gradient)
-        keys = {i: id(self.seen.params[i]) for i in where} if due else {}
+                self.samples[id(self.snapshot.params[i])] = sample(gradient)
+        keys = {i: id(self.snapshot.params[i]) for i in where} if due else {}
         both = [(i, self.samples[key], before[key]) for i, key in keys.items() if key in self.samples and key in before]
         alike = [(i, a, b) for i, a, b in both if a.shape == b.shape]
         if alike:
@@ -207,7 +207,7 @@ class Taking:
         self._add("dd", compared.places, compared.squares)
         self._add("gd", compared.places, compared.products * self._unscale)
         self._add("ss", compared.places, compared.squares * torch.where(each > 0, each.pow(-2), 0.0))
-        self.sums.add("moved", entries_of * (rates > 0) * shares, [self.seen.index[i] for i in places])
+        self.sums.add("moved", entries_of * (rates > 0) * shares, [self.snapshot.index[i] for i in places])
 
     def _spread(self) -> None:
         """Percentiles of |Δ| / lr; where tensors are split, the mean of the ranks' own."""
@@ -215,7 +215,7 @@ class Taking:
         for copy in self._copies:
             rate = self._rates_of[copy.place]
             if copy.weights.numel() and (isinstance(rate, torch.Tensor) or rate):
-                key = self.seen.index[copy.place], id(rate), copy.weights.device
+                key = self.snapshot.index[copy.place], id(rate), copy.weights.device
                 alike.setdefault(key, (rate, []))[1].append(sample(copy.weights, SPREAD))
         found: dict[int, list[torch.Tensor]] = {}
         for (i, _, _), (rate, updates) in alike.items():

@@ -13,7 +13,7 @@ from typing import final
 
 @final
 @unique
-class Claim(Enum):
+class Property(Enum):
     """One law; the value is its sentence."""
 
     EQUIVARIANT = "naming the tasks in another order changes nothing"
@@ -29,5 +29,5 @@ class Claim(Enum):
     SEPARATE = "a task's weight depends on its own past alone, not on the losses of the moment or on other tasks"
 
 
-PLAIN = frozenset({Claim.EQUIVARIANT, Claim.SINGLE, Claim.MEMORYLESS, Claim.DETERMINISTIC})
+PLAIN = frozenset({Property.EQUIVARIANT, Property.SINGLE, Property.MEMORYLESS, Property.DETERMINISTIC})
 """What most methods have in common: no order, no past, no chance, and one task is left alone."""

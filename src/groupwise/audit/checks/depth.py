@@ -20,7 +20,7 @@ from groupwise._spelling import number
 from groupwise.audit.checks.check import Check
 from groupwise.audit.checks.values import MULTIPLIERS, SETTERS
 from groupwise.audit.finding import Finding, Severity
-from groupwise.audit.program import Group, Owner, Program, names
+from groupwise.audit.inspected import Group, Owner, Program, names
 from groupwise.select import ParameterInfo
 
 _FEW = 3
