@@ -153,12 +153,12 @@ def test_any_torch_optimizer_and_scheduler_will_do(tmp_path: Path) -> None:
     assert same(resumed.state_dict()["state"], optimizer.state_dict()["state"])
 
 
-@pytest.mark.parametrize(("values", "rate"), [("edited", 0.5), ("checkpoint", 1e-3), ("plan", 0.5)])
-def test_whose_values_stand_can_be_said(values: Any, rate: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("prefer", "rate"), [("unchanged", 0.5), ("checkpoint", 1e-3), ("plan", 0.5)])
+def test_which_values_stand_can_be_said(prefer: Any, rate: float, tmp_path: Path) -> None:
     plan = Plan([Rule("*", optimizer="AdamW", lr=1e-3)])
     save(tmp_path / "run.pt", optimizer=GroupedOptimizer(net(), plan))
     resumed = GroupedOptimizer(net(), Plan([Rule("*", optimizer="AdamW", lr=0.5)]))
-    load(tmp_path / "run.pt", optimizer=resumed, values=values)
+    load(tmp_path / "run.pt", optimizer=resumed, prefer=prefer)
     assert resumed.param_groups[0]["lr"] == rate
 
 

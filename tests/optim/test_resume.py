@@ -212,9 +212,9 @@ def plan_with(*, lr: object = 1e-2, **more: object) -> Plan:
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("prefer", "told"),
     [
-        ("edited", {"lr": 0.3, "weight_decay": 0.2, "eps": 1e-5}),
+        ("unchanged", {"lr": 0.3, "weight_decay": 0.2, "eps": 1e-5}),
         ("checkpoint", {"lr": 5e-3, "weight_decay": 0.7, "eps": 1e-5}),
         ("plan", {"lr": 0.3, "weight_decay": 0.2, "eps": 1e-8}),
     ],
@@ -223,7 +223,7 @@ def test_either_side_can_be_forced(prefer: Prefer, told: dict[str, float]) -> No
     net, optimizer = trained(plan_with())
     optimizer.param_groups[0] |= {"lr": 5e-3, "eps": 1e-5, "weight_decay": 0.7}
     resumed = GroupedOptimizer(net, plan_with(lr=cosine(0.3), weight_decay=0.2))
-    report = resumed.resume(through_a_file(optimizer.state_dict()), values=values)
+    report = resumed.resume(through_a_file(optimizer.state_dict()), prefer=prefer)
     assert {key: resumed.param_groups[0][key] for key in told} == told
     assert resumed.load_report is report
     assert all(torch.equal(momenta(net, resumed)[name], moment) for name, moment in momenta(net, optimizer).items())
@@ -266,8 +266,8 @@ def test_a_checkpoints_values_cannot_be_forced_on_a_group_that_merges_them() -> 
 
 def test_an_unknown_choice_of_values_is_an_error() -> None:
     _, optimizer = trained(Plan([ADAMW]))
-    with pytest.raises(StateError, match="unknown choice of values 'plans'; did you mean 'plan'"):
-        optimizer.resume(optimizer.state_dict(), values="plans")  # type: ignore[arg-type]
+    with pytest.raises(StateError, match="unknown choice for prefer 'plans'; did you mean 'plan'"):
+        optimizer.resume(optimizer.state_dict(), prefer="plans")  # type: ignore[arg-type]
 
 
 def renamed(state: dict, names: dict[str, str]) -> dict:

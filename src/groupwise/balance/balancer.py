@@ -15,6 +15,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from groupwise._renamed import renamed
 from groupwise.balance.engine import distributed, micro_batches, setup, update
 from groupwise.balance.engine.finite import NonFinite
 from groupwise.balance.engine.held_out import HeldOut, gradient_of
@@ -37,21 +38,20 @@ class Balancer:
 
     Args:
         method: a method of `groupwise.balance`, or a callable wrapped in `FromLosses`, `FromGramian`, `FromJacobian`.
-        heads: whether parameters that only one task reaches see its weight ("weighted") or its plain gradient ("unweighted");
-            by default as the method says: loss methods weighted, the others raw.
+        task_only: whether parameters that only one task reaches see its weight ("weighted") or its plain gradient
+            ("unweighted"); by default as the method says: loss methods weighted, the others not.
         at: the layer at which a Gramian method looks (GradNorm): a module, parameters, or a name within `parameters`.
         parameters: what may count as shared: a module, a mapping of names to modules or tensors, or tensors. Without
             it, all that two tasks reach is. Tensors that are left out are treated as task-only ones are. Name the
             trunk where the graph cannot tell: losses that are cut out of one tensor, or come out of one compiled
             function, all seem to reach whatever lies below it.
         total_steps, steps_per_epoch: lengths, for weights that are schedules.
-        cost: "auto", or the route to take: "sequential", "gramian" or "features" (see `BalanceResult.route`).
+        route: "auto", or the one to take: "sequential", "gramian" or "features" (see `BalanceResult.route`).
         nonfinite: what to do about a loss or a gradient that is nan or infinite: leave out that task ("skip_task"),
             write nothing ("skip_step"), or "raise". Said once, and in every result. Loss methods look at no gradient:
             under them only the losses are judged.
-
-        ranks: "auto" balances the joint batch of all processes, for which `parameters` has to be their
-            `DistributedDataParallel` module, or the outermost one under `fully_shard`; "alone" leaves every process to
+        distributed: "joint" balances the joint batch of all processes, for which `parameters` has to be their
+            `DistributedDataParallel` module, or the outermost one under `fully_shard`; "local" leaves every process to
             itself.
 
     Raises:
@@ -60,9 +60,11 @@ class Balancer:
 
     _call: str | None = None  # the one that is under way
 
+    @renamed(BalanceError, {"heads": "task_only", "cost": "route", "ranks": "distributed"})
     def __init__(
         self,
         method: Method,
+        *,
         task_only: TaskOnly | None = None,
         at: Place | None = None,
         parameters: Parameters | None = None,
@@ -70,30 +72,41 @@ class Balancer:
         steps_per_epoch: int | None = None,
         route: RouteChoice = "auto",
         nonfinite: NonFinite = "skip_task",
-        ranks: Distributed = "auto",
+        distributed: Distributed = "joint",
     ) -> None:
         lengths = total_steps, steps_per_epoch
-        self._run = Run(setup.read(method, task_only, at, parameters, lengths, route, nonfinite, ranks))
+        self._run = Run(setup.read(method, task_only, at, parameters, lengths, route, nonfinite, distributed))
 
     @classmethod
+    @renamed(BalanceError, {"cost": "route", "ranks": "distributed"})
     def load(
         cls,
         path: str | os.PathLike[str],
+        *,
         at: Place | None = None,
         parameters: Parameters | None = None,
         total_steps: int | None = None,
         steps_per_epoch: int | None = None,
         route: RouteChoice = "auto",
         nonfinite: NonFinite = "skip_task",
-        ranks: Distributed = "auto",
+        distributed: Distributed = "joint",
     ) -> Balancer:
         """A balancer as the `[balance]` table of a plan file states it; the other arguments are what no file can hold.
 
         Raises `BalanceError` or `PlanError`.
         """
         checked = read_balance(path)
-        lengths = total_steps, steps_per_epoch
-        return cls(checked.method, checked.task_only, at, parameters, *lengths, route, nonfinite, ranks)
+        return cls(
+            checked.method,
+            task_only=checked.task_only,
+            at=at,
+            parameters=parameters,
+            total_steps=total_steps,
+            steps_per_epoch=steps_per_epoch,
+            route=route,
+            nonfinite=nonfinite,
+            distributed=distributed,
+        )
 
     @property
     def method(self) -> Method:

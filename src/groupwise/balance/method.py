@@ -7,8 +7,8 @@ Three shapes, by what a method looks at (t tasks, n shared parameters):
     Jacobian  [t, n] -> [n] update      `JacobianMethod`
 
 A method is a frozen dataclass of its constants. What it learns on the way lives in a `Memory`, by task name, and what
-it may look at besides its matrix is a `MethodContext`; so a method can be compared, written to a file and shared between
-balancers, and every method is saved, resumed, and left by a task, in one and the same way.
+it may look at besides its matrix is a `MethodContext`; so a method can be compared, written to a file and shared
+between balancers, and every method is saved, resumed, and left by a task, in one and the same way.
 """
 
 from __future__ import annotations

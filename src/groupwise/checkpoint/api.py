@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch.serialization import MAP_LOCATION
 
+from groupwise._renamed import renamed
 from groupwise.checkpoint import archive
 from groupwise.checkpoint.loaded import Loaded
 from groupwise.checkpoint.models import Model, ModelPart
@@ -69,6 +70,7 @@ def save(
         archive.write(Path(path), archive.Content(captured, plain(extra, "extra")))
 
 
+@renamed(StateError, {"values": "prefer"})
 def load(
     path: str | os.PathLike[str],
     *,
@@ -86,7 +88,7 @@ def load(
     Args:
         path, model, optimizer, scheduler, balancer, scaler, generator: as for `save`.
         map_location: where tensors are put while reading, as for `torch.load`; each part moves them to its own device.
-        values: whose values stand in a `GroupedOptimizer`, as for its `resume`.
+        prefer: which values stand in a `GroupedOptimizer`, as for its `resume`.
 
     Returns:
         What was restored, what nobody asked for, the optimizer's report, and `extra`.
@@ -96,7 +98,7 @@ def load(
             bit is found) or one of a newer version, it lacks a part, or a part does not fit. Nothing has changed then.
     """
     with within(str(path)):
-        parts = _parts(model, optimizer, scheduler, balancer, scaler, generator, values)
+        parts = _parts(model, optimizer, scheduler, balancer, scaler, generator, prefer)
         content = archive.read(Path(path), map_location)
         _check(parts, content.parts)
         restored = _apply(parts, content.parts)
@@ -118,7 +120,7 @@ def _parts(
     """The given parts by name, in the order in which they are restored."""
     found: dict[str, Part | None] = {
         "model": None if model is None else ModelPart(model),
-        "optimizer": None if optimizer is None else OptimizerPart(optimizer, values),
+        "optimizer": None if optimizer is None else OptimizerPart(optimizer, prefer),
         "balancer": None if balancer is None else StatefulPart(balancer),
         "scaler": None if scaler is None else StatefulPart(scaler),
         "generator": None if generator is None else GeneratorPart(generator),

@@ -19,7 +19,7 @@ class OptimizerPart(Part):
 
     def __init__(self, optimizer: torch.optim.Optimizer, prefer: Prefer = "unchanged") -> None:
         self._optimizer = optimizer
-        self._values = values
+        self._prefer = prefer
         self.report: LoadReport | None = None
 
     def capture(self) -> Any:
@@ -30,7 +30,7 @@ class OptimizerPart(Part):
             raise StateError(f"its state is {type(saved).__name__}, not a dict")
         hooked = bool(self._optimizer._optimizer_load_state_dict_pre_hooks)  # they may make it fit
         if isinstance(self._optimizer, GroupedOptimizer) and not hooked:
-            lay_out(self._optimizer, saved, self._values)
+            lay_out(self._optimizer, saved, self._prefer)
 
     def snapshot(self) -> Undo:
         before = self._optimizer.state, self._optimizer.param_groups
@@ -45,7 +45,7 @@ class OptimizerPart(Part):
 
     def apply(self, saved: Any) -> bool:
         if isinstance(self._optimizer, GroupedOptimizer):
-            self.report = self._optimizer.resume(saved, self._values)
+            self.report = self._optimizer.resume(saved, self._prefer)
         else:
             self._optimizer.load_state_dict(saved)
         return True

@@ -1,7 +1,7 @@
 """The picture as one HTML page that needs no network: plotly's own script is inside it.
 
-As in `static_image`, each panel is a set of lines and a heat map over the same steps; here every value can be read by pointing
-at it. Heat is the share of the panel's scale, so that one colour bar means the same on a logarithmic scale.
+As in `static_image`, each panel is a set of lines and a heat map over the same steps; here every value can be read by
+pointing at it. Heat is the share of the panel's scale, so that one colour bar means the same on a logarithmic scale.
 """
 
 from __future__ import annotations

@@ -19,9 +19,9 @@ Path: TypeAlias = tuple[str, ...]
 
 
 class Balanced(Protocol):
-    """What `log` reads of a balancer's result: t tasks, by name; `cosines` by pair; `conflicting` are the tasks whose loss the
-    update raises; `skipped` those that were left out, and why; `shares` [t, p] is the norm of each task's gradient of
-    each of the p `shared` parameters, where the balancer has it.
+    """What `log` reads of a balancer's result: t tasks, by name; `cosines` by pair; `conflicting` are the tasks whose
+    loss the update raises; `skipped` those that were left out, and why; `shares` [t, p] is the norm of each task's
+    gradient of each of the p `shared` parameters, where the balancer has it.
     """
 
     @property

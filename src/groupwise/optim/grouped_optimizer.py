@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from groupwise.errors import GroupwiseWarning, OptimizerError, unknown
+from groupwise._renamed import renamed
+from groupwise.errors import GroupwiseWarning, OptimizerError, StateError, unknown
 from groupwise.optim.added import completed, rename_replaced, standing_outside
 from groupwise.optim.agreement import Agreement, Run
 from groupwise.optim.clipping import Measured
@@ -232,16 +233,17 @@ class GroupedOptimizer(torch.optim.Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resume by name, as `resume` does by default; what was moved, new, lost or restarted is in `load_report`."""
-        load(self._owner, state_dict, "edited")
+        load(self._owner, state_dict, "unchanged")
 
+    @renamed(StateError, {"values": "prefer"})
     def resume(self, state_dict: dict[str, Any], prefer: Prefer = "unchanged") -> LoadReport:
         """Resume by name: each parameter's state follows its name into whatever group it is in now.
 
         Args:
             state_dict: of a `GroupedOptimizer`, or of a plain `torch.optim` optimizer: by name if it has names, else
                 by position, for one group.
-            values: whose values stand. "edited": the checkpoint's, unless this plan schedules them or declares them
-                differently from the plan that wrote the checkpoint. "checkpoint": all of the checkpoint's; what is
+            prefer: which values stand. "unchanged": the checkpoint's, unless this plan schedules them or declares
+                them differently from the plan that wrote the checkpoint. "checkpoint": all of the checkpoint's; what is
                 scheduled holds until the next tick. "plan": none of the checkpoint's.
 
         Returns:
@@ -250,10 +252,10 @@ class GroupedOptimizer(torch.optim.Optimizer):
         Raises:
             StateError: no optimizer's checkpoint, none of this model's, or an ambiguous one; nothing has changed then.
         """
-        return load(self._owner, state_dict, values)
+        return load(self._owner, state_dict, prefer)
 
     def attach(self, scheduler: PlanScheduler) -> UsageMonitor:
-        """Let a scheduler know of every regroup; the `UsageMonitor` tells it what the optimizer did between its ticks."""
+        """Let a scheduler know of every regroup; the `UsageMonitor` tells it what happened between its steps."""
         self._monitor.attach(scheduler)
         return self._monitor
 

@@ -42,7 +42,7 @@ def lay_out(optimizer: GroupedOptimizer, state_dict: dict[str, Any], prefer: Pre
     _check_known(saved, here)
     _check_likeness(saved, optimizer.param_groups)
     runtime = optimizer._runtime
-    done = transfer(saved, optimizer.param_groups, runtime.plan_values(values), runtime.fresh_state)
+    done = transfer(saved, optimizer.param_groups, runtime.plan_values(prefer), runtime.fresh_state)
     return done.in_torchs_layout(), done.report
 
 
@@ -81,7 +81,7 @@ def load(optimizer: GroupedOptimizer, state_dict: dict[str, Any], prefer: Prefer
     Raises:
         StateError: as `lay_out`. Whatever is raised, nothing has changed.
     """
-    loading = _Loading(optimizer, values)
+    loading = _Loading(optimizer, prefer)
     before = optimizer.register_load_state_dict_pre_hook(loading.lay_out)
     after = optimizer.register_load_state_dict_post_hook(loading.finish, prepend=True)
     try:
@@ -122,12 +122,12 @@ class _Loading:
 
     def __init__(self, optimizer: GroupedOptimizer, prefer: Prefer) -> None:
         self._owner = optimizer
-        self._values = values
+        self._prefer = prefer
         self._layout: Layout = {}
 
     def lay_out(self, optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
         """What torch's loading is given instead of the checkpoint."""
-        self._layout, self.report = lay_out(self._owner, state_dict, self._values)
+        self._layout, self.report = lay_out(self._owner, state_dict, self._prefer)
         return self._layout
 
     def finish(self, optimizer: torch.optim.Optimizer) -> None:

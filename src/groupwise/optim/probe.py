@@ -35,8 +35,8 @@ Shape: TypeAlias = tuple[int | None, ...]
 class ProbeResult:
     """What a class makes of a group: the hyperparameters that its group dict holds, all plain values, at their peak.
 
-    `constructor_only` are the declared ones that the class keeps on itself instead. `takes_dense` is whether it takes dense
-    gradients; `allocates_in_init` whether its constructor makes the state (Adagrad).
+    `constructor_only` are the declared ones that the class keeps on itself instead. `takes_dense` is whether it takes
+    dense gradients; `allocates_in_init` whether its constructor makes the state (Adagrad).
     """
 
     hyperparameters: Mapping[str, Any]

@@ -74,8 +74,8 @@ def unheard_plateau(scheduled_values: ScheduledValues, update: int) -> str:
     if update < (HEARD_AFTER if total is None else total / 2):
         return ""
     return (
-        f"{listed([str(plateau) for plateau in scheduled_values.states], 3)} has had no metric yet, so it stays at its start: "
-        "call scheduler.observe(metric) after each evaluation"
+        f"{listed([str(plateau) for plateau in scheduled_values.states], 3)} has had no metric yet, so it stays at its "
+        "start: call scheduler.observe(metric) after each evaluation"
     )
 
 

@@ -82,7 +82,7 @@ class Runtime:
             for group in self.resolution.groups
         }
         arguments = {name: algorithm.defaults for name, algorithm in self.resolution.algorithms.items()}
-        return PlanValues(scheduled, arguments, values)
+        return PlanValues(scheduled, arguments, prefer)
 
 
 def _default_route(plan: Plan, resolution: Resolution) -> str:

@@ -7,7 +7,7 @@ checkpoint that does not fit changes nothing.
 State that was made for another shape follows where only the number of rows has changed and it is known which row is
 which (`rows`); else it starts afresh.
 
-Whose values stand (`Prefer`): the checkpoint's, unless this plan schedules the hyperparameter, or declares it
+Which values stand (`Prefer`): the checkpoint's, unless this plan schedules the hyperparameter, or declares it
 differently from the plan that wrote the checkpoint; or either side's alone. Name, algorithm, network, clipping and
 freezing are always the plan's, and so are the values of a parameter whose algorithm has changed.
 """
@@ -31,31 +31,31 @@ from groupwise.optim.probe import OURS
 from groupwise.optim.rows import first_rows, moved, same_but_for_rows
 from groupwise.optim.saved import Saved, SavedParameter
 
-Prefer: TypeAlias = Literal["edited", "checkpoint", "plan"]
-"""Whose values stand: the checkpoint's but for what the plan schedules or has edited, all of its, or the plan's."""
+Prefer: TypeAlias = Literal["unchanged", "checkpoint", "plan"]
+"""Which values stand: the checkpoint's but for what the plan schedules or has edited, all of its, or the plan's."""
 
 
 @dataclass(frozen=True)
 class PlanValues:
     """What a plan has to say about values: `scheduled`, by group name the hyperparameters that it schedules;
-    `arguments`, by algorithm the hyperparameters that its constructor takes; and whose `values` stand."""
+    `arguments`, by algorithm the hyperparameters that its constructor takes; and which are to `prefer`."""
 
     scheduled: Mapping[str, Iterable[str]]
     arguments: Mapping[str, Iterable[str]]
     prefer: Prefer = "unchanged"
 
     def __post_init__(self) -> None:
-        if self.values not in get_args(Prefer):
-            raise StateError(unknown("choice of values", str(self.values), get_args(Prefer)))
+        if self.prefer not in get_args(Prefer):
+            raise StateError(unknown("choice for prefer", str(self.prefer), get_args(Prefer)))
 
     def of(self, group: Mapping[str, Any], before: Mapping[str, Any]) -> set[str]:
         """The keys that are the plan's in a live group whose parameters were `declared` as in `before`."""
-        if self.values == "checkpoint":
+        if self.prefer == "checkpoint":
             return set()
         told = group.get("declared", {})
         edited = {key for key in {*told, *before} if told.get(key) != before.get(key)}
         own = edited | set(self.scheduled.get(group["name"], ()))
-        if self.values == "plan":
+        if self.prefer == "plan":
             own = set(self.arguments.get(group["algorithm"], ())) | set(told)
         return own | {"initial_lr"} if "lr" in own else own
 
@@ -192,7 +192,7 @@ def _values(group: Mapping[str, Any], saved: Saved, plan_values: PlanValues) -> 
     own = plan_values.of(group, first.get("declared", group.get("declared", {}))) | foreign_keys(first)
     kept = {key: value for key, value in first.items() if key not in OURS and key not in own}
     split = [key for key, value in kept.items() if not all(_equal(other.get(key), value) for other in others)]
-    if split and plan_values.values == "checkpoint":
+    if split and plan_values.prefer == "checkpoint":
         who = {repr(values.get(split[0])): name for name, values in reversed(known.items())}
         told = listed((f"{value} for {name!r}" for value, name in reversed(who.items())), 3)
         raise StateError(

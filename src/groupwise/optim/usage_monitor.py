@@ -70,7 +70,7 @@ class UsageMonitor:
             self._check_scheduler(self._since_scheduler_step[headline])
 
     def _check_scheduler(self, since_scheduler_step: int) -> None:
-        """Look at the scheduler when an update has been made, the `since_scheduler_step`-th of its kind since its last step."""
+        """Look at the scheduler after an update, the `since_scheduler_step`-th of its kind since the last step."""
         if self.attached is None:
             if since_scheduler_step >= 2:
                 self._say(

@@ -1,10 +1,10 @@
 """Roles: what a parameter is for, guessed from the words that people already use.
 
 A parameter may have several. `weight`, `bias` and tables are read from the parameter's own name, `norm`, `embedding`
-and `conv` from the class names of the layer that holds it, `expert` and `router` from the layers around it (`Surroundings`),
-`head` from the whole tree (`heads`). `scalar` is what multiplies or shifts element by element: temperatures, layer
-scales, decays, lengths of weight norm, and every other vector that is neither bias nor norm nor token. `stack` is a
-batch of matrices in one tensor.
+and `conv` from the class names of the layer that holds it, `expert` and `router` from the layers around it
+(`Surroundings`), `head` from the whole tree (`heads`). `scalar` is what multiplies or shifts element by element:
+temperatures, layer scales, decays, lengths of weight norm, and every other vector that is neither bias nor norm nor
+token. `stack` is a batch of matrices in one tensor.
 
 `matrix` is what is made for algorithms that want true matrices. Two dimensions make none: both must be longer than
 one, a layer must multiply by it or its name must say so, and no place of a tied parameter may give it another use

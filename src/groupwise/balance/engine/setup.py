@@ -16,7 +16,7 @@ from groupwise.balance.engine.ranks.process_group import ranks_of
 from groupwise.balance.method import JacobianMethod, LossMethod, Method, TaskOnly
 from groupwise.errors import BalanceError, listed
 
-Distributed: TypeAlias = Literal["auto", "alone"]
+Distributed: TypeAlias = Literal["joint", "local"]
 RouteChoice: TypeAlias = Literal["auto", "sequential", "gramian", "features"]
 
 
@@ -51,7 +51,8 @@ class Setup:
         return {
             "method": self.method.name,
             "constants": f"{self.method.name}({constants(self.method)})",
-            "arguments": f"task_only={task_only!r}, route={self.route!r}, nonfinite={self.nonfinite!r}, {places}, {lengths}",
+            "arguments": f"task_only={task_only!r}, route={self.route!r}, nonfinite={self.nonfinite!r}, "
+            f"{places}, {lengths}",
         }
 
 
@@ -63,14 +64,14 @@ def read(
     lengths: tuple[int | None, int | None],
     route: RouteChoice,
     nonfinite: NonFinite,
-    ranks: Distributed,
+    distributed: Distributed,
 ) -> Setup:
     """Check the arguments of a balancer. Raises `BalanceError`."""
     if not isinstance(method, Method):
         raise BalanceError(_no_method(method))
     _one_of("task_only", task_only, (None, *get_args(TaskOnly)))
     _one_of("route", route, get_args(RouteChoice))
-    _one_of("ranks", ranks, get_args(Distributed))
+    _one_of("distributed", distributed, get_args(Distributed))
     _one_of("nonfinite", nonfinite, get_args(NonFinite))
     if isinstance(method, JacobianMethod) and task_only == "weighted":
         raise BalanceError(f'{method.name} makes an update, not weights: task_only="weighted" has none to use')
@@ -83,7 +84,7 @@ def read(
         if given is not None and (isinstance(given, bool) or not isinstance(given, int) or given < 1):
             raise BalanceError(f"{name} is a whole number above 0, not {shown(given)}")
     where = places.read(parameters, at)
-    alone = ranks == "alone"
+    alone = distributed == "local"
     group = None if alone else ranks_of(parameters)
     if group is not None and group.parts is not None and isinstance(method, JacobianMethod):
         raise BalanceError(

@@ -47,8 +47,8 @@ class GradientNormScaling(GramianMethod):
             return among_present(gramian, lambda present, _: torch.softmax(-lengths(present).log(), 0))
         if self.reference not in context.tasks:
             raise BalanceError(
-                f"{self.name}: its reference is absent: {unknown('task', self.reference, context.tasks)}; give its loss "
-                "in every batch, or choose a task that always comes"
+                f"{self.name}: its reference is absent: {unknown('task', self.reference, context.tasks)}; give its "
+                "loss in every batch, or choose a task that always comes"
             )
         n = lengths(gramian)
         own = n[context.tasks.index(self.reference)]

@@ -77,7 +77,8 @@ class MetaBalance(JacobianMethod):
         if self.primary is not None:
             if self.primary not in memory.tasks():
                 raise BalanceError(
-                    f"MetaBalance: no batch has had the primary task yet: {unknown('task', self.primary, context.tasks)}"
+                    "MetaBalance: no batch has had the primary task yet: "
+                    f"{unknown('task', self.primary, context.tasks)}"
                 )
             return self.primary
         known = [task for task in sorted(memory.tasks()) if bool(memory.has_tasks(_PRIMARY, [task]))]

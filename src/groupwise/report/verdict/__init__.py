@@ -33,8 +33,9 @@ RULES: Final[tuple[Rule, ...]] = (
     faults.nonfinite, faults.warnings, faults.skipped, resumes.resumes, clipping.starved, precision.underflow,
     precision.rounded, depth.depth, precision.below_eps, rates.rates, pace.still, settings.routers,
     settings.decayed_norms, tasks.owners, tasks.drowned, losses.outrun, pace.speed, clipping.clipping, pace.turning,
-    tasks.conflicts, tasks.conflicting, faults.spikes, losses.turned, losses.tasks, losses.loss, contributions.contributions,
-    networks.networks, pace.waited, faults.orphans, precision.zeros, faults.noise, faults.unfinished,
+    tasks.conflicts, tasks.conflicting, faults.spikes, losses.turned, losses.tasks, losses.loss,
+    contributions.contributions, networks.networks, pace.waited, faults.orphans, precision.zeros, faults.noise,
+    faults.unfinished,
 )  # fmt: skip
 _ORDER: Final = {"look": 0, "note": 1, "fine": 2}
 

@@ -1,0 +1,47 @@
+"""What an argument was called in an earlier version is an error that tells its name now."""
+
+from typing import Any
+
+import pytest
+
+from groupwise.balance import Balancer, CAGrad
+from groupwise.errors import BalanceError, StateError
+
+
+@pytest.mark.parametrize(
+    ("old", "message"),
+    [
+        ({"heads": "weighted"}, "heads= is called task_only= now"),
+        ({"cost": "auto"}, "cost= is called route= now"),
+        ({"ranks": "auto", "cost": "auto"}, "cost= is called route= now, ranks= is called distributed= now"),
+    ],
+)
+def test_of_a_balancer(old: Any, message: str) -> None:
+    with pytest.raises(BalanceError, match=message):
+        Balancer(CAGrad(), **old)
+
+
+@pytest.mark.parametrize("old", [{"nonfinite": "skip task"}, {"task_only": "raw"}, {"distributed": "alone"}])
+def test_an_old_choice_is_told_the_ones_that_exist(old: Any) -> None:
+    with pytest.raises(BalanceError, match=r"skip_task|unweighted|local"):
+        Balancer(CAGrad(), **old)
+
+
+def test_everything_but_the_method_has_its_name_written() -> None:
+    with pytest.raises(TypeError, match="positional argument"):
+        Balancer(CAGrad(), "weighted")  # type: ignore[misc]
+
+
+def test_of_a_resume(tmp_path: Any) -> None:
+    from groupwise import Plan, Rule, checkpoint
+    from groupwise.optim import GroupedOptimizer
+    from tests.balance.engine.models import built
+
+    optimizer = GroupedOptimizer(built("Plain"), Plan([Rule("*", optimizer="SGD", lr=0.1)]))
+    checkpoint.save(tmp_path / "run.pt", optimizer=optimizer)
+    with pytest.raises(StateError, match="values= is called prefer= now"):
+        optimizer.resume(optimizer.state_dict(), values="plan")  # type: ignore[call-arg]
+    with pytest.raises(StateError, match="values= is called prefer= now"):
+        checkpoint.load(tmp_path / "run.pt", optimizer=optimizer, values="plan")  # type: ignore[call-arg]
+    with pytest.raises(StateError, match=r"unknown choice for prefer 'edited'.*unchanged, checkpoint, plan"):
+        optimizer.resume(optimizer.state_dict(), prefer="edited")  # type: ignore[arg-type]
