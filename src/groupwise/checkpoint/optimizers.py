@@ -9,7 +9,6 @@ import torch
 from groupwise.checkpoint.part import Part, Undo
 from groupwise.errors import StateError
 from groupwise.optim import GroupedOptimizer, LoadReport
-from groupwise.optim.loading import lay_out
 from groupwise.optim.transfer import Prefer
 
 
@@ -30,7 +29,7 @@ class OptimizerPart(Part):
             raise StateError(f"its state is {type(saved).__name__}, not a dict")
         hooked = bool(self._optimizer._optimizer_load_state_dict_pre_hooks)  # they may make it fit
         if isinstance(self._optimizer, GroupedOptimizer) and not hooked:
-            lay_out(self._optimizer, saved, self._prefer)
+            self._optimizer.check_loadable(saved, self._prefer)
 
     def snapshot(self) -> Undo:
         before = self._optimizer.state, self._optimizer.param_groups

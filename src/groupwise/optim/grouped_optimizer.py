@@ -13,7 +13,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -25,7 +25,7 @@ from groupwise.optim.clipping import Measured
 from groupwise.optim.freezing import check_unfreeze, drop_gradients, freeze, is_wrapped, may_flip, restore_requires_grad
 from groupwise.optim.live import START, names_of
 from groupwise.optim.load_report import LoadReport
-from groupwise.optim.loading import load
+from groupwise.optim.loading import Layout, is_unexpected, lay_out, updates_of
 from groupwise.optim.only import NetworkView, with_all_groups
 from groupwise.optim.origin import Drift, Origin, drift
 from groupwise.optim.regroup import Regrouped, Running, check_foreign_schedulers, regrouped
@@ -35,11 +35,8 @@ from groupwise.optim.runtime import Runtime
 from groupwise.optim.transaction import AllOrNothing
 from groupwise.optim.transfer import Prefer
 from groupwise.optim.unique import Distinct, check_savable
-from groupwise.optim.usage_monitor import UsageMonitor
+from groupwise.optim.usage_monitor import Scheduler, UsageMonitor
 from groupwise.plan import Group, Plan, Resolution
-
-if TYPE_CHECKING:
-    from groupwise.optim.plan_scheduler import PlanScheduler
 
 
 class GroupedOptimizer(torch.optim.Optimizer):
@@ -233,7 +230,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resume by name, as `resume` does by default; what was moved, new, lost or restarted is in `load_report`."""
-        load(self._owner, state_dict, "unchanged")
+        self._owner._load(state_dict, "unchanged", stacklevel=3)
 
     @renamed(StateError, {"values": "prefer"})
     def resume(self, state_dict: dict[str, Any], prefer: Prefer = "unchanged") -> LoadReport:
@@ -252,9 +249,45 @@ class GroupedOptimizer(torch.optim.Optimizer):
         Raises:
             StateError: no optimizer's checkpoint, none of this model's, or an ambiguous one; nothing has changed then.
         """
-        return load(self._owner, state_dict, prefer)
+        return self._owner._load(state_dict, prefer, stacklevel=4)
 
-    def attach(self, scheduler: PlanScheduler) -> UsageMonitor:
+    def check_loadable(self, state_dict: dict[str, Any], prefer: Prefer = "unchanged") -> None:
+        """Raise the `StateError` that `resume` would raise for this checkpoint; nothing is changed."""
+        lay_out(self._runtime, self.param_groups, state_dict, prefer)
+
+    def _load(self, state_dict: dict[str, Any], prefer: Prefer, stacklevel: int) -> LoadReport:
+        """Load a checkpoint, or change nothing. Torch's own `load_state_dict` does it, so that every hook fires as
+        ever: the last before it gives it the checkpoint laid out, the first after it does what the algorithms' classes
+        do at the end of a load.
+        """
+        done: list[tuple[Layout, LoadReport]] = []
+
+        def laid_out(_: torch.optim.Optimizer, given: dict[str, Any]) -> Layout:
+            done.append(lay_out(self._runtime, self.param_groups, given, prefer))
+            return done[-1][0]
+
+        def finish(_: torch.optim.Optimizer) -> None:
+            runtime = self._runtime
+            runtime.engines.loaded(self.param_groups, self.state, runtime.route, done[-1][0])
+
+        before = self.register_load_state_dict_pre_hook(laid_out)
+        after = self.register_load_state_dict_post_hook(finish, prepend=True)
+        try:
+            with with_all_groups(self._views.values()), AllOrNothing(self):
+                super().load_state_dict(state_dict)
+                report = done[-1][1]
+                if is_unexpected(report, self.param_groups):
+                    warnings.warn(f"load_state_dict: {report}", GroupwiseWarning, stacklevel=stacklevel)
+                found = self._look_at_model(stacklevel=stacklevel + 1)
+                self.load_report = replace(report, unowned=found.unowned, stale=found.stale)
+        finally:
+            before.remove()
+            after.remove()
+        self._tell_ranks()
+        self._monitor.loaded(updates_of(self.state))
+        return self.load_report
+
+    def attach(self, scheduler: Scheduler) -> UsageMonitor:
         """Let a scheduler know of every regroup; the `UsageMonitor` tells it what happened between its steps."""
         self._monitor.attach(scheduler)
         return self._monitor

@@ -14,23 +14,28 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 
 from groupwise.optim.freezing import may_flip
 from groupwise.optim.paused import pause
 
-if TYPE_CHECKING:
-    from groupwise.optim.grouped_optimizer import GroupedOptimizer
+
+class Owner(Protocol):
+    """The optimizer that a view is of."""
+
+    param_groups: list[dict[str, Any]]
+
+    @property
+    def state(self) -> Any: ...
+    def step(self, closure: Callable[[], float] | None = None) -> float | None: ...
 
 
 class NetworkView:
     """The groups of some networks of a `GroupedOptimizer`. `with view:` switches off the gradients of all others."""
 
-    def __init__(
-        self, owner: GroupedOptimizer, networks: tuple[str, ...], wrapper: GroupedOptimizer | None = None
-    ) -> None:
+    def __init__(self, owner: Owner, networks: tuple[str, ...], wrapper: Owner | None = None) -> None:
         self.owner = owner
         self._wrapper = wrapper or owner
         self.networks = networks

@@ -218,7 +218,9 @@ class PlanScheduler(LRScheduler):
         self.optimizer._tell_ranks()
         self._monitor.placed()
         self._monitor.note(other_length(scheduled_values, update, state_dict.get("total_steps")))
-        self._monitor.unfrozen([name for name in frozen if self._trained_before(name)], self.optimizer)
+        again = [name for name in frozen if self._trained_before(name)]
+        unfrozen = [group for group in self.optimizer.param_groups if group.get("name") in again]
+        self._monitor.unfrozen(unfrozen, self.optimizer.load_report)
 
     def _trained_before(self, name: str) -> bool:
         """Whether a group was trainable at an earlier update than the current one."""

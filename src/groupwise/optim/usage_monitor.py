@@ -13,21 +13,29 @@ import warnings
 import weakref
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 
 from groupwise import _torch
 from groupwise.errors import GroupwiseWarning, listed
-from groupwise.optim.live import names_of
-
-if TYPE_CHECKING:
-    from groupwise.optim.grouped_optimizer import GroupedOptimizer
-    from groupwise.optim.plan_scheduler import PlanScheduler
-
+from groupwise.optim.live import StepInfo, names_of
+from groupwise.optim.load_report import LoadReport
 
 UNSTEPPED = 50
 """So many updates without one step of the scheduler are a mistake; a part may train alone for a while before."""
+
+
+class Scheduler(Protocol):
+    """What the optimizer reads of a scheduler that runs its plan; `write` writes the values of the current update."""
+
+    last_epoch: int
+
+    @property
+    def counts_steps(self) -> bool: ...
+    @property
+    def step_info(self) -> StepInfo: ...
+    def write(self) -> None: ...
 
 
 class UsageMonitor:
@@ -35,7 +43,7 @@ class UsageMonitor:
 
     def __init__(self, scheduled: bool) -> None:
         self.updates = 0
-        self.attached: weakref.ref[PlanScheduler] | None = None
+        self.attached: weakref.ref[Scheduler] | None = None
         self._scheduled = scheduled
         self._pass: int | None = None
         self._since_scheduler_step: Counter[str] = Counter()
@@ -48,7 +56,7 @@ class UsageMonitor:
         self._said: set[str] = set()
 
     @property
-    def scheduler(self) -> PlanScheduler | None:
+    def scheduler(self) -> Scheduler | None:
         """The scheduler that is attached, if it is still alive."""
         return self.attached() if self.attached is not None else None
 
@@ -98,7 +106,7 @@ class UsageMonitor:
                 f"{UNSTEPPED} updates were made with the same values. Call scheduler.step() after each optimizer.step()"
             )
 
-    def _check_start(self, scheduler: PlanScheduler) -> None:
+    def _check_start(self, scheduler: Scheduler) -> None:
         """Look at the scheduler when the first update is made, after the build or a load."""
         if self._early and self._scheduler_steps == 1 and not self._placed:
             self._say(
@@ -113,7 +121,7 @@ class UsageMonitor:
                 "state too: scheduler.load_state_dict(…)"
             )
 
-    def attach(self, scheduler: PlanScheduler) -> None:
+    def attach(self, scheduler: Scheduler) -> None:
         """Note the scheduler that is to be stepped from now on; it has not been yet."""
         self.attached, self._scheduler_steps = weakref.ref(scheduler), 0
         self._since_scheduler_step.clear()
@@ -147,13 +155,12 @@ class UsageMonitor:
                 "(a second scheduler?): whichever writes last wins, so let one of the two go"
             )
 
-    def unfrozen(self, names: Sequence[str], optimizer: GroupedOptimizer) -> None:
-        """Note groups that a resume has thawed and that had been trained: the checkpoint should have had their state.
+    def unfrozen(self, groups: Sequence[dict[str, Any]], report: LoadReport | None) -> None:
+        """Note groups that a resume has unfrozen and that had been trained: the checkpoint should have had their state.
 
         DCP passes over what requires no gradient, so a part that is thawed only after the load gets nothing.
         """
-        missing = set(optimizer.load_report.missing) if optimizer.load_report is not None else set()
-        groups = [group for group in optimizer.param_groups if group.get("name") in names]
+        missing = set() if report is None else set(report.missing)
         lost = sorted(group["name"] for group in groups if missing.intersection(names_of(group)))
         if lost:
             self._say(
