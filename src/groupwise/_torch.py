@@ -95,13 +95,43 @@ def backward_pass() -> int | None:
     return None if number < 0 else number
 
 
-def norms(tensors: Sequence[torch.Tensor], dtype: torch.dtype | None) -> Sequence[torch.Tensor]:
-    """The 2-norm of each of some tensors of one device and type, accumulated in `dtype`. Lacking: one by one."""
+def norms(tensors: Sequence[torch.Tensor], dtype: torch.dtype | None, order: float = 2) -> Sequence[torch.Tensor]:
+    """The norm of each of some tensors of one device and type, accumulated in `dtype`. Lacking: one by one."""
     together = private("_foreach_norm")
     if together is None:
-        return [torch.linalg.vector_norm(t, dtype=dtype) for t in tensors]
-    found: Sequence[torch.Tensor] = together(tensors, 2, dtype=dtype)
+        return [torch.linalg.vector_norm(t, order, dtype=dtype) for t in tensors]
+    found: Sequence[torch.Tensor] = together(tensors, order, dtype=dtype)
     return found
+
+
+def add(tensors: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> None:
+    """Add to each tensor the other at its place, in place. Lacking: one by one."""
+    together = private("_foreach_add_")
+    if together is not None:
+        together(tensors, others)
+        return
+    for t, other in zip(tensors, others, strict=True):
+        t.add_(other)
+
+
+def copy(tensors: Sequence[torch.Tensor], sources: Sequence[torch.Tensor]) -> None:
+    """Copy into each tensor the source at its place. Lacking: one by one."""
+    together = private("_foreach_copy_")
+    if together is not None:
+        together(tensors, sources)
+        return
+    for t, source in zip(tensors, sources, strict=True):
+        t.copy_(source)
+
+
+def zero(tensors: Sequence[torch.Tensor]) -> None:
+    """Fill tensors with zeros. Lacking: one by one."""
+    together = private("_foreach_zero_")
+    if together is not None:
+        together(tensors)
+        return
+    for t in tensors:
+        t.zero_()
 
 
 def multiply(tensors: Sequence[torch.Tensor], factor: torch.Tensor) -> None:
@@ -123,6 +153,39 @@ def clamp(tensors: Sequence[torch.Tensor], bound: float) -> None:
         return
     low(tensors, -bound)
     high(tensors, bound)
+
+
+def as_coalesced(sparse: torch.Tensor) -> torch.Tensor:
+    """A sparse tensor whose indices are known to be sorted and unique. Lacking: they are sorted."""
+    mark = getattr(sparse, "_coalesced_", None)
+    marked: torch.Tensor = sparse.coalesce() if mark is None else mark(True)
+    return marked
+
+
+def stored_values(sparse: torch.Tensor) -> torch.Tensor:
+    """The values that a sparse tensor stores, coalesced or not. Lacking: of the coalesced one."""
+    read = getattr(sparse, "_values", None)
+    values: torch.Tensor = sparse.coalesce().values() if read is None else read()
+    return values
+
+
+def output_shapes(node: Any) -> list[torch.Size]:
+    """The shapes of the outputs of the operation whose backward an autograd node is. Lacking: none."""
+    return [torch.Size(output.shape) for output in getattr(node, "_input_metadata", None) or ()]
+
+
+def saved_for_backward(node: Any, name: str) -> Any:
+    """What an autograd node has kept as `name` ("other", "alpha"). Lacking, or freed by a backward: None."""
+    try:
+        return getattr(node, f"_saved_{name}", None)
+    except RuntimeError:  # freed
+        return None
+
+
+def storage_key(tensor: torch.Tensor) -> int:
+    """A number for the memory of a tensor, for as long as that lives. Lacking: its address."""
+    storage = tensor.untyped_storage()
+    return int(getattr(storage, "_cdata", storage.data_ptr()))
 
 
 def scaler_state(scaler: Any) -> tuple[torch.Tensor | float, ...]:

@@ -1,6 +1,7 @@
 """The private names of torch: each is there in the torch that is tested with, and none of them is needed."""
 
 import ast
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -79,11 +80,49 @@ def private_names_of_torch(tree: ast.AST) -> Iterator[ast.AST]:
             yield node
 
 
-def test_the_optimizer_takes_private_names_of_torch_from_one_place() -> None:
+@pytest.mark.parametrize("name", ["_foreach_add_", "_foreach_copy_", "_foreach_zero_", "_foreach_norm"])
+def test_without_the_name_many_tensors_are_worked_on_one_by_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def worked_on() -> list[torch.Tensor]:
+        a, b = [torch.arange(6.0).view(2, 3), torch.ones(4)], [torch.full((2, 3), 2.0), torch.arange(4.0)]
+        _torch.add(a, b)
+        _torch.copy(b, [t * 3 for t in a])
+        found = [*_torch.norms(a, None), *_torch.norms(b, torch.float64, math.inf)]
+        _torch.zero(a)
+        return [*a, *b, *found]
+
+    expected = worked_on()
+    inner: Callable[..., Any] = _torch.private
+    monkeypatch.setattr(_torch, "private", lambda *at: None if at == (name,) else inner(*at))
+    for found, wanted in zip(worked_on(), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_what_is_read_of_graphs_and_sparse_tensors_is_there_and_is_not_needed() -> None:
+    x, other = torch.ones(2, 3, requires_grad=True), 2.5
+    y = (x.sum() * other).sum()
+    product = y.grad_fn.next_functions[0][0]  # type: ignore[union-attr]
+    assert float(_torch.saved_for_backward(product, "other")) == other
+    assert _torch.output_shapes(product) == [torch.Size([])]
+    y.backward()
+    assert _torch.saved_for_backward(product, "other") is None, "freed by the backward"
+    assert _torch.saved_for_backward(object(), "other") is None
+    assert _torch.output_shapes(object()) == []
+    sparse = torch.sparse_coo_tensor(torch.tensor([[0, 2]]), torch.tensor([1.0, 4.0]), (3,), check_invariants=True)
+    assert _torch.as_coalesced(sparse).is_coalesced()
+    assert _torch.stored_values(sparse).tolist() == [1.0, 4.0]
+    assert _torch.storage_key(x) == _torch.storage_key(x.view(-1)) != _torch.storage_key(other * x)
+
+
+PUBLIC_IN_FACT = {"torch.utils._python_dispatch", "torch.utils._pytree"}
+"""Modules that torch's own documentation sends to, in spite of their names."""
+
+
+def test_private_names_of_torch_are_taken_from_one_place() -> None:
     found = [
-        module.at(node)
+        f"{module.at(node)}: {ast.unparse(node)}"
         for module in source()
-        if module.package == "optim"
+        if module.path.name != "_torch.py"
         for node in private_names_of_torch(module.tree)
+        if getattr(node, "module", None) not in PUBLIC_IN_FACT
     ]
     assert found == []

@@ -18,6 +18,8 @@ from typing import Any, Final, final
 
 import torch
 
+from groupwise._torch import output_shapes, saved_for_backward
+
 _THROUGH: Final = ("ToCopyBackward0", "AliasBackward0", "CloneBackward0", "ViewBackward0", "NegBackward0")
 
 
@@ -103,7 +105,7 @@ def _terms(node: Any, weight: float) -> Iterator[tuple[Any, float]]:
     """The nodes that a scalar sums up, each with the product of the constants in front of it."""
     below = [after for after, _ in node.next_functions if after is not None]
     name = node.name()
-    if _is_scalar(node) and name in ("AddBackward0", "SubBackward0") and _read(node, "_saved_alpha") == 1:
+    if _is_scalar(node) and name in ("AddBackward0", "SubBackward0") and saved_for_backward(node, "alpha") == 1:
         for after in below:
             yield from _terms(after, weight)
     elif _is_scalar(node) and name in _THROUGH and len(below) == 1:
@@ -116,16 +118,16 @@ def _terms(node: Any, weight: float) -> Iterator[tuple[Any, float]]:
 
 def _factor(node: Any, name: str) -> float | None:
     """The constant that a scalar node multiplies by; None if it does not, or if the graph has been freed."""
-    other = _constant(node, "_saved_other")
+    other = _constant(node, "other")
     if name == "DivBackward0":
         return 1 / other if other else None
     if name == "MulBackward0":
-        return other if other is not None else _constant(node, "_saved_self")
+        return other if other is not None else _constant(node, "self")
     return None
 
 
-def _constant(node: Any, attribute: str) -> float | None:
-    value = _read(node, attribute)
+def _constant(node: Any, name: str) -> float | None:
+    value = saved_for_backward(node, name)
     if not isinstance(value, torch.Tensor) or value.numel() != 1 or value.requires_grad:
         return None
     number = float(value)
@@ -133,12 +135,4 @@ def _constant(node: Any, attribute: str) -> float | None:
 
 
 def _is_scalar(node: Any) -> bool:
-    metadata: list[Any] | None = getattr(node, "_input_metadata", None)
-    return metadata is not None and len(metadata) == 1 and math.prod(metadata[0].shape) == 1
-
-
-def _read(node: Any, attribute: str) -> Any:
-    try:
-        return getattr(node, attribute, None)
-    except RuntimeError:  # a graph that a backward has consumed keeps its edges and frees its values
-        return None
+    return [shape.numel() for shape in output_shapes(node)] == [1]

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import torch
 
+from groupwise._torch import norms, stored_values
+
 _PLAIN: Final = frozenset({torch.Tensor, torch.nn.Parameter})
 _HALF: Final = (torch.float16, torch.bfloat16)  # their norms would round, or overflow
 
@@ -44,7 +46,7 @@ def gradient_of(p: torch.Tensor) -> torch.Tensor | None:
 
 def entries(gradient: torch.Tensor) -> torch.Tensor:
     """The numbers in a gradient as a dense tensor; those that a sparse one leaves out are zero."""
-    return gradient._values() if gradient.layout == torch.sparse_coo else gradient
+    return stored_values(gradient) if gradient.layout == torch.sparse_coo else gradient
 
 
 def replicas(p: Any, world: int) -> int:
@@ -59,7 +61,7 @@ def squares(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     """The sum of squares of each of n >= 1 tensors, shape [n], on the device of the first."""
     device = tensors[0].device
     if len({t.dtype for t in tensors}) == 1 and all(t.device == device for t in tensors):
-        return torch.stack(_norms(tensors)).to(precision(device)).square_()
+        return torch.stack([*_norms(tensors)]).to(precision(device)).square_()
     alike: dict[object, list[int]] = {}
     for i, t in enumerate(tensors):
         alike.setdefault((t.device, t.dtype), []).append(i)
@@ -69,9 +71,9 @@ def squares(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     return gathered(norms[i] for i in range(len(tensors))).square_()
 
 
-def _norms(tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+def _norms(tensors: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
     """The norms of tensors of one type on one device."""
-    return torch._foreach_norm(list(tensors), 2, dtype=torch.float32 if tensors[0].dtype in _HALF else None)
+    return norms(list(tensors), torch.float32 if tensors[0].dtype in _HALF else None)
 
 
 def gathered(scalars: Iterable[torch.Tensor]) -> torch.Tensor:

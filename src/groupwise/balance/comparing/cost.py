@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from groupwise._torch import storage_key
+
 Work = Callable[[], object]
 
 
@@ -78,7 +80,7 @@ class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Run the operation, and watch what it made."""
-        given = {x.untyped_storage()._cdata for x in tree_iter((args, kwargs)) if _plain(x)}
+        given = {storage_key(x) for x in tree_iter((args, kwargs)) if _plain(x)}
         made = func(*args, **(kwargs or {}))
         for x in tree_iter(made):
             if _plain(x):
@@ -86,10 +88,10 @@ class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return made
 
     def _watch(self, tensor: Tensor, given: set[int]) -> None:
-        storage = tensor.untyped_storage()
-        key = storage._cdata
+        key = storage_key(tensor)
         if key in given or key in self._known:
             return
+        storage = tensor.untyped_storage()
         size = storage.nbytes()
         self._known.add(key)
         self.now += size

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from groupwise import _torch
 from groupwise.balance.engine.rows import Update, strides_of
 from groupwise.errors import BalanceError
 
@@ -32,7 +33,7 @@ def add(updates: Iterable[Update]) -> None:
         else:
             leaf.grad = update + leaf.grad
     if held:
-        torch._foreach_add_(held, added)
+        _torch.add(held, added)
 
 
 def _owned(leaf: Tensor, update: Tensor) -> Tensor:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 
-import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node
 
 from groupwise._spelling import shown
+from groupwise._torch import output_shapes
 from groupwise.balance.engine.graph import Graph, edge_of, walk_from
 from groupwise.balance.engine.task_graph import TaskGraph
 from groupwise.errors import BalanceError, listed
@@ -118,7 +118,5 @@ def _leading_to(graph: Graph, leaves: set[Tensor]) -> set[Node]:
 
 def _size(node: Node, number: int) -> float:
     """The number of entries of a node's output; infinite where torch does not tell."""
-    metadata = getattr(node, "_input_metadata", None)
-    if metadata is None or number >= len(metadata):
-        return math.inf
-    return math.prod(torch.Size(metadata[number].shape))
+    shapes = output_shapes(node)
+    return shapes[number].numel() if number < len(shapes) else math.inf

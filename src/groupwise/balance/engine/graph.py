@@ -15,6 +15,8 @@ from typing import TypeAlias, final
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
+from groupwise._torch import saved_for_backward
+
 Edges: TypeAlias = tuple[tuple[Node | None, int], ...]
 
 _SINK = "_DDPSinkBackward"
@@ -83,7 +85,7 @@ def walk_from(tasks: tuple[str, ...], roots: tuple[GradientEdge, ...], stop: Seq
                 masks[child] |= mask
         if not edges and node not in ends and (leaf := _leaf(node)) is not None:
             leaves[leaf] = leaves.get(leaf, 0) | mask
-        elif getattr(node, "_saved_sparse", False):
+        elif saved_for_backward(node, "sparse"):
             sparse.update(leaf for child, _ in edges if child is not None and (leaf := _leaf(child)) is not None)
         reentrant = reentrant or type(node).__name__ == _REENTRANT
         sharded = sharded or type(node).__name__ == _SHARDED

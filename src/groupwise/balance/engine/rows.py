@@ -15,6 +15,8 @@ from typing import NamedTuple, TypeAlias, final
 import torch
 from torch import Tensor
 
+from groupwise._torch import as_coalesced, norms
+
 Update: TypeAlias = tuple[Tensor, Tensor]
 """A parameter and what is to be added to its `.grad`."""
 
@@ -60,7 +62,7 @@ class Block:
                 size = tuple(slot.leaf.shape)
                 values = update.view(len(self.touched), *size[1:])
                 sparse = torch.sparse_coo_tensor(self.touched[None], values, size, check_invariants=False)
-                yield slot.leaf, sparse._coalesced_(True)
+                yield slot.leaf, as_coalesced(sparse)
 
 
 @final
@@ -109,7 +111,7 @@ class RowNorms:
 
 def _norms(row: Tensor, spans: Sequence[tuple[int, int]]) -> list[Tensor]:
     pieces = [row[start:stop] for start, stop in spans]
-    return [norm.float() for norm in torch._foreach_norm(pieces, 2, torch.promote_types(torch.float32, row.dtype))]
+    return [norm.float() for norm in norms(pieces, torch.promote_types(torch.float32, row.dtype))]
 
 
 def _weighted(matrix: Tensor, weights: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from groupwise._torch import norms
 from groupwise.balance.engine import accumulate_grad, products
 from groupwise.balance.engine.rows import Rows, Update
 from groupwise.balance.engine.task_graph import TaskSpecific
@@ -86,7 +87,7 @@ class TaskSpecificGradients:
         total = torch.zeros(self._tasks, dtype=torch.float64, device=self._device)
         mine = [(task, entries(g)) for by_task in self.found.values() for task, g in by_task.items()]
         if mine:
-            largest = torch._foreach_norm([gradient for _, gradient in mine], math.inf)
+            largest = norms([gradient for _, gradient in mine], None, math.inf)
             places = torch.tensor([task for task, _ in mine], device=self._device)
             total.index_add_(0, places, torch.stack([norm.to(self._device, torch.float64) for norm in largest]))
         return total

@@ -11,6 +11,7 @@ from collections.abc import Generator, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from groupwise import _torch
 from groupwise.balance.engine.routes.route import TaskSpecificGradients
 from groupwise.balance.engine.routes.rowwise import Rowwise
 from groupwise.balance.engine.rows import Block, Buffers, block_of
@@ -65,6 +66,6 @@ def _fill(block: Block, task: int, found: Mapping[Tensor, Tensor]) -> None:
         else:
             absent.append(view)
     if views:
-        torch._foreach_copy_(views, grads)
+        _torch.copy(views, grads)
     if absent:
-        torch._foreach_zero_(absent)
+        _torch.zero(absent)
