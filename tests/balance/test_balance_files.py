@@ -182,7 +182,8 @@ def test_what_only_python_can_hold_is_not_written() -> None:
 
 
 FILES = {
-    "plan.toml": '[[rule]]\nmatch = 3\n\n[balance]\nweights = { seg = 1.0, depth = { linear = 0.0 } }\ntask_only = "unweighted"\n',
+    "plan.toml": "[[rule]]\nmatch = 3\n\n[balance]\nweights = { seg = 1.0, depth = { linear = 0.0 } }\n"
+    'task_only = "unweighted"\n',
     "plan.yaml": "balance: {weights: {seg: 1.0, depth: {linear: 0.0}}, task_only: unweighted}\n",
     "plan.json": '{"balance": {"weights": {"seg": 1.0, "depth": {"linear": 0.0}}, "task_only": "unweighted"}}',
 }

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
 from groupwise.balance.engine.routes import heads
+from groupwise.balance.engine.task_graph import task_graph_of
 
 Losses = Callable[[Tensor, Tensor], Mapping[str, Tensor]]
 WEIGHTS = [nn.Parameter(torch.randn(3, generator=torch.Generator().manual_seed(i))) for i in range(4)]
