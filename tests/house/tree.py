@@ -41,6 +41,10 @@ class Module:
             if id(node) not in unseen:
                 yield from ((node, target) for target in self._targets(node))
 
+    def all_imports(self) -> Iterator[str]:
+        """The dotted name of every import, those for types alone too."""
+        return (target for node in ast.walk(self.tree) for target in self._targets(node))
+
     def _targets(self, node: ast.AST) -> list[str]:
         match node:
             case ast.Import(names=names):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import final
@@ -15,7 +16,7 @@ _NEARLY = 1e-9  # relative: below it an inner product is zero to the solvers' ac
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BalanceResult:
     """What `Balancer.backward` did. Every number is of the whole update, unscaled; pairs come in the order of `tasks`.
 
@@ -56,6 +57,14 @@ class BalanceResult:
         Computed when it is asked for, from rows that the next backward overwrites; it is None from then on.
         """
         return self._shares()
+
+    def __repr__(self) -> str:
+        told = {"weights": dict(self.weights), "conflicting": self.conflicting, "skipped": dict(self.skipped)}
+        given = "".join(f", {name}={value}" for name, value in told.items() if value)
+        return f"BalanceResult(tasks={self.tasks}, loss={number(self.loss)}{given})"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
 
     def __str__(self) -> str:
         width = max((len(task) for task in self.losses), default=0)

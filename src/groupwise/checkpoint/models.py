@@ -13,9 +13,9 @@ from typing import Any, TypeAlias, final
 import torch
 from torch import nn
 
+from groupwise._wrappers import without_wrappers
 from groupwise.checkpoint.part import Part, Undo
 from groupwise.errors import StateError, listed
-from groupwise.optim.saved import without_wrappers
 
 Model: TypeAlias = nn.Module | Mapping[str, nn.Module | torch.Tensor]
 

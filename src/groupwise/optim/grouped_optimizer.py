@@ -8,6 +8,7 @@ optimizer (a torch scheduler, GradScaler, DCP, Accelerate, Lightning) drives thi
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 import weakref
@@ -38,6 +39,8 @@ from groupwise.optim.unique import Distinct, check_savable
 from groupwise.optim.usage_monitor import Scheduler, UsageMonitor
 from groupwise.plan import Group, Plan, Resolution
 
+_LOG = logging.getLogger(__name__)
+
 
 class GroupedOptimizer(torch.optim.Optimizer):
     """Optimise every part of a model its own way.
@@ -46,6 +49,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
         model: a module, a mapping of names to modules or parameters (names are then prefixed by the key), or what
             `parameters_of` returned.
         plan: a `Plan`, or the path of a plan file.
+
+    Each group is logged at the build, a line at level INFO, by the logger `groupwise.optim.grouped_optimizer`.
 
     Attributes:
         measured: what the last step's clipping found, by scope.
@@ -70,6 +75,9 @@ class GroupedOptimizer(torch.optim.Optimizer):
         self._freeze()
         self._agreement = Agreement()
         self._tell_ranks()
+        if _LOG.isEnabledFor(logging.INFO):
+            for line in self.resolution.lines():
+                _LOG.info("%s", line)
 
     @property
     def plan(self) -> Plan:

@@ -159,11 +159,13 @@ class PlanScheduler(LRScheduler):
         """Write what was prepared, and count it as that many steps. Nothing in here raises but what comes from outside,
         an interrupt say: then all of it is written again, to the end, before that is let through.
         """
+        written = False
         try:
             self._write(ready, steps)
-        except BaseException:
-            self._write(ready, steps)
-            raise
+            written = True
+        finally:
+            if not written:
+                self._write(ready, steps)
 
     def _write(self, ready: _Ready, steps: int | None) -> None:
         write(ready.entries)
@@ -226,6 +228,11 @@ class PlanScheduler(LRScheduler):
         """Whether a group was trainable at an earlier update than the current one."""
         planned, step = self._scheduled_values.moving.get(name), self.last_epoch
         return planned is not None and any(planned.trainable_at(t, *self._lengths) for t in (0, step - 1) if t < step)
+
+    def __repr__(self) -> str:
+        total, per_epoch = self._lengths
+        lengths = f"total_steps={total}" + (f", steps_per_epoch={per_epoch}" if per_epoch is not None else "")
+        return f"PlanScheduler(update {self.last_epoch}, {lengths}, {len(self._scheduled_values.rates)} scheduled lr)"
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the watch, which belongs to the optimizer: what happened since the last tick is kept as a count."""

@@ -14,10 +14,8 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
+from groupwise._wrappers import without_wrappers
 from groupwise.errors import StateError, listed
-
-_WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
-
 
 Found: TypeAlias = Literal["found", "renamed", "replaced", "copied"]
 """How a regroup found a parameter: as it was, under another name, as another tensor, or untied from another one."""
@@ -79,11 +77,6 @@ def read(state_dict: Mapping[str, Any], names: Sequence[str], aliases: Mapping[s
     if astray:
         raise StateError(f"ambiguous: the state under {listed(map(str, astray), 3)} is of no parameter in any group")
     return Saved(parameters, state, named=_has_names(groups))
-
-
-def without_wrappers(name: str) -> str:
-    """A dotted name without the parts that wrappers add (`module.`, `_orig_mod.`, FSDP's, checkpointing's)."""
-    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
 def _known(name: str, aliases: Mapping[str, str]) -> str:

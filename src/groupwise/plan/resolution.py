@@ -13,7 +13,7 @@ from groupwise.plan.clip import Clip
 from groupwise.plan.explanation import Explanation, explain
 from groupwise.plan.group import Group
 from groupwise.plan.rule import Rule, title
-from groupwise.plan.table import html_table, table, totals
+from groupwise.plan.table import html_table, lines_of, table, totals
 from groupwise.schedules import Schedule
 from groupwise.select import ParameterInfo
 
@@ -115,6 +115,10 @@ class Resolution:
             for group in owned
             if algorithm in (None, group.algorithm)
         ]
+
+    def lines(self) -> list[str]:
+        """One line a group, as a log takes it."""
+        return lines_of(self.groups, self.algorithms)
 
     def __str__(self) -> str:
         return table(self.groups, self.algorithms, self.clip, self.notes)

@@ -56,6 +56,20 @@ def table(
     return "\n".join(line.rstrip() for line in [lines[0], rule, *lines[1:], rule, *below])
 
 
+def lines_of(groups: Sequence[Group], algorithms: Mapping[str, Algorithm]) -> list[str]:
+    """A line each, for a log: `head: AdamW, 2 tensors, 130 parameters, lr 1e-3, weight_decay 0.01, trains`."""
+    columns = columns_of(groups)
+    return [_line(dict(zip(columns, row_of(group, columns, algorithms), strict=True))) for group in groups]
+
+
+def _line(cells: dict[str, str]) -> str:
+    name, algorithm, trains = cells.pop("group"), cells.pop("algorithm"), cells.pop("trains")
+    sizes = f"{cells.pop('tensors')} tensors, {cells.pop('parameters')} parameters"
+    values = [f"{key} {value}" for key, value in cells.items() if value != "-"]
+    training = {"yes": "trains", "no": "frozen"}.get(trains, f"trains {trains}")
+    return f"{name}: {', '.join([algorithm, sizes, *values, training])}"
+
+
 def html_table(
     groups: Sequence[Group], algorithms: Mapping[str, Algorithm], clip: Clip | None, notes: Sequence[str] = ()
 ) -> str:

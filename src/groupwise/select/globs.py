@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
+from groupwise import _wrappers
 from groupwise._spelling import shown
 from groupwise.errors import SelectorError, nearest
 
@@ -26,7 +27,7 @@ LONGEST: Final = 2_000
 """Characters of the longest text that a selector takes: names are shorter, and a file may come from anywhere."""
 
 _WILD = frozenset("*?[")
-_WRAPPED = re.compile(r"^((module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|model)\.)+")
+_PREFIXED = re.compile(rf"^(({'|'.join(sorted(_wrappers.NAMES))}|model)\.)+")
 
 
 def check_length(key: str, text: str) -> None:
@@ -60,7 +61,7 @@ def repairs(glob: str, names: Sequence[str], limit: int = 3) -> list[str]:
 
 def _widened(glob: str) -> Iterator[str]:
     """The forms that people mean: under it, anywhere, without a wrapper's prefix."""
-    bare = _WRAPPED.sub("", glob)
+    bare = _PREFIXED.sub("", glob)
     forms = (glob, bare, f"{glob}.*", f"*.{glob}", f"*.{glob}.*", f"*.{bare}.*")
     yield from (form for form in forms if form.strip("*.") and not form.endswith(".*.*"))
 

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from groupwise import _wrappers
 from groupwise.errors import SelectorError
 from groupwise.select.declared import Declared, DeclaredDepth, tagged, with_depths, with_roles
 from groupwise.select.describe import describe
@@ -21,7 +22,6 @@ from groupwise.select.info import ParameterInfo
 from groupwise.select.tree import Node, OwnParameter
 from groupwise.select.vocabulary import embedding_kind, is_linear
 
-_ALWAYS_WRAPPED = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 _WRAPPERS = re.compile(r"DataParallel$|^AveragedModel$|^(DeepSpeed\w*|Pipeline)Engine$|^ModelEma")
 _WEIGHT_NORM = {"original0": "_g", "original1": "_v"}  # length and direction, as weight norm has long called them
 _NOISE = {"object", "Module", "Generic", "ABC", "Protocol"}
@@ -127,7 +127,7 @@ def _unwrapped(module: Any) -> Any:
 
 
 def _wrapped(module: Any) -> Any:
-    name = next((name for name in _ALWAYS_WRAPPED if name in module._modules), None)
+    name = next((name for name in _wrappers.ALWAYS if name in module._modules), None)
     if name is None and "module" in module._modules and any(map(_WRAPPERS.search, _kinds(module))):
         name = "module"
     if name is None or module._parameters:

@@ -1,0 +1,46 @@
+"""What is relied upon, written or shared in one place alone."""
+
+import ast
+import re
+
+from tests.house.tree import Module, source
+
+KERAS = re.compile(r"keras\.src|_backend_\w+|_get_variable_index|_flatten_layers|_iterations|_trainable_variables")
+HOOKS_OVERRIDDEN = {"_backend_apply_gradients", "_backend_update_step", "_iterations", "_trainable_variables"}
+"""What the optimizer that Keras is given overrides, or reads of itself: `keras._keras.HOOKS` says what each is for."""
+
+
+def places(pattern: str, *but: str) -> list[str]:
+    """Every module but these whose code has a match."""
+    found = re.compile(pattern)
+    return [module.name for module in source() if found.search(code_of(module)) and module.name not in but]
+
+
+def code_of(module: Module) -> str:
+    """The module without docstrings and comments."""
+    return ast.unparse(_without_docstrings(ast.parse(module.text)))
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [  # type: ignore[attr-defined]
+                part for part in body if not (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
+            ] or [ast.Pass()]
+    return tree
+
+
+def test_files_are_replaced_by_one_writer() -> None:
+    assert places(r"os\.(replace|rename|link)\b|mkstemp|NamedTemporaryFile", "groupwise._atomic") == []
+
+
+def test_the_names_of_wrappers_stand_in_one_list() -> None:
+    assert places(r"_orig_mod|_fsdp_wrapped_module", "groupwise._wrappers") == []
+
+
+def test_private_names_of_keras_stand_in_one_file() -> None:
+    owner = "groupwise.keras.grouped_optimizer"
+    used = {module.name: set(KERAS.findall(code_of(module))) for module in source() if module.package == "keras"}
+    used[owner] -= HOOKS_OVERRIDDEN
+    assert {name: found for name, found in used.items() if found and name != "groupwise.keras._keras"} == {}
