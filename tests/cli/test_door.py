@@ -13,7 +13,7 @@ from typing import cast
 import pytest
 import typer
 
-from groupwise.cli.exit_status import Door, printable, raised
+from groupwise.cli.exit_status import exit_status, printable, raised
 from groupwise.errors import GroupwiseError
 from tests.cli.commands import CONSTANT, MODELS, command, run, written
 from tests.house.tree import ROOT
@@ -108,7 +108,7 @@ def test_a_warning_is_one_line_on_stderr(tmp_path: Path) -> None:
 
 
 def test_a_mistake_of_ours_is_told_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(typer.Exit, match="2"), Door():
+    with pytest.raises(typer.Exit, match="2"), exit_status():
         printable(cast(str, 5))
     message = capsys.readouterr().err
     assert message.startswith("error: raised AttributeError: ")
@@ -154,7 +154,7 @@ def full_memory() -> None:
 def test_what_is_no_mistake_of_ours_is_not_called_one(
     capsys: pytest.CaptureFixture[str], mistake: Callable[[], None], said: str
 ) -> None:
-    with pytest.raises(typer.Exit, match="2"), Door():
+    with pytest.raises(typer.Exit, match="2"), exit_status():
         mistake()
     message = capsys.readouterr().err
     assert message.startswith(f"error: {said}")
@@ -177,18 +177,18 @@ def test_a_full_disk_under_the_output_is_an_error_of_the_system(tmp_path: Path) 
 
 
 def test_code_that_leaves_behind_our_back_does_not_look_like_success() -> None:
-    with pytest.raises(typer.Exit, match="2"), Door():
+    with pytest.raises(typer.Exit, match="2"), exit_status():
         sys.exit(0)
 
 
 def test_an_error_of_ours_is_its_message(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(typer.Exit, match="2"), Door():
+    with pytest.raises(typer.Exit, match="2"), exit_status():
         raise GroupwiseError("rule 1: [bold] is no :smile:\nat all")
     assert capsys.readouterr().err == "error: rule 1: [bold] is no :smile: at all\n"
 
 
 def test_leaving_through_the_door_is_no_error() -> None:
-    with pytest.raises(typer.Exit, match="0"), Door():
+    with pytest.raises(typer.Exit, match="0"), exit_status():
         raise typer.Exit(0)
 
 

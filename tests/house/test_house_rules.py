@@ -93,7 +93,8 @@ def _broad(caught: ast.expr | None) -> bool:
 
 def _hands_on(handler: ast.ExceptHandler) -> bool:
     """Whether an `except Exception as error` does something with `error`: raises from it, or tells it."""
-    named = handler.type is not None and ast.unparse(handler.type) == "Exception" and handler.name is not None
+    kinds = {"Exception", "(Exception, SystemExit)"}
+    named = handler.type is not None and ast.unparse(handler.type) in kinds and handler.name is not None
     inside = (node for statement in handler.body for node in ast.walk(statement))
     return named and any(isinstance(node, ast.Name) and node.id == handler.name for node in inside)
 

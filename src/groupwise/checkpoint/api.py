@@ -24,7 +24,7 @@ from groupwise.checkpoint.optimizers import OptimizerPart
 from groupwise.checkpoint.part import Part, Undo
 from groupwise.checkpoint.plain import plain
 from groupwise.checkpoint.randomness import GeneratorPart, Generators, GlobalPart
-from groupwise.checkpoint.refusing import Refusing
+from groupwise.checkpoint.refusing import refusing
 from groupwise.checkpoint.schedulers import SchedulerPart
 from groupwise.checkpoint.stateful import Stateful, StatefulPart
 from groupwise.errors import StateError, within
@@ -136,7 +136,7 @@ def _check(parts: Mapping[str, Part], saved: Mapping[str, Any]) -> None:
         held = ", ".join(name for name in saved if name != _RNG) or "none"
         raise StateError(f"it has no {' and no '.join(missing_lengths)} (the parts in it: {held})")
     for name, part in parts.items():
-        with Refusing(name):
+        with refusing(name):
             part.check(saved[name])
 
 
@@ -146,7 +146,7 @@ def _apply(parts: Mapping[str, Part], saved: Mapping[str, Any]) -> tuple[str, ..
     with _undoing() as undo:
         for name, part in parts.items():
             undo.append(part.snapshot())
-            with Refusing(name):
+            with refusing(name):
                 if part.apply(saved[name]):
                     restored.append(name)
     return tuple(restored)

@@ -20,7 +20,7 @@ from groupwise._atomic import obstacle, replacing
 from groupwise._spelling import shown
 from groupwise.checkpoint.layout import Layout, layout, seal
 from groupwise.checkpoint.pickled import data_of
-from groupwise.checkpoint.refusing import Refusing
+from groupwise.checkpoint.refusing import refusing
 from groupwise.errors import StateError, listed, nearest
 
 FORMAT = "groupwise.checkpoint"
@@ -65,10 +65,10 @@ def read(path: Path, map_location: MAP_LOCATION) -> Content:
             for _ in found.data(file, entry):
                 pass
         _check_tensors(file, found)
-        with Refusing("refused"):
+        with refusing("refused"):
             _refuse_code(file)
         file.seek(0)
-        with Refusing("damaged, or not a checkpoint"):
+        with refusing("damaged, or not a checkpoint"):
             told = torch.load(file, map_location=map_location, weights_only=True)
     return _content(told)
 
@@ -119,7 +119,7 @@ def _opened(path: Path) -> BinaryIO:
         raise StateError("there is no such file" + (f"; did you mean {shown(close[0])}?" if close else ""))
     if not stat.S_ISREG(path.stat().st_mode):
         raise StateError("is no regular file, and a checkpoint is read from one")
-    with Refusing("cannot be read"):
+    with refusing("cannot be read"):
         file = path.open("rb")
         head = file.read(4)
     if head != b"PK\x03\x04":

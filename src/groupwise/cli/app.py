@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from groupwise.cli.exit_status import Door, console
+from groupwise.cli.exit_status import console, exit_status
 
 app = typer.Typer(
     name="groupwise",
@@ -104,7 +104,7 @@ def demo(
     ] = Path("groupwise-demo"),
 ) -> None:
     """Train a small network under a plan, beside two single optimizers: real data, less than a minute."""
-    with Door():
+    with exit_status():
         import torch
 
         from groupwise.demos import demo as run
@@ -123,7 +123,7 @@ def show(
     allow: Allow = None,
 ) -> None:
     """Show what a plan means for a model: its groups, their values now and at the end, and its schedules over time."""
-    with Door():
+    with exit_status():
         from groupwise.cli.lengths import Lengths
         from groupwise.cli.show import Request
         from groupwise.cli.show import show as run
@@ -141,7 +141,7 @@ def explain(
     allow: Allow = None,
 ) -> None:
     """Tell why a parameter is optimised as it is: for each property the rule that decided, and those it overruled."""
-    with Door():
+    with exit_status():
         from groupwise.cli.explain import explain as run
 
         run(plan, parameter, model, tuple(allow or ()), console())
@@ -168,7 +168,7 @@ def audit(
 
     The exit status is 0 if no finding is an error, 1 if one is, 2 if there is nothing that could be audited.
     """
-    with Door():
+    with exit_status():
         from groupwise.cli.audit import audit as run
 
         if run(program, steps, form is Form.json, console()):
@@ -205,7 +205,7 @@ def report(
     ] = False,
 ) -> None:
     """Tell what a run was: the verdict in words, then the numbers behind it, on the terminal or in a file."""
-    with Door():
+    with exit_status():
         from groupwise.cli.report import Request
         from groupwise.cli.report import report as run
 

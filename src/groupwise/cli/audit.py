@@ -17,7 +17,7 @@ from rich.text import Text
 
 from groupwise.audit import SEVERITIES, Inspection, inspect, watch
 from groupwise.cli.exit_status import printable
-from groupwise.cli.factory import Complaint, current_directory_first, kind_of, load
+from groupwise.cli.factory import callers_code, current_directory_first, kind_of, load
 from groupwise.errors import GroupwiseError, listed, unknown, within
 
 _ORDER = ("model", "optimizers", "schedulers", "losses", "batch")
@@ -97,7 +97,7 @@ def _told(where: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def told(*arguments: object) -> object:
-        with Complaint(where):
+        with callers_code(where):
             return function(*arguments)
 
     return told

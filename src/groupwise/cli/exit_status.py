@@ -18,8 +18,8 @@ import sys
 import sysconfig
 import traceback
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import TextIO
 
 import typer
@@ -29,7 +29,7 @@ from rich.text import Text
 from groupwise._spelling import printable
 from groupwise.errors import GroupwiseError, GroupwiseWarning
 
-__all__ = ["WIDTH", "Door", "console", "printable", "raised"]
+__all__ = ["WIDTH", "console", "exit_status", "printable", "raised"]
 
 WIDTH = 100
 """Columns where no terminal says how many it has."""
@@ -41,31 +41,26 @@ _SPELLED = {"→": ">", "×": "x", "·": ".", "…": "~", "±": "~", "–": "-",
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
 
 
-class Door:
+@contextlib.contextmanager
+def exit_status() -> Iterator[None]:
     """Around the body of every command."""
-
-    def __init__(self) -> None:
-        self._undo = contextlib.ExitStack()
-
-    def __enter__(self) -> None:
-        self._undo.enter_context(warnings.catch_warnings())
+    with warnings.catch_warnings():
         warnings.showwarning = _warned
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="groupwise")
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._undo.close()
-        if isinstance(error, KeyboardInterrupt):
+        try:
+            yield
+        except KeyboardInterrupt:
             raise typer.Exit(130) from None
-        if isinstance(error, GroupwiseError):
+        except GroupwiseError as error:
             _say("error", "bold red", str(error))
             raise typer.Exit(2) from None
-        gone = isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError)  # rich's way to leave
-        passing = gone or isinstance(error, typer.Exit | typer.Abort | BrokenPipeError)
-        if isinstance(error, Exception | SystemExit) and not passing:
+        except (typer.Exit, typer.Abort, BrokenPipeError):
+            raise
+        except (Exception, SystemExit) as error:
+            if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
+                raise  # rich's way to leave
             _say("error", "bold red", _told(error))
             raise typer.Exit(2) from None
 

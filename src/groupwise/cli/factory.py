@@ -12,7 +12,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import TypeAlias, TypeGuard
 
 import torch
@@ -67,13 +67,13 @@ def current_directory_first() -> Iterator[None]:
 
 def _imported(where: str, path: str) -> ModuleType:
     importlib.invalidate_caches()
-    with Complaint(f"{where}: importing {path}", missing=path):
+    with callers_code(f"{where}: importing {path}", missing=path):
         return importlib.import_module(path)
 
 
 def _attribute(where: str, module: ModuleType, name: str) -> object:
     found: object = module
-    with Complaint(f"{where}: looking up {name!r}"):
+    with callers_code(f"{where}: looking up {name!r}"):
         for part in name.split("."):
             owner, found = found, getattr(found, part, _NOTHING)
             if found is _NOTHING:
@@ -94,7 +94,7 @@ def _made(where: str, found: object) -> object:
             f"{where}: it is called without arguments, but needs {', '.join(required)}; "
             "name a function without any that builds the model"
         )
-    with Complaint(f"{where}: the factory"):
+    with callers_code(f"{where}: the factory"):
         return found()
 
 
@@ -119,25 +119,17 @@ def kind_of(made: object) -> str:
     return "None" if made is None else f"a {type(made).__name__}"
 
 
-class Complaint:
-    """Tells whatever the caller's code raises, and where, as a `GroupwiseError`; `missing` is a module looked for."""
-
-    def __init__(self, doing: str, missing: str = "") -> None:
-        self._doing = doing
-        self._missing = missing
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, GroupwiseError):
-            return
-        if isinstance(error, ModuleNotFoundError) and f"{self._missing}.".startswith(f"{error.name}."):
+@contextlib.contextmanager
+def callers_code(doing: str, missing: str = "") -> Iterator[None]:
+    """Tell whatever the caller's code raises, and where, as a `GroupwiseError`; `missing` is a module looked for."""
+    try:
+        yield
+    except GroupwiseError:
+        raise
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and f"{missing}.".startswith(f"{error.name}."):
             raise GroupwiseError(
-                f"{self._doing}: there is no module {error.name!r} in the current directory ({Path.cwd()}) "
+                f"{doing}: there is no module {error.name!r} in the current directory ({Path.cwd()}) "
                 "nor among the installed packages"
             ) from error
-        if isinstance(error, Exception | SystemExit):
-            raise GroupwiseError(f"{self._doing} {raised(error)}") from error
+        raise GroupwiseError(f"{doing} {raised(error)}") from error

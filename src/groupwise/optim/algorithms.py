@@ -7,10 +7,10 @@ permitted before.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 from collections.abc import Iterator, Mapping
-from types import TracebackType
 
 import torch
 
@@ -90,27 +90,21 @@ def _find(name: str) -> type:
             elsewhere = '; any other is "package.module:Class"'
             raise OptimizerError(unknown("optimizer of torch.optim", name, _torch_names()) + elsewhere)
         return cls
-    with _ImportOf(name, module):
+    with _importing(name, module):
         cls = getattr(importlib.import_module(module), attribute, None)
     if not isinstance(cls, type):
         raise OptimizerError(f"optimizer {name!r}: {module!r} has no class {attribute!r}")
     return cls
 
 
-class _ImportOf:
-    """Raises whatever the import of anyone's module raises, an exit included, as an `OptimizerError`."""
-
-    def __init__(self, name: str, module: str) -> None:
-        self.what = f"optimizer {name!r}: cannot import {module!r}"
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, Exception | SystemExit):
-            raise OptimizerError(f"{self.what} ({type(error).__name__}: {error})") from error
+@contextlib.contextmanager
+def _importing(name: str, module: str) -> Iterator[None]:
+    """Raise whatever the import of anyone's module raises, an exit included, as an `OptimizerError`."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        what = f"optimizer {name!r}: cannot import {module!r}"
+        raise OptimizerError(f"{what} ({type(error).__name__}: {error})") from error
 
 
 def _torch_names() -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Final, TypeAlias
@@ -58,7 +58,7 @@ def probe(resolution: Resolution, algorithms: TorchAlgorithms) -> dict[str, Prob
             continue
         cls = algorithms.engine_of(group.algorithm)
         unscaled = {name: s.unscaled if name in _UNBOUNDED else s for name, s in group.settings.items()}
-        with _Complaint(resolution, group, group.parameters[0].name):
+        with _refused_for(resolution, group, group.parameters[0].name):
             own = _peaks({name: s for name, s in group.settings.items() if s != unscaled[name]})
         examples: dict[tuple[int, bool], str] = {}
         for info in group.parameters:
@@ -66,7 +66,7 @@ def probe(resolution: Resolution, algorithms: TorchAlgorithms) -> dict[str, Prob
         for (rank, sparse), example in examples.items():
             key = (group.algorithm, tuple(unscaled.items()), rank, sparse)
             if key not in seen:
-                with _Complaint(resolution, group, example):
+                with _refused_for(resolution, group, example):
                     seen[key] = _probe(cls, unscaled, rank, sparse)
             probed[group.name] = replace(seen[key], hyperparameters={**seen[key].hyperparameters, **own})
     return probed
@@ -211,18 +211,12 @@ class Refusal:
         return self.refused
 
 
-class _Complaint:
-    """Raises what a class complains about as a `ResolutionError` that names the group, its rules and a parameter."""
-
-    def __init__(self, resolution: Resolution, group: Group, example: str) -> None:
+@contextlib.contextmanager
+def _refused_for(resolution: Resolution, group: Group, example: str) -> Iterator[None]:
+    """Raise what a class complains about as a `ResolutionError` that names the group, its rules and a parameter."""
+    try:
+        yield
+    except Exception as error:
         rules = ", ".join(f"{i + 1} {resolution.rules[i].label!r}" for i in group.rules)
-        self.where = f"group {group.name!r} (rules {rules}), parameter {example!r}: {group.algorithm} refuses"
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, Exception):
-            raise ResolutionError(f"{self.where}: {error}") from error
+        where = f"group {group.name!r} (rules {rules}), parameter {example!r}: {group.algorithm} refuses"
+        raise ResolutionError(f"{where}: {error}") from error
