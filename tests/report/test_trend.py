@@ -167,3 +167,12 @@ def test_a_mean_is_above_a_bound_by_its_standard_error() -> None:
     assert above <= 6
     assert is_above([1 + 0.1 * chance.gauss(0, 1) for _ in range(50)], 0.5)
     assert not is_above([1.0] * 7, 0.0)
+
+
+def test_a_fall_below_the_first_record_is_no_return_to_it() -> None:
+    risen = [1.0, *(3.0 - 2.7 * i / 79 for i in range(80))]
+    back = [1.0, *(3.0 - 1.8 * i / 79 for i in range(80))]
+    assert [(found.direction, found.blew_up) for found in map(course, (risen, back)) if found is not None] == [
+        ("fell", False),
+        ("fell", True),
+    ]

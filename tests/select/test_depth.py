@@ -1,5 +1,7 @@
 """Depth: levels over the outermost numbered containers, the stem at 0, the top at n + 1."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given
@@ -227,3 +229,76 @@ def test_depth_never_falls_in_module_order_and_leaves_no_gap(tree: object) -> No
     found = list(depths(grown(tree)).values())
     assert found == sorted(found)
     assert set(range(1, max(found, default=0))) <= set(found)
+
+
+class Towers(nn.Module):
+    """Two towers of the same kind, side by side, and a head over both."""
+
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__()
+        self.left, self.right = self.tower(first), self.tower(second)
+        self.head = nn.Linear(8, 2)
+
+    @staticmethod
+    def tower(blocks: int) -> nn.Module:
+        tower = nn.Module()
+        tower.blocks = nn.ModuleList(Block() for _ in range(blocks))
+        return tower
+
+
+@pytest.mark.parametrize(("first", "second"), [(4, 2), (2, 4), (3, 3)])
+def test_what_follows_two_towers_lies_above_the_deeper_one(first: int, second: int) -> None:
+    assert by_prefix(Towers(first, second))["head"] == {max(first, second) + 1}
+
+
+def test_a_model_that_is_frozen_as_a_whole_has_the_levels_of_one_that_trains() -> None:
+    net = nn.Module()
+    net.blocks = nn.ModuleList(Block() for _ in range(2))
+    net.teacher = nn.ModuleList(Block() for _ in range(4))
+    trained = depths(net)
+    assert depths(net.requires_grad_(False)) == trained
+
+
+def staged() -> nn.Module:
+    stage = nn.Module()
+    stage.blocks = nn.ModuleList(Block() for _ in range(2))
+    return stage
+
+
+@pytest.mark.parametrize("make", [staged, Block], ids=["stages of blocks", "blocks"])
+def test_a_frozen_stage_is_no_copy_of_the_one_that_it_feeds(make: Callable[[], nn.Module]) -> None:
+    net = nn.Module()
+    for i in range(1, 4):
+        net.add_module(f"stage{i}", make())
+    trained = depths(net)
+    assert len({trained[name] for name in trained}) == (6 if make is staged else 3)
+    net.stage1.requires_grad_(False)
+    assert depths(net) == trained
+
+
+def test_what_has_a_part_that_trains_is_no_frozen_copy() -> None:
+    net = nn.Module()
+    net.student, net.teacher = nn.ModuleList([Block(), Block()]), nn.Module()
+    net.teacher.scale = nn.Parameter(torch.ones(3), requires_grad=False)
+    net.teacher.blocks = nn.ModuleList(Block() for _ in range(3))
+    assert by_prefix(net, 3)["teacher.blocks.2"] == {5}
+    net.teacher.blocks.requires_grad_(False)
+    assert by_prefix(net, 3)["teacher.blocks.2"] == {2}, "now a copy: none above the top of what trains"
+
+
+def test_a_container_of_one_layer_is_no_stack() -> None:
+    net = nn.Module()
+    net.entry = nn.Sequential(nn.Linear(3, 8), nn.ReLU())
+    net.body = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+    assert by_prefix(net, 2) == {"entry.0": {0}, "body.0": {1}, "body.2": {2}, "body.4": {3}}
+
+
+def test_a_norm_that_opens_a_container_is_of_the_level_passed() -> None:
+    net = nn.Module()
+    net.first = nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8), nn.Linear(8, 8))
+    net.second = nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 8))
+    net.head = nn.Linear(8, 2)
+    assert by_prefix(net, 2) == {
+        "first.0": {1}, "first.1": {2}, "first.2": {3}, "head.bias": {6}, "head.weight": {6},
+        "second.0": {3}, "second.1": {4}, "second.2": {4}, "second.3": {5},
+    }  # fmt: skip

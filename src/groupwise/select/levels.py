@@ -92,8 +92,7 @@ class _Levels:
     def _climb(self, node: Node, base: int) -> int:
         self.found[node.path] = base
         for child in node.children:
-            merged = base and is_norm(child) and child is not node.children[0]
-            base += child.has_parameters and not merged
+            base += child.has_parameters and not (base and is_norm(child))
             self.paint(child, base)
         return base
 

@@ -9,6 +9,7 @@ being the head. A numbered container that holds a stem, a body with blocks and a
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import pairwise
 
 from groupwise.select.heads import stand_side_by_side
@@ -141,12 +142,17 @@ class _Aside:
         found = []
         for child in node.children:
             if child.has_parameters and self.stacks.is_frozen(child):
-                copy = _COPY.search(child.name) or (self.stacks.has_stack(child) and not self.stacks.is_stack(child))
+                copy = _COPY.search(child.name) or self._is_tower(child, node.children)
                 if copy or any(_alike(child, other) for other in node.children if not self.stacks.is_frozen(other)):
                     found.append(child)
             elif not self.stacks.is_stack(node):
                 found += self._below(child)
         return found
+
+    def _is_tower(self, child: Node, siblings: Sequence[Node]) -> bool:
+        """Whether it has a stack inside, and is none of several that are numbered, which feed each other."""
+        stage = any(other is not child and _are_numbered([child, other]) for other in siblings)
+        return self.stacks.has_stack(child) and not self.stacks.is_stack(child) and not stage
 
     def _left(self, node: Node, aside: list[Node]) -> bool:
         if any(node is copy for copy in aside):
