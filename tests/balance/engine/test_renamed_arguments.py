@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from groupwise.balance import Balancer, CAGrad
+from groupwise.balance.plan_table import decode
 from groupwise.errors import BalanceError, StateError
 
 
@@ -25,6 +26,11 @@ def test_of_a_balancer(old: Any, message: str) -> None:
 def test_an_old_choice_is_told_the_ones_that_exist(old: Any) -> None:
     with pytest.raises(BalanceError, match=r"skip_task|unweighted|local"):
         Balancer(CAGrad(), **old)
+
+
+def test_of_a_plan_file() -> None:
+    with pytest.raises(BalanceError, match="heads is called task_only now"):
+        decode({"method": "CAGrad", "heads": "raw"})
 
 
 def test_everything_but_the_method_has_its_name_written() -> None:
