@@ -21,10 +21,19 @@ from typing import ClassVar, Literal, TypeAlias, final
 import torch
 from torch import Tensor
 
+from groupwise._renamed import refuse_renamed
 from groupwise.balance.memory import Memory
 from groupwise.balance.properties import Property
+from groupwise.errors import BalanceError
 
 TaskOnly: TypeAlias = Literal["weighted", "unweighted"]
+
+_RENAMED = {
+    "heads": "task_only",
+    "promises": "class_properties",
+    "claims": "properties",
+    "own_weights": "task_specific_weights",
+}
 
 
 @final
@@ -59,6 +68,11 @@ class Method(ABC):
 
     class_properties: ClassVar[frozenset[Property]] = frozenset()
     """What holds for every instance of the class."""
+
+    def __init_subclass__(cls) -> None:
+        """Raises `BalanceError` for a member by its name of an earlier version."""
+        super().__init_subclass__()
+        refuse_renamed(cls, BalanceError, _RENAMED)
 
     @property
     def properties(self) -> frozenset[Property]:
