@@ -1,8 +1,9 @@
-"""Arguments that had another name in an earlier version: the old one is an error that names the new one."""
+"""Names of earlier versions: each is an error that names the new one."""
 
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Mapping
 from typing import ParamSpec, TypeVar
 
@@ -15,7 +16,7 @@ _T = TypeVar("_T")
 def renamed(
     error: type[GroupwiseError], new_names: Mapping[str, str]
 ) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
-    """A decorator: an argument that is called by one of the keys is an `error`, which tells the new name."""
+    """A decorator: an argument that is called by one of the keys is an `error`, which names the new one."""
 
     def decorate(function: Callable[_P, _T]) -> Callable[_P, _T]:
         @functools.wraps(function)
@@ -27,3 +28,20 @@ def renamed(
         return checked
 
     return decorate
+
+
+def renamed_in(package: str, new_names: Mapping[str, str]) -> None:
+    """Make an import of one of the keys from `package` a `GroupwiseError`, which names the new one."""
+
+    def missing(name: str) -> object:
+        if name in new_names:
+            raise GroupwiseError(f"{package}.{name} is called {new_names[name]} now")
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    sys.modules[package].__dict__["__getattr__"] = missing
+
+
+def refuse_renamed(cls: type, error: type[GroupwiseError], new_names: Mapping[str, str]) -> None:
+    """Raise an `error` if `cls` defines something by an old name, which nothing would call any more."""
+    if old := [name for name in new_names if name in vars(cls)]:
+        raise error(f"{cls.__name__}: {listed(f'{name} is called {new_names[name]} now' for name in old)}")

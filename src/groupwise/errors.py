@@ -13,7 +13,7 @@
     ├── AuditError                  a program that cannot be audited
     └── LawBroken                   a part that is not what it has to be (`groupwise.testing`)
 
-Code inside raises short; the public door adds, once, where it happened (`within`). A message says what was given,
+Code inside raises short; the public function adds, once, where it happened (`within`). A message says what was given,
 what exists, the nearest match and the way out; the recurring parts of that sentence are worded here. What was given
 may be of any length, so it is quoted by its ends (`shown`), and no message is longer than `LONGEST` characters or holds
 what a terminal would obey.

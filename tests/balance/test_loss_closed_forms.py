@@ -130,7 +130,7 @@ def test_every_task_needs_a_weight_and_a_weight_may_wait_for_its_task() -> None:
         ({"a": True}, "task 'a': True is not a number"),
         ({1: 1.0}, "Static: weights: the name of a task is text, not 1"),
         ([1.0], r"Static: weights: a table by task is written \{\"depth\": 1.0\}, not \[1.0\]"),
-        ({"a": plateau(1.0)}, "task 'a': plateau.* follows a metric, which a balancer is never told"),
+        ({"a": plateau(1.0)}, "task 'a': plateau.* follows a metric, which a balancer does not have"),
     ],
 )
 def test_a_table_of_weights_is_checked(table: object, message: str) -> None:

@@ -190,7 +190,7 @@ class Observing(World):
         told, last = self.observer._told, self.observer.last
         batch = told.batch and (told.batch.samples, told.batch.count, told.batch.even, told.batch.squares)
         return {
-            "told": frozen({" ".join(path): value for path, value in told.logged.numbers.items()}),
+            "told": frozen({" ".join(path): value for path, value in told.metrics.numbers.items()}),
             "batch": frozen(batch),
             "step": self.observer.step,
             "weights": frozen(list(self.model.state_dict().values())),

@@ -158,7 +158,7 @@ def changed_later(how: str) -> list[str]:
         optimizer.regroup(other)
     else:
         saved = GroupedOptimizer(net(), other).state_dict()
-        optimizer.resume(saved, values="checkpoint")
+        optimizer.resume(saved, prefer="checkpoint")
     return [*found, outcome(model, optimizer.step, 1)[0], outcome(model, optimizer.step, 1)[0]]
 
 

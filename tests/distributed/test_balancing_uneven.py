@@ -25,7 +25,7 @@ BROKEN: Mapping[str, tuple[Has, str]] = {
 }
 METHODS = {
     "weighted": lambda: (FromLosses(torch.cos), "weighted"),
-    "raw": lambda: (FromLosses(torch.cos), "unweighted"),
+    "unweighted": lambda: (FromLosses(torch.cos), "unweighted"),
     "gramian": lambda: (CAGrad(), "unweighted"),
     "every other step": lambda: (Periodic(CAGrad(), 2), "unweighted"),
 }

@@ -1,4 +1,4 @@
-"""The habits of the house, read from the syntax trees: short files, short bodies, docstrings, no back doors."""
+"""The rules of the house, read from the syntax trees: short files, short bodies, docstrings, no back doors."""
 
 import ast
 from collections.abc import Iterable

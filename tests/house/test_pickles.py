@@ -136,7 +136,7 @@ class Own(GramianMethod):
     """A user's method."""
 
     power: float = 1.0
-    heads: ClassVar[Any] = "raw"
+    task_only: ClassVar[Any] = "unweighted"
 
     def weights(self, gramian: Tensor, seen: MethodContext, memory: Memory) -> Tensor:
         return gramian.diagonal() ** self.power

@@ -45,7 +45,7 @@ def test_a_length_that_is_none_or_two_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"Observer: total_steps=0: it has to be a positive whole number"):
         Observer(optimizer, tmp_path, total_steps=0)
     step = torch.optim.lr_scheduler.StepLR(optimizer, 10)
-    with pytest.raises(RecordError, match=r"scheduler: StepLR does not tell how many .*: give total_steps=… instead"):
+    with pytest.raises(RecordError, match=r"scheduler: StepLR does not say how many .*: give total_steps=… instead"):
         Observer(optimizer, tmp_path, scheduler=step)
     one_cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=30)
     with pytest.raises(RecordError, match="total_steps=40, and OneCycleLR has 30: give one of them"):

@@ -464,7 +464,7 @@ def test_a_record_is_one_transfer(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         sent.append(len(vector))
         return HostTransfer(vector)
 
-    monkeypatch.setattr(drafting, "Sent", counted)
+    monkeypatch.setattr(drafting, "HostTransfer", counted)
     model, optimizer = grouped()
     with Observer(optimizer, tmp_path, every=ALL, along_path=True) as observer:
         for step in range(3):

@@ -2,6 +2,7 @@
 
 import ast
 import math
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -76,7 +77,8 @@ def private_names_of_torch(tree: ast.AST) -> Iterator[ast.AST]:
         stem = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
         dotted = [stem + target for target in targets]
         dotted += [ast.unparse(node)] if isinstance(node, ast.Attribute) else []
-        if any(name.startswith("torch.") and "._" in name.replace(".__", ".") for name in dotted):
+        paths = [name for name in dotted if re.fullmatch(r"torch(\.\w+)+", name)]  # and no call in between
+        if any("._" in path.replace(".__", ".") for path in paths):
             yield node
 
 

@@ -27,7 +27,7 @@ def test_the_sample_run_is_told_as_it_was_made(report: Report) -> None:
         ("look", "'head.depth' moves 0.0318 of its weights a step: too far"),
         ("look", "Task 'depth' owns 'stem', 'trunk.low', 'trunk.high' and 'norms' (96 %)"),
         ("look", "depth × edges conflicted often"),
-        ("look", "Task 'edges' was hurt in 70 % of the records"),
+        ("look", "Updates raised the loss of task 'edges' in 70 % of the records"),
         ("note", "'head.edges' worked against the loss"),
         ("note", "Clipping normalised scope 'base' (median factor 0.269)"),
         ("note", "1 update was skipped"),
@@ -363,7 +363,7 @@ def test_unrelated_tasks_are_silent_in_99_of_100_runs(tmp_path: Path) -> None:
 def test_a_task_is_hurt_in_more_than_half_of_the_records(tmp_path: Path) -> None:
     lines = [Step(i, cosines=[(A, B, 0.1)], conflicting=(A,) * (i < 70) + (B,) * (i < 55)) for i in range(100)]
     assert [s.head for s in said(run_of(tmp_path, lines), "conflicting")] == [
-        "Task 'a' was hurt in 70 % of the records"
+        "Updates raised the loss of task 'a' in 70 % of the records"
     ]
 
 
@@ -430,7 +430,7 @@ def test_a_run_with_too_few_losses_is_not_said_to_have_none(tmp_path: Path) -> N
     told = run_of(tmp_path / "told", [Step(step, scalars={"loss": 1.0}) for step in range(5)])
     silent = run_of(tmp_path / "silent", [Step(step, scalars={"batch": 1.0}) for step in range(5)])
     few, none = (summary(Reading(run), verdict(Reading(run))) for run in (told, silent))
-    assert few.startswith("5 records, too few losses to speak of a course")
+    assert few.startswith("5 records, too few losses for a course")
     assert none.startswith("5 records, no loss among them")
 
 

@@ -1,4 +1,4 @@
-"""The public door: describe the program, run every check that what was given allows, worst findings first."""
+"""The public functions: describe the program, run every check that what was given allows, worst findings first."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from groupwise import _pickling
+from groupwise import _pickling, _renamed
 from groupwise.balance.balancer import Balancer
 from groupwise.balance.comparing import (
     Comparison,
@@ -122,3 +122,4 @@ __all__ = [
 ]
 
 _pickling.by_name(__name__, __all__)
+_renamed.renamed_in(__name__, {"Claim": "Property", "Seen": "MethodContext"})

@@ -40,7 +40,7 @@ class Balancer:
         method: a method of `groupwise.balance`, or a callable wrapped in `FromLosses`, `FromGramian`, `FromJacobian`.
         task_only: whether parameters that only one task reaches see its weight ("weighted") or its plain gradient
             ("unweighted"); by default as the method says: loss methods weighted, the others not.
-        at: the layer at which a Gramian method looks (GradNorm): a module, parameters, or a name within `parameters`.
+        at: the layer whose gradients a Gramian method takes: a module, parameters, or a name within `parameters`.
         parameters: what may count as shared: a module, a mapping of names to modules or tensors, or tensors. Without
             it, all that two tasks reach is. Tensors that are left out are treated as task-only ones are. Name the
             trunk where the graph cannot tell: losses that are cut out of one tensor, or come out of one compiled
@@ -169,7 +169,7 @@ class Balancer:
             run.discard()
 
     def after_step(self, losses: Mapping[str, Tensor | float]) -> None:
-        """Tell the losses on the same batch after the optimizer's step (FAMO).
+        """Give the losses on the same batch after the optimizer's step (FAMO).
 
         One that is not finite is dealt with as `nonfinite` says. Raises `BalanceError` for a task that is not known.
         """
@@ -193,7 +193,7 @@ class Balancer:
                 run.held_out = HeldOut(gradient_of(checked, distributed.coefficients(run, tuple(checked))))
 
     def end_epoch(self) -> None:
-        """Tell that an epoch has ended (DWA)."""
+        """Note that an epoch has ended (DWA)."""
         with self._changing("end_epoch", needs_parameters=False) as run:
             run.epoch += 1
             run.method.end_epoch(run.memory)
@@ -229,8 +229,8 @@ class Balancer:
 
         Args:
             call: its name, which the ranks compare.
-            exchanges: whether it begins with an exchange between ranks, which then have to hear of an error.
-            look: whether it needs the parameters.
+            exchanges: whether it begins with an exchange between ranks, which then have to learn of an error.
+            needs_parameters: whether it looks at the parameters.
         """
         if self._call is not None:
             raise BalanceError(

@@ -76,7 +76,7 @@ def _entry(task: str, value: object) -> float | Schedule:
     with within(f"task {task!r}"):
         if isinstance(value, Schedule):
             if plateaus(value):
-                raise BalanceError(f"{value} follows a metric, which a balancer is never told: give another schedule")
+                raise BalanceError(f"{value} follows a metric, which a balancer does not have: give another schedule")
             return value
         try:
             return number(value)

@@ -21,10 +21,19 @@ from typing import ClassVar, Literal, TypeAlias, final
 import torch
 from torch import Tensor
 
+from groupwise._renamed import refuse_renamed
 from groupwise.balance.memory import Memory
 from groupwise.balance.properties import Property
+from groupwise.errors import BalanceError
 
 TaskOnly: TypeAlias = Literal["weighted", "unweighted"]
+
+_RENAMED = {
+    "heads": "task_only",
+    "promises": "class_properties",
+    "claims": "properties",
+    "own_weights": "task_specific_weights",
+}
 
 
 @final
@@ -55,14 +64,19 @@ class Method(ABC):
     """What every method has in common; its three shapes are below."""
 
     task_only: ClassVar[TaskOnly]
-    """Whether task-only parameters see the task's weight, unless the balancer is told otherwise."""
+    """Whether task-only parameters see the task's weight, unless the balancer says otherwise."""
 
     class_properties: ClassVar[frozenset[Property]] = frozenset()
     """What holds for every instance of the class."""
 
+    def __init_subclass__(cls) -> None:
+        """Raises `BalanceError` for a member by its name of an earlier version."""
+        super().__init_subclass__()
+        refuse_renamed(cls, BalanceError, _RENAMED)
+
     @property
     def properties(self) -> frozenset[Property]:
-        """What this instance promises: `class_properties`, unless its variant changes something."""
+        """What holds for this instance: `class_properties`, unless its variant changes something."""
         return self.class_properties
 
     @property
@@ -85,18 +99,18 @@ class Method(ABC):
     def held_out(self, tasks: Sequence[str]) -> Tensor | None:
         """[t] float64 coefficients of the held-out losses that this method learns from; None if it learns from none.
 
-        Where there are some, the method is told `learn` before the next weights are asked for.
+        Where there are some, `learn` is called before the next weights are asked for.
         """
         return None
 
     def learn(self, alignments: Tensor, context: MethodContext, memory: Memory) -> None:  # noqa: B027
-        """Told [t] the inner product of each task's gradient with that of the held-out losses (Auto-Lambda)."""
+        """Takes [t] the inner product of each task's gradient with that of the held-out losses (Auto-Lambda)."""
 
     def after_step(self, context: MethodContext, memory: Memory) -> None:  # noqa: B027  # most methods do nothing here
-        """Told the losses on the same batch after the optimizer's step (FAMO)."""
+        """Takes the losses on the same batch after the optimizer's step (FAMO)."""
 
     def end_epoch(self, memory: Memory) -> None:  # noqa: B027
-        """Told that an epoch has ended (DWA)."""
+        """An epoch has ended (DWA)."""
 
 
 class LossMethod(Method):

@@ -11,7 +11,7 @@
     method = "Smoothed"                     # a method around another: `of` holds that one, as a table or as its name
     rate = 0.9
     of = { method = "NashMTL" }
-    task_only = "weighted"                      # an argument of the balancer, beside those of the method
+    task_only = "weighted"                  # an argument of the balancer, beside those of the method
 
 There is no parallel configuration: a method is a frozen dataclass of its constants, the keys are its arguments, and its
 constructor checks them. `decode(encode(method)).method == method`.
@@ -72,6 +72,8 @@ def decode(table: object) -> Stated:
     """What a `[balance]` table states. Raises `BalanceError` or `PlanError`, on plain data never anything else."""
     if not isinstance(table, Mapping):
         raise BalanceError(f'it is a table, such as method = "CAGrad", not {shown(table)}')
+    if "heads" in table:
+        raise BalanceError('heads is called task_only now: "weighted" or "unweighted"')
     own = {key: value for key, value in table.items() if key != "task_only"}
     return Stated(_method(own, beside=("task_only",)), _task_only(table.get("task_only")))
 

@@ -1,7 +1,7 @@
-"""What a method promises about its update, so that one suite of laws can hold every method to its word.
+"""Properties of a method's update, each with a law that tests every method that has it.
 
 With A(J) the update from the Jacobian J [t, n] (for losses: the weights times the gradients), s > 0 a number and S a
-diagonal of such numbers. A law that a method does not claim is not a defect: averaging is not meant to avoid conflict,
+diagonal of such numbers. A property that a method lacks is not a defect: averaging is not meant to avoid conflict,
 and Nash-MTL is not meant to follow the scale of the losses.
 """
 

@@ -26,7 +26,7 @@ class BalanceResult:
         weights: by task; empty for a Jacobian method, whose update is no weighted sum.
         norms: the norm of each task's gradient of what the method looked at; empty where the route looks at none.
         cosines: of each pair of these gradients; nan where one is zero.
-        hurt: the tasks whose loss the update of the shared parameters raises, to first order.
+        conflicting: the tasks whose loss the update of the shared parameters raises, to first order.
         skipped: the tasks that were left out because something was not finite, and what.
         route: what was done, at what cost, and what is exact about it.
         loss: the sum of weights times losses; of the losses alone where there are no weights.

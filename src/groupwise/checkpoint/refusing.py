@@ -1,6 +1,6 @@
 """Errors of other people's code, as ours.
 
-Whose `load_state_dict` is called, and what a damaged file makes torch raise, is anyone's guess; at the door it is one
+Whose `load_state_dict` is called, and what a damaged file makes torch raise, is anyone's guess; here it is one
 kind of error that says what was being done.
 """
 

@@ -140,7 +140,7 @@ def explain(
     model: Model,
     allow: Allow = None,
 ) -> None:
-    """Tell why a parameter is optimised as it is: for each property the rule that decided, and those it overruled."""
+    """Show why a parameter is optimised as it is: for each property the rule that decided, and those it overrides."""
     with exit_status():
         from groupwise.cli.explain import explain as run
 
@@ -204,7 +204,7 @@ def report(
         bool, typer.Option("--follow", "-f", help="Show a run on the terminal while it is being written.")
     ] = False,
 ) -> None:
-    """Tell what a run was: the verdict in words, then the numbers behind it, on the terminal or in a file."""
+    """Say what a run was: the verdict in words, then the numbers behind it, on the terminal or in a file."""
     with exit_status():
         from groupwise.cli.report import Request
         from groupwise.cli.report import report as run

@@ -1,4 +1,4 @@
-"""The public door of the command line: whatever goes wrong inside leaves as one message and an exit status.
+"""The exit of the command line: whatever goes wrong inside leaves as one message and an exit status.
 
     status 2      what was given cannot be used; the message says what, where, and the way out
     status 130    interrupted: no message, the person knows

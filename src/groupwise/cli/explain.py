@@ -1,4 +1,4 @@
-"""`groupwise explain`: property by property, the rule that had the last word and those that spoke before it."""
+"""`groupwise explain`: property by property, the rule that had the last word and the declarations before it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _head(story: Explanation) -> Iterator[Text]:
 
 
 def _words(explained: Explained) -> Table:
-    """Who spoke: the last word, the factors, then those that it overruled, the latest first."""
+    """The outcomes: the last declaration, the factors, then those that it overrides, the latest first."""
     lines = Table.grid(padding=(0, 2, 0, 0))
     for column in ("verdict", "rule", "says"):
         lines.add_column(column, overflow="fold")

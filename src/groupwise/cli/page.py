@@ -68,8 +68,8 @@ def _lines(figure: Any, i: int, panel: Panel, preview: Preview) -> None:
             values = [v if trained is on else None for v, trained in zip(row.values, row.trains, strict=True)]
             if any(value is not None for value in values):
                 line = {"color": colour, "width": 2, "dash": dash}
-                spoken = f"{name}{'' if on else ' (frozen)'}<br>step %{{x:,}}: %{{y:.4g}}<extra></extra>"
-                trace = go.Scatter(x=preview.steps, y=values, mode="lines", line=line, hovertemplate=spoken)
+                shown_on_hover = f"{name}{'' if on else ' (frozen)'}<br>step %{{x:,}}: %{{y:.4g}}<extra></extra>"
+                trace = go.Scatter(x=preview.steps, y=values, mode="lines", line=line, hovertemplate=shown_on_hover)
                 figure.add_trace(trace, row=i, col=1)
     scale = scale_of(panel)
     if scale.logarithmic:

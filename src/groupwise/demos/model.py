@@ -1,4 +1,4 @@
-"""A small network with named parts, because the plan speaks of parts: convolutions, one dense matrix, three heads."""
+"""A small network with named parts, because the plan names parts: convolutions, one dense matrix, three heads."""
 
 from __future__ import annotations
 

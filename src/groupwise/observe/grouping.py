@@ -1,4 +1,4 @@
-"""What a line of a run speaks of: the optimizer's groups, its rules or networks, or the layers of the model.
+"""What a line of a run is about: the optimizer's groups, its rules or networks, or the layers of the model.
 
 A group is known by its `name` where it has one, else by its place. With `by="rule"` the groups that differ by nothing
 but their depth are one, with `by="network"` those of a network; that needs an optimizer which tells such things, and is

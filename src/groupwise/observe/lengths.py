@@ -25,10 +25,10 @@ def lengths_of(scheduler: Any, total_steps: int | None) -> Lengths:
     if scheduler is None:
         return Lengths(total_steps)
     name = type(scheduler).__name__
-    moment = getattr(scheduler, "moment", None)
-    told = Lengths(*moment[1:3]) if isinstance(moment, tuple) else Lengths(getattr(scheduler, "total_steps", None))
-    if told.total_steps is None and total_steps is None and not isinstance(moment, tuple):
-        raise RecordError(f"scheduler: {name} does not tell how many updates the run has: give total_steps=… instead")
+    info = getattr(scheduler, "step_info", None)
+    told = Lengths(*info[1:3]) if isinstance(info, tuple) else Lengths(getattr(scheduler, "total_steps", None))
+    if told.total_steps is None and total_steps is None and not isinstance(info, tuple):
+        raise RecordError(f"scheduler: {name} does not say how many updates the run has: give total_steps=… instead")
     if total_steps is not None and told.total_steps not in (None, total_steps):
         raise RecordError(f"total_steps={total_steps}, and {name} has {told.total_steps}: give one of them")
     return told._replace(total_steps=told.total_steps or total_steps)

@@ -47,7 +47,7 @@ class Measurement:
 
     Attributes:
         sums: the rows of sums.
-        known: for a row that speaks of some groups only, which.
+        known: for a row that is of some groups only, which.
         samples: of the gradients, for the step that follows.
         path: −Σ g·Δ of these gradients and the update before, [n] for its n groups.
     """
@@ -199,7 +199,7 @@ class Measurement:
             self._add("bb", places, squares([b for _, _, b in alike]))
 
     def _compared(self, compared: Compared) -> None:
-        """Σ Δ², −Σ g·Δ, Σ (Δ / lr)², and the entries that have a learning rate to speak of."""
+        """Σ Δ², −Σ g·Δ, Σ (Δ / lr)², and the entries that have a learning rate."""
         places = [copy.place for copy in self._copies]
         rates, each = self._rates(places), self._rates(compared.places)
         entries_of = torch.tensor([copy.weights.numel() for copy in self._copies]).to(rates)

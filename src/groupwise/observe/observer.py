@@ -61,22 +61,22 @@ class Observer:
         path: the folder of the run (docs/records.md); a run that is there goes on, but if it is finished and the
             optimizer has made no update, a new folder beside it is taken, which a warning names. None writes no file.
         every: a factor on all the cadences, or numbers of updates for some families (`{"updates": 100, "cosines": 0}`).
-        by: what a line speaks of: "group", "rule" (groups that differ by their depth alone are one), "network", or
+        by: what a line is about: "group", "rule" (groups that differ by their depth alone are one), "network", or
             "layer": each module that holds parameters, by its path, in the order of the model.
         model: whose names the layers have, with `by="layer"`: the model, or networks by name. Without it the names are
             those that the optimizer has (a plan's, or `AdamW(model.named_parameters())`).
         along_path: take `path_contribution` with every update. It keeps the update until the next gradients are there.
         sinks: where else the numbers go: anything with `log(mapping, step)`.
-        scaler: a `GradScaler`, if one is used: updates that it skips are then told, as events.
+        scaler: a `GradScaler`, if one is used: updates that it skips are then recorded, as events.
         step: the number of the next update. By default 0, or what follows the last step of the run that is there.
         part_bytes: at which size a file is followed by another one.
         scheduler: a `PlanScheduler`, or another one that has `total_steps`: the run's length is then in its header, so
             a report can tell a run that was stopped, or that outlived its schedule.
-        total_steps: the same as a number, where no scheduler tells it.
+        total_steps: the same as a number, where no scheduler has it.
         on_error: what becomes of an error while a step is observed, in a sink for instance. "raise": it comes out of
             `step()`, or of `close()`: before the update, which is not made then, or after it and its record are
-            complete. "warn": it is told once, as a
-            `GroupwiseWarning`, and training goes on. (A disk that is full is always told so, and ends the recording.)
+            complete. "warn": it is warned of once, as a
+            `GroupwiseWarning`, and training goes on. (A disk that is full is always a warning, and ends the recording.)
 
     Attributes:
         last: the newest record. On an accelerator it is one update behind.
@@ -155,7 +155,7 @@ class Observer:
         losses: Mapping[str, float | torch.Tensor] | None = None,
         scalars: Mapping[str, float | torch.Tensor] | None = None,
     ) -> None:
-        """Tell the numbers of the update that comes next; call it before `optimizer.step()`, or in its closure.
+        """Record the numbers of the update that comes next; call it before `optimizer.step()`, or in its closure.
 
         Args:
             loss: the loss, recorded as the scalar "loss".
@@ -163,7 +163,7 @@ class Observer:
             losses: the losses of tasks, by name.
             scalars: any other numbers, by name.
 
-        A tensor (of one number) stays on its device until the record does. Told twice, the later number stands.
+        A tensor (of one number) stays on its device until the record does. Of two calls the later number stands.
 
         Raises:
             RecordError: something is not one number; nothing of the call is kept then.
@@ -212,7 +212,7 @@ class Observer:
 
     @torch.no_grad()
     def micro_batch(self, samples: int, divided: bool = True) -> None:
-        """Tell that a micro-batch of so many samples was added to the gradients; call it after each backward.
+        """Note that a micro-batch of so many samples was added to the gradients; call it after each backward.
 
         With two or more of one size in an update, the record has the gradient noise scale.
 
@@ -244,7 +244,7 @@ class Observer:
                 self._under_way.measurement, self._under_way.shown = measurement, True
 
     def discard(self) -> None:
-        """Forget what was told and shown of an update that does not come: of a batch that is given up, say."""
+        """Forget what was logged and measured of an update that does not come: of a batch that is given up, say."""
         if self._process == os.getpid():
             with self._lock:
                 told = self._now()

@@ -122,7 +122,7 @@ class RecordBuilder:
         return [number for number in numbers if type(number) is not float]
 
     def _sums(self, rows: dict[str, list[float]]) -> list[dict[str, float]]:
-        """What the gauges read, by group: the sums that speak of it, and the facts."""
+        """What the gauges read, by group: the sums that are of it, and the facts."""
         found = of_groups(rows, len(self.measurement.snapshot.names))
         for i, (sums, facts) in enumerate(zip(found, self._facts, strict=True)):
             sums.update(facts)

@@ -67,7 +67,7 @@ def standing_outside(group: Mapping[str, Any], resolution: Resolution) -> str:
         return ""
     lr = f"; its lr stays {group['lr']}" if "lr" in group and not isinstance(group["lr"], torch.Tensor) else ""
     return (
-        f"group {group['name']!r} ({listed(group['param_names'], 3)}) stands outside the plan: no rule speaks about "
+        f"group {group['name']!r} ({listed(group['param_names'], 3)}) stands outside the plan: no rule applies to "
         f"it, so no schedule, clip or freezing of a rule reaches it{lr}. If it is a part of the model, {_WALK}"
     )
 

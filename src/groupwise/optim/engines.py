@@ -34,12 +34,14 @@ class Engines:
         self._engines: dict[object, torch.optim.Optimizer] = {}
         self._apart: dict[object, bool] = {}
         self._fusable: dict[str, FusableCache] = {}
-        self._habits: dict[str, ProbeResult] = {}
-        self._unheld: dict[str, set[str]] = {}
+        self._probed: dict[str, ProbeResult] = {}
+        self._constructor_only: dict[str, set[str]] = {}
         for group in resolution.groups:
             if group.algorithm is not None:
-                self._habits.setdefault(group.algorithm, probed[group.name])
-                self._unheld.setdefault(group.algorithm, {"differentiable"}).update(probed[group.name].constructor_only)
+                self._probed.setdefault(group.algorithm, probed[group.name])
+                self._constructor_only.setdefault(group.algorithm, {"differentiable"}).update(
+                    probed[group.name].constructor_only
+                )
 
     def step(self, groups: Groups, state: State, route: str) -> None:
         """One update of `groups` (frozen ones already left out); those that name no algorithm take `route`."""
@@ -49,7 +51,7 @@ class Engines:
 
     def switch(self, mode: str, groups: Groups, state: State) -> None:
         """Call `train` or `eval` of every engine that has it, on the live groups and state."""
-        for (algorithm, own), members in self._buckets(groups, next(iter(self._habits))).items():
+        for (algorithm, own), members in self._buckets(groups, next(iter(self._probed))).items():
             engine = self._engine(algorithm, own, members[0])
             if callable(getattr(engine, mode, None)):
                 call = functools.partial(_switch, engine, mode)
@@ -71,11 +73,11 @@ class Engines:
             run_on(self._engine(algorithm, own, members[0]), members, state, functools.partial(_load, part))
 
     def _step(self, algorithm: str, own: object, members: Groups, state: State) -> None:
-        cls, habits = self._algorithms.class_of(algorithm), self._habits[algorithm]
-        if habits.allocates_in_init:
+        cls, probed = self._algorithms.class_of(algorithm), self._probed[algorithm]
+        if probed.allocates_in_init:
             _make_state(cls, self._algorithms[algorithm].defaults, members, state)
         engine, cache = self._engine(algorithm, own, members[0]), self._fusable.setdefault(algorithm, FusableCache())
-        with contextlib.nullcontext() if habits.takes_dense else _sparse_zeros(members):
+        with contextlib.nullcontext() if probed.takes_dense else _sparse_zeros(members):
             run_on(engine, with_fused(cls, members, state, cache), state, unhooked_step)
 
     def _plainly(self, algorithm: str, own: object, members: Groups, state: State, call: Call) -> None:
@@ -110,9 +112,9 @@ class Engines:
         buckets: dict[tuple[str, object], Groups] = {}
         for group in groups:
             algorithm = group.get("algorithm", route)
-            if algorithm not in self._habits:
-                raise OptimizerError(f"group {group.get('name')!r}: {unknown('algorithm', algorithm, self._habits)}")
-            own = tuple((name, group.get(name)) for name in sorted(self._unheld[algorithm]))
+            if algorithm not in self._probed:
+                raise OptimizerError(f"group {group.get('name')!r}: {unknown('algorithm', algorithm, self._probed)}")
+            own = tuple((name, group.get(name)) for name in sorted(self._constructor_only[algorithm]))
             buckets.setdefault((algorithm, own), []).append(group)
         return buckets
 
@@ -123,21 +125,21 @@ class Engines:
         return self._engines[algorithm, own]
 
     def _values(self, algorithm: str, group: Mapping[str, Any]) -> dict[str, Any]:
-        """What to build the class with: the trial's values, since what the group holds now may be an lr of 0."""
-        kept = {name: group[name] for name in self._unheld[algorithm] if name in group}
-        return {**self._habits[algorithm].hyperparameters, **kept}
+        """What to build the class with: the probe's values, since what the group holds now may be an lr of 0."""
+        kept = {name: group[name] for name in self._constructor_only[algorithm] if name in group}
+        return {**self._probed[algorithm].hyperparameters, **kept}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_engines": {}, "_fusable": {}}
 
 
 def _switch(engine: torch.optim.Optimizer, mode: str, groups: Groups, state: State) -> None:
-    """Call `train` or `eval` of an engine that is lent these."""
+    """Call `train` or `eval` of an algorithm, on these groups and their state."""
     run_on(engine, groups, state, lambda borrowed: getattr(borrowed, mode)())
 
 
 def _load(part: dict[str, Any], engine: torch.optim.Optimizer) -> None:
-    """Load `part` into the lent groups and state as the engine's class would."""
+    """Load `part` into these groups and their state as the algorithm's class would."""
     groups, state = engine.param_groups, engine.state
     if type(engine).load_state_dict is torch.optim.Optimizer.load_state_dict:
         engine.__setstate__({})

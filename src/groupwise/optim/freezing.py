@@ -23,9 +23,9 @@ from groupwise.select import ParameterInfo
 
 
 def freeze(group: dict[str, Any], frozen: bool, for_good: bool = False) -> None:
-    """Freeze or thaw a live group. One frozen `for_good` never needs its gradients, whatever the process count.
+    """Freeze or unfreeze a live group. One frozen `for_good` never needs its gradients, whatever the process count.
 
-    Raises `OptimizerError` if it cannot be thawed, as `check_unfreeze` does; nothing has changed then.
+    Raises `OptimizerError` if it cannot be unfrozen, as `check_unfreeze` does; nothing has changed then.
     """
     if not frozen and not for_good:
         check_unfreeze(group)

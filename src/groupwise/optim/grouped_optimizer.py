@@ -93,7 +93,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One update of every group: the closure (once, with gradients), clipping, then each algorithm on its groups.
 
-        Returns what the closure returned. Schedules do not tick here: that is `PlanScheduler.step`.
+        Returns what the closure returned. Schedules do not advance here: that is `PlanScheduler.step`.
 
         Raises:
             OptimizerError: at the first step among several processes, if the ranks that are replicas do not run one
@@ -249,7 +249,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
                 by position, for one group.
             prefer: which values stand. "unchanged": the checkpoint's, unless this plan schedules them or declares
                 them differently from the plan that wrote the checkpoint. "checkpoint": all of the checkpoint's; what is
-                scheduled holds until the next tick. "plan": none of the checkpoint's.
+                scheduled holds until the scheduler's next step. "plan": none of the checkpoint's.
 
         Returns:
             What was moved, new, lost or restarted; a warning says it too if anything starts afresh.
@@ -301,11 +301,11 @@ class GroupedOptimizer(torch.optim.Optimizer):
         return self._monitor
 
     def train(self) -> None:
-        """Forwarded to engines that distinguish training from evaluation (schedule-free ones)."""
+        """Forwarded to algorithms that distinguish training from evaluation (schedule-free ones)."""
         self._runtime.engines.switch("train", self.param_groups, self.state)
 
     def eval(self) -> None:
-        """Forwarded to engines that distinguish training from evaluation (schedule-free ones)."""
+        """Forwarded to algorithms that distinguish training from evaluation (schedule-free ones)."""
         self._runtime.engines.switch("eval", self.param_groups, self.state)
 
     def _let_go(self) -> None:

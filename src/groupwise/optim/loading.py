@@ -76,7 +76,7 @@ def updates_of(state: Mapping[Any, object]) -> int | None:
 
 
 def is_unexpected(report: LoadReport, groups: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a load found less than there was. What is frozen and has no state says so when it is thawed."""
+    """Whether a load found less than there was. What is frozen and has no state says so when it is unfrozen."""
     frozen = {name for group, name, _ in members(groups) if group.get("frozen")}
     afresh = report.new or report.restarted or report.reset or not frozen.issuperset(report.missing)
     return bool(afresh or report.lost or report.resized)

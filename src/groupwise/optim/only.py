@@ -5,7 +5,7 @@ clipping and the scheduler's bookkeeping see one optimizer. Trainers wrap an opt
 and hands on what it reads, but not what is assigned to it: so the cut is made on the owner, and the step goes through
 the `wrapper` that the view was asked at, where Lightning counts steps and scales gradients. Under
 DistributedDataParallel gradients cannot be switched off: there the others' are put aside, and what is added is dropped.
-What is frozen or thawed inside of the block, by hand or by the plan's timeline, stays so. What is done to the owner in
+What is frozen or unfrozen inside the block, by hand or by the plan's timeline, stays so. What is done to the owner in
 the middle of a view's step, a regroup or a save by a hook, is done to all of it (`with_all_groups`).
 """
 

@@ -1,7 +1,8 @@
 """The plan's clock: a torch `LRScheduler` that writes every scheduled hyperparameter and moves the freeze timeline.
 
-Schedules are pure functions of the step, so the whole state is one counter (and what plateaus remember). Ticks belong
-to the training loop: `optimizer.step()` is called by checkpointing and by ZeRO for their own ends and advances nothing.
+Schedules are pure functions of the step, so the whole state is one counter (and what plateaus remember). Its steps
+belong to the training loop: `optimizer.step()` is called by checkpointing and by ZeRO for their own ends and advances
+nothing.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class PlanScheduler(LRScheduler):
         for name, length in (("total_steps", total_steps), ("steps_per_epoch", steps_per_epoch)):
             if length is not None and (isinstance(length, bool) or not isinstance(length, int) or length < 1):
                 raise OptimizerError(f"{name} must be a positive whole number, not {length!r}")
-        # not as `total_steps`: Accelerate compares an attribute of that name with its count of ticks, and None raises
+        # not as `total_steps`: Accelerate compares an attribute of that name with its count of steps, and None raises
         self._lengths = (total_steps, steps_per_epoch)
         self.values: Mapping[str, float] = {}
         self.optimizer = optimizer
@@ -144,12 +145,12 @@ class PlanScheduler(LRScheduler):
         return ScheduledValues(resolution, *self._lengths).restated(self._scheduled_values.states)
 
     def _prepare(self, scheduled_values: ScheduledValues, update: int) -> _Ready:
-        """Evaluate an update. Raises what a schedule raises, and `OptimizerError` for what cannot be thawed."""
+        """Evaluate an update. Raises what a schedule raises, and `OptimizerError` for what cannot be unfrozen."""
         groups = self.optimizer._all_groups
         values = scheduled_values.evaluate(update)
         planned = ((group, scheduled_values.moving.get(group.get("name", ""))) for group in groups)
         frozen = [(group, not plan.trainable_at(update, *self._lengths)) for group, plan in planned if plan is not None]
-        for group, _ in frozen:  # those that rest, too: what cannot be thawed later is an error now
+        for group, _ in frozen:  # those that rest, too: what cannot be unfrozen later is an error now
             check_unfreeze(group)
         return _Ready(
             scheduled_values, update, scheduled_values.entries(groups, values), scheduled_values.named(values), frozen
@@ -179,7 +180,7 @@ class PlanScheduler(LRScheduler):
             self._skipped.note()
 
     def _overwritten(self) -> list[str]:
-        """The groups whose scheduled lr is no more what the last tick wrote; tensors stay on the device, unread."""
+        """The groups whose scheduled lr is no more what the last step wrote; tensors stay on the device, unread."""
         groups = self.optimizer._all_groups
         if len(groups) != len(self._last_lr):
             return []
@@ -235,7 +236,7 @@ class PlanScheduler(LRScheduler):
         return f"PlanScheduler(update {self.last_epoch}, {lengths}, {len(self._scheduled_values.rates)} scheduled lr)"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the watch, which belongs to the optimizer: what happened since the last tick is kept as a count."""
+        """Without the watch, which belongs to the optimizer: what happened since the last step is kept as a count."""
         own = {name: value for name, value in self.__dict__.items() if name != "_monitor"}
         return own | {"_seen_updates": self._seen_updates - self._monitor.updates}
 

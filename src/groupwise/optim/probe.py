@@ -2,7 +2,7 @@
 
 The class itself knows best what it refuses: a negative lr, a bias under Muon, a sparse gradient under AdamW. So each
 distinct group is built once on a tiny tensor of its parameters' rank, with its values at their start, peak and end, and
-takes one step; what the class complains about is raised with the group's rules and a parameter named. The same trial
+takes one step; what the class complains about is raised with the group's rules and a parameter named. The same probe
 tells what a live group dict of the class holds, and how the class behaves (`Habits`).
 """
 

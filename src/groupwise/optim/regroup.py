@@ -2,8 +2,8 @@
 
 Two things may have changed: the plan, or the model. Either way the running state is brought into the normal form of a
 checkpoint, by the names that the parameters have now, and laid out as a checkpoint would be. Groups that somebody added
-stay as they are, except for what the plan has come to speak about. Nothing is changed here: what is returned is put in
-place by the optimizer, at once.
+stay as they are, except for what a rule of the plan has come to match. Nothing is changed here: what is returned is put
+in place by the optimizer, at once.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def _as_without_plan(infos: Sequence[ParameterInfo], now: Running) -> tuple[Para
 
 
 def _added(now: Running, outside: set[int]) -> Groups:
-    """The groups that somebody added, with those of their tensors that the plan does not speak about."""
+    """The groups that somebody added, with those of their tensors that no rule of the plan matches."""
     planned = {group.name for group in now.resolution.groups}
     added: Groups = []
     for group in now.groups:

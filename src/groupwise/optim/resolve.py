@@ -32,7 +32,7 @@ def resolve(model: Model, plan: Plan) -> Resolution:
 
 
 def resolve_with(model: Model, plan: Plan, algorithms: TorchAlgorithms) -> tuple[Resolution, dict[str, ProbeResult]]:
-    """`resolve`, with the trial of each group that has an algorithm."""
+    """`resolve`, with the probe result of each group that has an algorithm."""
     infos = model if isinstance(model, tuple) else parameters_of(model)
     resolution = plan.resolve(infos, algorithms)
     for info in infos:

@@ -20,7 +20,7 @@ from groupwise.plan import Plan, Resolution
 
 @dataclass(frozen=True, eq=False)
 class Runtime:
-    """A plan, its resolution, trials, engines and clipper. `route` is the algorithm of groups that name none."""
+    """A plan, its resolution, probe results, engines and clipper. `route` is the algorithm of groups that name none."""
 
     plan: Plan
     algorithms: TorchAlgorithms

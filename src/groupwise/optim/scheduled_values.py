@@ -1,7 +1,7 @@
 """What a scheduler writes, prepared once.
 
 Groups share schedules: five hundred groups under layer decay are one cosine and five hundred factors. So each distinct
-schedule is evaluated once per tick, and a group's value is `values[i] * factor`.
+schedule is evaluated once per step of the scheduler, and a group's value is `values[i] * factor`.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class ScheduledValues:
         self._schedules = list(self._indices)
         self.states = {p: p.initial for schedule in self._schedules for p in plateaus(schedule)}
         self.counts_steps = resolution.scheduled and steps_per_epoch != 1
-        """Whether its ticks are meant as updates: it has schedules, and an epoch is not said to be one step long."""
+        """Whether its steps are meant as updates: it has schedules, and an epoch is not said to be one step long."""
 
     @property
     def needs_total_steps(self) -> bool:

@@ -1,4 +1,4 @@
-"""Shards: what an engine is lent where a parameter is a DTensor (FSDP2, tensor parallelism).
+"""Shards: what an algorithm gets where a parameter is a DTensor (FSDP2, tensor parallelism).
 
 An engine never sees a DTensor. An algorithm whose step on a tensor is its steps on the tensor's parts (SGD, Adam) is
 lent each rank's own part, and the step communicates nothing. Any other (Muon iterates on the whole matrix, Adafactor
@@ -81,7 +81,7 @@ def with_local_tensors(
     Args:
         groups, state: the owner's; written as if `call` had worked on them.
         loose: the entries of the state that are of no parameter.
-        whole: lend whole tensors; else this rank's parts.
+        whole: give whole tensors; else this rank's parts.
         call: what an engine does.
     """
     views = {

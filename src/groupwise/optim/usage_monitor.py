@@ -39,7 +39,7 @@ class Scheduler(Protocol):
 
 
 class UsageMonitor:
-    """Counts updates between ticks, by the first group of each step: views and one-group steps count apart."""
+    """Counts updates between the scheduler's steps, by each one's first group: views, one-group steps count apart."""
 
     def __init__(self, scheduled: bool) -> None:
         self.updates = 0
@@ -136,10 +136,10 @@ class UsageMonitor:
         self._placed, self._scheduler_steps = True, 0
 
     def scheduler_stepped(self, counts_steps: bool) -> None:
-        """Note a tick of the scheduler; `counts_steps` is whether its lengths are meant in updates."""
+        """Note a step of the scheduler; `counts_steps` is whether its lengths are meant in updates."""
         if counts_steps and self._since_scheduler_step and min(self._since_scheduler_step.values()) > 1:
             self._say(
-                "the optimizer stepped several times between two ticks of PlanScheduler, whose lengths are in updates: "
+                "the optimizer stepped several times between two steps of PlanScheduler, whose lengths are in updates: "
                 "call scheduler.step() after each optimizer.step(), not once per epoch"
             )
         self._since_scheduler_step.clear()
@@ -147,7 +147,7 @@ class UsageMonitor:
         self._scheduler_steps += 1
 
     def found(self, names: Sequence[str]) -> None:
-        """Note the groups whose scheduled lr somebody else wrote since the last tick. Once may be an edit by hand."""
+        """Note the groups whose scheduled lr something else wrote since the last step. Once may be an edit by hand."""
         self._overwrites += bool(names)
         if names and self._overwrites == 2:
             self._say(
@@ -158,7 +158,7 @@ class UsageMonitor:
     def unfrozen(self, groups: Sequence[dict[str, Any]], report: LoadReport | None) -> None:
         """Note groups that a resume has unfrozen and that had been trained: the checkpoint should have had their state.
 
-        DCP passes over what requires no gradient, so a part that is thawed only after the load gets nothing.
+        DCP passes over what requires no gradient, so a part that is unfrozen only after the load gets nothing.
         """
         missing = set() if report is None else set(report.missing)
         lost = sorted(group["name"] for group in groups if missing.intersection(names_of(group)))

@@ -123,7 +123,7 @@ class Columns:
         return block
 
     def names(self, section: str) -> list[str]:
-        """The groups or tasks that a nested section speaks of, in the order of their first step."""
+        """The groups or tasks that a nested section names, in the order of their first step."""
         return list(self._places[section])
 
     def keys(self, section: str, name: str = "") -> list[Any]:

@@ -89,7 +89,7 @@ class Run:
 
     @property
     def tasks(self) -> list[str]:
-        """The names of the tasks: those of the headers, then any that a step speaks of."""
+        """The names of the tasks: those of the headers, then any that a step names."""
         told = [task for header in self._headers for task in header.tasks]
         return list(dict.fromkeys([*told, *self._columns.names("tasks"), *self._columns.names("shares")]))
 
@@ -110,7 +110,7 @@ class Run:
 
     @property
     def conflicting(self) -> list[tuple[int, tuple[str, ...]]]:
-        """The updates that hurt a task, and which."""
+        """The updates that raise a task's loss to first order, and which tasks'."""
         columns = self._columns
         return [(columns.steps[row], columns.conflicting[row]) for row in columns.kept() if row in columns.conflicting]
 
@@ -131,7 +131,7 @@ class Run:
         return self._columns.series(section, *keys)
 
     def names(self, section: Section, name: str | None = None) -> list[Any]:
-        """What a section speaks of: its groups or tasks; with one of them, what is known of it.
+        """What a section is about: its groups or tasks; with one of them, what is known of it.
 
         For "scalars" the names; for "cosines" the pairs of tasks.
         """

@@ -94,7 +94,7 @@ class Step:
         tasks: numbers by task.
         cosines: (task, task, cosine), each pair once.
         shares: by task, its share of the gradient norm in each group.
-        hurt: the tasks whose loss the update raises to first order.
+        conflicting: the tasks whose loss the update raises to first order.
     """
 
     step: int

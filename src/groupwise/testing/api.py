@@ -1,4 +1,4 @@
-"""The door: which laws a part has to obey, by what it is."""
+"""Which laws a part has to obey, by what it is."""
 
 from __future__ import annotations
 

@@ -107,8 +107,8 @@ def untouched(method: Method) -> None:
     _same(whole, found, 0.0, "with updates that failed in between")
 
 
-def thawed(method: Method) -> None:
-    """A layer that thaws in mid-run is balanced with the others."""
+def unfrozen(method: Method) -> None:
+    """A layer that is unfrozen in mid-run is balanced with the others."""
     for names in (False, True):
         net = _net()
         balancer = Balancer(method, parameters=net if names else None)

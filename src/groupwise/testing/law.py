@@ -1,9 +1,9 @@
 """A law is a sentence and a way to find it broken.
 
 A library's parts are tested by what is true of all of them, not by what one of them returned yesterday: a method does
-not care in what order the tasks come, a schedule does not tick, an engine steps as its class does alone. A law holds a
-part and looks for a counterexample over samples that are the same on every machine; calling it says nothing, or raises
-`LawBroken` with the sample that broke it.
+not care in what order the tasks come, a schedule does not advance by itself, a class under a plan steps as alone. A law
+holds a part and looks for a counterexample over samples that are the same on every machine; calling it says nothing, or
+raises `LawBroken` with the sample that broke it.
 """
 
 from __future__ import annotations

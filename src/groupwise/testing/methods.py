@@ -24,7 +24,7 @@ OWED: dict[str, Search] = {
     "a balancer that was saved goes on to the last bit": balancing.resumed,
     "a scaler for mixed precision makes no difference": balancing.scaled,
     "an update that fails leaves no trace": balancing.untouched,
-    "a layer may thaw in mid-run": balancing.thawed,
+    "a layer may be unfrozen in mid-run": balancing.unfrozen,
 }
 
 

@@ -1,4 +1,4 @@
-"""The laws of schedules: a value over time that nothing ticks, looked at over runs of many lengths.
+"""The laws of schedules: a value over time that nothing advances, looked at over runs of many lengths.
 
 They hold for the shapes and combinators of `groupwise.schedules` by construction. What can break them is a
 `function(callable)`: one that counts its own calls, draws a number or divides by what is left of the run.

@@ -17,7 +17,7 @@ def compiled(kind: str) -> MultiTask:
     return model
 
 
-@pytest.mark.parametrize("ways", [{}, {"heads": "weighted"}, {"route": "features"}], ids=str)
+@pytest.mark.parametrize("ways", [{}, {"task_only": "weighted"}, {"route": "features"}], ids=str)
 @pytest.mark.parametrize("method", [CAGrad(), Equal()], ids=lambda method: method.name)
 def test_a_compiled_trunk_is_balanced_as_an_eager_one(method: object, ways: dict[str, str]) -> None:
     eager, fast = built("Plain"), compiled("Plain")

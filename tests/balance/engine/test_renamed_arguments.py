@@ -1,11 +1,13 @@
-"""What an argument was called in an earlier version is an error that tells its name now."""
+"""A name of an earlier version is an error that names the new one."""
 
 from typing import Any
 
 import pytest
 
-from groupwise.balance import Balancer, CAGrad
-from groupwise.errors import BalanceError, StateError
+import groupwise.balance
+from groupwise.balance import Balancer, CAGrad, LossMethod
+from groupwise.balance.plan_table import decode
+from groupwise.errors import BalanceError, GroupwiseError, StateError
 
 
 @pytest.mark.parametrize(
@@ -25,6 +27,32 @@ def test_of_a_balancer(old: Any, message: str) -> None:
 def test_an_old_choice_is_told_the_ones_that_exist(old: Any) -> None:
     with pytest.raises(BalanceError, match=r"skip_task|unweighted|local"):
         Balancer(CAGrad(), **old)
+
+
+def test_of_a_plan_file() -> None:
+    with pytest.raises(BalanceError, match="heads is called task_only now"):
+        decode({"method": "CAGrad", "heads": "raw"})
+
+
+@pytest.mark.parametrize(("old", "new"), [("Claim", "Property"), ("Seen", "MethodContext")])
+def test_of_a_class(old: str, new: str) -> None:
+    with pytest.raises(GroupwiseError, match=f"{old} is called {new} now"):
+        getattr(groupwise.balance, old)
+    assert not hasattr(groupwise.balance, "never_there")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("heads", "task_only"),
+        ("promises", "class_properties"),
+        ("claims", "properties"),
+        ("own_weights", "task_specific_weights"),
+    ],
+)
+def test_of_a_member_of_a_method_of_ones_own(old: str, new: str) -> None:
+    with pytest.raises(BalanceError, match=f"Mine: {old} is called {new} now"):
+        type("Mine", (LossMethod,), {old: None})
 
 
 def test_everything_but_the_method_has_its_name_written() -> None:

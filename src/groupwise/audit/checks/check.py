@@ -52,5 +52,5 @@ class Check:
         if not self.needs or any(given[need] for need in self.needs):
             return ""
         if "losses" in self.needs and program.reach is not None and program.reach.opaque:
-            return f"losses that tell: {program.reach.opaque}"
+            return f"losses whose graph shows all parameters: {program.reach.opaque}"
         return " or ".join(WANTED[need] for need in self.needs)

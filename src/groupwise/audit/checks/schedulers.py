@@ -42,7 +42,7 @@ def _overwritten(program: Program) -> Iterator[Finding]:
             yield _finding(
                 program, owner,
                 f"{setter} brought one rate, {number(owner.groups[0].lr)}, to all {len(owner.groups)} groups of "
-                f"{owner}: whatever rates they had are gone, and nothing tells them apart any more",
+                f"{owner}: whatever rates they had are gone, and nothing distinguishes them any more",
                 'give it one rate for each group: max_lr=[g["lr"] for g in optimizer.param_groups]',
             )  # fmt: skip
         elif absolute is not None and len(drivers) > 1:

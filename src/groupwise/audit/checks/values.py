@@ -68,7 +68,7 @@ VALUES: Iterable[Check] = (
     ),
     Check(
         "decayed-norm", "note", (), "norms and biases under weight decay",
-        "AdamW decays everything by 0.01 unless told otherwise, and the loss goes down all the same",
+        "AdamW decays everything by 0.01 unless it is set otherwise, and the loss goes down all the same",
         "a group of their own with `weight_decay=0.0`", _decayed,
     ),
 )  # fmt: skip

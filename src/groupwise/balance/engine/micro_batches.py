@@ -1,7 +1,8 @@
 """Micro-batches under a method whose weights are known beforehand: one weighted backward each, at the plain sum's cost.
 
-Of a method that claims `SEPARATE` (static weights, uncertainty) a task's weight comes from its own past, so it is the
-same for every micro-batch, and the update is that of the joint batch. The memory moves once per update, on the sums.
+Of a method with the property `SEPARATE` (static weights, uncertainty) a task's weight comes from its own past, so it
+is the same for every micro-batch, and the update is that of the joint batch. The memory moves once per update, on the
+sums.
 """
 
 from __future__ import annotations

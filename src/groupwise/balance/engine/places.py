@@ -1,7 +1,7 @@
 """`parameters=` and `at=`: modules, tensors or names, and the tensors that they stand for at the moment.
 
-A module is looked into anew at every update, since layers thaw, grow and are replaced. Tensors that were given one by
-one are held weakly: one that is gone is an error, as nobody can say which took its place.
+A module is looked into anew at every update, since layers are unfrozen, grow and are replaced. Tensors that were given
+one by one are held weakly: one that is gone is an error, as nobody can say which took its place.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ _KEY = "weight"
 class AutoLambda(LossMethod):
     """Weights learnt on held-out batches (Liu et al. 2022, TMLR): `balancer.learn(held_out_losses)` before `backward`.
 
-    A weight is a plain number and may pass zero: a task that hurts the primary ones is then ascended, as in the
+    A weight is a plain number and may pass zero: a task that raises the primary losses is then ascended, as in the
     authors' code. The update is the weighted sum; with t tasks it starts at `init` times the plain sum. Without
     `learn`, the weights stay as they are.
 

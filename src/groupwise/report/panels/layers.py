@@ -1,6 +1,6 @@
 """By layer: which layer learns when, as heat maps of layer and step, in the order of the model.
 
-Shown for a run whose lines speak of layers (`Observer(optimizer, run, by="layer")`), whatever the optimizer: one plain
+Shown for a run whose lines are of layers (`Observer(optimizer, run, by="layer")`), whatever the optimizer: one plain
 AdamW has its layers, too.
 """
 
@@ -26,7 +26,7 @@ def panel(reading: Reading) -> Panel:
     lead = "Rows are layers from the input to the output, columns are steps."
     if reading.run.header.by != "layer":
         how = '`Observer(optimizer, run, by="layer")` records each layer, whatever its group.'
-        return Panel("layers", "By layer", lead, missing=f"The records speak of {reading.run.header.by}s. {how}")
+        return Panel("layers", "By layer", lead, missing=f"The records are of {reading.run.header.by}s. {how}")
     figures: list[Figure] = [
         heat_map(series, plot, plot.title) for name, plot in _SHOWN if (series := reading.statistic(name))
     ]

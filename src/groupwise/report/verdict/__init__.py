@@ -69,7 +69,7 @@ def _course(reading: Reading, sentences: tuple[Sentence, ...]) -> str:
     order = ("loss", "task-worse", "task-flat", "task-learned")
     found = next((heads[rule] for rule in order if rule in heads), None)
     steps = len(reading.run)
-    few = "too few losses to speak of a course" if reading.losses or reading.tasks("loss") else "no loss among them"
+    few = "too few losses for a course" if reading.losses or reading.tasks("loss") else "no loss among them"
     return found or (f"{steps:,} record{'s' * (steps != 1)}, {few}" if steps else "Nothing is recorded yet")
 
 

@@ -1,4 +1,6 @@
-"""Between tasks: who owns a part of the model, who conflicts, who is hurt. Each is judged against independent tasks.
+"""Between tasks: which owns a part of the model, which conflict, whose loss the updates raise.
+
+Each is judged against independent tasks.
 
 owns       the median share of the gradient norm (weights in use) is above 0.9, and 0.8 in all but a quarter of at least
            3 records. A share is no noise: T equally strong tasks have 1 / T each, and ratios of norms vary by some per
@@ -9,8 +11,8 @@ drowns     its gradient is five times that of the next task in the middle of at 
 conflict   gradients of unrelated tasks have a cosine around 0, negative in half of the records: a conflict needs so
            many negative ones that fair throws give them in less than 1 % of runs (shared among the pairs), and a median
            below -0.1. Now and then: agreement in general (by the same test), and -0.1 or less in a tenth of records.
-hurt       a balanced update raises an unrelated task's loss in half of the records at the worst: it needs more, by the
-           same test.
+raised     a balanced update raises an unrelated task's loss in half of the records at the worst: it needs more, by
+           the same test.
 """
 
 from __future__ import annotations
@@ -160,7 +162,13 @@ def conflicting(reading: Reading) -> Iterator[Sentence]:
                 f"In {part} of {records} records the update raised its loss to first order; of an "
                 "unrelated task, in 50 %."
             )
-            yield Sentence("conflicting", "look", f"Task '{task}' was hurt in {part} of the records", text, "conflicts")
+            yield Sentence(
+                "conflicting",
+                "look",
+                f"Updates raised the loss of task '{task}' in {part} of the records",
+                text,
+                "conflicts",
+            )
 
 
 def _often(values: list[float], bound: float) -> bool:
