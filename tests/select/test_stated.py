@@ -66,7 +66,8 @@ def test_a_role_stated_of_a_tied_parameter_is_one_of_all_its_places() -> None:
 
 
 @pytest.mark.parametrize(
-    "declared", ["task_*", ["task_a.*", "task_b"], kind("Linear") & "task*" | "task_a.1", {"task_a", "task_b", "task_c"}]
+    "declared",
+    ["task_*", ["task_a.*", "task_b"], kind("Linear") & "task*" | "task_a.1", {"task_a", "task_b", "task_c"}],
 )
 def test_a_value_is_a_glob_a_selector_a_list_or_a_set(declared: Any) -> None:
     infos = parameters_of(tasks(), tags={"late": declared})
