@@ -339,6 +339,34 @@ def test_a_model_that_has_not_changed_is_not_doubted(built: Callable[[Net], Grou
     if built is not with_flat_shards:
         optimizer.regroup()
     optimizer.state_dict()
+    optimizer.step()  # of no gradient at all
+
+
+def head_replaced(net: Net) -> None:
+    net.head = nn.Linear(net.head.in_features, net.head.out_features)
+
+
+def left_for_an_adapter(net: Net) -> None:
+    net.requires_grad_(False)
+    net.adapter = nn.Linear(net.head.out_features, net.head.out_features)
+
+
+@pytest.mark.parametrize("change", [head_replaced, left_for_an_adapter])
+def test_a_step_in_which_a_group_has_no_gradient_says_what_the_model_has_got_instead(
+    change: Callable[[Net], None],
+) -> None:
+    net = Net()
+    optimizer = GroupedOptimizer(net, ADAMW + [Rule("head", lr=scale(2.0))])
+    change(net)
+    for name, p in net.named_parameters():
+        p.grad = torch.ones_like(p) if p.requires_grad and "blocks" in name else None
+    with pytest.warns(
+        GroupwiseWarning, match=r"no group holds \((head|adapter)\.weight.*regroup\(model=model\)"
+    ) as said:
+        optimizer.step()
+    assert len(said) == 1
+    for _ in range(10):
+        optimizer.step()  # said once: a second warning would be an error
 
 
 def test_what_was_frozen_by_hand_and_left_without_an_optimizer_is_named_once_it_trains() -> None:

@@ -73,6 +73,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         super().__init__(self._runtime.live_groups(), self._runtime.shared_defaults())
         self._origin = Origin(model, self.resolution.parameters)
         self._freeze()
+        self._idle_steps = 0
         self._agreement = Agreement()
         self._tell_ranks()
         if _LOG.isEnabledFor(logging.INFO):
@@ -111,7 +112,9 @@ class GroupedOptimizer(torch.optim.Optimizer):
         measured = self._runtime.clipper.clip(self.param_groups)
         self.measured.clear()  # in place: what a compiled step assigns to an optimizer is lost (torch 2.13)
         self.measured.update(measured)
-        self._runtime.engines.step(drop_gradients(self.param_groups), self.state, self._runtime.route)
+        active = drop_gradients(self.param_groups)
+        self._look_where_idle(active)
+        self._runtime.engines.step(active, self.state, self._runtime.route)
         return loss
 
     def only(self, *networks: str) -> NetworkView:
@@ -308,6 +311,17 @@ class GroupedOptimizer(torch.optim.Optimizer):
         """Forwarded to algorithms that distinguish training from evaluation (schedule-free ones)."""
         self._runtime.engines.switch("eval", self.param_groups, self.state)
 
+    def _look_where_idle(self, active: list[dict[str, Any]]) -> None:
+        """Look at the model where a group that trains has no gradient at all: its part may have been replaced, or left
+        for an adapter. At the first such step, and at the 2nd, 4th, 8th, …; a model that has not changed says nothing.
+        """
+        if all(_has_gradient(group) for group in active) and (active or not self.param_groups):
+            return
+        self._idle_steps += 1
+        first_of_octave = self._idle_steps & (self._idle_steps - 1) == 0
+        if first_of_octave and not any(view.stepping for view in self._views.values()):
+            self._look_at_model(stacklevel=5)
+
     def _let_go(self) -> None:
         """Keep no tensor alive that has left both the groups and the model, as after sharding or a part dropped."""
         gone = self._origin.let_go(self.param_groups)
@@ -366,7 +380,12 @@ class GroupedOptimizer(torch.optim.Optimizer):
         self.__dict__["_distinct"] = Distinct()
         self.__dict__.setdefault("_origin", Origin(None))
         self.__dict__.setdefault("_wrapped", False)
+        self.__dict__.setdefault("_idle_steps", 0)
         self.__dict__.setdefault("_agreement", Agreement())
+
+
+def _has_gradient(group: Mapping[str, Any]) -> bool:
+    return any(p.grad is not None for p in group["params"]) or not group["params"]
 
 
 def _plan_of(given: object, running: Plan) -> Plan:
