@@ -61,7 +61,8 @@ class Method(ABC):
 
     def table(self) -> dict[str, Any]:
         """The method as the `[balance]` table of a plan file, defaults left out."""
-        return {"method": type(self).__name__, **arguments.given(self)}  # type: ignore[arg-type]  # a dataclass
+        given = arguments.given(self)  # type: ignore[arg-type]  # every method is a dataclass
+        return {"method": type(self).__name__, **{k: value for k, value in given.items() if k not in self.beside()}}
 
     def beside(self) -> dict[str, Any]:
         """The arguments that no file holds."""
@@ -310,7 +311,14 @@ def method_of(table: Any, beside: Mapping[str, Any] = MappingProxyType({})) -> M
             f"a method is an instance of one of groupwise.keras ({listed(METHODS)}), as Uncertainty(), "
             f"or the [balance] table of a plan; this is {this}"
         )
-    given = {key: value for key, value in table.items() if key not in ("method", "heads")}
+    if "heads" in table:
+        raise BalanceError("heads is called task_only now")
+    if table.get("task_only", "weighted") != "weighted":
+        raise BalanceError(
+            'a compiled step has one weighted sum of the losses, so task_only is "weighted" or left out, '
+            f"not {table['task_only']!r}"
+        )
+    given = {key: value for key, value in table.items() if key not in ("method", "task_only")}
     name = table.get("method", "Static" if "weights" in table else None)
     if name is None:
         raise BalanceError('no method is named: write method = "Uncertainty", or weights by task')

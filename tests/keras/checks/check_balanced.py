@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from groupwise import GroupwiseError, Plan, Rule
+from groupwise.errors import BalanceError
 from groupwise.keras import (
     DWA,
     RLW,
@@ -17,6 +18,7 @@ from groupwise.keras import (
     Static,
     Uncertainty,
 )
+from groupwise.keras.balancing import method_of
 from groupwise.schedules import linear
 
 PLAN = Plan([Rule("*", optimizer="SGD", lr=0.05), Rule("near", lr=0.02)])
@@ -200,3 +202,19 @@ def test_what_cannot_be_balanced_says_why() -> None:
         model.compile("sgd", loss="mse", loss_weights={"near": 1.0})
     with pytest.raises(GroupwiseError, match=r"tasks=\[…\]"):
         BalancedModel(keras.layers.Dense(1), RLW())
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"method": "Uncertainty", "heads": "raw"}, "heads is called task_only now"),
+        ({"method": "Uncertainty", "task_only": "unweighted"}, r"one weighted sum of the losses.*not 'unweighted'"),
+    ],
+)
+def test_what_a_weighted_sum_cannot_do_for_the_heads_is_refused(table: dict[str, Any], message: str) -> None:
+    with pytest.raises(BalanceError, match=message):
+        method_of(table)
+
+
+def test_a_table_may_say_that_heads_see_the_weights() -> None:
+    assert method_of({"method": "Uncertainty", "task_only": "weighted"}) == Uncertainty()
