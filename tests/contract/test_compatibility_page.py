@@ -1,4 +1,4 @@
-"""The compatibility page lists the generic cases that the tests run, and links to the tests there are."""
+"""The compatibility page counts the generic cases that the tests run, and links to the tests there are."""
 
 import re
 from pathlib import Path
@@ -21,8 +21,8 @@ def run_here() -> set[str]:
     return cases("\n".join(docstrings))
 
 
-def test_the_page_says_of_each_generic_case_that_is_run_that_it_passes() -> None:
-    assert cases(section("These pass:", "These apply in part")) == run_here()
+def test_the_page_says_how_many_generic_cases_are_run_and_pass() -> None:
+    assert re.findall(r"(\d+) of the cases pass", PAGE) == [str(len(run_here()))]
 
 
 def test_the_page_gives_a_reason_for_every_case_that_is_not_run() -> None:
