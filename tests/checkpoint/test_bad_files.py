@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from groupwise.checkpoint import load, save
+from groupwise.checkpoint import layout, load, save
 from groupwise.errors import StateError
 from tests.checkpoint.parts import Parts, same
 
@@ -209,3 +209,12 @@ def test_a_stream_that_looks_like_an_archive_is_an_error(tmp_path: Path) -> None
     path.write_bytes(stream.getvalue())
     with pytest.raises(StateError, match=r"run\.pt: (refused|truncated or damaged)"):
         load(path)
+
+
+def test_an_entry_that_says_it_is_packed_is_refused_even_at_its_own_size() -> None:
+    stored = layout._Told(
+        "run/data.pkl", flags=0, method=zipfile.ZIP_STORED, checksum=0, sizes=(5, 5), place=0, more=()
+    )
+    assert stored.is_plain
+    assert not stored._replace(method=zipfile.ZIP_DEFLATED).is_plain
+    assert not stored._replace(sizes=(5, 6)).is_plain
