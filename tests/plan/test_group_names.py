@@ -95,3 +95,9 @@ def test_a_label_in_a_name_is_of_a_rule_that_matches_every_member_or_is_joined_b
         shared = {case.plan.rules[i].label for i in everywhere} | {"frozen"}
         if " + " not in group.name:
             assert group.name.startswith((*shared, "depth")), case.shown
+
+
+def test_a_decay_that_an_exact_value_overrides_names_no_level() -> None:
+    decay = Rule("encoder", lr=layer_decay(0.5))
+    names = named(base(), decay, Rule("encoder.layers.1.*", label="fixed", lr=exact(1e-2)))
+    assert names == {"base": 4, "fixed": 2, "encoder/depth1": 2, "encoder/depth0": 1}
