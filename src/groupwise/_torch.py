@@ -106,32 +106,26 @@ def norms(tensors: Sequence[torch.Tensor], dtype: torch.dtype | None, order: flo
 
 def add(tensors: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> None:
     """Add to each tensor the other at its place, in place. Lacking: one by one."""
-    together = private("_foreach_add_")
-    if together is not None:
-        together(tensors, others)
-        return
-    for t, other in zip(tensors, others, strict=True):
-        t.add_(other)
+    _each("_foreach_add_", torch.Tensor.add_, tensors, others)
 
 
 def copy(tensors: Sequence[torch.Tensor], sources: Sequence[torch.Tensor]) -> None:
     """Copy into each tensor the source at its place. Lacking: one by one."""
-    together = private("_foreach_copy_")
-    if together is not None:
-        together(tensors, sources)
-        return
-    for t, source in zip(tensors, sources, strict=True):
-        t.copy_(source)
+    _each("_foreach_copy_", torch.Tensor.copy_, tensors, sources)
 
 
 def zero(tensors: Sequence[torch.Tensor]) -> None:
     """Fill tensors with zeros. Lacking: one by one."""
-    together = private("_foreach_zero_")
+    _each("_foreach_zero_", torch.Tensor.zero_, tensors)
+
+
+def _each(name: str, alone: Callable[..., object], *columns: Sequence[torch.Tensor]) -> None:
+    together = private(name)
     if together is not None:
-        together(tensors)
+        together(*columns)
         return
-    for t in tensors:
-        t.zero_()
+    for row in zip(*columns, strict=True):
+        alone(*row)
 
 
 def multiply(tensors: Sequence[torch.Tensor], factor: torch.Tensor) -> None:
