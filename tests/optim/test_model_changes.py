@@ -369,6 +369,44 @@ def test_a_step_in_which_a_group_has_no_gradient_says_what_the_model_has_got_ins
         optimizer.step()  # said once: a second warning would be an error
 
 
+def layers() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 1))
+
+
+def swapped(net: nn.Sequential) -> None:
+    net[0], net[1] = net[1], net[0]
+
+
+def wrapped(net: nn.Sequential) -> None:
+    net[0] = nn.Sequential(net[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "old"), [(swapped, r"0\.weight \(now 1\.weight\)"), (wrapped, r"0\.weight \(now 0\.0\.weight\)")]
+)
+@pytest.mark.parametrize("call", [GroupedOptimizer.state_dict, GroupedOptimizer.regroup], ids=["save", "regroup"])
+def test_tensors_that_go_by_other_names_now_are_said_before_a_checkpoint_takes_one_for_another(
+    change: Callable[[nn.Sequential], None], old: str, call: Callable[[GroupedOptimizer], Any]
+) -> None:
+    net = layers()
+    optimizer = GroupedOptimizer(net, ADAMW)
+    optimizer.state_dict()
+    change(net)
+    with pytest.warns(GroupwiseWarning, match=f"other names now .{old}.*regroup"):
+        call(optimizer)
+    optimizer.regroup(model=net)
+    optimizer.state_dict()  # and now it says nothing
+
+
+def test_a_wrapper_inside_the_model_is_no_other_name() -> None:
+    net = layers()
+    optimizer = GroupedOptimizer(net, ADAMW)
+    inner = nn.Module()
+    inner._checkpoint_wrapped_module = net[0]  # as activation checkpointing wraps a layer in place
+    net[0] = inner
+    optimizer.state_dict()
+
+
 def test_what_was_frozen_by_hand_and_left_without_an_optimizer_is_named_once_it_trains() -> None:
     net = Net()
     net.table.weight.requires_grad_(False)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import final
 
 import torch
 from torch import Tensor
 
+from groupwise._pickling import Public
 from groupwise._spelling import number
 
 _NEARLY = 1e-9  # relative: below it an inner product is zero to the solvers' accuracy
@@ -57,6 +58,11 @@ class BalanceResult:
         Computed when it is asked for, from rows that the next backward overwrites; it is None from then on.
         """
         return self._shares()
+
+    def __reduce__(self) -> tuple[Public, tuple[()]]:
+        """The numbers and the words; the tensors of `shared` and `shares` are not pickled along."""
+        kept = (part.name for part in fields(self) if part.name not in ("shared", "_shares"))
+        return Public("groupwise.balance:BalanceResult", {name: getattr(self, name) for name in kept}), ()
 
     def __repr__(self) -> str:
         told = {"weights": dict(self.weights), "conflicting": self.conflicting, "skipped": dict(self.skipped)}

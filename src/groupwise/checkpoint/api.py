@@ -95,7 +95,8 @@ def load(
 
     Raises:
         StateError: there is no such file, it is not a checkpoint of this library as it was written (a single damaged
-            bit is found) or one of a newer version, it lacks a part, or a part does not fit. Nothing has changed then.
+            bit of what it says is found) or one of a newer version, it lacks a part, or a part does not fit. Nothing
+            has changed then.
     """
     with within(str(path)):
         parts = _parts(model, optimizer, scheduler, balancer, scaler, generator, prefer)

@@ -9,8 +9,9 @@ A zip archive tells most things twice, and readers differ in which they believe:
 makes an entry a folder, which has no data, and a tensor is left with whatever the memory held. Here what is told twice
 has to agree, and what `torch.save` never writes (compression, encryption, attributes, gaps, a name twice) is refused.
 So there is one way to read the file, and reading takes as much memory as the file is long. The seal binds the
-checksums of all data together: a damaged bit, a cut, or parts of two files in one are found wherever they are. A file
-of the first edition has no seal, and its checksums stand alone.
+checksums of all data together: a damaged bit of a value, a cut, or parts of two files in one are found wherever they
+are; what is left unread (padding, times) may differ. A file of the first edition has no seal, and its checksums stand
+alone.
 """
 
 from __future__ import annotations

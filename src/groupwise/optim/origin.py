@@ -2,20 +2,23 @@
 
 Whoever replaces a head or adds an adapter changes the model and not the optimizer, and nothing fails: the old tensors
 lie idle in their groups, the new ones keep their initial values. The optimizer can see that, as long as the model is
-there, by two signs, either of which is certain: a tensor that the plan was resolved on still stands in its group and is
-no longer the model's; and a trainable tensor of the model has never been in a group or in the plan. Tensors that a
-trainer has put into the groups or taken out of them (shards, master copies) are no sign.
+there, by three signs, each of which is certain: a tensor that the plan was resolved on still stands in its group and is
+no longer the model's; a trainable tensor of the model has never been in a group or in the plan; and a tensor goes by
+another name than it did (layers that were swapped or wrapped), so that a checkpoint would take its state for another's.
+Tensors that a trainer has put into the groups or taken out of them (shards, master copies) are no sign.
 """
 
 from __future__ import annotations
 
 import weakref
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from groupwise._wrappers import without_wrappers
 from groupwise.errors import SelectorError, listed
 from groupwise.plan import Resolution
 from groupwise.select import ParameterInfo, parameters_of
@@ -75,6 +78,17 @@ class Origin:
         except SelectorError:
             return ()
 
+    def names(self) -> dict[int, set[str]]:
+        """The model's names for its parameters now, by the identity of the tensor, without those of wrappers."""
+        found: dict[int, set[str]] = defaultdict(set)
+        for key, part in ((key, part()) for key, part in self._parts.items()):
+            if isinstance(part, torch.nn.Module):
+                for name, p in part.named_parameters(remove_duplicate=False):
+                    found[id(p)].add(without_wrappers(f"{key}.{name}" if key else name))
+            elif part is not None:
+                found[id(part)].add(without_wrappers(key))
+        return found
+
     def tensors(self) -> Iterator[torch.Tensor]:
         """The model's parameters, without their names, which take longer."""
         for part in (part() for part in self._parts.values()):
@@ -93,11 +107,13 @@ def _reference(part: torch.nn.Module | torch.Tensor) -> Callable[[], Any]:
 class Drift:
     """How a model has changed under its optimizer, by name.
 
-    `unowned` are trainable parameters that no group holds, `stale` are held and no longer the model's.
+    `unowned` are trainable parameters that no group holds, `stale` are held and no longer the model's, `renamed` are
+    held and go by another name now.
     """
 
     unowned: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
+    renamed: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """A sentence with the way out; empty if nothing has changed."""
@@ -106,6 +122,11 @@ class Drift:
             told.append(f"it has trainable parameters that no group holds ({listed(self.unowned, 4)})")
         if self.stale:
             told.append(f"the groups hold tensors that it no longer has ({listed(self.stale, 4)})")
+        if self.renamed:
+            told.append(
+                f"parameters that the groups hold go by other names now ({listed(self.renamed, 4)}), so a checkpoint "
+                "would take their state for others'"
+            )
         if not told:
             return ""
         return (
@@ -124,7 +145,16 @@ def drift(origin: Origin, resolution: Resolution, groups: Sequence[Mapping[str, 
     free = {key: p for key, p in here.items() if p.requires_grad and key not in held}
     unowned = {key for key, p in free.items() if not origin.name_of(p) or key in unfrozen}
     stale = tuple(origin.name_of(p) for key, p in held.items() if key not in here and origin.name_of(p))
-    return Drift(tuple(_names(origin, unowned)), stale)
+    return Drift(tuple(_names(origin, unowned)), stale, tuple(_renamed(origin, held.values())))
+
+
+def _renamed(origin: Origin, held: Iterable[torch.Tensor]) -> Iterator[str]:
+    """`old (now new)` of each tensor that the model calls otherwise than it did."""
+    now = origin.names()
+    for p in held:
+        before, names = origin.name_of(p), now.get(id(p))
+        if before and names and without_wrappers(before) not in names:
+            yield f"{before} (now {min(names)})"
 
 
 def _frozen_by_hand(resolution: Resolution) -> Iterator[ParameterInfo]:

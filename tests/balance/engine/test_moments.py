@@ -286,3 +286,19 @@ def test_the_weights_that_are_told_are_those_that_were_used(name: str, split: st
             told = balancers[1].backward({task: loss * 0.75 for task, loss in apart.losses().items()})
         assert told.weights == pytest.approx(expected.weights, rel=1e-12)
         assert_same(apart, gradients(joint), tolerance=1e-12)
+
+
+@pytest.mark.parametrize("method", [Equal(), Static({"a": 1.0, "b": 2.0, "c": 1.0}), Uncertainty(), CAGrad()], ids=str)
+@pytest.mark.parametrize("broken", [0, 1])
+def test_a_broken_micro_batch_skips_the_step_of_every_method(method: Method, broken: int) -> None:
+    model, balancer = built("Plain"), Balancer(method, nonfinite="skip_step")
+    for i in range(2):
+        losses = model.losses()
+        losses |= {"b": losses["b"] * torch.nan} if i == broken else {}
+        if i == 0:
+            balancer.accumulate(losses)
+        else:
+            with pytest.warns(GroupwiseWarning, match="skip_step"):
+                result = balancer.backward(losses)
+    assert (result.weights, balancer.step, list(result.skipped)) == ({}, 0, ["b"])
+    assert not gradients(model)

@@ -1,9 +1,11 @@
 """The result says what was done, and the numbers are those of the explicit Jacobian."""
 
+import pickle
+
 import pytest
 import torch
 
-from groupwise.balance import MGDA, Balancer, CAGrad, Equal, FromGramian, FromJacobian, UPGrad
+from groupwise.balance import MGDA, Balancer, CAGrad, Equal, FromGramian, FromJacobian, Method, UPGrad
 from groupwise.balance.result import conflicting_tasks, cosines_of
 from groupwise.errors import GroupwiseWarning
 from tests.balance.engine.models import KINDS, built
@@ -113,3 +115,13 @@ def test_every_pair_has_one_cosine() -> None:
     assert [*cosines] == [("a", "b"), ("a", "c"), ("b", "c")]
     expected = torch.cosine_similarity(gradients[[0, 0, 1]], gradients[[1, 2, 2]], dim=1)
     assert [*cosines.values()] == pytest.approx(expected.tolist(), abs=1e-15)
+
+
+@pytest.mark.parametrize("method", [CAGrad(), Equal()], ids=str)
+def test_a_result_is_pickled_with_its_numbers_and_without_tensors(method: Method) -> None:
+    model = built("Plain")
+    result = Balancer(method).backward(model.losses())
+    again = pickle.loads(pickle.dumps(result))
+    assert str(again) == str(result)
+    assert (again.weights, again.norms, again.cosines) == (result.weights, result.norms, result.cosines)
+    assert (again.shared, again.shares) == ((), None)

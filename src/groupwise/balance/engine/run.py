@@ -109,9 +109,14 @@ class Run:
 
     @property
     def weighs_at_once(self) -> bool:
-        """Whether micro-batches are weighted one by one: the weights depend on no gradient, loss or other task."""
+        """Whether micro-batches are weighted one by one: the weights depend on no gradient, loss or other task.
+
+        Not where a broken task is to skip the step: what earlier micro-batches had written could not be taken back.
+        """
         if self.accumulated:
             return self.accumulated.rows is None
+        if self.setup.nonfinite == "skip_step":
+            return False
         return not self.needs_rows and Property.SEPARATE in self.method.properties
 
     def task_graph(self, losses: Mapping[str, Tensor], scale: Tensor | None) -> TaskGraph:
