@@ -59,15 +59,15 @@ MISTAKES: dict[str, tuple[object, str]] = {
     "a method that is a number": ({"method": 1}, "1 is no method"),
     "a misspelt argument": (
         {"method": "FAMO", "gama": 1},
-        r"argument of FAMO 'gama'; did you mean 'gamma'\? \(there is: lr, gamma, floor, task_only\)",
+        r"FAMO: unknown argument 'gama'; did you mean 'gamma'\? \(there is: lr, gamma, floor, task_only\)",
     ),
-    "an argument of another": ({"method": "FAMO", "weights": {}}, "unknown argument of FAMO 'weights'"),
+    "an argument of another": ({"method": "FAMO", "weights": {}}, "FAMO: unknown argument 'weights'"),
     "an argument that is text": ({"method": "FAMO", "gamma": "x"}, "FAMO: gamma: 'x' is not a number"),
     "a negative rate": ({"method": "FAMO", "lr": -1}, "FAMO: lr: -1 is not above 0"),
     "half a window": ({"method": "DWA", "window": 2.5}, "DWA: window: 2.5 is not a whole number"),
     "a variant of none": (
         {"method": "RLW", "variant": "x"},
-        "RLW: variant: it is one of 'normal', 'dirichlet', not 'x'",
+        "RLW: variant: 'x' is none of 'normal', 'dirichlet'",
     ),
     "a task as a list": ({"method": "MetaBalance", "primary": ["a"]}, r"MetaBalance: primary: \['a'\] is not the name"),
     "tasks as text": ({"method": "AutoLambda", "primary": "a"}, "AutoLambda: primary: 'a' is not a list of tasks"),
@@ -87,11 +87,14 @@ MISTAKES: dict[str, tuple[object, str]] = {
     "a wrapper of a number": ({"method": "Halved", "of": 3}, "Halved: of: a method is its name, or a table with its"),
     "a mistake inside": (
         {"method": "Halved", "of": {"method": "FAMO", "task_only": "unweighted"}},
-        "of: unknown argument of FAMO",
+        "of: FAMO: unknown argument 'task_only'",
     ),
-    "text for a bool": ({"method": "Halved", "of": "FAMO", "loud": "x"}, "Halved: loud: it is true or false, not 'x'"),
-    "text for a number": ({"method": "Halved", "of": "FAMO", "by": "x"}, "Halved: by: it is a number, not 'x'"),
-    "Python only": ({"method": "Halved", "of": "FAMO", "draw": 1}, "Halved: draw: it is Python only, not 1"),
+    "text for a bool": ({"method": "Halved", "of": "FAMO", "loud": "x"}, "Halved: loud: 'x' is neither true nor false"),
+    "text for a number": ({"method": "Halved", "of": "FAMO", "by": "x"}, "Halved: by: 'x' is not a number"),
+    "Python only": (
+        {"method": "Halved", "of": "FAMO", "draw": 1},
+        "draw: it is for Python alone, and a file gives 1",
+    ),
 }
 
 

@@ -17,7 +17,7 @@ from groupwise.balance.memory import Memory
 from groupwise.balance.method import Method
 from groupwise.errors import BalanceError, ScheduleError
 from groupwise.schedules import Schedule, arguments, decode
-from groupwise.schedules.arguments import Fraction, Kind, NonNegative, Number, Positive, Times
+from groupwise.schedules.arguments import Fraction, Kind, NonNegative, Number, Positive, Times, for_python_alone
 from groupwise.schedules.numbers import number, number_from_text
 
 
@@ -83,7 +83,7 @@ def _plain(value: object) -> object:
 
 
 Inner: TypeAlias = Annotated[Method, Kind(_method)]
-Drawing: TypeAlias = Annotated[torch.Generator, Kind(_generator)]
+Drawing: TypeAlias = Annotated[torch.Generator, Kind(_generator, for_python_alone)]
 TaskName: TypeAlias = Annotated[str, Kind(_name)]
 TaskNames: TypeAlias = Annotated[tuple[str, ...], Kind(_names)]
 TaskNumbers: TypeAlias = Annotated[Mapping[str, float], Kind(_numbers, _plain)]

@@ -16,14 +16,13 @@ import torch
 from torch import Tensor
 
 from groupwise._renamed import renamed
-from groupwise.balance.engine import distributed, micro_batches, setup, update
+from groupwise.balance.engine import setup, update
 from groupwise.balance.engine.finite import NonFinite
-from groupwise.balance.engine.held_out import HeldOut, gradient_of
-from groupwise.balance.engine.losses import differentiable, values
 from groupwise.balance.engine.places import Parameters, Place
-from groupwise.balance.engine.ranks.group import propagated
+from groupwise.balance.engine.reduction import reduction_of
+from groupwise.balance.engine.reduction.reduction import Reduction
 from groupwise.balance.engine.run import Run
-from groupwise.balance.engine.scaling import scale_of, without_autocast
+from groupwise.balance.engine.scaling import without_autocast
 from groupwise.balance.engine.setup import Distributed, RouteChoice
 from groupwise.balance.engine.state_dict import load, saved
 from groupwise.balance.method import Method, TaskOnly
@@ -131,15 +130,13 @@ class Balancer:
         """
         after = " after accumulate" if self._run.accumulated else ""
         call = f"backward{after}{'' if features is None else ' with features'}"
-        with self._changing(call, exchanges=True) as run:
-            with propagated(run.setup.ranks):
-                checked, scale = self._checked(run, losses, scaler)
-                if run.accumulated and features is not None:
+        with self._changing(call, exchanges=True) as reduction:
+            with reduction.propagated():
+                batch = reduction.given(losses, scaler)._replace(features=features)
+                if reduction.run.accumulated and features is not None:
                     raise BalanceError("features= cannot be used in an update that began with accumulate()")
-            with without_autocast(checked.values()):
-                if run.accumulated and run.accumulated.rows is None:
-                    return micro_batches.complete(run, checked, scale)
-                return update.complete(run, checked, features, scale)
+            with without_autocast(batch.losses.values()):
+                return update.complete(reduction, batch)
 
     def accumulate(self, losses: Mapping[str, Tensor], scaler: object = None) -> None:
         """Add a micro-batch, or one task's own batch, to the update that the next `backward` completes.
@@ -149,52 +146,41 @@ class Balancer:
         the old one is there as well. A method whose weights are known beforehand (`Property.SEPARATE`: `Static`,
         `Uncertainty`) takes one weighted backward at once instead, and keeps nothing but the losses.
         """
-        at_once, ranks = self._run.weighs_at_once, self._run.setup.ranks
-        exchanges = ranks is not None and (ranks.parts is not None or at_once)
-        with self._changing("accumulate", exchanges=exchanges) as run:
-            with propagated(ranks if exchanges else None):
-                checked, scale = self._checked(run, losses, scaler)
-            with without_autocast(checked.values()):
-                if at_once:
-                    micro_batches.add(run, checked, scale)
-                else:
-                    update.accumulate(run, checked, scale)
+        exchanges = reduction_of(self._run).accumulate_exchanges
+        with self._changing("accumulate", exchanges) as reduction:
+            with reduction.propagated(exchanges):
+                batch = reduction.given(losses, scaler)
+            with without_autocast(batch.losses.values()):
+                update.accumulate(reduction, batch)
 
     def discard(self) -> None:
         """Drop what `accumulate` and `learn` have gathered for an update that is not to come.
 
         What a weighted micro-batch has added to `.grad` is the optimizer's to drop, with `zero_grad()`.
         """
-        with self._changing("discard", needs_parameters=False) as run:
-            run.discard()
+        with self._changing("discard", needs_parameters=False) as reduction:
+            reduction.run.discard()
 
     def after_step(self, losses: Mapping[str, Tensor | float]) -> None:
         """Give the losses on the same batch after the optimizer's step (FAMO).
 
         One that is not finite is dealt with as `nonfinite` says. Raises `BalanceError` for a task that is not known.
         """
-        with self._changing("after_step", exchanges=True, needs_parameters=False) as run:
-            ranks = run.setup.ranks
-            with propagated(ranks):
-                found = {} if self._none(losses) else values(losses)
-            if ranks is not None:
-                found = distributed.means(ranks, found)
-            run.after_step(tuple(found), torch.tensor([*found.values()], dtype=torch.float64))
+        with self._changing("after_step", exchanges=True, needs_parameters=False) as reduction:
+            found = reduction.means(losses)
+            reduction.run.after_step(tuple(found), torch.tensor([*found.values()], dtype=torch.float64))
 
     def learn(self, losses: Mapping[str, Tensor]) -> None:
         """Learn from the losses on a held-out batch (Auto-Lambda), at the next `backward`, which then takes rows."""
-        with self._changing("learn", exchanges=True) as run:
-            ranks = run.setup.ranks
-            with propagated(ranks):
-                checked = self._differentiable(losses)
-            if ranks is not None:
-                run.held_out = distributed.held_out(ranks, run, checked)
-            else:
-                run.held_out = HeldOut(gradient_of(checked, distributed.coefficients(run, tuple(checked))))
+        with self._changing("learn", exchanges=True) as reduction:
+            with reduction.propagated():
+                checked = reduction.differentiable(losses)
+            reduction.run.held_out = reduction.held_out(checked)
 
     def end_epoch(self) -> None:
         """Note that an epoch has ended (DWA)."""
-        with self._changing("end_epoch", needs_parameters=False) as run:
+        with self._changing("end_epoch", needs_parameters=False) as reduction:
+            run = reduction.run
             run.epoch += 1
             run.method.end_epoch(run.memory)
 
@@ -202,7 +188,8 @@ class Balancer:
         """Drop all that is known of a task that has left for good. Raises `BalanceError` if nothing is."""
         if task not in self._run.tasks:
             raise BalanceError(unknown("task", task, sorted(self._run.tasks)))
-        with self._changing("forget", needs_parameters=False) as run:
+        with self._changing("forget", needs_parameters=False) as reduction:
+            run = reduction.run
             run.memory.forget(task)
             run.tasks = run.tasks - {task}
 
@@ -220,11 +207,11 @@ class Balancer:
         What a method remembers of parameters is found again by their names in `parameters=`; without these, by their
         order, so the first batch has to reach the same ones.
         """
-        with self._changing("load_state_dict", needs_parameters=False) as run:
-            load(run, state_dict)
+        with self._changing("load_state_dict", needs_parameters=False) as reduction:
+            load(reduction.run, state_dict)
 
     @contextmanager
-    def _changing(self, call: str, exchanges: bool = False, needs_parameters: bool = True) -> Iterator[Run]:
+    def _changing(self, call: str, exchanges: bool = False, needs_parameters: bool = True) -> Iterator[Reduction]:
         """A draft to work on, which takes the run's place at the end; if that is not reached, nothing has changed.
 
         Args:
@@ -239,13 +226,13 @@ class Balancer:
             )
         before = self._run
         run = before.draft()
-        undo = run.undo
+        reduction, undo = reduction_of(run), run.undo
         done = False
         try:
             self._call = call
-            with propagated(run.setup.ranks if exchanges else None):
-                run.begin(call, needs_parameters)
-            yield run
+            with reduction.propagated(exchanges):
+                reduction.begin(call, needs_parameters)
+            yield reduction
             self._run = run.finalized()
             done = True
         finally:
@@ -254,19 +241,3 @@ class Balancer:
                 self._run = before
                 if undo is not None:
                     undo.restore()
-
-    def _checked(
-        self, run: Run, losses: Mapping[str, Tensor], scaler: object
-    ) -> tuple[dict[str, Tensor], Tensor | None]:
-        checked, ranks = self._differentiable(losses), run.setup.ranks
-        if ranks is None:
-            run.expect(checked)
-        like = next(iter(checked.values())) if ranks is None else ranks.like
-        return checked, scale_of(scaler, like)
-
-    def _differentiable(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {} if self._none(losses) else differentiable(losses)
-
-    def _none(self, losses: Mapping[str, Any]) -> bool:
-        """Whether there are no losses here, as may be on some of several ranks."""
-        return self._run.setup.ranks is not None and isinstance(losses, Mapping) and not losses

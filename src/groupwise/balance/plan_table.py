@@ -21,21 +21,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, final, get_args, get_origin, get_type_hints
+from typing import Any, final, get_args, get_type_hints
 
 from groupwise import _formats as formats
 from groupwise._spelling import shown
 from groupwise.balance.method import Method, TaskOnly
 from groupwise.balance.methods import METHODS
-from groupwise.errors import BalanceError, listed, nearest, unknown, within
+from groupwise.errors import BalanceError, ScheduleError, nearest, unknown, within
 from groupwise.schedules import Schedule
 from groupwise.schedules import encode as encode_schedule
-from groupwise.schedules.arguments import Kind, given, signature
-from groupwise.schedules.numbers import number, number_from_text
+from groupwise.schedules.arguments import from_table, given, signature
 
 INNER = "of"
 """The key of the method inside another."""
@@ -99,71 +96,27 @@ def _method(data: object, beside: tuple[str, ...] = ()) -> Method:
     if not isinstance(name, str) or name not in METHODS:
         raise BalanceError(unknown("method", name, METHODS) if isinstance(name, str) else f"{shown(name)} is no method")
     cls: Callable[..., Method] = METHODS[name]
-    return cls(**_arguments(METHODS[name], {key: value for key, value in table.items() if key != "method"}, beside))
+    return cls(**_arguments(METHODS[name], {k: value for k, value in table.items() if k != "method"}, beside))
 
 
 def _arguments(cls: type[Method], table: Mapping[Any, object], beside: tuple[str, ...]) -> dict[str, object]:
-    """The arguments of `cls`, every key known and none that is required missing."""
-    keys, found = _keys(cls), {}
-    for key, value in table.items():
-        if key not in keys:
-            raise BalanceError(unknown(f"argument of {cls.__name__}", str(key)[:40], [*keys, *beside]))
-        with within(f"{cls.__name__}: {key}"):
-            found[keys[key]] = _decoded(_options(cls)[keys[key]], value)
-    missing = [key for key, name in keys.items() if name not in found and _is_required(signature(cls)[name])]
-    if missing:
-        raise BalanceError(f"{cls.__name__}: {listed(missing)} is not given")
-    return found
-
-
-def _is_required(field: Field[Any]) -> bool:
-    return field.default is MISSING and field.default_factory is MISSING
-
-
-@cache
-def _options(cls: type[Method]) -> Mapping[str, tuple[Any, ...]]:
-    """What each argument of `cls` may be, None apart: `int | None` is (int,)."""
-    hints = get_type_hints(cls, include_extras=True)
-    found = {}
-    for argument, field in signature(cls).items():
-        hint = hints[field.name]
-        union = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-        found[argument] = tuple(option for option in union if option is not NoneType)
-    return found
+    """The arguments of `cls`. Raises `BalanceError`."""
+    keys, inner, hints = _keys(cls), {}, get_type_hints(cls)
+    with within(cls.__name__):
+        for key in keys.keys() & table.keys():
+            hint = hints[signature(cls)[keys[key]].name]
+            if isinstance(hint, type) and issubclass(hint, Method):
+                with within(key):
+                    inner[key] = _method(table[key])
+        try:
+            return from_table(cls, {**table, **inner}, keys, "argument", beside)
+        except ScheduleError as error:
+            raise BalanceError(str(error)) from error.__cause__
 
 
 def _keys(cls: type[Method]) -> dict[str, str]:
     """The arguments of `cls` by their keys in a file: the same, but that `method` is the name's."""
-    return {INNER if argument == "method" else argument: argument for argument in _options(cls)}
-
-
-def _decoded(options: tuple[Any, ...], data: object) -> object:
-    """One argument from plain data, as far as its annotation says what it is; the constructor checks the rest."""
-    bare = [get_args(option)[0] if get_origin(option) is Annotated else option for option in options]
-    if any(isinstance(option, type) and issubclass(option, Method) for option in bare):
-        return _method(data)
-    for kind in (extra for option in options for extra in get_args(option)):
-        if isinstance(kind, Kind):
-            return kind.plain(data)
-    value = number_from_text(data) if {int, float} & set(options) else data
-    for option in options:
-        if _fits(option, value):
-            return number(value) if option is float else value
-    raise BalanceError(f"it is {' or '.join(map(_spelled, options))}, not {shown(data)}")
-
-
-def _fits(option: Any, value: object) -> bool:
-    if get_origin(option) is Literal:
-        return value in get_args(option)
-    if isinstance(value, bool):
-        return option is bool
-    return isinstance(value, int | float) if option is float else option in (int, str) and isinstance(value, option)
-
-
-def _spelled(option: Any) -> str:
-    if get_origin(option) is Literal:
-        return f"one of {listed(map(repr, get_args(option)))}"
-    return {float: "a number", int: "a whole number", str: "text", bool: "true or false"}.get(option, "Python only")
+    return {INNER if argument == "method" else argument: argument for argument in signature(cls)}
 
 
 def _encoded(value: object) -> object:

@@ -1,9 +1,9 @@
-"""What the arguments of a schedule may be, said once, in their annotations.
+"""What the arguments of a schedule or a balancing method may be, said once, in their annotations.
 
 A field's annotation is its declaration: `peak: Number`, `over: Span | None`, `shape: Literal["linear", "cosine"]`.
-`read` walks the fields of a new schedule, turns each argument into what is stored (a float, a `Length`, a tuple) and
-refuses the rest with the argument's name. Files use the same kinds: a kind's `plain` is what text and lists from TOML,
-YAML or JSON go through first.
+`read` walks the fields of a new value, turns each argument into what is stored (a float, a `Length`, a tuple) and
+refuses the rest with the argument's name. Files use the same kinds: `from_table` puts text and lists from TOML, YAML or
+JSON through a kind's `plain` first, and `given` is what is written back.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, final, get_args, get_origin, get_type_hints
 
 from groupwise._spelling import shown
-from groupwise.errors import ScheduleError, listed, within
+from groupwise.errors import ScheduleError, listed, unknown, within
 from groupwise.schedules.lengths import Length, length
 from groupwise.schedules.numbers import number, number_from_text
 
@@ -91,6 +91,27 @@ def _flag(value: object) -> bool:
     return value
 
 
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ScheduleError(f"{shown(value)} is not text")
+    return value
+
+
+def for_python_alone(value: object) -> object:
+    """What a file gives in the place of something that it cannot hold. Raises `ScheduleError`."""
+    if value is None or isinstance(value, str | int | float | list | tuple | Mapping):
+        raise ScheduleError(f"it is for Python alone, and a file gives {shown(value)}")
+    return value
+
+
+_BARE: Mapping[object, Kind] = {
+    bool: Kind(_flag),
+    float: numbers(),
+    int: numbers(whole=True),
+    str: Kind(_text),
+}
+"""Of annotations that declare no kind."""
+
 Number: TypeAlias = Annotated[float, numbers()]
 Positive: TypeAlias = Annotated[float, numbers(above=0)]
 NonNegative: TypeAlias = Annotated[float, numbers(least=0)]
@@ -132,9 +153,8 @@ def _kind(hint: object) -> Kind:
         return Kind(lambda value: None if value is None else inner.read(value), inner.plain)
     if get_origin(hint) is Literal:
         return _choice(get_args(hint))
-    if hint is bool:
-        return Kind(_flag)
-    return next(extra for extra in get_args(hint) if isinstance(extra, Kind))
+    declared = (extra for extra in get_args(hint) if isinstance(extra, Kind))
+    return next(declared, _BARE.get(hint, Kind(_as_is, for_python_alone)))
 
 
 def read(schedule: DataclassInstance, kind: str) -> None:
@@ -149,3 +169,40 @@ def given(schedule: DataclassInstance) -> dict[str, object]:
     """The arguments of `schedule` that differ from their defaults, in the order of its constructor."""
     values = {name: (getattr(schedule, f.name), f.default) for name, f in signature(type(schedule)).items()}
     return {name: value for name, (value, default) in values.items() if default is MISSING or value != default}
+
+
+def from_table(
+    cls: type[DataclassInstance],
+    table: Mapping[Any, object],
+    keys: Mapping[str, str],
+    what: str = "key",
+    others: Sequence[str] = (),
+) -> dict[str, object]:
+    """The arguments of `cls` that a table of plain data states.
+
+    Args:
+        cls: the class.
+        table: the data.
+        keys: the argument that each key stands for.
+        what: what a key is called in an error.
+        others: keys that stand beside these and were taken out of the table; an error names them too.
+
+    Raises:
+        ScheduleError: a key or a value that is none, or an argument without a default that is missing.
+    """
+    found: dict[str, object] = {}
+    for key, value in table.items():
+        if key not in keys:
+            raise ScheduleError(unknown(what, key[:40] if isinstance(key, str) else shown(key), [*keys, *others]))
+        with within(keys[key]):
+            kind = kinds(cls)[keys[key]]
+            found[keys[key]] = kind.read(kind.plain(value))
+    of = signature(cls)
+    missing = [key for key, name in keys.items() if name not in found and _is_required(of[name])]
+    if missing:
+        raise ScheduleError(f"{listed(missing)} is not given")
+    return found
+
+
+def _is_required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING

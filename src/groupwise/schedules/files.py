@@ -13,13 +13,12 @@ directions are generic over the fields, and `decode(encode(s)) == s`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING
+from collections.abc import Callable, Mapping
 from typing import TypeAlias, TypeGuard
 
 from groupwise._spelling import shown
 from groupwise.errors import ScheduleError, listed, unknown, within
-from groupwise.schedules.arguments import given, kinds, signature
+from groupwise.schedules.arguments import from_table, given, signature
 from groupwise.schedules.custom import Function, Piecewise
 from groupwise.schedules.cycles import CosineRestarts, Triangular
 from groupwise.schedules.decays import Constant, Exponential, InverseSqrt, MultiStep, StepDecay
@@ -77,11 +76,12 @@ def _decoded(table: object, depth: int) -> Schedule:
         raise ScheduleError(f"a schedule is a table such as {{ cosine = 3e-4 }}, not {shown(table)}")
     kind = _kind(table)
     cls = KINDS[kind]
+    first, *rest = signature(cls)
+    keys = {kind: first, **{name: name for name in rest}}
     with within(kind):
-        values = dict(_arguments(cls, kind, table))
-        arguments = {name: kinds(cls)[name].plain(_plain(value, depth + 1)) for name, value in values.items()}
+        values = from_table(cls, {key: _plain(value, depth + 1) for key, value in table.items()}, keys)
     build: Callable[..., Schedule] = cls
-    return build(**arguments)
+    return build(**values)
 
 
 def _kind(table: Mapping[object, object]) -> str:
@@ -98,18 +98,6 @@ def _kind(table: Mapping[object, object]) -> str:
     if named[0] == Function.kind:
         raise ScheduleError("function is Python only: a file cannot hold one")
     return named[0]
-
-
-def _arguments(cls: type[Schedule], kind: str, table: Mapping[object, object]) -> Iterator[tuple[str, object]]:
-    """The arguments of `cls` in `table`, under their names; every key known, none that is required missing."""
-    first, *rest = signature(cls)
-    for key, value in table.items():
-        if key != kind and key not in rest:
-            raise ScheduleError(unknown("key", key[:40] if isinstance(key, str) else shown(key), rest))
-        yield (first if key == kind else str(key)), value
-    missing = [name for name in rest if name not in table and signature(cls)[name].default is MISSING]
-    if missing:
-        raise ScheduleError(f"{listed(missing)} is not given")
 
 
 def _plain(value: object, depth: int) -> object:

@@ -31,7 +31,7 @@ from groupwise.balance import (
     methods,
 )
 from groupwise.balance.engine import accumulate_grad as writing
-from groupwise.balance.engine import micro_batches, summary, update
+from groupwise.balance.engine import summary
 from groupwise.balance.engine.rows import Update
 from groupwise.errors import BalanceError, StateError
 from tests.balance.engine.faults import armed, assert_untouched, brittle, picture, survived
@@ -343,7 +343,6 @@ def test_the_engine_is_left_to_work_on_drafts_alone() -> None:
         before = balancer._run
         call(model.losses())
         assert balancer._run is not before
-    assert {module.__name__.rpartition(".")[2] for module in (micro_batches, update)} == {"micro_batches", "update"}
 
 
 def test_rows_that_are_added_up_are_not_shared_with_who_made_them() -> None:

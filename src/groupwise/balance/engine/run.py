@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import final
 
@@ -12,16 +12,12 @@ from torch import Tensor
 
 from groupwise.balance.engine.accumulated import Accumulated
 from groupwise.balance.engine.columns import Columns
-from groupwise.balance.engine.finite import Facts, Verdict, broken_among, judge
-from groupwise.balance.engine.graph import leaves_of
+from groupwise.balance.engine.finite import Facts, Verdict, judge
 from groupwise.balance.engine.held_out import HeldOut
 from groupwise.balance.engine.places import Scope
-from groupwise.balance.engine.ranks.marks import digest
-from groupwise.balance.engine.routes.route import Route
 from groupwise.balance.engine.rows import Buffers
 from groupwise.balance.engine.setup import Setup
-from groupwise.balance.engine.task_graph import TaskGraph, task_graph_of
-from groupwise.balance.engine.undo import Undo, generators_of
+from groupwise.balance.engine.undo import Undo
 from groupwise.balance.memory import Memory
 from groupwise.balance.method import JacobianMethod, LossMethod, Method, MethodContext
 from groupwise.balance.properties import Property
@@ -90,18 +86,6 @@ class Run:
         columns = self.columns if self.columns.resumed or self.columns.names or self.memory.has_rows else Columns()
         return replace(self, undo=None, scope=Scope(), broken=frozenset(), columns=columns)
 
-    def begin(self, call: str, needs_parameters: bool = True) -> None:
-        """Begin a call: look at the parameters as they are now, and tell the ranks what has to be the same."""
-        ranks = self.setup.ranks
-        if ranks is not None:
-            draws = {str(i): g.get_state() for i, g in enumerate([self.memory.generator, *generators_of(self.method)])}
-            state = {"call": call, "step": str(self.step), "epoch": str(self.epoch), "draws": f"{digest(draws):x}"}
-            ranks.begin({**self.setup.shared_settings, **state, "loaded state": f"{self.loaded:x}"})
-        if needs_parameters:
-            scope = self.setup.places.now()
-            parts = ranks is not None and ranks.parts is not None
-            self.scope = Scope(None, scope.layer) if parts else scope  # the graph knows the unsharded ones alone
-
     @property
     def needs_rows(self) -> bool:
         """Whether this update looks at gradients, unless the last weights stand."""
@@ -119,29 +103,12 @@ class Run:
             return False
         return not self.needs_rows and Property.SEPARATE in self.method.properties
 
-    def task_graph(self, losses: Mapping[str, Tensor], scale: Tensor | None) -> TaskGraph:
-        """The losses with their graph."""
-        return task_graph_of(losses, self.scope.candidates, scale)
-
     def columns_of(self, shared: Sequence[Tensor], tasks: int) -> tuple[Tensor, ...] | None:
         """What a Jacobian method sees where so many tasks share these; None for other methods, which see just them."""
         if not isinstance(self.method, JacobianMethod):
             return None
         self.columns = self.columns.seeing(shared, tasks, self.scope.named)
         return tuple(self.columns.leaves(self.scope.named))
-
-    def find_broken(self, losses: Mapping[str, Tensor], scale: Tensor | None) -> None:
-        """Look at the gradients of the suspects without the scaler's scale."""
-        ranks = self.setup.ranks
-        suspects = self.suspects.intersection(losses)
-        if scale is None or not suspects or (ranks is not None and ranks.parts is not None):
-            return
-        try:
-            self.broken |= broken_among(self.task_graph(losses, None), suspects)
-        except BalanceError:
-            return  # a graph that gives no gradients by task
-        if ranks is not None:
-            ranks.broken = self.broken
 
     def context(self, tasks: tuple[str, ...], losses: Tensor) -> MethodContext:
         """What the method is told."""
@@ -204,15 +171,6 @@ class Run:
         unseen = tasks if fell and facts.gramian is None and facts.own is None and self.falls % _FALLS == 0 else ()
         found = self.broken | self.accumulated.broken
         self.suspects = self.suspects.difference(tasks).union(found, verdict.overflowed, unseen)
-
-    def remember_grads(self, losses: Mapping[str, Tensor], route: Route) -> None:
-        """Take down every `.grad` that the route is about to write."""
-        if self.undo is None:
-            return
-        ranks = self.setup.ranks
-        self.undo.remember(route.written or leaves_of(losses.values()))
-        if ranks is not None:
-            self.undo.remember(ranks.leaves if ranks.parts is None else ranks.parts.whole)
 
     def say(self, message: str) -> None:
         """Warn, once."""

@@ -1,46 +1,43 @@
-"""One update: look, bring the facts to the CPU, judge, ask, write. Nothing is kept before the end."""
+"""One update: look, bring the facts to the CPU, judge, ask, write. Nothing is kept before the end.
+
+Where the weights are known beforehand (`Property.SEPARATE`: static weights, uncertainty), a task's weight comes from
+its own past and is the same for every micro-batch. Each is then written at once, for the cost of the plain sum, and
+the method's memory moves once, on the sums of the losses.
+"""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from groupwise.balance.engine import distributed, summary
+from groupwise.balance.engine import summary
 from groupwise.balance.engine.accumulated import Accumulated
-from groupwise.balance.engine.cut import AUTO, cut
 from groupwise.balance.engine.direction import direction_of, scatter, task_specific_weights_of, weights_of
 from groupwise.balance.engine.facts import transfer
 from groupwise.balance.engine.finite import Facts, Verdict
-from groupwise.balance.engine.ranks.process_group import require_process_group
-from groupwise.balance.engine.routes.features import Features
+from groupwise.balance.engine.reduction.reduction import Batch, Losses, Reduction
 from groupwise.balance.engine.routes.route import Route
 from groupwise.balance.engine.routes.rowwise import Rowwise
-from groupwise.balance.engine.routes.sequential import passes, sequential
-from groupwise.balance.engine.routes.weighted import Weighted
-from groupwise.balance.engine.routes.without_rows import Batched, Layer
-from groupwise.balance.engine.rows import Buffers, RowNorms
+from groupwise.balance.engine.rows import RowNorms
 from groupwise.balance.engine.run import Run
-from groupwise.balance.engine.task_graph import TaskGraph
+from groupwise.balance.memory import Memory
 from groupwise.balance.method import JacobianMethod, MethodContext
 from groupwise.balance.result import BalanceResult
 from groupwise.errors import BalanceError
 
-Losses: TypeAlias = Mapping[str, Tensor]
 
-
-def complete(run: Run, losses: Losses, features: object, scale: Tensor | None) -> BalanceResult:
+def complete(reduction: Reduction, batch: Batch) -> BalanceResult:
     """The update of these losses and of whatever is accumulated."""
+    run = reduction.run
     run.buffers.shown = None
-    require_process_group(run.setup.ranks, run.setup.alone)
-    route, sums = _probe(run, losses, features, scale)
+    if run.accumulated and run.accumulated.rows is None:
+        return _complete_at_once(reduction, batch)
+    route, losses = _route(reduction, batch)
     run.accumulated = Accumulated()
-    facts, s = transfer(sums, route, scale)
-    tasks = tuple(sums)
-    verdict = run.judged(tasks, facts, None if scale is None else s)
-    run.remember_grads(losses, route)
+    facts, s = transfer(losses, route, batch.scale)
+    tasks = tuple(losses)
+    verdict = run.judged(tasks, facts, None if batch.scale is None else s)
+    reduction.remember_grads(batch.losses, route)
     if verdict.overflowed:
         ones = torch.ones(len(tasks), dtype=torch.float64)
         route.write(ones, ones, verdict.kept)
@@ -57,86 +54,48 @@ def complete(run: Run, losses: Losses, features: object, scale: Tensor | None) -
     return result
 
 
-def accumulate(run: Run, losses: Losses, scale: Tensor | None) -> None:
-    """Keep the gradients of a micro-batch."""
-    ranks = run.setup.ranks
-    require_process_group(ranks, run.setup.alone)
-    if ranks is not None:
-        distributed.accumulate(ranks, run, losses, scale)
-        return
-    run.find_broken(losses, scale)
-    task_graph = run.task_graph(losses, scale)
-    _require_whole(task_graph)
-    run.accumulated = run.accumulated.with_rows(losses, passes(task_graph), run.broken)
-    _require_whole(task_graph)
+def accumulate(reduction: Reduction, batch: Batch) -> None:
+    """Keep the gradients of a micro-batch, or write them at once."""
+    if reduction.run.weighs_at_once:
+        _write_at_once(reduction, batch, last=False)
+    else:
+        reduction.accumulate(batch)
 
 
-def _probe(run: Run, losses: Losses, features: object, scale: Tensor | None) -> tuple[Route, Losses]:
-    """Take the gradients along the way that the method, the arguments and the moment ask for; the losses of all."""
-    ranks = run.setup.ranks
-    if ranks is not None:
-        return distributed.route(ranks, run, losses, features, scale)
-    run.find_broken(losses, scale)
-    if not run.accumulated and (not run.needs_rows or not run.due(tuple(losses))):
-        return weighing(run, losses, scale), losses
-    task_graph = run.task_graph(losses, scale)
-    _require_whole(task_graph)
-    route, sums = _rows(run, losses, task_graph, features)
-    _require_whole(task_graph)
-    return route, sums
+def _route(reduction: Reduction, batch: Batch) -> tuple[Route, Losses]:
+    if reduction.run.accumulated:
+        return reduction.completed(batch)
+    return reduction.probed(batch) if reduction.run.needs_rows else reduction.weighted(batch)
 
 
-def weighing(run: Run, losses: Losses, scale: Tensor | None) -> Weighted:
-    """The route for weights that need no look."""
-    return Weighted(losses, scale, None if run.setup.weighted else run.task_graph(losses, scale))
+def _write_at_once(reduction: Reduction, batch: Batch, last: bool) -> Route:
+    """Write a micro-batch's weighted gradient, and add its losses up; the method learns nothing yet."""
+    run = reduction.run
+    route, losses = reduction.weighted(batch)
+    facts, s = transfer(losses, route, batch.scale)
+    tasks = tuple(losses)
+    verdict = run.judged(tasks, facts, None if batch.scale is None else s, last)
+    if verdict.kept:
+        reduction.remember_grads(batch.losses, route)
+        _write_weighted(run, route, facts, verdict, tasks, run.memory.copy())
+    kept = {tasks[i]: facts.losses[i] for i in verdict.kept}
+    run.accumulated = run.accumulated.written(kept, verdict.skipped, run.broken)
+    return route
 
 
-def _rows(run: Run, losses: Losses, task_graph: TaskGraph, features: object) -> tuple[Route, Losses]:
-    if run.accumulated:
-        whole = run.accumulated.with_rows(losses, passes(task_graph), run.broken)
-        run.accumulated, run.broken = Accumulated(), whole.broken
-        shared = whole.shared(run.scope.candidates)
-        columns = run.columns_of(shared, len(whole.losses))
-        return whole.finalize(shared if columns is None else columns), whole.losses
-    if run.held_out is not None:
-        return sequential(task_graph, run.buffers, None), losses
-    return _probing(run, task_graph, features), losses
-
-
-def _probing(run: Run, task_graph: TaskGraph, features: object) -> Route:
-    """The route that looks at gradients; `route="auto"` is decided here."""
-    cost, layer = run.setup.route, run.scope.layer
-    columns = run.columns_of(task_graph.shared, len(task_graph.tasks))
-    if not task_graph.shared and features is None and layer is None:
-        return sequential(task_graph, run.buffers, columns)  # a trunk that is frozen: there is nothing to look at
-    if features is not None or cost == "features":
-        place = AUTO if features is None else features
-        return Features(*cut(task_graph, place), isinstance(place, str))
-    if layer is not None:
-        return Layer(task_graph, layer)
-    if cost == "gramian" or (cost == "auto" and columns is None and not _fit(task_graph, run.buffers)):
-        return Batched(task_graph)
-    return sequential(task_graph, run.buffers, columns)
-
-
-def _fit(task_graph: TaskGraph, buffers: Buffers) -> bool:
-    """Whether the rows have a place: they do if they had one before, or if nobody can tell."""
-    on_device = [leaf for leaf in task_graph.shared if leaf.is_cuda]
-    if not on_device or buffers.held:
-        return True
-    device = on_device[0].device
-    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return len(task_graph.tasks) * sum(leaf.numel() * leaf.element_size() for leaf in on_device) < 0.8 * free
-
-
-def _require_whole(task_graph: TaskGraph) -> None:
-    """Raise `BalanceError` where the leaves are passing copies; a root that was never resharded shows it afterwards."""
-    plain = (leaf for leaf in task_graph.graph.leaves if leaf.numel() and leaf.layout == torch.strided)
-    if task_graph.graph.sharded or any(leaf.untyped_storage().size() == 0 for leaf in plain):
-        raise BalanceError(
-            "the parameters belong to fully_shard, and their gradients to its copies, which are gone after a backward: "
-            "pass parameters= the outermost fully_shard module"
-        )
+def _complete_at_once(reduction: Reduction, batch: Batch) -> BalanceResult:
+    """Write the last micro-batch; let the method learn from the sums."""
+    run = reduction.run
+    route = _write_at_once(reduction, batch, last=True)
+    sums, run.accumulated = run.accumulated, Accumulated()
+    tasks = tuple(sums.losses)
+    verdict = Verdict(tuple(range(len(tasks))), dict(sums.skipped))
+    if not tasks:
+        return summary.of_nothing(dict.fromkeys(sums.skipped, torch.nan), verdict, route)
+    facts = Facts(torch.stack([*sums.losses.values()]), None, None)
+    weights = weights_of(run.method, None, run.context(tasks, facts.losses), run.memory)
+    run.stepped(tasks)
+    return summary.of_weights(tasks, facts, verdict, route, weights)
 
 
 def _by_update(
@@ -161,14 +120,23 @@ def _context(run: Run, facts: Facts, verdict: Verdict, tasks: tuple[str, ...]) -
 
 
 def _by_weights(run: Run, route: Route, facts: Facts, verdict: Verdict, tasks: tuple[str, ...]) -> BalanceResult:
-    kept, context = list(verdict.kept), _context(run, facts, verdict, tasks)
     if run.held_out is not None and isinstance(route, Rowwise):
-        run.method.learn(run.held_out.alignments(route)[kept], context, run.memory)
+        alignments = run.held_out.alignments(route)[list(verdict.kept)]
+        run.method.learn(alignments, _context(run, facts, verdict, tasks), run.memory)
         run.held_out = None
-    weights = weights_of(run.method, facts.among(kept).gramian, context, run.memory)
-    own = weights if run.setup.weighted else task_specific_weights_of(run.method, context, run.memory)
-    route.write(scatter(weights, kept, len(tasks)), scatter(own, kept, len(tasks)), kept)
+    weights = _write_weighted(run, route, facts, verdict, tasks, run.memory)
     return summary.of_weights(tasks, facts, verdict, route, weights, _shown(run, route))
+
+
+def _write_weighted(
+    run: Run, route: Route, facts: Facts, verdict: Verdict, tasks: tuple[str, ...], memory: Memory
+) -> Tensor:
+    """Ask the method, which may learn in `memory`, and write; [kept] the weights."""
+    kept, context = list(verdict.kept), _context(run, facts, verdict, tasks)
+    weights = weights_of(run.method, facts.among(kept).gramian, context, memory)
+    own = weights if run.setup.weighted else task_specific_weights_of(run.method, context, memory)
+    route.write(scatter(weights, kept, len(tasks)), scatter(own, kept, len(tasks)), kept)
+    return weights
 
 
 def _shown(run: Run, route: Route) -> RowNorms | None:

@@ -1,1 +1,1 @@
-"""Several processes: what they agree on, and the ways to the gradients of their joint batch."""
+"""Several processes: what they agree on before an update, and what each has of the parameters."""

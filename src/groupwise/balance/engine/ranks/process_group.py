@@ -54,10 +54,10 @@ def _group_of(shards: Sequence[DTensor]) -> Any:
     return mesh.get_group()
 
 
-def require_process_group(ranks: Ranks | None, alone: bool) -> None:
+def require_single(alone: bool) -> None:
     """Raise `BalanceError` where several processes run and nobody said how they belong together."""
     several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-    if several and ranks is None and not alone:
+    if several and not alone:
         raise BalanceError(
             f"{dist.get_world_size()} ranks are running, and their gradients have to be averaged before they are "
             "balanced: pass parameters= the DistributedDataParallel or the fully_shard module; "

@@ -27,7 +27,7 @@ from groupwise.balance.engine.rows import CHUNK, Rows
 
 
 @final
-class Sharded(Route):
+class ShardedRows(Route):
     """Parts of rows, and of the task-only gradients."""
 
     def __init__(self, ranks: Ranks, parts: Parts, inner: Rowwise, passes: int) -> None:

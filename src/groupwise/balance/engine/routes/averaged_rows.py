@@ -24,7 +24,7 @@ from groupwise.errors import BalanceError
 Passes = Iterable[tuple[str, Mapping[Tensor, Tensor]]]
 
 
-def reduced(
+def averaged_rows(
     ranks: Ranks, agreed: Agreement, passes: Passes, buffers: Buffers, columns: Sequence[Tensor] | None = None
 ) -> Rowwise:
     """The joint batch's rows, from the local gradients of each local task.
@@ -63,7 +63,7 @@ def reduced(
 
 
 @final
-class AtLayer(Route):
+class AveragedLayer(Route):
     """Rows of one layer, averaged over the ranks, and a weighted backward.
 
     Raises `BalanceError`, on every rank, for a task that does not reach the layer on any.

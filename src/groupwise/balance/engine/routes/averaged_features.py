@@ -18,15 +18,15 @@ from torch.autograd.graph import GradientEdge
 
 from groupwise.balance.engine import accumulate_grad
 from groupwise.balance.engine.ranks.group import Agreement, Ranks
-from groupwise.balance.engine.ranks.sharded import products
 from groupwise.balance.engine.routes.features import probe
 from groupwise.balance.engine.routes.route import Route
+from groupwise.balance.engine.routes.sharded_rows import products
 from groupwise.balance.engine.rows import Update
 from groupwise.balance.engine.task_graph import TaskGraph, translated
 
 
 @final
-class AtFeatures(Route):
+class AveragedFeatures(Route):
     """Rows at this rank's features; the Gramian of all.
 
     Args:

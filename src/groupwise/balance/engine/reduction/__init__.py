@@ -1,0 +1,17 @@
+"""From the losses of one process to gradients of the joint batch: alone, replicated (DDP), sharded (FSDP2)."""
+
+from __future__ import annotations
+
+from groupwise.balance.engine.reduction.alone import Alone
+from groupwise.balance.engine.reduction.reduction import Reduction
+from groupwise.balance.engine.reduction.replicated import Replicated
+from groupwise.balance.engine.reduction.sharded import Sharded
+from groupwise.balance.engine.run import Run
+
+
+def reduction_of(run: Run) -> Reduction:
+    """That of the module in `parameters=`."""
+    ranks = run.setup.ranks
+    if ranks is None:
+        return Alone(run)
+    return Replicated(run, ranks) if ranks.parts is None else Sharded(run, ranks, ranks.parts)
