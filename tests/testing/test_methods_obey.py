@@ -23,6 +23,8 @@ REQUIRED: Mapping[str, dict[str, Any]] = {
     "Smoothed": {"method": UPGrad()},
     "Periodic": {"method": NashMTL(), "n": 2},
     "Normalized": {"method": NashMTL()},
+    "Fixed": {"method": UPGrad(), "weights": {NAMES[1]: 0.25}},
+    "Bounded": {"method": NashMTL(), "most": 1.5},
 }
 VARIANTS: Mapping[str, list[dict[str, Any]]] = {
     "AlignedMTL": [{"variant": "sum"}, {"preference": BY_TASK}],
@@ -31,8 +33,10 @@ VARIANTS: Mapping[str, list[dict[str, Any]]] = {
     "DualProj": [{"preference": BY_TASK}],
     "DWA": [{"window": 2}],
     "Equal": [{"reduction": "mean"}],
+    "Bounded": [{"method": Uncertainty(), "least": 0.1}],
     "FAMO": [{"floor": dict.fromkeys(NAMES, -1.0)}],
     "FairGrad": [{"alpha": 0.5}, {"alpha": 2.0}],
+    "Fixed": [{"method": LogSum()}, {"method": GradDrop()}],
     "GCS": [{"variant": "weighted"}, {"primary": "a"}],
     "GradDrop": [{"leak": 0.3}, {"variant": "renormalized"}],
     "GradNorm": [{"variant": "relative"}],

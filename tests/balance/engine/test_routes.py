@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from groupwise.balance import Balancer, CAGrad, FromGramian, FromJacobian, FromLosses, Times
+from groupwise.balance import DBMTL, Balancer, CAGrad, FromGramian, FromJacobian, FromLosses, Times
 from tests.balance.engine.models import KINDS, built
 from tests.balance.engine.reference import assert_same, crooked, gradients, reference
 
@@ -158,3 +158,23 @@ def test_heads_see_the_half_that_scales_losses_on_every_route(kind: str) -> None
     ]
     assert results[0].weights == pytest.approx(results[1].weights, rel=1e-10)
     assert_same(models[1], gradients(models[0]), tolerance=1e-10)
+
+
+def test_what_a_jacobian_method_says_of_task_only_parameters_is_done() -> None:
+    """DB-MTL: those of one task see the gradient of log L, on every route that has rows."""
+    for split in (False, True):
+        model = built("Plain")
+        losses = model.losses()
+        alone = {task: torch.autograd.grad(loss, [*model.parameters()], retain_graph=True, allow_unused=True)
+                 for task, loss in losses.items()}  # fmt: skip
+        balancer = Balancer(DBMTL())
+        if split:
+            balancer.accumulate({task: losses[task] / 2 for task in losses})
+            losses = {task: loss / 2 for task, loss in model.losses().items()}
+        balancer.backward(losses)
+        for place, parameter in enumerate(model.parameters()):
+            owners = [task for task, grads in alone.items() if grads[place] is not None]
+            if len(owners) == 1:
+                task = owners[0]
+                loss = float(model.losses()[task].detach())
+                torch.testing.assert_close(parameter.grad, alone[task][place] / loss)

@@ -32,6 +32,8 @@ NEEDED = {
     "Periodic": Periodic(CAGrad(), n=3),
     "Normalized": methods.Normalized(CAGrad()),
     "Times": methods.Times(Uncertainty(), CAGrad()),
+    "Fixed": methods.Fixed(CAGrad(), {"b": 0.25}),
+    "Bounded": methods.Bounded(CAGrad(), most=0.5, least=0.1),
 }
 
 

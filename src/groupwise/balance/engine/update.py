@@ -104,13 +104,12 @@ def _by_update(
     rows = route.rows
     if rows is None:
         raise BalanceError(f"{method.name} needs a route that has rows")
-    ones = torch.ones(len(tasks), dtype=torch.float64)
-    if not rows.blocks:  # nothing is known to be shared: what is left is each task's own
-        route.write_update([], ones, verdict.kept)
+    context, labels = _context(run, facts, verdict, tasks), run.columns.leaves(run.scope.named)
+    direction = direction_of(method, rows, verdict.kept, context, labels, run.memory) if rows.blocks else None
+    own = scatter(task_specific_weights_of(method, context, run.memory), verdict.kept, len(tasks))
+    route.write_update(() if direction is None else direction.update, own, verdict.kept)
+    if direction is None:  # nothing is known to be shared
         return summary.of_weights(tasks, facts, verdict, route, None)
-    labels = run.columns.leaves(run.scope.named)
-    direction = direction_of(method, rows, verdict.kept, _context(run, facts, verdict, tasks), labels, run.memory)
-    route.write_update(direction.update, ones, verdict.kept)
     return summary.of_direction(tasks, facts, verdict, route, direction, _shown(run, route))
 
 

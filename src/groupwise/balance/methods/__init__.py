@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from groupwise.balance.method import Method
 from groupwise.balance.methods.aligned_mtl import AlignedMTL
 from groupwise.balance.methods.auto_lambda import AutoLambda
+from groupwise.balance.methods.bounded import Bounded
 from groupwise.balance.methods.cagrad import CAGrad
 from groupwise.balance.methods.config import ConFIG
 from groupwise.balance.methods.cov import CoV
@@ -15,6 +16,7 @@ from groupwise.balance.methods.equal import Equal
 from groupwise.balance.methods.excess_mtl import ExcessMTL
 from groupwise.balance.methods.fair_grad import FairGrad
 from groupwise.balance.methods.famo import FAMO
+from groupwise.balance.methods.fixed import Fixed
 from groupwise.balance.methods.from_callable import FromGramian, FromJacobian, FromLosses
 from groupwise.balance.methods.gcs import GCS
 from groupwise.balance.methods.geometric_mean import GeometricMean
@@ -52,7 +54,7 @@ METHODS: Mapping[str, type[Method]] = {
         GradNorm, GradientNormScaling, MGDA, PCGrad, GradVac, CAGrad, IMTL_G, NashMTL,
         FairGrad, AlignedMTL, UPGrad, DualProj, ConFIG, PCD, GCS, RandomWeights,
         GradDrop, MetaBalance, ExcessMTL, MoCo, DBMTL,
-        IMTL, Times, Smoothed, Periodic, Normalized,
+        IMTL, Times, Smoothed, Periodic, Normalized, Fixed, Bounded,
         AutoLambda,
     )
 }  # fmt: skip
@@ -73,6 +75,7 @@ __all__ = [
     "STCH",
     "AlignedMTL",
     "AutoLambda",
+    "Bounded",
     "CAGrad",
     "CoV",
     "ConFIG",
@@ -80,6 +83,7 @@ __all__ = [
     "Equal",
     "ExcessMTL",
     "FairGrad",
+    "Fixed",
     "FromGramian",
     "FromJacobian",
     "FromLosses",

@@ -40,7 +40,8 @@ class Times(GramianMethod):
         if not isinstance(self.losses, LossMethod):
             raise BalanceError(f"Times: losses: {self.losses.name} is not a method that looks at losses alone")
         if not isinstance(self.gradients, GramianMethod):
-            raise BalanceError(f"Times: gradients: {self.gradients.name} is not a method that weights gradients")
+            hint = "; to weigh losses before it does, multiply them" if isinstance(self.gradients, LossMethod) else ""
+            raise BalanceError(f"Times: gradients: {self.gradients.name} is not a method that weights gradients{hint}")
         if self.gradients.name == "Periodic":
             raise BalanceError("Times: Periodic goes outside: write Periodic(Times(…), n)")
 
