@@ -65,8 +65,8 @@ class BalanceResult:
         return Public("groupwise.balance:BalanceResult", {name: getattr(self, name) for name in kept}), ()
 
     def __repr__(self) -> str:
-        told = {"weights": dict(self.weights), "conflicting": self.conflicting, "skipped": dict(self.skipped)}
-        given = "".join(f", {name}={value}" for name, value in told.items() if value)
+        shown = {"weights": dict(self.weights), "conflicting": self.conflicting, "skipped": dict(self.skipped)}
+        given = "".join(f", {name}={value}" for name, value in shown.items() if value)
         return f"BalanceResult(tasks={self.tasks}, loss={number(self.loss)}{given})"
 
     def _repr_html_(self) -> str:

@@ -42,7 +42,7 @@ class Columns:
     resumed: tuple[str, ...] = ()
 
     def seeing(self, shared: Sequence[Tensor], tasks: int, named: Named) -> Columns:
-        """With what so many tasks share. A task that is alone tells nothing new about that."""
+        """With what so many tasks share. A task that is alone says nothing about that."""
         if tasks < 2:
             return self
         if named is not None:

@@ -107,8 +107,8 @@ def broken_among(task_graph: TaskGraph, suspects: Collection[str]) -> frozenset[
 def _faults(facts: Facts, broken: Sequence[bool]) -> list[str]:
     """What is wrong with each task, or nothing."""
     fine = torch.ones(len(facts.losses), dtype=torch.bool)
-    for told in (None if facts.gramian is None else facts.gramian.diagonal(), facts.own):
-        fine = fine if told is None else fine & told.isfinite()
+    for found in (None if facts.gramian is None else facts.gramian.diagonal(), facts.own):
+        fine = fine if found is None else fine & found.isfinite()
     fine &= ~torch.tensor(broken, dtype=torch.bool)
     return [_fault(loss, whole) for loss, whole in zip(facts.losses.tolist(), fine.tolist(), strict=True)]
 

@@ -1,9 +1,9 @@
 """Who reaches what: one walk over the autograd graph of all losses.
 
 Each loss is a root, each leaf an `AccumulateGrad` node. In topological order a node hands the set of tasks that reach
-it (a bit per task) to its children, so one pass over the edges tells, for every node and every leaf, which tasks stand
+it (a bit per task) to its children, so one pass over the edges gives, for every node and every leaf, which tasks stand
 above it. A parameter is *shared* if two tasks reach it (if there is only one task, if that one does); the others are
-task-only. Nothing about the model needs to be told: tied, frozen and unused parts come out right by themselves.
+task-only. Nothing about the model needs to be stated: tied, frozen and unused parts come out right by themselves.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ class Run:
         return tuple(self.columns.leaves(self.scope.named))
 
     def context(self, tasks: tuple[str, ...], losses: Tensor) -> MethodContext:
-        """What the method is told."""
+        """What the method may look at."""
         return MethodContext(tasks, losses, self.step, (), self.setup.total_steps, self.setup.steps_per_epoch)
 
     def due(self, tasks: tuple[str, ...]) -> bool:
@@ -134,7 +134,7 @@ class Run:
         self.tasks = self.tasks.union(tasks)
 
     def after_step(self, tasks: tuple[str, ...], losses: Tensor) -> None:
-        """Tell the method the [t] losses after the step, of the tasks that are not broken."""
+        """Pass on the [t] losses after the step, of the tasks that are not broken."""
         known = self.tasks | self.heard
         for task in tasks if known else ():
             if task not in known:

@@ -37,11 +37,11 @@ def of_weights(
     kept = list(verdict.kept)
     names = tuple(tasks[i] for i in kept)
     by_task = {} if weights is None else dict(zip(names, weights.tolist(), strict=True))
-    told = facts.among(kept)
-    loss = float(told.losses.sum() if weights is None else told.losses @ weights)
+    those = facts.among(kept)
+    loss = float(those.losses.sum() if weights is None else those.losses @ weights)
     conflicting: tuple[str, ...] = ()
-    if told.gramian is not None and weights is not None:
-        gramian = told.gramian
+    if those.gramian is not None and weights is not None:
+        gramian = those.gramian
         products = gramian @ weights
         conflicting = conflicting_tasks(names, products, norms_of(gramian), (weights @ products).clamp(min=0).sqrt())
     return _result(tasks, facts, verdict, route, by_task, conflicting, loss, shown)
@@ -58,11 +58,11 @@ def of_direction(
     """The update of a Jacobian method."""
     kept = list(verdict.kept)
     norms = torch.zeros(len(kept), dtype=torch.float64)
-    told = facts.among(kept)
-    if told.gramian is not None:
-        norms = norms_of(told.gramian)
+    those = facts.among(kept)
+    if those.gramian is not None:
+        norms = norms_of(those.gramian)
     conflicting = conflicting_tasks(tuple(tasks[i] for i in kept), direction.products, norms, direction.length)
-    return _result(tasks, facts, verdict, route, {}, conflicting, float(told.losses.sum()), shown)
+    return _result(tasks, facts, verdict, route, {}, conflicting, float(those.losses.sum()), shown)
 
 
 def _result(

@@ -1,6 +1,6 @@
 """A method around another.
 
-The inner one has a memory of its own inside this one's, and is told whatever this one is told. A wrapper that fits
+The inner one has a memory of its own inside this one's; every call is passed on to it. A wrapper that fits
 several shapes is built as the one of its inner method.
 """
 

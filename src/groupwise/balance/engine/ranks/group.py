@@ -81,7 +81,7 @@ class Ranks:
 
     Attributes:
         leaves: the copies that train at the moment.
-        broken: the tasks of this rank whose gradient was found broken, which the next exchange tells.
+        broken: the tasks of this rank whose gradient was found broken, which goes into the next exchange.
     """
 
     def __init__(self, group: Any, leaves: Callable[[], Iterable[Tensor]], parts: Parts | None = None) -> None:
@@ -130,17 +130,17 @@ class Ranks:
         return self._read(found)
 
     def _difference(self, names: list[str]) -> str:
-        """What differs, told by every rank."""
+        """What differs, with the ranks that have each; the same text on every rank."""
         gathered: list[list[str]] = [[] for _ in range(self.size)]
         dist.all_gather_object(gathered, [self._texts()[MARKS.index(name)] for name in names], group=self._group)
-        told = []
+        parts = []
         for name, texts in zip(names, zip(*gathered, strict=True), strict=True):
             by_text: dict[str, list[str]] = {}
             for rank, text in enumerate(texts):
                 by_text.setdefault(text, []).append(str(rank))
             sides = (f"{_short(text)} on rank {listed(ranks)}" for text, ranks in by_text.items())
-            told.append(f"{name}: {', '.join(sides)}")
-        return f"the ranks are not balancing the same way; {'; '.join(told)}"
+            parts.append(f"{name}: {', '.join(sides)}")
+        return f"the ranks are not balancing the same way; {'; '.join(parts)}"
 
     def refuse(self) -> None:
         """Answer an `agree` of the other ranks with an error."""
@@ -244,7 +244,7 @@ def require_everywhere(ranks: Ranks, agreed: Agreement, why: str, instead: str) 
 
 @contextmanager
 def propagated(ranks: Ranks | None) -> Iterator[None]:
-    """Tell the other ranks, which wait to agree, of an error on this one."""
+    """Inside, an error on this rank reaches the others, which wait to agree."""
     done = False
     try:
         yield

@@ -28,14 +28,14 @@ from groupwise.errors import BalanceError
 
 @final
 class Averaged(Route):
-    """No look; told the weights of all tasks of all ranks.
+    """No look; it takes the weights of all tasks of all ranks.
 
     Args:
         ranks: the processes.
         agreed: what they know of this batch.
         losses: those of this rank.
         scale: the scaler's, or None.
-        stated: their graph, sorted, where task-only tensors may have a factor of their own; None where none has.
+        task_graph: their graph, sorted, where task-only tensors may have a factor of their own; None where none has.
         candidates: all that may count as shared; None for everything.
     """
 

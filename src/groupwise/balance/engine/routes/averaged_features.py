@@ -4,7 +4,7 @@ With L_i the mean of a task's losses over W ranks, its gradient at one rank's fe
 the Gramian at the joint features is a sum over ranks, one message of t^2 + t numbers; each rank sends its part of
 the combination through its own trunk, and what arrives at the parameters is added up in one message.
 
-Every rank needs every task, or ranks would not tell the same tensors for heads.
+Every rank needs every task, or ranks would take different tensors for heads.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class AveragedFeatures(Route):
     Args:
         ranks: the processes, which all have all tasks.
         agreed: what they know of this batch.
-        stated: this rank's losses, in the order agreed on, cut at the features.
+        task_graph: this rank's losses, in the order agreed on, cut at the features.
         edges: the features.
     """
 
@@ -43,7 +43,7 @@ class AveragedFeatures(Route):
         self._inputs = [leaf for leaf in task_graph.graph.leaves if leaf not in task_graph.own]
         self._rows, self._edges, self._own = probe(task_graph, edges, 1 / ranks.size)
         table = sum(products(block.matrix).to(ranks.like.device) for block in self._rows.blocks)
-        self._told = ranks.add(torch.cat([torch.as_tensor(table).flatten(), self._own.sums().to(ranks.like.device)]))
+        self._facts = ranks.add(torch.cat([torch.as_tensor(table).flatten(), self._own.sums().to(ranks.like.device)]))
 
     @property
     def words(self) -> str:
@@ -55,10 +55,10 @@ class AveragedFeatures(Route):
         )
 
     def gramian(self) -> Tensor:
-        return self._told[: self._count**2].view(self._count, self._count)
+        return self._facts[: self._count**2].view(self._count, self._count)
 
     def task_specific_sums(self) -> Tensor:
-        return self._told[self._count**2 :]
+        return self._facts[self._count**2 :]
 
     def write(self, weights: Tensor, own: Tensor, kept: Sequence[int]) -> None:
         self._rows.zero_rows([task for task in range(self._count) if task not in kept])

@@ -28,7 +28,7 @@ class Features(Route):
     """Rows at the features.
 
     Args:
-        problem: what to balance; its own tensors lie above the features, or below them under one task alone.
+        task_graph: what to balance; its own tensors lie above the features, or below them under one task alone.
         features: the places where the tasks part.
         found: whether the features were found in the graph rather than given.
     """

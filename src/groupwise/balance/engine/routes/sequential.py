@@ -22,9 +22,9 @@ def sequential(task_graph: TaskGraph, buffers: Buffers, columns: Sequence[Tensor
     """Rows of all shared parameters.
 
     Args:
-        problem: what to balance.
+        task_graph: what to balance.
         buffers: the memory of the rows.
-        columns: the shared tensors and their order; None for those of the problem.
+        columns: the shared tensors and their order; None for those of the graph.
     """
     count = len(task_graph.tasks)
     own = TaskSpecificGradients(task_graph.losses)

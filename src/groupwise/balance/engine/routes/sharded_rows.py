@@ -36,7 +36,7 @@ class ShardedRows(Route):
         self._inner = inner
         self._count = inner.rows.count
         self._passes = passes
-        self._told: Tensor | None = None
+        self._reduced: Tensor | None = None
 
     @property
     def words(self) -> str:
@@ -63,8 +63,8 @@ class ShardedRows(Route):
             self._inner.write(weights, own, kept)
 
     def _facts(self) -> Tensor:
-        """The Gramian, then what `task_specific_sums` tells; the sums over the ranks."""
-        if self._told is None:
+        """The Gramian, then what `task_specific_sums` gives; the sums over the ranks."""
+        if self._reduced is None:
             table = torch.zeros(self._count, self._count, dtype=torch.float64, device=self._ranks.like.device)
             for block in self.rows.blocks:
                 table += products(block.matrix).to(table) / self._parts.copies(block.slots[0].leaf)
@@ -73,8 +73,8 @@ class ShardedRows(Route):
                 for task, gradient in by_task.items():
                     if gradient.numel():
                         largest[task] += torch.linalg.vector_norm(gradient, math.inf).to(largest)
-            self._told = self._ranks.add(torch.cat([table.flatten(), largest]))
-        return self._told
+            self._reduced = self._ranks.add(torch.cat([table.flatten(), largest]))
+        return self._reduced
 
 
 def products(matrix: Tensor) -> Tensor:

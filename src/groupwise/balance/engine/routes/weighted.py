@@ -29,7 +29,7 @@ class Weighted(Route):
     Args:
         losses: scalars that require grad, by task.
         scale: the scaler's, or None.
-        problem: the sorted graph, where task-only tensors may have a factor of their own; None where none has.
+        task_graph: the sorted graph, where task-only tensors may have a factor of their own; None where none has.
     """
 
     def __init__(self, losses: Mapping[str, Tensor], scale: Tensor | None, task_graph: TaskGraph | None) -> None:

@@ -34,7 +34,7 @@ class Layer(Route):
     """Rows of one layer's parameters.
 
     Args:
-        problem: what to balance.
+        task_graph: what to balance.
         layer: the parameters of the layer.
 
     Raises:
@@ -75,7 +75,7 @@ class Batched(Route):
     """The Gramian alone, from one batched backward.
 
     Args:
-        problem: what to balance.
+        task_graph: what to balance.
 
     Raises:
         BalanceError: a backward that cannot be batched.
