@@ -14,9 +14,9 @@ from typing import final
 import torch
 from torch import Tensor
 
+from groupwise._loss_weights import EPS, adam
+from groupwise.balance.arrays import TORCH
 from groupwise.balance.memory import Memory
-
-BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 
 
 @final
@@ -41,9 +41,6 @@ class Learned:
         always been zero moves nothing.
         """
         steps = self._steps + 1
-        first = self._first.lerp(gradient, 1 - BETA1)
-        second = BETA2 * self._second + (1 - BETA2) * gradient**2
-        scale = (second / (1 - BETA2**steps)).sqrt() + eps
-        move = torch.where(scale > 0, first / (1 - BETA1**steps) / scale, 0.0)
+        move, first, second = adam(TORCH, self._first, self._second, steps, gradient, eps)
         rows = torch.stack([self.value - lr * move, first, second, steps], 1)
         self._memory.keep_tasks(self._key, self._tasks, rows)

@@ -1,7 +1,7 @@
 """Methods that weigh losses, as functions of the losses, a memory and the step: what a compiled step can run.
 
-They are those of `groupwise.balance` that look at losses alone, with the same definitions, constants and words, so
-that one `[balance]` table is read, and refused, alike by both. Each gives
+They are those of `groupwise.balance` that look at losses alone, with the same formulas (`groupwise._loss_weights`),
+constants and words, so that one `[balance]` table is read, and refused, alike by both. Each gives
 weights [t] for losses [t]; the weights are constants to the gradient. What a method remembers are variables of the
 model, so it is saved, restored and compiled with it. Inside a compiled step nothing can be raised: a loss that a
 formula cannot take (zero under a logarithm) shows as nan, in the loss and in everything after it.
@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, final
 
 import keras
 
+from groupwise import _loss_weights as formulas
 from groupwise.errors import BalanceError, ScheduleError, listed, unknown, within
 from groupwise.keras.program import Lengths
 from groupwise.keras.table import Table
@@ -28,6 +29,16 @@ from groupwise.schedules.arguments import Count, Positive, Times
 from groupwise.schedules.numbers import number_from_text
 
 ops = keras.ops
+_KERAS = formulas.Namespace(
+    exp=ops.exp,
+    log=ops.log,
+    mean=ops.mean,
+    sigmoid=ops.sigmoid,
+    softmax=ops.softmax,
+    softplus=ops.softplus,
+    sqrt=ops.sqrt,
+    where=ops.where,
+)
 
 
 class Context(NamedTuple):
@@ -142,8 +153,7 @@ class GeometricMean(Method):
 
     def weights(self, losses: Any, context: Context) -> Any:
         """[t] of exp(mean(log L) - log L_i) / K."""
-        logs = ops.log(losses)
-        return ops.exp(ops.mean(logs) - logs) / losses.shape[0]
+        return formulas.geometric_mean(_KERAS, losses)
 
 
 @final
@@ -157,7 +167,7 @@ class LogSum(Method):
 
     def weights(self, losses: Any, context: Context) -> Any:
         """[t] of 1 / L_i."""
-        return 1.0 / losses
+        return formulas.log_sum(losses)
 
 
 @final
@@ -178,16 +188,14 @@ class Uncertainty(Method):
 
     def weights(self, losses: Any, context: Context) -> Any:
         """[t] of e^(-s_i) / 2, times sigmoid(L_i) under "softplus"; then one step on s."""
-        inner, outer = (losses, 1.0) if self.variant == "paper" else (ops.softplus(losses), ops.sigmoid(losses))
         s, m, v = (context.memory[name] for name in self.remembers(0))
-        precision = ops.exp(-ops.convert_to_tensor(s))
-        gradient = 0.5 * (1.0 - precision * inner)
-        t = ops.cast(context.step, "float32") + 1.0
-        m.assign(0.9 * m + 0.1 * gradient)
-        v.assign(0.999 * v + 0.001 * ops.square(gradient))
-        corrected = ops.sqrt(v / (1.0 - ops.power(0.999, t))) + 1e-8
-        s.assign(s - self.lr * (m / (1.0 - ops.power(0.9, t))) / corrected)
-        return 0.5 * precision * outer
+        value, first, second = map(ops.convert_to_tensor, (s, m, v))
+        weights, gradient = formulas.uncertainty(_KERAS, losses, value, self.variant)
+        steps = ops.cast(context.step, "float32") + 1.0
+        move, first, second = formulas.adam(_KERAS, first, second, steps, gradient)
+        for variable, new in ((m, first), (v, second), (s, value - self.lr * move)):
+            variable.assign(new)
+        return weights
 
 
 @final
@@ -220,7 +228,7 @@ class DWA(Method):
     def weights(self, losses: Any, context: Context) -> Any:
         """[t] adding up to t."""
         rates = self._of_epochs(losses, context) if self.window is None else self._of_window(losses, context)
-        return losses.shape[0] * ops.softmax(rates / self.temperature)
+        return formulas.dynamic_weight_average(_KERAS, rates, self.temperature)
 
     def _of_window(self, losses: Any, context: Context) -> Any:
         last, n = context.memory["last"], self.window or 1

@@ -12,8 +12,10 @@ from typing import final
 import torch
 from torch import Tensor
 
+from groupwise._loss_weights import dynamic_weight_average
 from groupwise.balance import arguments
 from groupwise.balance.arguments import Positive, Times
+from groupwise.balance.arrays import TORCH
 from groupwise.balance.memory import Memory
 from groupwise.balance.method import LossMethod, MethodContext
 from groupwise.balance.properties import Property
@@ -54,7 +56,8 @@ class DWA(LossMethod):
             if self.window is None
             else self._of_windows(losses, context, memory)
         )
-        return len(losses) * torch.softmax(rates / self.temperature, 0)
+        found: Tensor = dynamic_weight_average(TORCH, rates, self.temperature)
+        return found
 
     def end_epoch(self, memory: Memory) -> None:
         """Close the averages of this epoch."""

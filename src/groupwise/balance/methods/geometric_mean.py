@@ -11,6 +11,8 @@ from typing import final
 
 from torch import Tensor
 
+from groupwise._loss_weights import geometric_mean
+from groupwise.balance.arrays import TORCH
 from groupwise.balance.domain import require_positive
 from groupwise.balance.memory import Memory
 from groupwise.balance.method import LossMethod, MethodContext
@@ -35,5 +37,5 @@ class GeometricMean(LossMethod):
         require_positive(
             self, losses, context.tasks, "add a constant to that loss, leave the task out of this batch, or use Equal"
         )
-        logs = losses.log()
-        return (logs.mean() - logs).exp() / len(losses)
+        found: Tensor = geometric_mean(TORCH, losses)
+        return found

@@ -7,6 +7,7 @@ from typing import final
 
 from torch import Tensor
 
+from groupwise._loss_weights import log_sum
 from groupwise.balance.domain import require_positive
 from groupwise.balance.memory import Memory
 from groupwise.balance.method import LossMethod, MethodContext
@@ -32,4 +33,5 @@ class LogSum(LossMethod):
     def weights(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
         """[t] of 1/L_i."""
         require_positive(self, losses, context.tasks, "add a constant to that loss, or use Equal, Static or GradNorm")
-        return 1 / losses
+        found: Tensor = log_sum(losses)
+        return found

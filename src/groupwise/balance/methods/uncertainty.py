@@ -11,13 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, final
 
-import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
+from groupwise._loss_weights import uncertainty
 from groupwise.balance import arguments
 from groupwise.balance.adam import Learned
 from groupwise.balance.arguments import Positive
+from groupwise.balance.arrays import TORCH
 from groupwise.balance.domain import require_at_least_zero
 from groupwise.balance.memory import Memory
 from groupwise.balance.method import LossMethod, MethodContext
@@ -58,10 +58,8 @@ class Uncertainty(LossMethod):
         """[t] of e^(-s_i) / 2, times sigmoid(L_i) under "softplus"; then one step on s."""
         if self.variant == "paper":
             require_at_least_zero(self, losses, context.tasks, 'use Uncertainty(variant="softplus"), or add a constant')
-            inner, outer = losses, torch.ones_like(losses)
-        else:
-            inner, outer = softplus(losses), torch.sigmoid(losses)
         s = Learned(memory, _KEY, context.tasks)
-        precision = torch.exp(-s.value)
-        s.step(0.5 * (1 - precision * inner), self.lr)
-        return 0.5 * precision * outer
+        weights: Tensor
+        weights, gradient = uncertainty(TORCH, losses, s.value, self.variant)
+        s.step(gradient, self.lr)
+        return weights
