@@ -5,8 +5,9 @@ peak of a course that is under way: what the group holds now is
 
     new peak × (old rate / old base)
 
-with `initial_lr` for the old base, or where there is none (`ReduceLROnPlateau`) what the old plan declared. A scheduler
-with rates of its own (`OneCycleLR`, `CyclicLR`, `SWALR`) does not multiply the plan's, and its rates stand.
+with `initial_lr` for the old base, or where there is none (`ReduceLROnPlateau`) what the old plan declared, if the rate
+is below it. A scheduler with rates of its own (`OneCycleLR`, `CyclicLR`, `SWALR`) does not multiply the plan's, and its
+rates stand.
 """
 
 from __future__ import annotations
@@ -93,6 +94,8 @@ def _rate(group: Mapping[str, Any], values: Mapping[str, Any], peak: Any, plan_v
     replaced = declared is not None and was is None and plan_values.driver != "other"
     base = base if base is not None or plan_values.schedules_rate(group) else was
     if replaced or base is None or peak is None or float(base) == 0 or "lr" not in values:
+        return Rate()
+    if "initial_lr" not in values and float(values["lr"]) > float(base):  # nothing that reduces: it was set by hand
         return Rate()
     if _has_own_rates(values, was):
         return Rate(kept, _edit("its own", group, values, values["lr"], base, peak))
