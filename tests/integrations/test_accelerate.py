@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.state import PartialState
 from accelerate.utils import DataLoaderConfiguration
 
-from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule
+from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, after
 from groupwise.errors import GroupwiseWarning, OptimizerError
 from tests.integrations.models import (
     CONSTANT,
@@ -178,6 +178,7 @@ for batch in batches:
             scheduler.step()
         optimizer.zero_grad()
 accelerator.save_state(f"{sys.argv[1]}/state")
+accelerator.wait_for_everyone()
 accelerator.load_state(f"{sys.argv[1]}/state")
 counted = {"counted": plan_scheduler.last_epoch}
 torch.save(accelerator.unwrap_model(net).state_dict() | counted, f"{sys.argv[1]}/{accelerator.process_index}.pt")

@@ -196,7 +196,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
             self._origin, self._wrapped = Origin(model, self.resolution.parameters), is_wrapped(model)
         self._distinct.forget()
         self._freeze()
-        fresh = {g["name"] for g in after.groups if set(names_of(g)) <= set(after.report.new)}
+        begun = {*after.report.new, *after.report.reset}
+        fresh = {group["name"] for group in after.groups if begun.issuperset(names_of(group))}
         self._monitor.regrouped(after.runtime.resolution.scheduled, fresh)
 
     def _look_at_model(self, stacklevel: int) -> Drift:
