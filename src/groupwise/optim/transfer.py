@@ -179,8 +179,8 @@ def _values(group: Mapping[str, Any], saved: Saved, plan_values: PlanValues) -> 
 
 
 def _differing(group: Mapping[str, Any], key: str, known: Mapping[str, Mapping[str, Any]]) -> str:
-    who = {repr(values.get(key)): name for name, values in reversed(known.items())}
-    told = listed((f"{value} for {name!r}" for value, name in reversed(who.items())), 3)
+    who = {repr(values.get(key)): name for name, values in reversed([*known.items()])}
+    told = listed((f"{value} for {name!r}" for value, name in reversed([*who.items()])), 3)
     return (
         f"the checkpoint's values cannot stand in group {group['name']!r}: {key} was {told}. Keep these apart "
         "in the plan, or load with prefer='unchanged'"

@@ -120,6 +120,7 @@ def _declaring(resolution: Resolution, group: Group, name: str, schedule: Schedu
 
 
 def holds(value: object, schedule: Schedule) -> bool:
+    """Whether a declared value is `schedule`, or has it as an element or a factor."""
     match value:
         case Exact(inner):
             return holds(inner, schedule)
