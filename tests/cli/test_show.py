@@ -179,3 +179,13 @@ def test_a_large_model_is_shown(tmp_path: Path) -> None:
 def test_a_plateau_is_drawn_as_if_its_metric_always_improved(tmp_path: Path) -> None:
     plan = '[[rule]]\nmatch = "*"\noptimizer = "SGD"\nlr = { plateau = 0.1, warmup = "10 steps" }\n'
     assert "as if no plateau were met" in shown(tmp_path, "--steps", "100", plan=plan)
+
+
+def test_what_cannot_be_meant_in_a_run_of_this_length_is_told_under_the_picture(tmp_path: Path) -> None:
+    rules = '[[rule]]\nmatch = "*"\noptimizer = "SGD"\nlr = { cosine = 0.1, warmup = "300 steps" }\n'
+    late = '[[rule]]\nmatch = "head"\ntrainable = { after = "400 steps" }\n'
+    text = " ".join(shown(tmp_path, "--steps", "200", plan=rules + late).split())
+    assert "note: the warmup of the lr of base, head takes 300 updates, and the run has total_steps=200" in text
+    assert "note: head never trains: 'head' is unfrozen after 400 steps" in text
+    assert "note:" not in shown(tmp_path, "--steps", "2000", plan=rules + late)
+    assert "note:" not in shown(tmp_path, plan=rules + late)

@@ -83,21 +83,18 @@ def loader(count: int, size: int = 8) -> "torch.utils.data.DataLoader[Any]":
     return torch.utils.data.DataLoader(Words(count), batch_size=size, collate_fn=collated)
 
 
-def plain(
-    batches: Iterable[Batch], plan: Plan = PLAN, total_steps: int | None = None, accumulate: int = 1, ticks: int = 1
-) -> Net:
-    """Our own loop: the reference. One update per `accumulate` batches, `ticks` ticks per update."""
+def plain(batches: Iterable[Batch], plan: Plan = PLAN, total_steps: int | None = None, accumulate: int = 1) -> Net:
+    """Our own loop: the reference. One update per `accumulate` batches."""
     net, listed = Net(), list(batches)
     optimizer = GroupedOptimizer(net, plan)
     updates = len(listed) // accumulate
-    scheduler = PlanScheduler(optimizer, total_steps=total_steps or updates * ticks)
+    scheduler = PlanScheduler(optimizer, total_steps=total_steps or updates)
     for i, batch in enumerate(listed):
         (net(**batch)["loss"] / accumulate).backward()
         if (i + 1) % accumulate == 0:
             optimizer.step()
             optimizer.zero_grad()
-            for _ in range(ticks):
-                scheduler.step()
+            scheduler.step()
     return net
 
 

@@ -12,8 +12,8 @@ from accelerate import Accelerator
 from accelerate.state import PartialState
 from accelerate.utils import DataLoaderConfiguration
 
-from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule
-from groupwise.errors import OptimizerError
+from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, after
+from groupwise.errors import GroupwiseWarning, OptimizerError
 from tests.integrations.models import (
     CONSTANT,
     PLAN,
@@ -48,7 +48,8 @@ class Run:
                 with self.accelerator.accumulate(self.model):
                     self.accelerator.backward(self.model(**batch)["loss"])
                     self.optimizer.step()
-                    self.scheduler.step()
+                    if self.accelerator.step_scheduler_with_optimizer or self.accelerator.sync_gradients:
+                        self.scheduler.step()
                     self.optimizer.zero_grad()
         return self
 
@@ -81,25 +82,31 @@ def test_accumulation_is_one_step_and_one_tick_per_update() -> None:
     assert_equal(run.net, plain(loader(8 * BATCHES), accumulate=4))
 
 
-@pytest.mark.parametrize(("split", "ticks"), [(False, 2), (True, 1)])
-def test_it_ticks_once_per_process_and_update_unless_batches_are_split(
-    split: bool, ticks: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = DataLoaderConfiguration(split_batches=split)
-    run = Run(cpu(dataloader_config=options), total_steps=BATCHES * ticks)
-    monkeypatch.setitem(PartialState._shared_state, "num_processes", 2)  # what the scheduler reads at each tick
-    run.train()
-    assert run.scheduler.scheduler.last_epoch == BATCHES * ticks
-    assert_equal(run.net, plain(loader(8 * BATCHES), ticks=ticks))
+def test_a_scheduler_that_is_stepped_once_per_process_is_told_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(cpu(), total_steps=2 * BATCHES)
+    monkeypatch.setitem(PartialState._shared_state, "num_processes", 2)  # what the scheduler reads at each step
+    with pytest.warns(
+        GroupwiseWarning, match=r"stepped 2 times .* over after 24 updates.*with_optimizer=False"
+    ) as said:
+        run.train()
+    assert len(said) == 1
+    assert run.scheduler.scheduler.last_epoch == 2 * BATCHES
 
 
-def test_it_ticks_once_per_call_where_schedulers_are_not_stepped_with_the_optimizer(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    run = Run(cpu(step_scheduler_with_optimizer=False))
+def test_it_is_stepped_once_per_update_where_batches_are_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(cpu(dataloader_config=DataLoaderConfiguration(split_batches=True)))
+    monkeypatch.setitem(PartialState._shared_state, "num_processes", 2)
+    assert_equal(run.train().net, plain(loader(8 * BATCHES)))
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_it_is_stepped_once_per_update_by_the_documented_loop(accumulate: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    accelerator = cpu(step_scheduler_with_optimizer=False, gradient_accumulation_steps=accumulate)
+    run = Run(accelerator, total_steps=BATCHES // accumulate)
     monkeypatch.setitem(PartialState._shared_state, "num_processes", 2)
     run.train()
-    assert_equal(run.net, plain(loader(8 * BATCHES)))
+    assert run.scheduler.scheduler.last_epoch == BATCHES // accumulate
+    assert_equal(run.net, plain(loader(8 * BATCHES), accumulate=accumulate))
 
 
 def test_a_plan_without_lengths_ticks_under_it_too() -> None:
@@ -155,43 +162,53 @@ SCRIPT = """
 import sys
 import torch
 from accelerate import Accelerator
-from groupwise import GroupedOptimizer, PlanScheduler
+from groupwise import GroupedOptimizer, PlanScheduler, Rule, after
 from tests.integrations.models import PLAN, Net, loader
 
-accelerator = Accelerator(cpu=True)
+accelerator = Accelerator(cpu=True, step_scheduler_with_optimizer=False, gradient_accumulation_steps=int(sys.argv[2]))
 net = Net()
-optimizer = GroupedOptimizer(net, PLAN)
-scheduler = PlanScheduler(optimizer, total_steps=24)  # 12 updates, 2 ticks each
+optimizer = GroupedOptimizer(net, PLAN + [Rule("head.bias", trainable=after("2 steps"))])
+scheduler = plan_scheduler = PlanScheduler(optimizer, total_steps=12 // int(sys.argv[2]))
 net, optimizer, batches, scheduler = accelerator.prepare(net, optimizer, loader(192), scheduler)
 for batch in batches:
-    accelerator.backward(net(**batch)["loss"])
-    optimizer.step()
-    scheduler.step()
-    optimizer.zero_grad()
-torch.save(accelerator.unwrap_model(net).state_dict(), f"{sys.argv[1]}/{accelerator.process_index}.pt")
+    with accelerator.accumulate(net):
+        accelerator.backward(net(**batch)["loss"])
+        optimizer.step()
+        if accelerator.sync_gradients:
+            scheduler.step()
+        optimizer.zero_grad()
+accelerator.save_state(f"{sys.argv[1]}/state")
+accelerator.wait_for_everyone()
+accelerator.load_state(f"{sys.argv[1]}/state")
+counted = {"counted": plan_scheduler.last_epoch}
+torch.save(accelerator.unwrap_model(net).state_dict() | counted, f"{sys.argv[1]}/{accelerator.process_index}.pt")
 torch.distributed.destroy_process_group()
 """
 
 
 @pytest.mark.slow
-def test_two_real_processes_give_the_weights_of_one_on_the_joint_batches(tmp_path: Path) -> None:
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_two_real_processes_give_the_weights_of_one_on_the_joint_batches(accumulate: int, tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(SCRIPT)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    launch = [sys.executable, "-m", "torch.distributed.run"]
     done = subprocess.run(
-        [*launch, str(script), str(tmp_path)],
+        [*launch, "--nproc-per-node=2", "--standalone", str(script), str(tmp_path), str(accumulate)],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])},
         capture_output=True,
         text=True,
         check=False,
         timeout=240,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "GroupwiseWarning" not in done.stderr
     words = Words(192)
     joint = [collated([words[i] for i in range(start, start + 16)]) for start in range(0, 192, 16)]
-    expected = plain(joint, ticks=2)
+    more = Rule("head.bias", trainable=after("2 steps"))
+    expected = plain(joint, accumulate=accumulate, plan=PLAN + [more])
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert found["counted"] == 12 // accumulate
         for name, p in expected.named_parameters():
             torch.testing.assert_close(found[name], p.detach(), rtol=0, atol=2e-4, msg=lambda m, n=name: f"{n}: {m}")

@@ -8,7 +8,7 @@ import torch
 
 from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, clip_norm, scale
 from groupwise.errors import GroupwiseWarning, StateError
-from groupwise.optim.transfer import Prefer
+from groupwise.optim.plan_values import Prefer
 from groupwise.schedules import cosine, linear
 from tests.optim.models import Net, batches, train, weights
 

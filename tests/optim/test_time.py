@@ -227,7 +227,7 @@ def test_another_length_at_a_resume_is_told_with_both() -> None:
 
 
 def test_another_length_is_nothing_to_schedules_that_know_their_own() -> None:
-    _, optimizer = built(cosine(0.1, over="50 steps"))
+    _, optimizer = built(cosine(0.1, 0.01, over="50 steps"))
     state = PlanScheduler(optimizer, total_steps=100).state_dict()
     longer = PlanScheduler(optimizer, total_steps=200)
     longer.load_state_dict(state)

@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler as torch_schedules
 
+from groupwise.errors import ScheduleError
 from groupwise.schedules import (
     Schedule,
     constant,
@@ -206,3 +207,47 @@ def test_scaled_by_a_schedule_is_ChainedScheduler(first: float, gamma: float, n:
 
     s = exponential(1.0, gamma, every=steps(1)).scaled(linear(first, 1.0, over=steps(n)))
     agree(s, twin(attach, 40))
+
+
+CYCLES = {
+    "two phases": (one_cycle(0.3), lambda o: torch_schedules.OneCycleLR(o, 0.3, total_steps=40)),
+    "three phases": (
+        one_cycle(0.3, rise=0.4, three_phase=True),
+        lambda o: torch_schedules.OneCycleLR(o, 0.3, total_steps=40, pct_start=0.4, three_phase=True),
+    ),
+    "linear": (
+        one_cycle(0.3, shape="linear"),
+        lambda o: torch_schedules.OneCycleLR(o, 0.3, total_steps=40, anneal_strategy="linear"),
+    ),
+}
+TRIANGLES = {
+    "triangular": (
+        triangular(0.01, 0.3, up="4 steps"),
+        lambda o: torch_schedules.CyclicLR(o, 0.01, 0.3, step_size_up=4),
+    ),
+    "triangular2": (
+        triangular(0.01, 0.3, up="4 steps", down="6 steps", mode="triangular2"),
+        lambda o: torch_schedules.CyclicLR(o, 0.01, 0.3, step_size_up=4, step_size_down=6, mode="triangular2"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("rate", "twin"), [*CYCLES.values(), *TRIANGLES.values()], ids=[*CYCLES, *TRIANGLES])
+def test_the_momentum_of_a_cycle_is_the_twins_by_default(rate: Any, twin: Any) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1, momentum=0.5)
+    scheduler, momentum = twin(optimizer), rate.momentum()
+    for step in range(40):
+        group = optimizer.param_groups[0]
+        assert rate.at(step, 40) == pytest.approx(group["lr"])
+        assert momentum.at(step, 40) == pytest.approx(group["momentum"])
+        optimizer.step()
+        if step < 39:
+            scheduler.step()
+
+
+@pytest.mark.parametrize(
+    "rate", [one_cycle(0.3, warmup="2 steps"), triangular(0.1, 0.3, up="2 steps", warmup="2 steps")]
+)
+def test_a_cycle_after_a_warmup_has_no_momentum_of_a_twin(rate: Any) -> None:
+    with pytest.raises(ScheduleError, match=r"(has|have) no twin"):
+        rate.momentum()

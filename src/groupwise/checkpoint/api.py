@@ -28,7 +28,7 @@ from groupwise.checkpoint.refusing import refusing
 from groupwise.checkpoint.schedulers import SchedulerPart
 from groupwise.checkpoint.stateful import Stateful, StatefulPart
 from groupwise.errors import StateError, within
-from groupwise.optim.transfer import Prefer
+from groupwise.optim.plan_values import Prefer
 
 _RNG = "rng"
 

@@ -9,7 +9,7 @@ import torch
 from groupwise.checkpoint.part import Part, Undo
 from groupwise.errors import StateError
 from groupwise.optim import GroupedOptimizer, LoadReport
-from groupwise.optim.transfer import Prefer
+from groupwise.optim.plan_values import Prefer
 
 
 @final

@@ -19,6 +19,7 @@ from groupwise.cli.table import table
 from groupwise.errors import GroupwiseError
 from groupwise.plan import Resolution
 from groupwise.plan.preview import MissingLength, Preview, missing_lengths, preview
+from groupwise.plan.time_checks import time_checks
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ def show(request: Request, console: Console) -> None:
     drawn = preview(resolution, total_steps, lengths.steps_per_epoch) if total_steps is not None else None
     for line in _schedules(resolution, drawn, lacks, console):
         console.print(line, soft_wrap=True)
+    for said in time_checks(resolution, total_steps, lengths.steps_per_epoch):
+        console.print(Text(f"\nnote: {printable(said)}", style="yellow"), soft_wrap=True)
     if write is not None and drawn is not None:
         write(drawn, _title(request))
         console.print(Text(f"\nwritten to {printable(str(request.plot))}"), soft_wrap=True)

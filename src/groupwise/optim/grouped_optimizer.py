@@ -26,15 +26,17 @@ from groupwise.optim.clipping import Measured
 from groupwise.optim.freezing import check_unfreeze, drop_gradients, freeze, is_wrapped, may_flip, restore_requires_grad
 from groupwise.optim.live import START, names_of
 from groupwise.optim.load_report import LoadReport
-from groupwise.optim.loading import Layout, is_unexpected, lay_out, updates_of
+from groupwise.optim.loading import Layout, is_unexpected, lay_out, saved_rates, updates_of, with_state
 from groupwise.optim.only import NetworkView, with_all_groups
 from groupwise.optim.origin import Drift, Origin, drift
-from groupwise.optim.regroup import Regrouped, Running, check_foreign_schedulers, regrouped
+from groupwise.optim.plan_values import Driver, Prefer
+from groupwise.optim.rates import sentences
+from groupwise.optim.regroup import Regrouped, Running, check_foreign_schedulers, has_torch_scheduler, regrouped
 from groupwise.optim.resolve import Model
 from groupwise.optim.rows import RowsGiven
 from groupwise.optim.runtime import Runtime
 from groupwise.optim.transaction import AllOrNothing
-from groupwise.optim.transfer import Prefer
+from groupwise.optim.transfer import Transfer
 from groupwise.optim.unique import Distinct, check_savable
 from groupwise.optim.usage_monitor import Scheduler, UsageMonitor
 from groupwise.plan import Group, Plan, Resolution
@@ -170,7 +172,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
         self, plan: Plan | str | os.PathLike[str] | None, model: Model | None, rows: Mapping[str, RowsGiven]
     ) -> None:
         scheduler = self._monitor.scheduler
-        now = Running(self.resolution, self.param_groups, self.state, scheduler.step_info if scheduler else START)
+        step_info = scheduler.step_info if scheduler else START
+        now = Running(self.resolution, self.param_groups, self.state, step_info, self._driver)
         after = regrouped(now, _plan_of(plan, self.plan), model, rows)
         if self._monitor.attached is None:
             check_foreign_schedulers(self, after.groups)
@@ -180,6 +183,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
             self._run(after, model)
             for sentence in after.messages:
                 warnings.warn(sentence, GroupwiseWarning, stacklevel=3)
+            self._monitor.edited(after.edits)
             found = self._look_at_model(stacklevel=4)
             self.load_report = replace(after.report, unowned=found.unowned, stale=found.stale)
         self._tell_ranks()
@@ -192,7 +196,9 @@ class GroupedOptimizer(torch.optim.Optimizer):
             self._origin, self._wrapped = Origin(model, self.resolution.parameters), is_wrapped(model)
         self._distinct.forget()
         self._freeze()
-        self._monitor.regrouped(after.runtime.resolution.scheduled)
+        begun = {*after.report.new, *after.report.reset}
+        fresh = {group["name"] for group in after.groups if begun.issuperset(names_of(group))}
+        self._monitor.regrouped(after.runtime.resolution.scheduled, fresh)
 
     def _look_at_model(self, stacklevel: int) -> Drift:
         """Say it, once, if the model is not any more what the plan was resolved on."""
@@ -271,31 +277,35 @@ class GroupedOptimizer(torch.optim.Optimizer):
         ever: the last before it gives it the checkpoint laid out, the first after it does what the algorithms' classes
         do at the end of a load.
         """
-        done: list[tuple[Layout, LoadReport]] = []
+        done: list[tuple[Transfer, Layout]] = []
 
         def laid_out(_: torch.optim.Optimizer, given: dict[str, Any]) -> Layout:
-            done.append(lay_out(self._runtime, self.param_groups, given, prefer))
-            return done[-1][0]
+            transfer = lay_out(self._runtime, self.param_groups, given, prefer, self._driver)
+            done.append((transfer, transfer.in_torchs_layout()))
+            return done[-1][1]
 
         def finish(_: torch.optim.Optimizer) -> None:
             runtime = self._runtime
-            runtime.engines.loaded(self.param_groups, self.state, runtime.route, done[-1][0])
+            runtime.engines.loaded(self.param_groups, self.state, runtime.route, done[-1][1])
 
         before = self.register_load_state_dict_pre_hook(laid_out)
         after = self.register_load_state_dict_post_hook(finish, prepend=True)
         try:
             with with_all_groups(self._views.values()), AllOrNothing(self):
                 super().load_state_dict(state_dict)
-                report = done[-1][1]
-                if is_unexpected(report, self.param_groups):
-                    warnings.warn(f"load_state_dict: {report}", GroupwiseWarning, stacklevel=stacklevel)
+                report, edits = done[-1][0].report, done[-1][0].edits
+                unexpected = [f"load_state_dict: {report}"] if is_unexpected(report, self.param_groups) else []
+                for sentence in [*unexpected, *sentences(edits)]:
+                    warnings.warn(sentence, GroupwiseWarning, stacklevel=stacklevel)
                 found = self._look_at_model(stacklevel=stacklevel + 1)
                 self.load_report = replace(report, unowned=found.unowned, stale=found.stale)
         finally:
             before.remove()
             after.remove()
         self._tell_ranks()
-        self._monitor.loaded(updates_of(self.state))
+        rates = saved_rates(self.param_groups, state_dict)
+        self._monitor.loaded(updates_of(self.state), with_state(self.param_groups, self.state), rates)
+        self._monitor.edited(edits)
         return self.load_report
 
     def attach(self, scheduler: Scheduler) -> UsageMonitor:
@@ -333,6 +343,14 @@ class GroupedOptimizer(torch.optim.Optimizer):
         """The groups of every network, in the middle of a view's step as well."""
         with with_all_groups(self._views.values()):
             return self.param_groups
+
+    @property
+    def _driver(self) -> Driver:
+        """Who writes the learning rates now; a `PlanScheduler` in a SequentialLR waits at update -1 for its turn."""
+        scheduler = self._monitor.scheduler
+        if scheduler is not None and scheduler.last_epoch >= 0:
+            return "plan"
+        return "other" if has_torch_scheduler(self) else "none"
 
     def _tell_ranks(self) -> None:
         """Let the other ranks know what this one runs from now on; they compare it at the next step."""

@@ -8,6 +8,7 @@ from an unchanged one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
@@ -16,6 +17,8 @@ from groupwise.plan import Group, ScalarSetting, Setting, TupleSetting
 
 StepInfo: TypeAlias = tuple[int, int | None, int | None]
 """An update, the total number of updates, and the updates per epoch."""
+
+_TIMES: Final = " × "
 
 START: Final[StepInfo] = (0, 1_000_000_000, 1_000_000_000)
 """The first update while lengths are not known: whatever does not happen at once lies ahead."""
@@ -49,6 +52,14 @@ def hyperparameters(group: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in group.items() if name not in OURS}
 
 
+def declared_number(text: object) -> float | None:
+    """The constant that a declaration in `declared` stands for; None for a schedule, a tuple or any other text."""
+    try:
+        return math.prod(float(term) for term in str(text).split(_TIMES))
+    except ValueError:
+        return None
+
+
 def _spelled(setting: Setting) -> str:
     """A setting as text that is equal only for equal settings: the table's form would round."""
     if isinstance(setting, TupleSetting):
@@ -56,4 +67,4 @@ def _spelled(setting: Setting) -> str:
     terms = (
         [setting.base, *(factor.by for factor in setting.factors)] if isinstance(setting, ScalarSetting) else [setting]
     )
-    return " × ".join(map(repr, terms))
+    return _TIMES.join(map(repr, terms))

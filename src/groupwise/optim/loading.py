@@ -11,18 +11,23 @@ from groupwise.errors import StateError, listed
 from groupwise.optim.fitting import same_algorithm
 from groupwise.optim.live import names_of
 from groupwise.optim.load_report import LoadReport
+from groupwise.optim.plan_values import Driver, Prefer
 from groupwise.optim.rows import same_but_for_rows
 from groupwise.optim.runtime import Runtime
 from groupwise.optim.saved import Saved, read
-from groupwise.optim.transfer import Prefer, members, misfit_of, shape_of, transfer
+from groupwise.optim.transfer import Transfer, members, misfit_of, shape_of, transfer
 
 Layout: TypeAlias = dict[str, Any]
 
 
 def lay_out(
-    runtime: Runtime, live: Sequence[Mapping[str, Any]], state_dict: dict[str, Any], prefer: Prefer
-) -> tuple[Layout, LoadReport]:
-    """A checkpoint as an optimizer with these live groups takes it, in torch's layout, and what became of it.
+    runtime: Runtime,
+    live: Sequence[Mapping[str, Any]],
+    state_dict: dict[str, Any],
+    prefer: Prefer,
+    driver: Driver = "none",
+) -> Transfer:
+    """A checkpoint laid out for an optimizer with these live groups, whose learning rates `driver` writes.
 
     Raises:
         StateError: no optimizer's checkpoint, none of this model's, or an ambiguous one; or as `transfer`.
@@ -33,8 +38,7 @@ def lay_out(
     saved = read(state_dict, list(resolution.resolved), aliases | {name: name for name in here})
     _check_known(saved, here)
     _check_likeness(saved, live)
-    done = transfer(saved, live, runtime.plan_values(prefer), runtime.fresh_state)
-    return done.in_torchs_layout(), done.report
+    return transfer(saved, live, runtime.plan_values(prefer, driver), runtime.fresh_state)
 
 
 def _check_known(saved: Saved, here: Sequence[str]) -> None:
@@ -73,6 +77,19 @@ def updates_of(state: Mapping[Any, object]) -> int | None:
     if not counts:
         return 0 if held else None
     return next((int(count) for count in counts if count), None)
+
+
+def with_state(groups: Sequence[Mapping[str, Any]], state: Mapping[Any, object]) -> set[str]:
+    """The groups that have been updated, by name: those with state, or all of them if no algorithm keeps any."""
+    begun = {str(group["name"]) for group in groups if any(state.get(p) for p in group["params"])}
+    return begun or {str(group["name"]) for group in groups}
+
+
+def saved_rates(groups: Sequence[Mapping[str, Any]], state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """By group, the learning rate in a checkpoint, where the live group declares the one that the checkpoint's did."""
+    saved = {group["name"]: group for group in state_dict["param_groups"] if "name" in group and "lr" in group}
+    alike = ((group["name"], saved.get(group["name"], {}), group.get("declared", {}).get("lr")) for group in groups)
+    return {name: own["lr"] for name, own, told in alike if own and own.get("declared", {}).get("lr") == told}
 
 
 def is_unexpected(report: LoadReport, groups: Sequence[Mapping[str, Any]]) -> bool:

@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, SupportsFloat
 
-import torch
 from torch.optim.lr_scheduler import LRScheduler
 
 from groupwise._spelling import shown
-from groupwise.errors import OptimizerError, StateError, listed, unknown
+from groupwise.errors import OptimizerError, StateError, listed
 from groupwise.optim.freezing import check_unfreeze, freeze
 from groupwise.optim.grouped_optimizer import GroupedOptimizer
 from groupwise.optim.live import StepInfo
-from groupwise.optim.run_length import other_length, outlived, unfinished_warmup, unheard_plateau
-from groupwise.optim.scheduled_values import Entry, ScheduledValues, write
+from groupwise.optim.plateaus import Memory, carried, saved_memories, to_memories
+from groupwise.optim.run_length import other_length, outlived, unheard_plateau
+from groupwise.optim.scheduled_values import Entry, Position, ScheduledValues, write
 from groupwise.optim.skipping import Scaler, SkippedUpdates
-from groupwise.schedules import PlateauState
+from groupwise.plan.time_checks import time_checks
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ class PlanScheduler(LRScheduler):
         self._seen_updates = self._monitor.updates
         super().__init__(optimizer)
         optimizer._tell_ranks()
-        self._monitor.note(unfinished_warmup(self._scheduled_values))
+        for sentence in time_checks(optimizer.resolution, *self._lengths):
+            self._monitor.note(sentence)
 
     @property
     def step_info(self) -> StepInfo:
@@ -111,7 +112,7 @@ class PlanScheduler(LRScheduler):
         ready = self._prepare(self._current_program(), self.last_epoch + 1 if epoch is None else int(epoch))
         if ticks:
             self._monitor.scheduler_stepped(ready.scheduled_values.counts_steps)
-            self._monitor.found(self._overwritten())
+            self._monitor.found(self._position.overwritten(self.optimizer._all_groups))
         made = self.last_epoch if ticks and self._monitor.updates != self._seen_updates else None
         self._commit(ready, self._step_count + 1)
         if self.optimizer._agreement.open:  # no update has been made yet
@@ -119,6 +120,12 @@ class PlanScheduler(LRScheduler):
         if made is not None:
             self._monitor.note(outlived(self._scheduled_values, made))
             self._monitor.note(unheard_plateau(self._scheduled_values, made))
+
+    def _update_lr(self, epoch: int | None = None) -> None:
+        """The turn of this scheduler in torch's SequentialLR has come: jump to an update and write it."""
+        self._monitor.turned()
+        ready = self._prepare(self._current_program(), self.last_epoch + 1 if epoch is None else epoch)
+        self._commit(ready, self._step_count + 1)
 
     def write(self) -> None:
         """Write the values of the current update into the groups; after a regroup, into the new ones."""
@@ -142,7 +149,8 @@ class PlanScheduler(LRScheduler):
         resolution = self.optimizer.resolution
         if self._scheduled_values.resolution is resolution:
             return self._scheduled_values
-        return ScheduledValues(resolution, *self._lengths).restated(self._scheduled_values.states)
+        states, _ = carried(to_memories(self._scheduled_values), resolution)
+        return ScheduledValues(resolution, *self._lengths).restated(states)
 
     def _prepare(self, scheduled_values: ScheduledValues, update: int) -> _Ready:
         """Evaluate an update. Raises what a schedule raises, and `OptimizerError` for what cannot be unfrozen."""
@@ -175,52 +183,41 @@ class PlanScheduler(LRScheduler):
                 freeze(group, rests)
         self._scheduled_values, self.values, self.last_epoch = ready.scheduled_values, ready.named, ready.update
         self._last_lr = [group["lr"] for group in self.optimizer._all_groups]
+        rates = {group.get("name", ""): group["lr"] for group in self.optimizer._all_groups}
+        self._position = Position(ready.scheduled_values, ready.update, rates)
+        self._monitor.at(self._position)
         if steps is not None:
             self._step_count, self._seen_updates = steps, self._monitor.updates
             self._skipped.note()
-
-    def _overwritten(self) -> list[str]:
-        """The groups whose scheduled lr is no more what the last step wrote; tensors stay on the device, unread."""
-        groups = self.optimizer._all_groups
-        if len(groups) != len(self._last_lr):
-            return []
-        written = [(group, group["lr"], lr) for group, lr in zip(groups, self._last_lr, strict=True)]
-        numbers = [item for item in written if not any(isinstance(x, torch.Tensor) for x in item[1:])]
-        edited = (group.get("name", "") for group, lr, before in numbers if lr != before)
-        return [name for name in edited if name in self._scheduled_values.rates]
 
     def get_lr(self) -> list[Any]:
         """The learning rate of every group at the current update."""
         return [group["lr"] for group in self.optimizer._all_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        """The counter, the length of the run, and each plateau's memory by the plateau's exact text."""
-        plateaus = {repr(p): state.to_dict() for p, state in self._scheduled_values.states.items()}
+        """The counter, the length of the run, and each plateau's memory with the rules that it is of."""
+        plateaus = {text: memory.to_dict() for text, memory in to_memories(self._scheduled_values).items()}
         return {"last_epoch": self.last_epoch, "total_steps": self._lengths[0], "plateaus": plateaus}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a saved counter: the values of that update are written at once.
 
-        Raises `StateError` if this is no PlanScheduler's state, or of a plateau that the plan does not have.
+        A plateau that was edited keeps its reductions, its count and its best metric. The memory of one that is gone is
+        left, with a warning. Raises `StateError` if this is no PlanScheduler's state.
         """
-        if "last_epoch" not in state_dict:
-            raise StateError(f"not a PlanScheduler's state: it needs 'last_epoch', this has {listed(state_dict)}")
-        update, saved = _whole(state_dict["last_epoch"]), state_dict.get("plateaus", {})
-        if update < 0 or not isinstance(saved, Mapping):
-            given = state_dict["last_epoch"]
-            raise StateError(f"a PlanScheduler counts whole updates from 0; this state has last_epoch = {given!r}")
+        update, memories = _read(state_dict)
+        if update < 0:  # it was not yet its turn in a SequentialLR, and what writes until then has its own state
+            self.last_epoch = -1
+            return
         scheduled_values = self._current_program()
-        known = {repr(p): p for p in scheduled_values.states}
-        for text in saved:
-            if text not in known:
-                raise StateError(unknown("plateau", text, known))
-        states = {known[text]: PlateauState.from_dict(state) for text, state in saved.items()}
+        states, notes = carried(memories, scheduled_values.resolution)
         ready = self._prepare(scheduled_values.restated(states), update)
         frozen = {group["name"] for group in self.optimizer._all_groups if group.get("frozen", False)}
         self._commit(ready, update + 1)
         self.optimizer._tell_ranks()
         self._monitor.placed()
-        self._monitor.note(other_length(scheduled_values, update, state_dict.get("total_steps")))
+        for sentence in (*notes, other_length(scheduled_values, update, state_dict.get("total_steps"))):
+            self._monitor.note(sentence)
         again = [name for name in frozen if self._trained_before(name)]
         unfrozen = [group for group in self.optimizer.param_groups if group.get("name") in again]
         self._monitor.unfrozen(unfrozen, self.optimizer.load_report)
@@ -244,6 +241,17 @@ class PlanScheduler(LRScheduler):
         self.__dict__.update(state)
         self._monitor = self.optimizer.attach(self)
         self._seen_updates += self._monitor.updates
+
+
+def _read(state_dict: Mapping[str, Any]) -> tuple[int, Mapping[str, Memory]]:
+    """The update and the plateaus of a saved state; -1 for a scheduler whose turn in a SequentialLR had not come."""
+    if "last_epoch" not in state_dict:
+        raise StateError(f"not a PlanScheduler's state: it needs 'last_epoch', this has {listed(state_dict)}")
+    given, plateaus = state_dict["last_epoch"], state_dict.get("plateaus", {})
+    update = -1 if given == -1 and not isinstance(given, bool) else _whole(given)
+    if (update < 0 and given != -1) or not isinstance(plateaus, Mapping):
+        raise StateError(f"a PlanScheduler counts whole updates from 0; this state has last_epoch = {given!r}")
+    return update, saved_memories(plateaus)
 
 
 def _whole(number: object) -> int:

@@ -20,6 +20,8 @@ from groupwise.errors import OptimizerError, listed
 from groupwise.optim.live import StepInfo, names_of
 from groupwise.optim.load_report import LoadReport
 from groupwise.optim.matching import held_parameters, matched
+from groupwise.optim.plan_values import Driver
+from groupwise.optim.rates import RateEdit, sentences
 from groupwise.optim.resolve import Model
 from groupwise.optim.rows import RowsGiven
 from groupwise.optim.runtime import Runtime
@@ -38,13 +40,15 @@ class Running:
     groups: Sequence[dict[str, Any]]
     state: Mapping[Any, Any]
     step_info: StepInfo
+    driver: Driver = "none"
 
 
 @dataclass(frozen=True)
 class Regrouped:
     """What it is to run with: nothing of it is shared with what runs but tensors and state.
 
-    `renamed` are added groups whose name the plan has taken, and the names that they have instead.
+    `renamed` are added groups whose name the plan has taken, and the names that they have instead; `edits` are rates
+    that were under way.
     """
 
     runtime: Runtime
@@ -52,6 +56,7 @@ class Regrouped:
     state: defaultdict[Any, Any]
     report: LoadReport
     renamed: Mapping[str, str]
+    edits: Sequence[RateEdit]
 
     @property
     def messages(self) -> list[str]:
@@ -70,7 +75,7 @@ class Regrouped:
             told.append(
                 f"regroup: the plan has a group {name!r}, so the one of that name that was added is {now!r} now"
             )
-        return told
+        return [*told, *sentences(self.edits)]
 
 
 def regrouped(now: Running, plan: Plan, model: Model | None, rows: Mapping[str, RowsGiven]) -> Regrouped:
@@ -89,10 +94,10 @@ def regrouped(now: Running, plan: Plan, model: Model | None, rows: Mapping[str, 
     added = _added(now, outside)
     renamed = _renamed([group["name"] for group in groups], [group["name"] for group in added])
     groups += [group | {"name": renamed.get(group["name"], group["name"])} for group in added]
-    moved = transfer(saved, groups, runtime.plan_values(), runtime.fresh_state)
+    moved = transfer(saved, groups, runtime.plan_values(driver=now.driver), runtime.fresh_state)
     params = [p for group in groups for p in group["params"]]
     state = defaultdict(dict, {**moved.extra_state, **{params[i]: own for i, own in moved.state.items()}})
-    return Regrouped(runtime, [dict(group) for group in moved.groups], state, moved.report, renamed)
+    return Regrouped(runtime, [dict(group) for group in moved.groups], state, moved.report, renamed, moved.edits)
 
 
 def current(now: Running) -> tuple[ParameterInfo, ...]:
@@ -112,9 +117,14 @@ def current(now: Running) -> tuple[ParameterInfo, ...]:
     return tuple(_as_now(infos[name], p) for name, p in tensors.items() if p is not None)  # None: let go of since
 
 
+def has_torch_scheduler(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a scheduler of torch's was ever attached, a `PlanScheduler` included."""
+    return bool(getattr(optimizer.step, "_wrapped_by_lr_sched", False))
+
+
 def check_foreign_schedulers(optimizer: torch.optim.Optimizer, groups: Sequence[Mapping[str, Any]]) -> None:
     """Raise `OptimizerError` if a torch scheduler counts on groups that are about to change their number or place."""
-    if not getattr(optimizer.step, "_wrapped_by_lr_sched", False):
+    if not has_torch_scheduler(optimizer):
         return
     before, after = ([group.get("name") for group in each] for each in (optimizer.param_groups, groups))
     moved = [name for i, name in enumerate(before) if name in after and after.index(name) != i]

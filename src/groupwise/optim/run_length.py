@@ -1,45 +1,25 @@
-"""What the length of a run says about its schedules: a warmup that the run does not finish, a run that outlives them.
+"""What the updates that were made say about schedules: a run that outlives them, a plateau without a metric, a resume.
 
-Each function gives a sentence, or "" where all is well. One update too many is a matter of rounding; more are not.
+Most functions give a sentence, or "" where all is well. One update too many is a matter of rounding; more are not. What
+can be known before the run is in `groupwise.plan.time_checks`.
 """
 
 from __future__ import annotations
 
 import math
-from typing import SupportsFloat
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
 
 from groupwise.errors import listed
-from groupwise.optim.scheduled_values import ScheduledValues
-from groupwise.schedules.shape import warmup_steps
+from groupwise.optim.scheduled_values import Position, ScheduledValues
 
 HEARD_AFTER = 1000
 """Updates in which a plateau should have had its metric, where the length of the run is not known."""
 
-
-def unfinished_warmup(scheduled_values: ScheduledValues) -> str:
-    """Which learning rates never reach their peak, since their warmup is longer than the run."""
-    total, per_epoch = scheduled_values.lengths
-    if total is None:
-        return ""
-    found: dict[str, tuple[int, float, float]] = {}
-    for group in scheduled_values.resolution.groups:
-        setting = group.settings.get("lr")
-        schedules = setting.schedules if setting is not None else ()
-        longest = max((warmup_steps(schedule, total, per_epoch) for schedule in schedules), default=0)
-        if setting is not None and longest > total:
-            found[group.name] = longest, _number(setting.at(total - 1, total, per_epoch)), _number(setting.peak)
-    if not found:
-        return ""
-    name, (longest, last, peak) = next(iter(found.items()))
-    return (
-        f"the warmup of the lr of {listed(found, 3)} takes {longest} updates, and the run has total_steps={total}: "
-        f"the lr of {name!r} ends at {last:.3g} and never reaches {peak:.3g}. Shorten the warmup, or give "
-        "PlanScheduler the length of the whole run"
-    )
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, SupportsFloat) else math.nan
+AHEAD = 1000
+"""Updates to look ahead, where the length of the run is not known."""
 
 
 def outlived(scheduled_values: ScheduledValues, update: int) -> str:
@@ -89,3 +69,52 @@ def other_length(scheduled_values: ScheduledValues, update: int, before: object)
         f"updates {update / before:.0%} of the way was made there, {update / total:.0%} is made here, and the "
         "schedules go on along this run's course"
     )
+
+
+def still_due(position: Position, without_rates: bool = False) -> list[str]:
+    """What a plan has still to do after a position, in words: parts that are unfrozen or frozen, values that move.
+
+    `without_rates` leaves out learning rates, where another scheduler writes them.
+    """
+    plan = position.scheduled_values
+    total, per_epoch = plan.lengths
+    end = total if total is not None else position.update + AHEAD
+    ahead = sorted({position.update + (end - position.update) * i // 16 for i in range(17)})
+    if ahead[0] < position.update or len(ahead) < 2:
+        return []
+    due = [*_turns(plan, ahead)]
+    moving: dict[str, list[str]] = {}
+    for group in plan.resolution.groups:
+        for key, setting in group.settings.items():
+            counts = setting.schedules and not (without_rates and key == "lr")
+            if counts and len({str(setting.at(step, total, per_epoch)) for step in ahead}) > 1:
+                moving.setdefault(key, []).append(group.name)
+    due += [f"{key} of {listed(names, 3)}" for key, names in moving.items()]
+    named = plan.resolution.values.items()
+    return due + [name for name, each in named if len({each.at(step, total, per_epoch) for step in ahead}) > 1]
+
+
+def _turns(plan: ScheduledValues, ahead: list[int]) -> Iterator[str]:
+    for name, group in plan.moving.items():
+        trains = [group.trainable_at(step, *plan.lengths) for step in ahead]
+        if len(set(trains)) > 1:
+            yield f"{name} is {'frozen' if trains[0] else 'unfrozen'} ({group.timeline})"
+
+
+def other_rate(position: Position, saved: Mapping[str, Any]) -> str:
+    """Whether rates of a checkpoint were those of a later update than the first, which the plan stands at."""
+    groups = {group.name: group for group in position.scheduled_values.resolution.groups}
+    for name, rate in saved.items():
+        now, group = position.rates.get(name), groups.get(name)
+        if group is None or "lr" not in group.settings or name not in position.scheduled_values.rates:
+            continue
+        numbers = [rate, now, group.settings["lr"].peak]
+        if any(isinstance(number, torch.Tensor) or not isinstance(number, int | float) for number in numbers):
+            continue
+        if not any(math.isclose(rate, float(number), rel_tol=1e-9) for number in numbers[1:]):
+            return (
+                f"the optimizer was loaded from a run in which the lr of {name!r} stood at {rate:.3g}, and "
+                f"PlanScheduler stands at update 0, where it is {now:.3g}: every schedule begins anew. If the run is "
+                "to go on where it was, load the scheduler's state too: scheduler.load_state_dict(…)"
+            )
+    return ""

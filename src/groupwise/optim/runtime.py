@@ -12,9 +12,9 @@ from groupwise.optim.clipping import Clipper
 from groupwise.optim.engines import Engines
 from groupwise.optim.fresh_state import FreshState
 from groupwise.optim.live import START, StepInfo, live_group
+from groupwise.optim.plan_values import Driver, PlanValues, Prefer
 from groupwise.optim.probe import ProbeResult
 from groupwise.optim.resolve import Model, resolve_with
-from groupwise.optim.transfer import PlanValues, Prefer
 from groupwise.plan import Plan, Resolution
 
 
@@ -75,14 +75,15 @@ class Runtime:
         """What the algorithms begin with."""
         return FreshState(self.algorithms)
 
-    def plan_values(self, prefer: Prefer = "unchanged") -> PlanValues:
+    def plan_values(self, prefer: Prefer = "unchanged", driver: Driver = "none") -> PlanValues:
         """What the plan has to say about the values of a checkpoint."""
         scheduled = {
             group.name: [name for name, setting in group.settings.items() if setting.schedules]
             for group in self.resolution.groups
         }
         arguments = {name: algorithm.defaults for name, algorithm in self.resolution.algorithms.items()}
-        return PlanValues(scheduled, arguments, prefer)
+        peaks = {name: probed.hyperparameters.get("lr") for name, probed in self.probed.items()}
+        return PlanValues(scheduled, arguments, prefer, peaks, driver)
 
 
 def _default_route(plan: Plan, resolution: Resolution) -> str:

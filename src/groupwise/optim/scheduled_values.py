@@ -55,10 +55,17 @@ Entry: TypeAlias = tuple[dict[str, Any], str, Any]
 
 
 def write(entries: Iterable[Entry]) -> None:
-    """Write values into live groups: a tensor is filled and stays the one that it is, anything else is replaced."""
+    """Write values into live groups: a tensor is filled and stays the one that it is, anything else is replaced.
+
+    One tensor that several groups share is one value for all of them: each group after the first gets its own.
+    """
+    filled: set[int] = set()
     for group, key, value in entries:
         held = group.get(key)
         if isinstance(held, torch.Tensor) and not isinstance(value, tuple):
+            if id(held) in filled:
+                held = group[key] = held.detach().clone()
+            filled.add(id(held))
             held.detach().fill_(value)
         else:
             group[key] = value
@@ -153,3 +160,23 @@ class ScheduledValues:
         for name, schedule in self.resolution.values.items():
             with within(f"values.{name}"):
                 schedule.at(0, *self.lengths)
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a plan stands: the `update` that is made next, and by group the learning `rates` written for it."""
+
+    scheduled_values: ScheduledValues
+    update: int
+    rates: Mapping[str, Any]
+
+    def overwritten(self, groups: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Those of `groups` whose scheduled lr is no more what was written; tensors stay on the device, unread."""
+        found = []
+        for group in groups:
+            name, rate = group.get("name", ""), group.get("lr")
+            written = self.rates.get(name, rate)
+            numbers = not isinstance(rate, torch.Tensor) and not isinstance(written, torch.Tensor)
+            if numbers and rate != written and name in self.scheduled_values.rates:
+                found.append(name)
+        return found

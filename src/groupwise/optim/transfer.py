@@ -8,68 +8,44 @@ State that was made for another shape follows where only the number of rows has 
 which (`rows`); else it starts afresh.
 
 Which values stand (`Prefer`): the checkpoint's, unless this plan schedules the hyperparameter, or declares it
-differently from the plan that wrote the checkpoint; or either side's alone. Name, algorithm, network, clipping and
-freezing are always the plan's, and so are the values of a parameter whose algorithm has changed.
+differently from the plan that wrote the checkpoint; or either side's alone. A learning rate that another scheduler has
+under way keeps its course (`rates`). Name, algorithm, network, clipping and freezing are always the plan's, and so are
+the values of a parameter whose algorithm has changed.
 """
 
 from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 
 import torch
 
-from groupwise.errors import StateError, listed, unknown
+from groupwise.errors import StateError, listed
 from groupwise.optim.fitting import check_shapes, foreign_keys, same_algorithm
 from groupwise.optim.fresh_state import FreshState
 from groupwise.optim.live import names_of
 from groupwise.optim.load_report import LoadReport
+from groupwise.optim.plan_values import PlanValues
 from groupwise.optim.probe import OURS
+from groupwise.optim.rates import Rate, RateEdit, is_anothers, rate_of
 from groupwise.optim.rows import first_rows, moved, same_but_for_rows
 from groupwise.optim.saved import Saved, SavedParameter
-
-Prefer: TypeAlias = Literal["unchanged", "checkpoint", "plan"]
-"""Which values stand: the checkpoint's but for what the plan schedules or has edited, all of its, or the plan's."""
-
-
-@dataclass(frozen=True)
-class PlanValues:
-    """What a plan has to say about values: `scheduled`, by group name the hyperparameters that it schedules;
-    `arguments`, by algorithm the hyperparameters that its constructor takes; and which are to `prefer`."""
-
-    scheduled: Mapping[str, Iterable[str]]
-    arguments: Mapping[str, Iterable[str]]
-    prefer: Prefer = "unchanged"
-
-    def __post_init__(self) -> None:
-        if self.prefer not in get_args(Prefer):
-            raise StateError(unknown("choice for prefer", str(self.prefer), get_args(Prefer)))
-
-    def of(self, group: Mapping[str, Any], before: Mapping[str, Any]) -> set[str]:
-        """The keys that are the plan's in a live group whose parameters were `declared` as in `before`."""
-        if self.prefer == "checkpoint":
-            return set()
-        told = group.get("declared", {})
-        edited = {key for key in {*told, *before} if told.get(key) != before.get(key)}
-        own = edited | set(self.scheduled.get(group["name"], ()))
-        if self.prefer == "plan":
-            own = set(self.arguments.get(group["algorithm"], ())) | set(told)
-        return own | {"initial_lr"} if "lr" in own else own
 
 
 @dataclass(frozen=True)
 class Transfer:
     """A checkpoint laid out for the live groups: state by position, entries of no parameter, the groups with their
-    values, and what became of it all.
+    values, what became of it all, and the `edits` of rates that were under way.
     """
 
     state: Mapping[int, Mapping[str, Any]]
     extra_state: Mapping[Any, Any]
     groups: Sequence[Mapping[str, Any]]
     report: LoadReport
+    edits: Sequence[RateEdit] = ()
 
     def in_torchs_layout(self) -> dict[str, Any]:
         """As `torch.optim.Optimizer.load_state_dict` takes it."""
@@ -87,7 +63,7 @@ def transfer(saved: Saved, live: Sequence[Mapping[str, Any]], plan_values: PlanV
     Args:
         saved: the checkpoint.
         live: the groups that are to be filled.
-        claims: what the plan has to say about values.
+        plan_values: what the plan has to say about values.
         fresh: what the algorithms begin with.
 
     Raises:
@@ -109,8 +85,10 @@ def transfer(saved: Saved, live: Sequence[Mapping[str, Any]], plan_values: PlanV
             lacks = begun and _is_missing(kept, p, group) and fresh.is_kept(group, p.ndim)
             outcomes.append((name, _Outcome("missing" if lacks else "stateless")))
     state = {i: outcome.state for i, (_, outcome) in enumerate(outcomes) if outcome.state}
-    groups = [{**group, **_values(group, saved, plan_values)} for group in live]
-    return Transfer(state, saved.extra_state, groups, _report(saved, outcomes, moved_to))
+    filled = [_values(group, saved, plan_values) for group in live]
+    groups = [{**group, **values} for group, (values, _) in zip(live, filled, strict=True)]
+    edits = [rate.edit for _, rate in filled if rate.edit is not None]
+    return Transfer(state, saved.extra_state, groups, _report(saved, outcomes, moved_to), edits)
 
 
 @dataclass(frozen=True)
@@ -180,26 +158,33 @@ def members(live: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, An
             yield group, name, p
 
 
-def _values(group: Mapping[str, Any], saved: Saved, plan_values: PlanValues) -> dict[str, Any]:
-    """The values that the checkpoint decides for a live group: those on which all of its parameters agree."""
+def _values(group: Mapping[str, Any], saved: Saved, plan_values: PlanValues) -> tuple[dict[str, Any], Rate]:
+    """The values that the checkpoint decides for a live group, those on which all of its parameters agree, and its
+    learning rate where that is neither side's."""
     known = {name: saved.parameters[name].values for name in names_of(group) if name in saved.parameters}
     known = {name: values for name, values in known.items() if same_algorithm(values, group)}
+    known = known or _of_the_group(group, saved)
     if not known:
-        known = _of_the_group(group, saved)
-    if not known:
-        return {}
-    first, *others = known.values()
+        return {}, Rate()
+    first = next(iter(known.values()))
     own = plan_values.of(group, first.get("declared", group.get("declared", {}))) | foreign_keys(first)
+    rate = Rate()
+    if is_anothers(group, list(known.values()), plan_values):
+        own, rate = own | {"lr", "initial_lr"}, rate_of(group, list(known.values()), plan_values)
     kept = {key: value for key, value in first.items() if key not in OURS and key not in own}
-    split = [key for key, value in kept.items() if not all(_equal(other.get(key), value) for other in others)]
+    split = [key for key, value in kept.items() if not all(_equal(v.get(key), value) for v in known.values())]
     if split and plan_values.prefer == "checkpoint":
-        who = {repr(values.get(split[0])): name for name, values in reversed(known.items())}
-        told = listed((f"{value} for {name!r}" for value, name in reversed(who.items())), 3)
-        raise StateError(
-            f"the checkpoint's values cannot stand in group {group['name']!r}: {split[0]} was {told}. Keep these apart "
-            "in the plan, or load with prefer='unchanged'"
-        )
-    return {key: value for key, value in kept.items() if key not in split}
+        raise StateError(_differing(group, split[0], known))
+    return {**{key: value for key, value in kept.items() if key not in split}, **rate.values}, rate
+
+
+def _differing(group: Mapping[str, Any], key: str, known: Mapping[str, Mapping[str, Any]]) -> str:
+    who = {repr(values.get(key)): name for name, values in reversed([*known.items()])}
+    told = listed((f"{value} for {name!r}" for value, name in reversed([*who.items()])), 3)
+    return (
+        f"the checkpoint's values cannot stand in group {group['name']!r}: {key} was {told}. Keep these apart "
+        "in the plan, or load with prefer='unchanged'"
+    )
 
 
 def _of_the_group(group: Mapping[str, Any], saved: Saved) -> dict[str, Mapping[str, Any]]:

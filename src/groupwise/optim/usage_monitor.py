@@ -1,10 +1,12 @@
 """What happens between the optimizer's steps and the scheduler's.
 
 Mistakes in time make no noise: a scheduler that does not exist any more, or is never stepped, leaves every value where
-it stands; one that is stepped per epoch while its lengths are in updates hardly moves; one that is stepped before the
-first update loses the first value; one whose state was left behind at a resume begins anew; of two schedulers on one
-learning rate the last to write wins. Each is warned about once. What a trainer does to gradients before the step leaves
-no trace, so clipping twice cannot be seen here.
+it stands; one that is stepped per epoch while its lengths are in updates hardly moves, and one that is stepped by every
+process runs ahead; one that is stepped before the first update loses the first value; one whose state was left behind
+at a resume begins anew; one whose place another scheduler takes leaves undone what the plan has still due; of two
+schedulers on one learning rate the last to write wins; a part whose training starts late finds its warmup over. Each is
+warned about once. What a trainer does to gradients before the step leaves no trace, so clipping twice cannot be seen
+here.
 """
 
 from __future__ import annotations
@@ -12,18 +14,31 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 
 from groupwise import _torch
 from groupwise.errors import GroupwiseWarning, listed
+from groupwise.optim.first_updates import FirstUpdates
 from groupwise.optim.live import StepInfo, names_of
 from groupwise.optim.load_report import LoadReport
+from groupwise.optim.rates import RateEdit, UndoneEdits
+from groupwise.optim.run_length import other_rate, still_due
+from groupwise.optim.scheduled_values import Position
 
 UNSTEPPED = 50
 """So many updates without one step of the scheduler are a mistake; a part may train alone for a while before."""
+
+STOPPED = 10
+"""So many updates without a step of the scheduler, which had been stepped before, are a mistake."""
+
+TAKEN_OVER = 3
+"""So many of them are, at rates that something else writes: another scheduler is in its place."""
+
+IN_A_ROW = 3
+"""Updates in a row with several steps of the scheduler each; a scaler may skip an update once in a while."""
 
 
 class Scheduler(Protocol):
@@ -53,6 +68,13 @@ class UsageMonitor:
         self._loaded: int | None = None
         self._placed = False
         self._overwrites = 0
+        self._steps_before_update = self._updates_with_several = 0
+        self._trained: set[str] = set()
+        self._position: Position | None = None
+        self._done = False
+        self._first_updates = FirstUpdates()
+        self._edits = UndoneEdits()
+        self._saved_rates: Mapping[str, Any] = {}
         self._said: set[str] = set()
 
     @property
@@ -69,15 +91,36 @@ class UsageMonitor:
         if self._pass is not None and self._pass == before:
             return
         self.updates += 1
+        self._check_steps_before_update()
         if all(not isinstance(rate := group.get("lr"), torch.Tensor) and rate == 0 for group in groups):
             return
         headline = str(groups[0].get("name")) if groups else ""
         self._since_scheduler_step[headline] += 1
+        self._trained.add(headline)
         self._made += 1
         if self._scheduled:
-            self._check_scheduler(self._since_scheduler_step[headline])
+            self._check_scheduler(self._since_scheduler_step[headline], groups)
+            self.note(self._first_updates.made(groups, self._position, alone=self._made == 1))
+        self.note(self._edits.found(groups))
 
-    def _check_scheduler(self, since_scheduler_step: int) -> None:
+    def _check_steps_before_update(self) -> None:
+        """Look at an update that was preceded by several steps of the scheduler, as one for each process."""
+        steps, self._steps_before_update = self._steps_before_update, 0
+        if steps:
+            self._updates_with_several = self._updates_with_several + 1 if steps > 1 else 0
+        scheduler = self.scheduler
+        if steps > 1 and self._updates_with_several == IN_A_ROW and scheduler is not None and scheduler.counts_steps:
+            total = scheduler.step_info[1]
+            over = f": total_steps={total} is over after {total // steps} updates" if total is not None else ""
+            self._say(
+                f"PlanScheduler was stepped {steps} times before each of the last {IN_A_ROW} updates, and its lengths "
+                f"are in updates, so they pass {steps} times as fast{over}. Call scheduler.step() once after each "
+                "optimizer.step(). (A scheduler that Accelerate prepared does it once for each process: give "
+                "Accelerator step_scheduler_with_optimizer=False, and step it where accelerator.sync_gradients)",
+                once="several",
+            )
+
+    def _check_scheduler(self, since_scheduler_step: int, groups: Sequence[dict[str, Any]]) -> None:
         """Look at the scheduler after an update, the `since_scheduler_step`-th of its kind since the last step."""
         if self.attached is None:
             if since_scheduler_step >= 2:
@@ -89,21 +132,54 @@ class UsageMonitor:
         scheduler = self.attached()
         if scheduler is None:
             if since_scheduler_step >= 2:
-                self._say(
-                    "the plan has schedules, but its PlanScheduler is gone, since nothing refers to it any more: "
-                    "values stay where they are. Keep it, and call its step() after each optimizer.step()"
-                )
+                self._check_gone()
+            return
+        if scheduler.last_epoch < 0:  # one of a SequentialLR, whose turn has not come
             return
         if self._made == 1:
             self._check_start(scheduler)
-        if (
-            self._scheduler_steps == 0
-            and scheduler.counts_steps
-            and min(self._since_scheduler_step.values()) >= UNSTEPPED
-        ):
+        if not scheduler.counts_steps:
+            return
+        if self._scheduler_steps:
+            self._check_place(groups)
+        elif min(self._since_scheduler_step.values()) >= UNSTEPPED:
             self._say(
                 "the plan has schedules, but its PlanScheduler has not been stepped since it was built or loaded: "
                 f"{UNSTEPPED} updates were made with the same values. Call scheduler.step() after each optimizer.step()"
+            )
+
+    def _check_gone(self) -> None:
+        due = self._due() if "gone" not in self._said else []
+        if due or self._position is None:
+            left = f", and what the plan has still due never comes: {listed(due, 4)}" if due else ""
+            self._say(
+                "the plan has schedules, but its PlanScheduler is gone, since nothing refers to it any more: values "
+                f"stay where they are{left}. Keep it, and call its step() after each optimizer.step()",
+                once="gone",
+            )
+
+    def _due(self, without_rates: bool = False) -> list[str]:
+        """What the plan has still to do; looked for until there was nothing, or it was said."""
+        due = [] if self._position is None or self._done else still_due(self._position, without_rates)
+        self._done = not due
+        return due
+
+    def _check_place(self, groups: Sequence[dict[str, Any]]) -> None:
+        """Look at updates that are made without steps of the scheduler, which had been stepped before."""
+        since, position = min(self._since_scheduler_step[name] for name in self._trained), self._position
+        if since < TAKEN_OVER or position is None or "stopped" in self._said:
+            return
+        taken = position.overwritten(groups)
+        if not taken and since < STOPPED:
+            return
+        due = self._due(without_rates=bool(taken))
+        if due:
+            whose = f"another scheduler has taken over the lr of {listed(taken, 3)}: " if taken else ""
+            way_out = _TAKEN if taken else "Call scheduler.step() after each optimizer.step()"
+            self._say(
+                f"{whose}the last {since} updates were made without a step of PlanScheduler, which stands at update "
+                f"{position.update}, and what the plan has still due does not come: {listed(due, 4)}. {way_out}",
+                once="stopped",
             )
 
     def _check_start(self, scheduler: Scheduler) -> None:
@@ -120,20 +196,45 @@ class UsageMonitor:
                 "at update 0, so every schedule begins anew. If the run is to go on where it was, load the scheduler's "
                 "state too: scheduler.load_state_dict(…)"
             )
+        if self._loaded is None and not self._placed and scheduler.last_epoch == 0 and self._position is not None:
+            self.note(other_rate(self._position, self._saved_rates))
 
     def attach(self, scheduler: Scheduler) -> None:
         """Note the scheduler that is to be stepped from now on; it has not been yet."""
         self.attached, self._scheduler_steps = weakref.ref(scheduler), 0
         self._since_scheduler_step.clear()
 
-    def loaded(self, updates: int | None) -> None:
-        """Note that the optimizer has the state of an earlier run, of so many updates: 0 if it does not tell, None if
-        there was none."""
+    def loaded(self, updates: int | None, begun: Collection[str], rates: Mapping[str, Any]) -> None:
+        """Note that the optimizer has the state of an earlier run.
+
+        Args:
+            updates: of so many updates, 0 if it does not tell, None if there was no state.
+            begun: the groups that were updated in it.
+            rates: by group, the learning rate that it had, where the plan declares the same one.
+        """
         self._loaded, self._made, self._scheduler_steps, self._early = updates, 0, 0, False
+        self._saved_rates = rates
+        self._first_updates.have(begun)
+
+    def edited(self, edits: Iterable[RateEdit]) -> None:
+        """Note learning rates that were edited while a scheduler of torch's had them at their base."""
+        self._edits = UndoneEdits(edits)
+
+    def at(self, position: Position) -> None:
+        """Note where the plan stands: what the scheduler has written last."""
+        self._position, self._done = position, False
+        self._first_updates.expect(position)
 
     def placed(self) -> None:
         """Note that the scheduler has the state of an earlier run."""
         self._placed, self._scheduler_steps = True, 0
+        self._since_scheduler_step.clear()
+        if self._position is not None:
+            self._first_updates.pass_over(self._position)
+
+    def turned(self) -> None:
+        """Note that the scheduler's turn in a SequentialLR has come."""
+        self._since_scheduler_step.clear()
 
     def scheduler_stepped(self, counts_steps: bool) -> None:
         """Note a step of the scheduler; `counts_steps` is whether its lengths are meant in updates."""
@@ -145,6 +246,7 @@ class UsageMonitor:
         self._since_scheduler_step.clear()
         self._early |= self.updates == 0
         self._scheduler_steps += 1
+        self._steps_before_update += 1
 
     def found(self, names: Sequence[str]) -> None:
         """Note the groups whose scheduled lr something else wrote since the last step. Once may be an edit by hand."""
@@ -173,13 +275,24 @@ class UsageMonitor:
         if sentence:
             self._say(sentence)
 
-    def regrouped(self, scheduled: bool) -> None:
-        """Note that the groups are new ones: the scheduler writes the current values into them."""
-        self._scheduled = scheduled
-        if self.scheduler is not None:
-            self.scheduler.write()
+    def regrouped(self, scheduled: bool, fresh: Collection[str]) -> None:
+        """Note that the groups are new ones, some with `fresh` parameters alone: the scheduler writes into them."""
+        self._scheduled, self._position = scheduled, None
+        self._trained.clear()
+        self._since_scheduler_step.clear()
+        self._first_updates.restart(fresh)
+        scheduler = self.scheduler
+        if scheduler is not None and scheduler.last_epoch >= 0:
+            scheduler.write()
 
-    def _say(self, message: str) -> None:
-        if message not in self._said:
-            self._said.add(message)
+    def _say(self, message: str, once: str = "") -> None:
+        """Say a message that was not said before; messages of one kind, which differ in their numbers, count as one."""
+        if (once or message) not in self._said:
+            self._said.add(once or message)
             warnings.warn(message, GroupwiseWarning, stacklevel=4)
+
+
+_TAKEN = (
+    "Write that rate into the plan, lr=….then(constant(…), at=…), and go on stepping PlanScheduler alone; or regroup "
+    "with the plan that is to hold from here on"
+)

@@ -115,16 +115,17 @@ def _timed(resolution: Resolution) -> Iterator[tuple[str, str, str, frozenset[st
 def _declaring(resolution: Resolution, group: Group, name: str, schedule: Schedule) -> str:
     """The rules that declare `schedule` for a group."""
     rules = resolution.rules
-    said = [i for i in group.rules if any(_holds(value, schedule) for value in rules[i].hyperparameters.values())]
+    said = [i for i in group.rules if any(holds(value, schedule) for value in rules[i].hyperparameters.values())]
     return listed(title(rules, i) for i in said) or resolution.declaring_rules(group, property_of(name))
 
 
-def _holds(value: object, schedule: Schedule) -> bool:
+def holds(value: object, schedule: Schedule) -> bool:
+    """Whether a declared value is `schedule`, or has it as an element or a factor."""
     match value:
         case Exact(inner):
-            return _holds(inner, schedule)
+            return holds(inner, schedule)
         case tuple():
-            return any(_holds(element, schedule) for element in value)
+            return any(holds(element, schedule) for element in value)
         case Factor():
             return any(isinstance(part, Scale) and part.by == schedule for part in value.parts)
         case _:

@@ -9,9 +9,10 @@ A cycle that comes out shorter than a step counts as one step.
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Literal, final
 
+from groupwise.errors import ScheduleError
 from groupwise.schedules.arguments import NonNegative, Number, Period, Span, Times
 from groupwise.schedules.decays import geometric
 from groupwise.schedules.finite_curves import cosine_left, interpolate
@@ -34,7 +35,8 @@ class Triangular(EndlessCurve):
         gamma: at least 0, for "exp_range".
         warmup: a length before the curve, over which the value rises in equal steps to the first value.
 
-    Source: Smith 2017; `torch.optim.lr_scheduler.CyclicLR`, which also cycles the momentum by default.
+    Source: Smith 2017; `torch.optim.lr_scheduler.CyclicLR`, which also cycles the momentum from 0.9 to 0.8
+    and back, unless it is given `cycle_momentum=False`: `momentum()` is that schedule.
 
     >>> [triangular(0.0, 1.0, up="2 steps", mode="triangular2").at(t) for t in range(7)]
     [0.0, 0.5, 1.0, 0.5, 0.0, 0.25, 0.5]
@@ -54,6 +56,26 @@ class Triangular(EndlessCurve):
         cycle, since = divmod(t, up + down)
         height = since / up if since <= up else (up + down - since) / down
         return self.low + (self.high - self.low) * height * self._share(t, cycle)
+
+    def momentum(self, low: float = 0.8, high: float = 0.9) -> Triangular:
+        """The momentum that `CyclicLR` cycles along with such a learning rate: `high`, `low` at the turn, `high`.
+
+        For the `momentum` of SGD and the `beta1` of Adam.
+
+        Args:
+            low: the value where the learning rate turns (base_momentum).
+            high: the value at the ends of a cycle (max_momentum).
+
+        Raises:
+            ScheduleError: the learning rate has a `warmup` before its cycles, which the twin has not.
+
+        >>> rate = triangular(1e-3, 1e-2, up="2 steps")
+        >>> [round(rate.momentum().at(t), 3) for t in range(5)]
+        [0.9, 0.85, 0.8, 0.85, 0.9]
+        """
+        if self.warmup is not None:
+            raise ScheduleError(f"{self}: cycles with a warmup before them have no twin: write out the momentum's")
+        return replace(self, low=high, high=low)
 
     @property
     def key_values(self) -> tuple[float, ...]:

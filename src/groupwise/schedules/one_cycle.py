@@ -10,9 +10,10 @@ not whole steps: the rise ends at `rise`·n - 1, and the curve ends at n - 1, wi
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, final
 
+from groupwise.errors import ScheduleError
 from groupwise.schedules.arguments import Fraction, Number, Positive
 from groupwise.schedules.finite_curves import cosine_left, interpolate
 from groupwise.schedules.segment import Segment
@@ -24,8 +25,7 @@ from groupwise.schedules.shape import FiniteCurve
 class OneCycle(FiniteCurve):
     """One rise to `peak` and one long fall.
 
-    Divisors below 1 make a valley: the momentum that torch cycles from 0.95 to 0.85 and back is
-    `one_cycle(0.85, start_divisor=0.85 / 0.95, end_divisor=1)`.
+    Divisors below 1 make a valley. torch's twin cycles the momentum along, by default: `momentum()` is that schedule.
 
     Args:
         peak: the value at the turning point (max_lr).
@@ -38,7 +38,7 @@ class OneCycle(FiniteCurve):
         over: the length of the curve; by default what the warmup leaves of the run. Afterwards the end holds.
 
     Source: Smith and Topin 2018; `torch.optim.lr_scheduler.OneCycleLR` (its names in parentheses), which also cycles
-    the momentum by default.
+    the momentum from 0.95 to 0.85 and back, unless it is given `cycle_momentum=False`.
 
     >>> curve = one_cycle(1.0, rise=0.5, shape="linear", start_divisor=4, end_divisor=2)
     >>> [round(curve.at(t, total_steps=6), 3) for t in range(6)]
@@ -62,6 +62,28 @@ class OneCycle(FiniteCurve):
                 return self._between(first, last, t - began, ended - began)
             began, first = ended, last
         return self.end
+
+    def momentum(self, low: float = 0.85, high: float = 0.95) -> OneCycle:
+        """The momentum that `OneCycleLR` cycles along with such a learning rate: `high`, `low` at the peak, `high`.
+
+        For the `momentum` of SGD and the `beta1` of Adam.
+
+        Args:
+            low: the value where the learning rate is at its peak (base_momentum).
+            high: the value at both ends (max_momentum).
+
+        Raises:
+            ScheduleError: the learning rate has a `warmup` before its cycle, which the twin has not.
+
+        >>> rate = one_cycle(1e-2, rise=0.5, shape="linear")
+        >>> [round(rate.momentum().at(t, total_steps=5), 3) for t in range(5)]
+        [0.95, 0.883, 0.867, 0.908, 0.95]
+        """
+        if self.warmup is not None:
+            raise ScheduleError(
+                f"{self}: a cycle with a warmup before it has no twin: write out its momentum's schedule"
+            )
+        return replace(self, peak=low, start_divisor=low / high, end_divisor=1.0)
 
     @property
     def start(self) -> float:

@@ -136,6 +136,22 @@ class Plateau(EndlessCurve):
         """This plateau as it stands at `state`: the same policy, starting from the reduced value."""
         return replace(self, start=state.value)
 
+    def carried(self, state: PlateauState, before: Plateau) -> PlateauState:
+        """The state that `before` had reached, for this plateau in its place: an edit in mid-run.
+
+        Reductions, count and best metric stay. Another `start` moves the value in proportion, a higher `floor` lifts
+        it, and where the other direction is better the best metric is forgotten.
+
+        >>> policy = plateau(1.0, factor=0.1)
+        >>> plateau(0.5, factor=0.5).carried(PlateauState(0.01, best=2.0, bad=3), policy).value
+        0.005
+        """
+        value = state.value * self.start / before.start if before.start else state.value
+        value = max(value, min(self.floor, self.start)) if self.floor > before.floor else value
+        if self.mode != before.mode:
+            return PlateauState(value)
+        return replace(state, value=value if self.start != before.start or value > state.value else state.value)
+
     def _improves(self, current: float, best: float | None) -> bool:
         towards = 1 if self.mode == "max" else -1
         if best is None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, ClassVar, TypeAlias, final
@@ -191,6 +191,28 @@ class Then(Schedule):
     def expression(self, write: Callable[[object], str]) -> str:
         first, second = self.pair
         return f"{first.expression(write)}.then({second.expression(write)}, at={write(self.at_)})"
+
+
+def later_parts(
+    schedule: Schedule, total_steps: int | None = None, steps_per_epoch: int | None = None
+) -> Iterator[tuple[int, Then]]:
+    """Every `then` in a schedule, with the step of the run at which its second part begins.
+
+    Raises `LengthError` when its unit needs a size that is None.
+    """
+    yield from _later_parts(schedule, Segment(total_steps, steps_per_epoch), 0)
+
+
+def _later_parts(schedule: Schedule, segment: Segment, begins: int) -> Iterator[tuple[int, Then]]:
+    if not isinstance(schedule, Then):
+        for part in schedule.parts:
+            yield from _later_parts(part, segment, begins)
+        return
+    n, (first, second) = segment.steps(schedule.at_), schedule.pair
+    left = None if segment.total_steps is None else max(0, segment.total_steps - n)
+    yield begins + n, schedule
+    yield from _later_parts(first, Segment(n, segment.steps_per_epoch), begins)
+    yield from _later_parts(second, Segment(left, segment.steps_per_epoch), begins + n)
 
 
 @final
