@@ -18,7 +18,7 @@ from groupwise.errors import OptimizerError, unknown
 from groupwise.optim.borrowed import engine_class
 from groupwise.plan import REQUIRED, Algorithm, Plan
 
-_NOT_HYPERPARAMETERS = ("self", "params", "defaults")  # `(params, defaults)` is how bases of optimizers are built
+_NOT_HYPERPARAMETERS = ("params", "param_groups", "defaults")  # bases of optimizers are built from `(params, defaults)`
 
 
 class TorchAlgorithms(Mapping[str, Algorithm]):
@@ -72,7 +72,7 @@ def hyperparameters_of(cls: type) -> dict[str, object]:
         if "__init__" not in owner.__dict__ or owner in (object, torch.optim.Optimizer):
             continue
         arguments = inspect.signature(owner.__dict__["__init__"]).parameters
-        for name, argument in arguments.items():
+        for name, argument in list(arguments.items())[1:]:
             if name in _NOT_HYPERPARAMETERS or argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD):
                 continue
             default = REQUIRED if argument.default is argument.empty else argument.default
