@@ -276,6 +276,12 @@ class GroupedOptimizer(torch.optim.Optimizer):
         """
         done: list[tuple[Layout, LoadReport]] = []
 
+        if not isinstance(state_dict, Mapping):
+            raise StateError(
+                f"a state_dict is a mapping, not {type(state_dict).__name__}: load a file first, "
+                "torch.load(path, weights_only=True)"
+            )
+
         def laid_out(_: torch.optim.Optimizer, given: dict[str, Any]) -> Layout:
             done.append(lay_out(self._runtime, self.param_groups, given, prefer))
             return done[-1][0]
