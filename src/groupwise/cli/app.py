@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import math
 from importlib import metadata
@@ -46,6 +47,8 @@ Allow = Annotated[
 
 def _count(given: str | int) -> int:
     """A whole number, as people write one: 10000, 10_000 or 1e4."""
+    with contextlib.suppress(ValueError):
+        return int(given)
     try:
         number = float(given)
     except ValueError:
