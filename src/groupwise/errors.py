@@ -102,7 +102,7 @@ def nearest(given: str, options: Iterable[str], limit: int = 3) -> list[str]:
     spelled: dict[str, str] = {}
     for option in options:
         spelled.setdefault(option[:_COMPARED].lower(), option)
-    close = difflib.get_close_matches(given[:_COMPARED].lower(), spelled, n=limit, cutoff=0.5)
+    close = difflib.get_close_matches(given[:_COMPARED].lower(), spelled, n=limit, cutoff=0.51)
     return [spelled[key] for key in close]
 
 

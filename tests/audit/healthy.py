@@ -479,6 +479,95 @@ def under_hugging_faces_trainer() -> watch:
     return seen
 
 
+@healthy
+def a_norm_that_is_read_beside_the_plans_clip() -> watch:
+    model = Classifier()
+    optimizer = GroupedOptimizer(model, Plan([Rule("*", optimizer="SGD", lr=0.1)], clip=clip_norm(1.0)))
+    with watch(model, optimizer) as seen:
+        for _ in range(3):
+            optimizer.zero_grad()
+            model.loss().backward()
+            clip_grad_norm_(model.parameters(), float("inf"))
+            clip_grad_norm_(model.parameters(), max_norm=float("inf"))
+            optimizer.step()
+    return seen
+
+
+@healthy
+def a_part_clipped_by_hand_that_the_plan_leaves_alone() -> watch:
+    model = Classifier()
+    plan = Plan([Rule("*", optimizer="SGD", lr=0.1), Rule("head", clip=clip_norm(1.0))])
+    optimizer = GroupedOptimizer(model, plan)
+    with watch(model, optimizer) as seen:
+        for _ in range(3):
+            optimizer.zero_grad()
+            model.loss().backward()
+            clip_grad_norm_(model.blocks.parameters(), 1.0)
+            optimizer.step()
+    return seen
+
+
+@healthy
+def a_warmup_from_zero_and_restarts_at_zero() -> watch:
+    model = Classifier()
+    optimizer = SGD(model.parameters(), lr=0.1)
+    scheduler = lr_scheduler.LambdaLR(optimizer, lambda step: 0.0 if step % 3 == 0 else 1.0)
+    with watch(model, optimizer, scheduler, steps=7) as seen:
+        for _ in range(7):
+            _update(model, optimizer)
+            scheduler.step()
+    return seen
+
+
+@healthy
+def a_frozen_backbone_whose_norms_are_in_evaluation() -> watch:
+    return _frozen_backbone(nn.BatchNorm1d(8).eval())
+
+
+@healthy
+def a_frozen_backbone_whose_norm_keeps_nothing() -> watch:
+    return _frozen_backbone(nn.BatchNorm1d(8, track_running_stats=False))
+
+
+@healthy
+def a_frozen_backbone_with_a_spectral_norm() -> watch:
+    return _frozen_backbone(nn.utils.parametrizations.spectral_norm(nn.Linear(8, 8)))
+
+
+@healthy
+def a_frozen_backbone_under_a_norm_that_trains() -> watch:
+    return _frozen_backbone(nn.BatchNorm1d(8), frozen_norm=False)
+
+
+@healthy
+def an_averaged_teacher_whose_norm_moves_as_its_weights_do() -> watch:
+    student = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
+    teacher = copy.deepcopy(student).requires_grad_(False)
+    model = nn.ModuleDict({"student": student, "teacher": teacher})
+    optimizer = SGD(student.parameters(), lr=0.1)
+    with watch(model, optimizer) as seen:
+        for _ in range(3):
+            optimizer.zero_grad()
+            (student(X) - teacher(X)).square().mean().backward()
+            optimizer.step()
+            with torch.no_grad():
+                for old, new in zip(teacher.parameters(), student.parameters(), strict=True):
+                    old.lerp_(new, 0.1)
+    return seen
+
+
+def _frozen_backbone(norm: nn.Module, frozen_norm: bool = True) -> watch:
+    body = nn.Sequential(nn.Linear(4, 8).requires_grad_(False), norm.requires_grad_(not frozen_norm))
+    model = nn.ModuleDict({"body": body, "head": nn.Linear(8, 1)})
+    optimizer = SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    with watch(model, optimizer) as seen:
+        for _ in range(3):
+            optimizer.zero_grad()
+            (model["head"](body(X)) - 1).square().mean().backward()
+            optimizer.step()
+    return seen
+
+
 def _update(model: Classifier, optimizer: torch.optim.Optimizer) -> None:
     optimizer.zero_grad()
     model.loss().backward()

@@ -5,13 +5,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import SGD, Adam, AdamW, lr_scheduler
 
+from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, clip_norm
 from groupwise.audit import Finding, audit, watch
+from groupwise.errors import GroupwiseWarning
+from groupwise.schedules import cosine
 from tests.audit.programs import Classifier, Tasks, X, Y, gan, named, split
 from tests.vision import import_timm
 
@@ -28,6 +32,7 @@ class Mistake:
 
 
 MISTAKES: dict[str, Mistake] = {}
+BASE = Rule("*", optimizer="SGD", lr=0.1)
 
 
 def says(check: str, severity: str) -> Callable[[Callable[[], Found]], Callable[[], Found]]:
@@ -435,6 +440,104 @@ def cleared_between_backward_and_step() -> Found:
             optimizer.zero_grad()
             optimizer.step()
     return seen.findings, named(model, "")
+
+
+@says("clipped-twice", "warning")
+def clipped_by_the_loop_and_by_the_plan() -> Found:
+    return _clipped_twice(Plan([BASE], clip=clip_norm(1.0)), lambda model: clip_grad_norm_(model.parameters(), 0.5), "")
+
+
+@says("clipped-twice", "warning")
+def a_part_clipped_by_value_that_a_rule_clips_too() -> Found:
+    plan = Plan([BASE, Rule("head", clip=clip_norm(1.0))])
+    return _clipped_twice(plan, lambda model: clip_grad_value_(model.head.parameters(), 0.5), "head")
+
+
+@says("spent-schedule", "warning")
+def a_loop_that_outlives_its_plan() -> Found:
+    model = Classifier()
+    optimizer = GroupedOptimizer(model, Plan([Rule("*", optimizer="SGD", lr=cosine(0.1))]))
+    scheduler = PlanScheduler(optimizer, total_steps=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", GroupwiseWarning)
+        return _outlived(model, optimizer, scheduler)
+
+
+@says("spent-schedule", "warning")
+def a_loop_that_outlives_a_line_to_zero() -> Found:
+    model = Classifier()
+    optimizer = SGD(model.parameters(), lr=0.1)
+    return _outlived(model, optimizer, lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / 3)))
+
+
+@says("frozen-norm", "warning")
+def a_backbone_frozen_by_hand_that_goes_on_averaging() -> Found:
+    return _drifting(nn.BatchNorm1d(8), lambda model: SGD(model["head"].parameters(), lr=0.1))
+
+
+@says("frozen-norm", "warning")
+def a_backbone_frozen_by_a_plan_that_goes_on_averaging() -> Found:
+    plan = Plan([BASE, Rule("body", trainable=False)])
+    return _drifting(nn.BatchNorm1d(8), lambda model: GroupedOptimizer(model, plan))
+
+
+@says("frozen-norm", "warning")
+def a_norm_without_parameters_in_a_frozen_part() -> Found:
+    norm = nn.BatchNorm1d(8, affine=False)
+    return _drifting(norm, lambda model: SGD(model["head"].parameters(), lr=0.1))
+
+
+@says("frozen-norm", "warning")
+def a_norm_of_ones_own_in_a_frozen_part() -> Found:
+    return _drifting(Centred(), lambda model: SGD(model["head"].parameters(), lr=0.1))
+
+
+class Centred(nn.Module):
+    """Subtracts a moving mean, which it replaces instead of changing it."""
+
+    moving_mean: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(8))
+        self.register_buffer("moving_mean", torch.zeros(8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.moving_mean = 0.9 * self.moving_mean + 0.1 * x.detach().mean(0)
+        return x - self.moving_mean + self.shift
+
+
+def _drifting(norm: nn.Module, optimizer_of: Callable[[nn.ModuleDict], torch.optim.Optimizer]) -> Found:
+    body = nn.Sequential(nn.Linear(4, 8), norm).requires_grad_(False)
+    model = nn.ModuleDict({"body": body, "head": nn.Linear(8, 1)})
+    optimizer = optimizer_of(model)
+    with watch(model, optimizer) as seen:
+        for _ in range(3):
+            optimizer.zero_grad()
+            model["head"](body(X)).square().mean().backward()
+            optimizer.step()
+    return seen.findings, [f"body.1.{name}" for name, _ in norm.named_parameters()]
+
+
+def _outlived(model: Classifier, optimizer: torch.optim.Optimizer, scheduler: Any) -> Found:
+    with watch(model, optimizer, scheduler, steps=8) as seen:
+        for _ in range(8):
+            _update(model, optimizer)
+            scheduler.step()
+    return seen.findings, named(model, "")
+
+
+def _clipped_twice(plan: Plan, clip: Callable[[Classifier], object], prefix: str) -> Found:
+    model = Classifier()
+    optimizer = GroupedOptimizer(model, plan)
+    with watch(model, optimizer) as seen:
+        for _ in range(3):
+            optimizer.zero_grad()
+            model.loss().backward()
+            clip(model)
+            optimizer.step()
+    return seen.findings, named(model, prefix)
 
 
 def _clipped_early(clip: Callable[[Classifier], object], to_none: bool = True) -> Found:

@@ -2,13 +2,14 @@
 
 import copy
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from groupwise import GroupedOptimizer, Plan, Rule, clip_adaptive, clip_norm, clip_value
-from groupwise.errors import GroupwiseWarning
+from groupwise.errors import GroupwiseWarning, OptimizerError
 from groupwise.optim.freezing import freeze
 from groupwise.plan import Clip
 from tests.optim.models import Net, backward, batches, gradients
@@ -248,3 +249,61 @@ def test_the_closure_runs_before_clipping() -> None:
     optimizer.step(closure)
     total = nn.utils.get_total_norm([p.grad for p in net.parameters()])
     assert total.item() == pytest.approx(1e-3, rel=1e-2)
+
+
+def _broken_step(nonfinite: str, value: float = float("nan"), per: str = "rule") -> Any:
+    """A plan whose second rule has its own clip, stepped once well and once with a gradient that is not finite."""
+    torch.manual_seed(0)
+    model = torch.nn.ModuleDict({"a": torch.nn.Linear(2, 2), "b": torch.nn.Linear(2, 2)})
+    clip = clip_norm(1.0, per=per, nonfinite=nonfinite)  # type: ignore[arg-type]
+    plan = Plan([Rule("*", optimizer="AdamW", lr=0.1, weight_decay=0.0), Rule("b", clip=clip)], clip=clip_norm(5.0))
+    optimizer = GroupedOptimizer(model, plan)
+    for broken in (False, True):
+        optimizer.zero_grad()
+        model["b"](model["a"](torch.ones(1, 2))).square().sum().backward()
+        if broken:
+            model["b"].bias.grad[0] = value  # type: ignore[index,union-attr]
+        before = [p.detach().clone() for p in model.parameters()]
+        if broken and nonfinite != "raise":
+            with pytest.warns(GroupwiseWarning, match=r"gradient of 'b.bias' is not finite, .*clip '(b|plan)"):
+                optimizer.step()
+        else:
+            optimizer.step()
+    return before, [p.detach() for p in model.parameters()], optimizer
+
+
+@pytest.mark.parametrize("per", ["rule", "module", "parameter"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_step_whose_norm_is_not_finite_can_be_left_out(value: float, per: str) -> None:
+    before, after, optimizer = _broken_step("skip_step", value, per)
+    assert all(map(torch.equal, before, after))
+    assert all(state["step"] == 1 for state in optimizer.state.values())
+    assert not all(measured.norm.isfinite() for measured in optimizer.measured.values())
+
+
+def test_a_step_whose_norm_is_not_finite_can_be_refused() -> None:
+    with pytest.raises(OptimizerError, match=r"gradient of 'b.bias' is not finite.*clip 'b'; nonfinite=\"raise\""):
+        _broken_step("raise")
+
+
+def test_a_norm_that_is_not_finite_is_passed_on_as_torch_does_and_said() -> None:
+    _, after, _ = _broken_step("pass")
+    assert all(p.isnan().any() for p in after)
+
+
+def test_what_the_root_holds_shares_a_norm_per_module() -> None:
+    class Rooted(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2))
+            self.inner = torch.nn.Linear(2, 1)
+
+    model = Rooted()
+    optimizer = GroupedOptimizer(model, Plan([Rule("*", optimizer="SGD", lr=0.1, clip=clip_norm(1.0, per="module"))]))
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    assert {key: found.norm.item() for key, found in optimizer.measured.items()} == {
+        "base": pytest.approx(2.0),
+        "base/inner": pytest.approx(3**0.5),
+    }

@@ -128,7 +128,7 @@ def _rule(draw: st.DrawFn, occurrences: list[Occurrence], first: bool, tame: boo
     if optimizer in ("Adaptive", "Plain") and tame and draw(st.integers(0, 4)):
         values["weight_decay"] = ("value", draw(numbers))
     trainable = draw(st.sampled_from([None] * 7 + [True, False, ("after", 3), ("until", 5), ("down", 2)]))
-    clip = draw(st.sampled_from([None] * 7 + [False, clip_norm(1.0), clip_value(0.5)]))
+    clip = draw(st.sampled_from([None] * 7 + [False, clip_norm(1.0, nonfinite="skip_step"), clip_value(0.5)]))
     if not values and optimizer is None and trainable is None and clip is None:
         trainable = True
     optional = draw(st.sampled_from([False, True, tame, tame]))

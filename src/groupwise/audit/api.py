@@ -22,6 +22,7 @@ from groupwise.audit.describing import (
 )
 from groupwise.audit.finding import SEVERITIES, Finding, Severity
 from groupwise.audit.inspected import Program
+from groupwise.audit.statistics import Statistics
 from groupwise.audit.watching import Recorder
 from groupwise.errors import AuditError
 
@@ -94,8 +95,8 @@ def inspect(
 ) -> Inspection:
     """As `audit`, with the names of the checks that ran and of those that could not; it prints as a whole."""
     program = _described(model, named(optimizers, "optimizer"), named(schedulers, "scheduler"))
-    reach = described_reach(losses, batch, model, program.parameters)
-    return _checked(dataclasses.replace(program, reach=reach))
+    reach, drifting = described_reach(losses, batch, model, program.parameters)
+    return _checked(dataclasses.replace(program, reach=reach, drifting=drifting))
 
 
 @final
@@ -130,11 +131,14 @@ class watch:
         self._steps, self._entered = steps, False
         _described(model, self._optimizers, self._schedulers)
         self._recorder = Recorder(self._optimizers, self._schedulers, steps)
+        self._statistics = Statistics(model)
+        self._drifting: tuple[str, ...] = ()
 
     def __enter__(self) -> watch:
         if self._entered:
             raise AuditError("this watch has been entered and not been left: make another one")
         self._entered, self._recorder = True, Recorder(self._optimizers, self._schedulers, self._steps)
+        self._statistics = Statistics(self._model)
         self._recorder.start()
         return self
 
@@ -142,13 +146,15 @@ class watch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._recorder.stop()
+        self._drifting = self._statistics.moved()
         self._entered = False
 
     @property
     def inspection(self) -> Inspection:
         """What `inspect` tells, of the loop as it was seen and of the program as it is now."""
         program = _described(self._model, self._optimizers, self._schedulers)
-        return _checked(dataclasses.replace(program, record=self._recorder.record))
+        drifting = self._statistics.moved() if self._entered else self._drifting
+        return _checked(dataclasses.replace(program, record=self._recorder.record, drifting=drifting))
 
     @property
     def findings(self) -> list[Finding]:

@@ -16,6 +16,7 @@ from groupwise._spelling import shown
 from groupwise._torch import runs_step_hooks
 from groupwise.audit.graph import Reach, reach_of
 from groupwise.audit.inspected import Driver, Group, Owner, number_of, settings_of
+from groupwise.audit.statistics import Statistics
 from groupwise.audit.untouched import untouched
 from groupwise.errors import AuditError, SelectorError, listed
 from groupwise.select import ParameterInfo, parameters_of
@@ -110,25 +111,30 @@ def same(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> bool:
     return bool({id(group) for group in one} & {id(group) for group in other})
 
 
-def described_reach(losses: Losses | None, batch: object, model: Model, infos: Iterable[ParameterInfo]) -> Reach | None:
+def described_reach(
+    losses: Losses | None, batch: object, model: Model, infos: Iterable[ParameterInfo]
+) -> tuple[Reach | None, tuple[str, ...]]:
     """What each loss reaches; a function is called for its losses, and leaves nothing behind.
+
+    With it the frozen norms whose running statistics that call moved.
 
     Raises `AuditError` for losses that are no scalars, and for a function that wants a batch and gets none.
     """
     if losses is None:
         if batch is not None:
             raise AuditError("batch is what the function `losses` is called with; give losses, too")
-        return None
+        return None, ()
     tensors = [info.parameter for info in infos]
     if isinstance(losses, torch.Tensor | Mapping) or not callable(losses):
         if batch is not None:
             raise AuditError("batch is for a function `losses`; these losses are computed already: leave batch out")
-        return _reach(losses, tensors)
+        return _reach(losses, tensors), ()
     if batch is None and _wants_argument(losses):
         raise AuditError("losses is a function of a batch: give batch=, too")
     parts = model.values() if isinstance(model, Mapping) else [model]
     with untouched([part for part in parts if isinstance(part, torch.nn.Module)], tensors), torch.enable_grad():
-        return _reach(losses() if batch is None else losses(batch), tensors)
+        statistics = Statistics(model)
+        return _reach(losses() if batch is None else losses(batch), tensors), statistics.moved()
 
 
 def _reach(losses: object, tensors: list[torch.Tensor]) -> Reach:
@@ -181,7 +187,16 @@ def _owner(name: str, optimizer: Any) -> Owner:
             f"{name}: {_said(optimizer)} is no optimizer: it has no list of param_groups; "
             "give audit(model, optimizers, schedulers)"
         )
-    return Owner(name, type(optimizer).__name__, tuple(_group(name, i, optimizer, g) for i, g in enumerate(groups)))
+    described = tuple(_group(name, i, optimizer, group) for i, group in enumerate(groups))
+    return Owner(name, type(optimizer).__name__, described, _clipped(_inmost(optimizer, groups, set()), groups))
+
+
+def _clipped(optimizer: Any, groups: Iterable[Mapping[str, Any]]) -> frozenset[int]:
+    """The tensors that an optimizer clips by itself, as a plan has it."""
+    resolution = getattr(optimizer, "resolution", None)
+    scopes = {group.name for group in getattr(resolution, "groups", ()) if group.clip is not None}
+    whole = getattr(resolution, "clip", None) is not None
+    return frozenset(id(p) for group in groups if whole or group.get("name") in scopes for p in group["params"])
 
 
 def _group(name: str, index: int, optimizer: Any, group: Mapping[str, Any]) -> Group:
@@ -201,7 +216,8 @@ def _driver(name: str, scheduler: Any, optimizers: Mapping[str, Any]) -> Driver:
         )
     drives = next((key for key, optimizer in optimizers.items() if same(groups_of(optimizer), groups)), "")
     kinds = tuple(base.__name__ for base in type(_inside(scheduler)).__mro__)
-    return Driver(name, kinds, drives, tuple(t for group in groups for t in group["params"]), last_rates(scheduler))
+    tensors = tuple(t for group in groups for t in group["params"])
+    return Driver(name, kinds, drives, tensors, last_rates(scheduler))
 
 
 def _inside(scheduler: Any) -> Any:

@@ -61,11 +61,12 @@ class Group:
 @final
 @dataclass(frozen=True, eq=False)
 class Owner:
-    """An optimizer: the name that the caller gave it, its class, its groups."""
+    """An optimizer: the name that the caller gave it, its class, its groups, and what it clips by itself in a step."""
 
     name: str
     kind: str
     groups: tuple[Group, ...]
+    clipped: frozenset[int] = frozenset()
 
     @property
     def tensors(self) -> Iterator[torch.Tensor]:
@@ -102,13 +103,15 @@ class Driver:
 @final
 @dataclass(frozen=True, eq=False)
 class Program:
-    """What is audited; `reach` is None without losses, `record` without a watched loop."""
+    """What is audited; `reach` is None without losses, `record` without a watched loop. `drifting` are the frozen norms
+    whose running statistics moved in the loop, or while the losses were computed."""
 
     parameters: tuple[ParameterInfo, ...]
     optimizers: tuple[Owner, ...]
     schedulers: tuple[Driver, ...] = ()
     reach: Reach | None = None
     record: Record | None = None
+    drifting: tuple[str, ...] = ()
 
     @functools.cached_property
     def by_tensor(self) -> Mapping[int, ParameterInfo]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, final
 
 Kind: TypeAlias = Literal["backward", "clip", "attempt", "step", "schedule"]
@@ -38,12 +38,14 @@ class Record:
         kept: by optimizer, tensors whose gradient went into two of its steps without being cleared in between.
         fed: tensors that had a gradient at some step.
         strayed: schedulers whose optimizer stepped with other rates than they last wrote.
+        spent: by optimizer, its latest steps in a row with all rates at 0, after one with another rate.
     """
 
     events: tuple[Event, ...]
     kept: Mapping[str, frozenset[int]]
     fed: frozenset[int]
     strayed: frozenset[str] = frozenset()
+    spent: Mapping[str, int] = field(default_factory=dict)
 
     def steps(self, optimizer: str) -> int:
         """How often an optimizer stepped."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -70,6 +71,7 @@ class Recorder:
         self._kept: dict[str, set[int]] = {}
         self._fed: set[int] = set()
         self._strayed: set[str] = set()
+        self._spent: dict[str, int] = {}
         self._counts: dict[str, object] = {}
         self._home: set[int] = set()
         self._noting = False
@@ -82,7 +84,8 @@ class Recorder:
         """What was seen so far."""
         with self._lock:
             kept = {name: frozenset(again) for name, again in self._kept.items()}
-            return Record(tuple(self._events), kept, frozenset(self._fed), frozenset(self._strayed))
+            spent = dict(self._spent)
+            return Record(tuple(self._events), kept, frozenset(self._fed), frozenset(self._strayed), spent)
 
     def start(self) -> None:
         """Begin to note."""
@@ -124,10 +127,11 @@ class Recorder:
         self._safely(self._attempted)
 
     def _clipped(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], caller: FrameType) -> None:
-        self._safely(self._note_clip, _first(args, kwargs))
+        if not _is_boundless(args, kwargs):
+            self._safely(self._note_clip, _first(args, kwargs))
 
     def _clipped_gradients(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], caller: FrameType) -> None:
-        if not is_measuring(caller):
+        if not is_measuring(caller) and not _is_boundless((), caller.f_locals):
             self._safely(self._note_clip_of, _first(args, kwargs))
 
     def _stepped(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
@@ -218,9 +222,16 @@ class Recorder:
             self._kept.setdefault(name, set()).update(again)
             self._fed |= {id(p) for p in fed}
             self._left[name] -= 1
+            self._note_rates(name, groups)
             marks.update({p: weakly(gradient) for p, gradient in fed.items()})
         if max(self._left.values()) <= 0 or min(self._left.values()) <= self._patience:
             self._noting = False
+
+    def _note_rates(self, name: str, groups: Sequence[Mapping[str, Any]]) -> None:
+        """Count the steps at rate 0 since the last one at another rate, of which there must have been one."""
+        moves = any(number_of(group.get("lr")) != 0 for group in groups)
+        if moves or name in self._spent:
+            self._spent[name] = 0 if moves else self._spent[name] + 1
 
     def _look(self) -> None:
         """Take the marks off gradients that were cleared since."""
@@ -241,6 +252,12 @@ def _strays(scheduler: object, groups: list[dict[str, Any]]) -> bool:
     last = last_rates(scheduler) if same(bound(scheduler), groups) else ()
     rates = [number_of(group.get("lr")) for group in groups]
     return len(last) == len(rates) and not all(map(alike, rates, last))
+
+
+def _is_boundless(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a clip has no bound, as to read the norm that it returns: `clip_grad_norm_(parameters, inf)`."""
+    bound = kwargs.get("max_norm", args[1] if len(args) > 1 else None)
+    return isinstance(bound, int | float) and bound == math.inf
 
 
 def _any(gradient: Any) -> bool:

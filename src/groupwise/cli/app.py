@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import math
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated
@@ -41,13 +43,40 @@ Allow = Annotated[
         show_default=False,
     ),
 ]
+
+
+def _count(given: str | int) -> int:
+    """A whole number, as people write one: 10000, 10_000 or 1e4."""
+    with contextlib.suppress(ValueError):
+        return int(given)
+    try:
+        number = float(given)
+    except ValueError:
+        number = math.nan
+    if not number.is_integer():
+        raise typer.BadParameter(f"{given!r} is not a whole number, such as 10000")
+    return int(number)
+
+
+def _positive(given: str | int) -> int:
+    """A whole number above 0."""
+    number = _count(given)
+    if number < 1:
+        raise typer.BadParameter(f"{given!r} is not above 0")
+    return number
+
+
 Steps = Annotated[
     int | None,
-    typer.Option("--steps", metavar="N", help="Updates in the whole run (total_steps).", show_default=False),
+    typer.Option(
+        "--steps", metavar="N", parser=_count, help="Updates in the whole run (total_steps).", show_default=False
+    ),
 ]
 EpochSteps = Annotated[
     int | None,
-    typer.Option("--epoch-steps", metavar="N", help="Updates in an epoch (steps_per_epoch).", show_default=False),
+    typer.Option(
+        "--epoch-steps", metavar="N", parser=_count, help="Updates in an epoch (steps_per_epoch).", show_default=False
+    ),
 ]
 Plot = Annotated[
     Path | None,
@@ -97,8 +126,8 @@ def _groupwise(
 
 @app.command(epilog="Example:  groupwise demo --seeds 3")
 def demo(
-    seeds: Annotated[int, typer.Option(metavar="N", help="Repeat with N seeds, show the spread.")] = 1,
-    steps: Annotated[int, typer.Option(metavar="N", help="Updates in each training.")] = 400,
+    seeds: Annotated[int, typer.Option(metavar="N", parser=_count, help="Repeat with N seeds, show the spread.")] = 1,
+    steps: Annotated[int, typer.Option(metavar="N", parser=_count, help="Updates in each training.")] = 400,
     out: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Where the records and the report go; if it exists, FOLDER-2.")
     ] = Path("groupwise-demo"),
@@ -160,7 +189,13 @@ def audit(
     ],
     steps: Annotated[
         int | None,
-        typer.Option("--steps", metavar="N", min=1, help="How often to run 'step', 5 if not said.", show_default=False),
+        typer.Option(
+            "--steps",
+            metavar="N",
+            parser=_positive,
+            help="How often to run 'step', 5 if not said.",
+            show_default=False,
+        ),
     ] = None,
     form: Annotated[Form, typer.Option("--format", help="For people, or for programs.")] = Form.text,
 ) -> None:

@@ -17,6 +17,7 @@ from typing import Any, final
 
 import keras
 
+from groupwise.errors import OptimizerError
 from groupwise.plan import Clip, Resolution
 from groupwise.select import ParameterInfo
 
@@ -40,6 +41,12 @@ class Clipper:
 
     def __init__(self, resolution: Resolution) -> None:
         self._whole = resolution.clip
+        for clip in (self._whole, *(group.clip.clip for group in resolution.groups if group.clip)):
+            if clip is not None and clip.nonfinite != "pass":
+                raise OptimizerError(
+                    f"clip_norm(…, nonfinite={clip.nonfinite!r}) is for torch: a compiled Keras step cannot be left "
+                    "out; keras.callbacks.TerminateOnNaN() ends such a run"
+                )
         self._places: dict[str, _Place] = {}
         for group in resolution.groups:
             for info in group.parameters:
@@ -92,7 +99,7 @@ def _subset(clip: Clip | None, info: ParameterInfo) -> tuple[object, ...]:
     if clip is not None and clip.per == "parameter":
         return (info.name,)
     if clip is not None and clip.per == "module":
-        return (info.name.rpartition(".")[0] or info.name,)
+        return (info.name.rpartition(".")[0] or info.network,)
     return (info.network,)
 
 

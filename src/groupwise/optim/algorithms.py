@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import inspect
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 import torch
 
@@ -18,7 +19,7 @@ from groupwise.errors import OptimizerError, unknown
 from groupwise.optim.borrowed import engine_class
 from groupwise.plan import REQUIRED, Algorithm, Plan
 
-_NOT_HYPERPARAMETERS = ("self", "params", "defaults")  # `(params, defaults)` is how bases of optimizers are built
+_NOT_HYPERPARAMETERS = ("params", "param_groups", "defaults")  # bases of optimizers are built from `(params, defaults)`
 
 
 class TorchAlgorithms(Mapping[str, Algorithm]):
@@ -72,7 +73,7 @@ def hyperparameters_of(cls: type) -> dict[str, object]:
         if "__init__" not in owner.__dict__ or owner in (object, torch.optim.Optimizer):
             continue
         arguments = inspect.signature(owner.__dict__["__init__"]).parameters
-        for name, argument in arguments.items():
+        for name, argument in list(arguments.items())[1:]:
             if name in _NOT_HYPERPARAMETERS or argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD):
                 continue
             default = REQUIRED if argument.default is argument.empty else argument.default
@@ -87,14 +88,33 @@ def _find(name: str) -> type:
     if not module:
         cls = getattr(torch.optim, name, None)
         if not isinstance(cls, type):
-            elsewhere = '; any other is "package.module:Class"'
-            raise OptimizerError(unknown("optimizer of torch.optim", name, _torch_names()) + elsewhere)
+            raise OptimizerError(_unknown(name))
         return cls
     with _importing(name, module):
         cls = getattr(importlib.import_module(module), attribute, None)
     if not isinstance(cls, type):
         raise OptimizerError(f"optimizer {name!r}: {module!r} has no class {attribute!r}")
     return cls
+
+
+_ELSEWHERE: Final = {
+    "adamw8bit": "bitsandbytes.optim:AdamW8bit",
+    "adam8bit": "bitsandbytes.optim:Adam8bit",
+    "adamwschedulefree": "schedulefree:AdamWScheduleFree",
+    "sgdschedulefree": "schedulefree:SGDScheduleFree",
+    "lion": "lion_pytorch:Lion",
+    "prodigy": "prodigyopt:Prodigy",
+    "soap": "heavyball:SOAP",
+    "lamb": "timm.optim:Lamb",
+}
+"""Optimizers that people know by their names alone, each as one of the packages that have it."""
+
+
+def _unknown(name: str) -> str:
+    other = _ELSEWHERE.get(name.lower())
+    if other is not None:
+        return f'torch.optim has no {name}; one of another package is "package.module:Class", as {other!r} is'
+    return unknown("optimizer of torch.optim", name, _torch_names()) + '; any other is "package.module:Class"'
 
 
 @contextlib.contextmanager

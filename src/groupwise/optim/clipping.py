@@ -3,14 +3,15 @@
 With g_i the gradients of a scope, n_i = |g_i| and N = sqrt(sum n_i^2), clipping to c multiplies each by
 f = min(1, c / (N + 1e-6)), as `torch.nn.utils.clip_grad_norm_` does. The plan's own clip comes last and sees f * n_i,
 which needs no second look at the gradients: each is read once for its norm and written once. Nothing waits for the
-device; what was found stays there, at `optimizer.measured`.
+device, unless a clip is to do something about a norm that is not finite; what was found stays there, at
+`optimizer.measured`.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -25,6 +26,12 @@ from groupwise.plan import Clip, ClipScope, Resolution
 WHOLE = "plan"
 """The name, in `measured`, of the scope over everything."""
 
+_ANSWERS = {
+    "skip_step": "the step is left out",
+    "pass": "clipping makes nan of all the gradients that share it, as torch's clip_grad_norm_ does. "
+    'clip_norm(…, nonfinite="skip_step") leaves such a step out, "raise" ends the run',
+}
+
 
 class Measured(NamedTuple):
     """What a scope's clipping found (0-dim tensors on the device).
@@ -35,6 +42,13 @@ class Measured(NamedTuple):
 
     norm: torch.Tensor
     factor: torch.Tensor
+
+
+class Clipped(NamedTuple):
+    """What was found, by scope, and whether the step is to be left out."""
+
+    measured: dict[str, Measured]
+    skipped: bool
 
 
 @dataclass
@@ -64,14 +78,14 @@ class Clipper:
         self._ambiguous = {label for label, count in labels.items() if count > 1} | {WHOLE}
         self._warned: set[str] = set()
 
-    def clip(self, groups: Sequence[dict[str, Any]]) -> dict[str, Measured]:
-        """Clip in place the gradients of the groups of a step that are active; return what was found, by scope.
+    def clip(self, groups: Sequence[dict[str, Any]]) -> Clipped:
+        """Clip in place the gradients of the groups of a step that are active.
 
         Raises `OptimizerError` in a step inside of backward, if a norm is to be joint and some of its gradients are not
-        there yet.
+        there yet; and for a norm that is not finite, if its clip says so.
         """
         if not self._scopes and self._whole is None:
-            return {}
+            return Clipped({}, skipped=False)
         self._warn_if_cut(groups)
         active = [group for group in groups if not group.get("frozen", False)]
         if _torch.backward_pass() is not None:
@@ -84,10 +98,47 @@ class Clipper:
             if clip.kind != "norm"
         }
         _measure([cell for cell in cells if self._wants_norm(cell)])
+        sets = self._norms(cells)
+        if self._is_skipped(sets, active):
+            norms = {key: _joint(own, clip.bound) for key, (clip, own) in sets.items()}
+            return Clipped(measured | norms, skipped=True)
         for key, clip in scoped.items():
             if clip.kind == "norm":
                 measured[key] = _bound([cell for cell in cells if cell.scope_key == key], clip.bound)
-        return measured | self._clip_whole(cells)
+        return Clipped(measured | self._clip_whole(cells), skipped=False)
+
+    def _norms(self, cells: Sequence[_Cell]) -> dict[str, tuple[Clip, list[_Cell]]]:
+        """The cells of every joint norm, with its clip."""
+        sets: dict[str, tuple[Clip, list[_Cell]]] = {}
+        for cell in cells:
+            if cell.scope is not None and cell.scope.clip.kind == "norm":
+                sets.setdefault(cell.scope_key, (cell.scope.clip, []))[1].append(cell)
+            if self._whole is not None and self._whole.kind == "norm":
+                sets.setdefault(cell.whole_key, (self._whole, []))[1].append(cell)
+        return sets
+
+    def _is_skipped(self, sets: Mapping[str, tuple[Clip, list[_Cell]]], groups: Sequence[dict[str, Any]]) -> bool:
+        """Whether a norm that is not finite has the step left out; said once, or raised, as its clip says.
+
+        Under "pass" a norm on another device than the CPU is not looked at: to look is to wait for it.
+        """
+        looked_at = {
+            key: clip.nonfinite
+            for key, (clip, own) in sets.items()
+            if (clip.nonfinite != "pass" or _is_at_hand(own)) and not _is_finite(own)
+        }
+        if not looked_at:
+            return False
+        for answer in ("raise", "skip_step", "pass"):
+            key = next((key for key, said in looked_at.items() if said == answer), None)
+            if key is not None:
+                broken = _not_finite(sets[key][1], groups)
+                what = f"the gradient of {listed(broken, 4)} is not finite, and so neither is the norm of clip {key!r}"
+                if answer == "raise":
+                    raise OptimizerError(f'{what}; nonfinite="raise"')
+                self._warn(f"{what}: {_ANSWERS[answer]}; said once", f"not finite, {answer}")
+                return answer == "skip_step"
+        return False
 
     def _clip_whole(self, cells: Sequence[_Cell]) -> dict[str, Measured]:
         """The plan's own clip, after the rules'; writes the gradients."""
@@ -191,7 +242,7 @@ def _subset(clip: Clip | None, network: str, name: str) -> str:
     if clip is not None and clip.per == "parameter":
         return name
     if clip is not None and clip.per == "module":
-        return name.rpartition(".")[0] or name
+        return name.rpartition(".")[0] or network
     return network
 
 
@@ -211,12 +262,36 @@ def _measure(cells: Sequence[_Cell]) -> None:
 
 def _bound(cells: Sequence[_Cell], bound: float) -> Measured:
     """Bring the joint norm of the cells, as their factors leave them, down to `bound`."""
+    measured = _joint(cells, bound)
+    for cell in cells:
+        cell.factor = measured.factor if cell.factor is None else cell.factor * measured.factor
+    return measured
+
+
+def _joint(cells: Sequence[_Cell], bound: float) -> Measured:
+    """The joint norm of the cells, as their factors leave them, and the factor that brings it down to `bound`."""
     norms = [cell.norm if cell.factor is None else cell.norm * cell.factor for cell in cells if cell.norm is not None]
     joint = torch.linalg.vector_norm(torch.stack(norms))
-    factor = torch.clamp(bound / (joint + 1e-6), max=1.0)
-    for cell in cells:
-        cell.factor = factor if cell.factor is None else cell.factor * factor
-    return Measured(joint, factor)
+    return Measured(joint, torch.clamp(bound / (joint + 1e-6), max=1.0))
+
+
+def _is_at_hand(cells: Sequence[_Cell]) -> bool:
+    """Whether the norms of these cells can be read without waiting."""
+    on_cpu = all(cell.norm is not None and cell.norm.device.type == "cpu" for cell in cells)
+    return on_cpu and not torch.compiler.is_compiling()
+
+
+def _is_finite(cells: Sequence[_Cell]) -> bool:
+    return bool(torch.isfinite(torch.stack([cell.norm for cell in cells if cell.norm is not None])).all())
+
+
+def _not_finite(cells: Sequence[_Cell], groups: Sequence[dict[str, Any]]) -> list[str]:
+    """The names of the parameters whose gradient has a norm that is not finite."""
+    params = [p for cell in cells for p in cell.params]
+    finite = torch.isfinite(norms_of([values_of(p) for p in params])).tolist()
+    broken = {id(p) for p, is_finite in zip(params, finite, strict=True) if not is_finite}
+    named = (pair for group in groups for pair in zip(group["params"], _names(group), strict=True))
+    return [repr(name) if name else "a parameter" for p, name in named if id(p) in broken] or ["all together"]
 
 
 def _clip_entries(clip: Clip, params: Sequence[torch.Tensor]) -> Measured:

@@ -1,7 +1,8 @@
 """The engines of a plan, and one step of them all.
 
 Groups are gathered by algorithm as they stand now, so edited, replaced or added groups are obeyed. Arguments that a
-class keeps on itself instead of in its groups set engines apart, too.
+class keeps on itself instead of in its groups set engines apart, too, and so do those that it does not read group by
+group (`apart`).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Engines:
         self._fusable: dict[str, FusableCache] = {}
         self._probed: dict[str, ProbeResult] = {}
         self._constructor_only: dict[str, set[str]] = {}
+        self._parts = {name: result.part for name, result in probed.items()}
         for group in resolution.groups:
             if group.algorithm is not None:
                 self._probed.setdefault(group.algorithm, probed[group.name])
@@ -114,7 +116,8 @@ class Engines:
             algorithm = group.get("algorithm", route)
             if algorithm not in self._probed:
                 raise OptimizerError(f"group {group.get('name')!r}: {unknown('algorithm', algorithm, self._probed)}")
-            own = tuple((name, group.get(name)) for name in sorted(self._constructor_only[algorithm]))
+            arguments = ((name, group.get(name)) for name in sorted(self._constructor_only[algorithm]))
+            own = (self._parts.get(str(group.get("name")), 0), *arguments)
             buckets.setdefault((algorithm, own), []).append(group)
         return buckets
 

@@ -100,7 +100,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
 
         Raises:
             OptimizerError: at the first step among several processes, if the ranks that are replicas do not run one
-                plan; or a tensor stands in two groups, or a joint clip cannot be joint.
+                plan; or a tensor stands in two groups, or a joint clip cannot be joint, or a norm is not finite and
+                its clip says "raise". Under "skip_step" such a step changes nothing, and counts as one all the same.
         """
         loss = None
         if closure is not None:
@@ -111,9 +112,11 @@ class GroupedOptimizer(torch.optim.Optimizer):
         if self._agreement.open:
             self._agreement.check(self._as_run())
         self._monitor.stepped(self.param_groups)
-        measured = self._runtime.clipper.clip(self.param_groups)
+        clipped = self._runtime.clipper.clip(self.param_groups)
         self.measured.clear()  # in place: what a compiled step assigns to an optimizer is lost (torch 2.13)
-        self.measured.update(measured)
+        self.measured.update(clipped.measured)
+        if clipped.skipped:
+            return loss
         active = drop_gradients(self.param_groups)
         self._look_where_idle(active)
         self._runtime.engines.step(active, self.state, self._runtime.route)
@@ -278,6 +281,12 @@ class GroupedOptimizer(torch.optim.Optimizer):
         do at the end of a load.
         """
         done: list[tuple[Transfer, Layout]] = []
+
+        if not isinstance(state_dict, Mapping):
+            raise StateError(
+                f"a state_dict is a mapping, not {type(state_dict).__name__}: load a file first, "
+                "torch.load(path, weights_only=True)"
+            )
 
         def laid_out(_: torch.optim.Optimizer, given: dict[str, Any]) -> Layout:
             transfer = lay_out(self._runtime, self.param_groups, given, prefer, self._driver)

@@ -1,16 +1,16 @@
 """Trying a group out before the first step.
 
 The class itself knows best what it refuses: a negative lr, a bias under Muon, a sparse gradient under AdamW. So each
-distinct group is built once on a tiny tensor of its parameters' rank, with its values at their start, peak and end, and
-takes one step; what the class complains about is raised with the group's rules and a parameter named. The same probe
-tells what a live group dict of the class holds, and how the class behaves (`Habits`).
+distinct group is built once on a small likeness of each kind of parameter in it (`likeness`), with its values at their
+start, peak and end, and takes one step; what the class complains about is raised with the group's rules and a parameter
+named. The same probe tells what a live group dict of the class holds, and how the class behaves.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Final, TypeAlias
@@ -20,7 +20,10 @@ import torch
 from groupwise.errors import OptimizerError, ResolutionError
 from groupwise.optim.algorithms import TorchAlgorithms
 from groupwise.optim.borrowed import unhooked_step
+from groupwise.optim.likeness import LARGEST, Likeness, small, whole
 from groupwise.plan import Group, Resolution, Setting
+from groupwise.plan.mistakes import Mistakes
+from groupwise.select import ParameterInfo
 
 _UNBOUNDED = ("lr", "weight_decay")
 
@@ -36,20 +39,22 @@ class ProbeResult:
     """What a class makes of a group: the hyperparameters that its group dict holds, all plain values, at their peak.
 
     `constructor_only` are the declared ones that the class keeps on itself instead. `takes_dense` is whether it takes
-    dense gradients; `allocates_in_init` whether its constructor makes the state (Adagrad).
+    dense gradients; `allocates_in_init` whether its constructor makes the state (Adagrad). Groups of another `part` get
+    an engine of their own (`apart`).
     """
 
     hyperparameters: Mapping[str, Any]
     constructor_only: frozenset[str]
     takes_dense: bool
     allocates_in_init: bool
+    part: int = 0
 
 
-def probe(resolution: Resolution, algorithms: TorchAlgorithms) -> dict[str, ProbeResult]:
-    """One `ProbeResult` for each group that has an algorithm, by group name. Raises `ResolutionError` naming the group.
+def probe(resolution: Resolution, algorithms: TorchAlgorithms, mistakes: Mistakes) -> dict[str, ProbeResult]:
+    """One `ProbeResult` for each group that has an algorithm and is not refused, by group name.
 
     Groups that differ alone in constant factors of lr or weight_decay, which are bounded below only, are tried once: a
-    factor is never negative.
+    factor is never negative. Refusals go to `mistakes`, each as a `ResolutionError` that names group and parameter.
     """
     probed: dict[str, ProbeResult] = {}
     seen: dict[object, ProbeResult] = {}
@@ -58,18 +63,61 @@ def probe(resolution: Resolution, algorithms: TorchAlgorithms) -> dict[str, Prob
             continue
         cls = algorithms.engine_of(group.algorithm)
         unscaled = {name: s.unscaled if name in _UNBOUNDED else s for name, s in group.settings.items()}
-        with _refused_for(resolution, group, group.parameters[0].name):
+        own: dict[str, Any] = {}
+        with _refused_for(resolution, group, group.parameters, mistakes):
             own = _peaks({name: s for name, s in group.settings.items() if s != unscaled[name]})
-        examples: dict[tuple[int, bool], str] = {}
-        for info in group.parameters:
-            examples.setdefault((info.ndim, info.sparse), info.name)
-        for (rank, sparse), example in examples.items():
-            key = (group.algorithm, tuple(unscaled.items()), rank, sparse)
-            if key not in seen:
-                with _refused_for(resolution, group, example):
-                    seen[key] = _probe(cls, unscaled, rank, sparse)
-            probed[group.name] = replace(seen[key], hyperparameters={**seen[key].hyperparameters, **own})
+        for likeness, infos in _kinds(group).items():
+            key = (group.algorithm, tuple(unscaled.items()), likeness)
+            with _refused_for(resolution, group, infos, mistakes):
+                if key not in seen:
+                    seen[key] = _probe_parameter(cls, unscaled, likeness, whole(infos[0], trains(group)))
+                if not seen[key].allocates_in_init:
+                    _check_shapes(resolution, group, infos, cls, mistakes)
+                probed[group.name] = replace(seen[key], hyperparameters={**seen[key].hyperparameters, **own})
     return probed
+
+
+def _kinds(group: Group) -> dict[Likeness, list[ParameterInfo]]:
+    """The parameters of a group by what a class may tell apart."""
+    kinds: dict[Likeness, list[ParameterInfo]] = {}
+    for info in group.parameters:
+        kinds.setdefault(small(info, trains(group)), []).append(info)
+    return kinds
+
+
+def trains(group: Group) -> bool:
+    """Whether it trains at any time, as far as the plan says."""
+    return group.parameters[0].requires_grad if group.timeline is None else not group.timeline.never
+
+
+def _probe_parameter(
+    cls: type[torch.optim.Optimizer], settings: Mapping[str, Setting], likeness: Likeness, own: Likeness
+) -> ProbeResult:
+    """Probe a likeness; if it is refused, ask the parameter's own shape, whose answer counts."""
+    with Refusal():
+        return _probe(cls, settings, likeness)
+    if own.shape == likeness.shape:
+        return _probe(cls, settings, likeness)
+    peak: dict[str, Any] = {name: setting.peak for name, setting in settings.items()}
+    cls([own.without_memory()], **peak)
+    return _probe(cls, settings, own if math.prod(own.shape) <= LARGEST else likeness)
+
+
+def _check_shapes(
+    resolution: Resolution,
+    group: Group,
+    infos: Sequence[ParameterInfo],
+    cls: type[torch.optim.Optimizer],
+    mistakes: Mistakes,
+) -> None:
+    """Let the constructor see every shape of a kind of parameter."""
+    shapes: dict[Likeness, list[ParameterInfo]] = {}
+    for info in infos:
+        shapes.setdefault(whole(info, trains(group)), []).append(info)
+    peak: dict[str, Any] = {name: setting.peak for name, setting in group.settings.items()}
+    for own, of_shape in shapes.items():
+        with _refused_for(resolution, group, of_shape, mistakes, alike=f"{group.name}, as {infos[0].name}"):
+            cls([own.without_memory()], **peak)
 
 
 def _peaks(settings: Mapping[str, Setting]) -> dict[str, Any]:
@@ -80,11 +128,11 @@ def _peaks(settings: Mapping[str, Setting]) -> dict[str, Any]:
     return peaks
 
 
-def _probe(cls: type[torch.optim.Optimizer], settings: Mapping[str, Setting], rank: int, sparse: bool) -> ProbeResult:
+def _probe(cls: type[torch.optim.Optimizer], settings: Mapping[str, Setting], likeness: Likeness) -> ProbeResult:
     for values in _key_values(settings):
-        cls([_tiny(rank)], **values)
+        cls([likeness.parameter()], **values)
     peak: dict[str, Any] = {name: setting.peak for name, setting in settings.items()}
-    parameter = _tiny(rank)
+    parameter, sparse = likeness.parameter(), likeness.sparse
     engine = cls([parameter], **peak)
     held = {name: value for name, value in engine.param_groups[0].items() if name not in ("params", "param_names")}
     lost = [name for name, setting in settings.items() if setting.schedules and name not in held]
@@ -99,7 +147,7 @@ def _probe(cls: type[torch.optim.Optimizer], settings: Mapping[str, Setting], ra
     return ProbeResult(
         {**peak, **held},
         constructor_only,
-        takes_dense=not sparse or _takes_dense(cls, peak, rank),
+        takes_dense=not sparse or _takes_dense(cls, peak, likeness),
         allocates_in_init=allocates_in_init,
     )
 
@@ -160,9 +208,9 @@ def _is_same(before: object, now: object) -> bool:
     return before is now or (isinstance(before, plain) and isinstance(now, plain) and before == now)
 
 
-def _takes_dense(cls: type[torch.optim.Optimizer], values: Mapping[str, Any], rank: int) -> bool:
+def _takes_dense(cls: type[torch.optim.Optimizer], values: Mapping[str, Any], likeness: Likeness) -> bool:
     """Whether a class that took a sparse gradient takes a dense one as well; SparseAdam does not."""
-    parameter = _tiny(rank)
+    parameter = likeness.parameter()
     engine = cls([parameter], **values)
     parameter.grad = torch.ones_like(parameter)
     make_ready(engine)
@@ -192,14 +240,11 @@ def shapes_of_state(cls: type[torch.optim.Optimizer], rank: int) -> dict[str, Sh
     return {}  # refused
 
 
-def _tiny(rank: int) -> torch.nn.Parameter:
-    return torch.nn.Parameter(torch.ones((2,) * rank, device="cpu"))
-
-
 class Refusal:
-    """Notes whether the code inside raised, whatever it raised: the classes tried are anyone's."""
+    """Notes whether the code inside raised, and what it said, whatever it raised: the classes tried are anyone's."""
 
     refused = False
+    reason = ""
 
     def __enter__(self) -> Refusal:
         return self
@@ -208,15 +253,25 @@ class Refusal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         self.refused = isinstance(error, Exception)
+        self.reason = (str(error) or type(error).__name__) if self.refused else ""
         return self.refused
 
 
 @contextlib.contextmanager
-def _refused_for(resolution: Resolution, group: Group, example: str) -> Iterator[None]:
-    """Raise what a class complains about as a `ResolutionError` that names the group, its rules and a parameter."""
-    try:
-        yield
-    except Exception as error:
-        rules = ", ".join(f"{i + 1} {resolution.rules[i].label!r}" for i in group.rules)
-        where = f"group {group.name!r} (rules {rules}), parameter {example!r}: {group.algorithm} refuses"
-        raise ResolutionError(f"{where}: {error}") from error
+def _refused_for(
+    resolution: Resolution, group: Group, infos: Sequence[ParameterInfo], mistakes: Mistakes, alike: str = ""
+) -> Iterator[None]:
+    """Collect what a class complains about as a `ResolutionError` that names the group, its rules and a parameter."""
+    with mistakes.collecting(*(info.name for info in infos), alike=alike):
+        try:
+            yield
+        except Exception as error:
+            rules = ", ".join(f"{i + 1} {resolution.rules[i].label!r}" for i in group.rules)
+            where = f"group {group.name!r} (rules {rules}), parameter {infos[0].name!r}: {group.algorithm} refuses"
+            raise ResolutionError(f"{where}: {error} ({_kind(infos[0])})") from error
+
+
+def _kind(info: ParameterInfo) -> str:
+    """The shape of a parameter, and its dtype where that is not the usual one."""
+    dtype = "" if info.parameter is None else str(info.parameter.dtype).removeprefix("torch.")
+    return f"its shape is {info.shape}" + (f", of {dtype}" if dtype not in ("", "float32") else "")

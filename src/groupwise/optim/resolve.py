@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TypeAlias
 
 import torch
 
 from groupwise.errors import ResolutionError
 from groupwise.optim.algorithms import TorchAlgorithms
+from groupwise.optim.apart import set_apart
 from groupwise.optim.probe import ProbeResult, probe
 from groupwise.optim.shards import is_sharded
 from groupwise.plan import Plan, Resolution
+from groupwise.plan.mistakes import Mistakes
 from groupwise.select import ParameterInfo, parameters_of
 
 Model: TypeAlias = "torch.nn.Module | Mapping[str, torch.nn.Module | torch.Tensor] | tuple[ParameterInfo, ...]"
@@ -42,20 +45,26 @@ def resolve_with(model: Model, plan: Plan, algorithms: TorchAlgorithms) -> tuple
                 "has sparse gradients. Make it with sparse=False and a dense algorithm, or keep it whole with "
                 "fully_shard(…, ignored_params={…}) and reduce its gradient yourself"
             )
-    _check_trainable(resolution)
-    return resolution, probe(resolution, algorithms)
+    mistakes = Mistakes()
+    _check_trainable(resolution, mistakes)
+    probed = probe(resolution, algorithms, mistakes)
+    probed, remarks = set_apart(resolution, algorithms, probed, mistakes)
+    mistakes.raise_all()
+    return replace(resolution, remarks=(*resolution.remarks, *remarks)) if remarks else resolution, probed
 
 
-def _check_trainable(resolution: Resolution) -> None:
-    """Raise `ResolutionError` for a parameter that the plan would train, now or later, and that has no gradient."""
+def _check_trainable(resolution: Resolution, mistakes: Mistakes) -> None:
+    """Collect a `ResolutionError` for what the plan would train, now or later, and that has no gradient."""
     for group in resolution.groups:
-        if group.timeline is None or group.timeline.never:
+        timeline = group.timeline
+        if timeline is None or timeline.never:
             continue
         for info in group.parameters:
             dtype = info.parameter.dtype
             if not dtype.is_floating_point and not dtype.is_complex:
                 kind, whose = str(dtype).removeprefix("torch."), resolution.declaring_rules(group, "trainable")
-                raise ResolutionError(
-                    f"{info.name!r} is {kind} and cannot be trained, but {whose} says trainable = {group.timeline}: "
-                    "leave it out there"
-                )
+                with mistakes.collecting(info.name):
+                    raise ResolutionError(
+                        f"{info.name!r} is {kind} and cannot be trained, but {whose} says "
+                        f"trainable = {timeline if timeline.moves else True}: leave it out there"
+                    )

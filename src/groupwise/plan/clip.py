@@ -14,20 +14,25 @@ from groupwise.plan.declarations import finite
 
 Per = Literal["rule", "network", "module", "parameter"]
 Kind = Literal["norm", "value", "adaptive"]
+NonFinite = Literal["pass", "skip_step", "raise"]
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One way of clipping: `kind`, its bound, the set whose norm is joint (`per`), AGC's floor `eps`."""
+    """One way of clipping: `kind`, its bound, the set whose norm is joint (`per`), AGC's floor `eps`, and what becomes
+    of a step whose norm is not finite.
+    """
 
     kind: Kind
     bound: float
     per: Per = "rule"
     eps: float = 1e-3
+    nonfinite: NonFinite = "pass"
 
     def __str__(self) -> str:
         per = "" if self.per == "rule" else f" per {self.per}"
-        return f"{self.kind} {self.bound:g}{per}"
+        nonfinite = "" if self.nonfinite == "pass" else f", nonfinite {self.nonfinite}"
+        return f"{self.kind} {self.bound:g}{per}{nonfinite}"
 
 
 @dataclass(frozen=True)
@@ -39,15 +44,23 @@ class ClipScope:
     label: str
 
 
-def clip_norm(max_norm: float, per: Per = "rule") -> Clip:
+def clip_norm(max_norm: float, per: Per = "rule", nonfinite: NonFinite = "pass") -> Clip:
     """Scale gradients so that their joint 2-norm is at most `max_norm` (`torch.nn.utils.clip_grad_norm_`).
 
-    `per` is the set that shares one norm: all that the rule wins, each network, each owning module or each parameter
-    of it. Raises `PlanError` for a bound that is not positive.
+    Args:
+        max_norm: the bound.
+        per: the set that shares one norm: all that the rule wins, each network, each owning module (what the root
+            holds is the root's) or each parameter of it.
+        nonfinite: what becomes of a step in which a norm is nan or infinite, so that clipping would spread it to every
+            gradient of the set: "pass" does as torch does and says so once, on a CPU; "skip_step" leaves the whole step
+            out, "raise" raises `OptimizerError`. The last two wait for the device at each step.
+
+    Raises:
+        PlanError: a bound that is not positive, or another word.
     """
-    if per not in get_args(Per):
-        raise PlanError(unknown("per", str(per), get_args(Per)))
-    return Clip("norm", _positive("clip_norm", max_norm), per)
+    _one_of("per", per, get_args(Per))
+    _one_of("nonfinite", nonfinite, get_args(NonFinite))
+    return Clip("norm", _positive("clip_norm", max_norm), per, nonfinite=nonfinite)
 
 
 def clip_value(bound: float) -> Clip:
@@ -61,6 +74,11 @@ def clip_adaptive(ratio: float, eps: float = 1e-3) -> Clip:
     Source: Brock et al. 2021 (NFNets), which uses 0.01 and leaves the final layer out: `clip=False` unsets it there.
     """
     return Clip("adaptive", _positive("clip_adaptive", ratio), eps=_positive("eps of clip_adaptive", eps))
+
+
+def _one_of(what: str, given: object, known: tuple[str, ...]) -> None:
+    if given not in known:
+        raise PlanError(unknown(what, str(given), known))
 
 
 def _positive(what: str, x: object) -> float:

@@ -113,7 +113,7 @@ def decode_clip(data: object) -> Clip | Literal[False] | None:
         if len(kinds) != 1:
             raise PlanError(f"it names one of {listed(_CLIPS)}, not {listed(data) or 'nothing'}")
         options = {key: item for key, item in data.items() if key not in kinds}
-        allowed = {"norm": ("per",), "value": (), "adaptive": ("eps",)}[kinds[0]]
+        allowed = {"norm": ("per", "nonfinite"), "value": (), "adaptive": ("eps",)}[kinds[0]]
         for key in options:
             if key not in allowed:
                 raise PlanError(unknown(f"option of clip {kinds[0]}", key, allowed))
@@ -128,6 +128,8 @@ def encode_clip(clip: Clip | Literal[False]) -> object:
     data: dict[str, Any] = {clip.kind: clip.bound}
     if clip.kind == "norm" and clip.per != "rule":
         data["per"] = clip.per
+    if clip.nonfinite != "pass":
+        data["nonfinite"] = clip.nonfinite
     if clip.kind == "adaptive" and clip.eps != clip_adaptive(clip.bound).eps:
         data["eps"] = clip.eps
     return data

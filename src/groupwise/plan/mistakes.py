@@ -21,13 +21,16 @@ class Mistakes:
         self._found: dict[str, tuple[GroupwiseError, list[str]]] = {}
 
     @contextlib.contextmanager
-    def collecting(self, parameter: str = "") -> Iterator[None]:
-        """Collect an error of the block, which is about `parameter` if one is named, and go on after it."""
+    def collecting(self, *parameters: str, alike: str = "") -> Iterator[None]:
+        """Collect an error of the block, which is about these parameters if any are named, and go on after it.
+
+        Errors of one text, but for the first parameter's name, are one mistake; so are those with one key `alike`.
+        """
         try:
             yield
         except GroupwiseError as error:
-            alike = str(error).replace(repr(parameter), "…") if parameter else str(error)
-            self._found.setdefault(alike, (error, []))[1].append(parameter)
+            key = alike or (str(error).replace(repr(parameters[0]), "…") if parameters else str(error))
+            self._found.setdefault(key, (error, []))[1].extend(parameters)
 
     def raise_all(self) -> None:
         """Raise what was collected: a single error as it is, several as one of their class or `ResolutionError`."""

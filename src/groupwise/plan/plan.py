@@ -138,11 +138,13 @@ class Plan:
         """
         if not parameters:
             raise ResolutionError("the model has no parameters")
-        known = self._known(algorithms)
-        matches = matches_of(self.rules, parameters)
         mistakes = Mistakes()
+        known = self._known(algorithms, mistakes)
+        matches = matches_of(self.rules, parameters)
         check_matched(self.rules, parameters, matches, mistakes)
         check_levels(self.rules, parameters, matches, mistakes)
+        if any(rule.optimizer not in known for rule in self.rules if rule.optimizer is not None):
+            mistakes.raise_all()
         resolved = resolve_parameters(self.rules, parameters, matches, known, mistakes)
         mistakes.raise_all()
         check_overridden(self.rules, resolved, mistakes)
@@ -152,11 +154,11 @@ class Plan:
         groups = groups_of(self.rules, parameters, resolved)
         return Resolution(self.rules, self.clip, dict(self.values), groups, known, by_name)
 
-    def _known(self, algorithms: Mapping[str, Algorithm]) -> dict[str, Algorithm]:
-        known = {}
+    def _known(self, algorithms: Mapping[str, Algorithm], mistakes: Mistakes) -> dict[str, Algorithm]:
+        known: dict[str, Algorithm] = {}
         for i, rule in enumerate(self.rules):
             if rule.optimizer is not None:
-                with within(title(self.rules, i)):
+                with mistakes.collecting(), within(title(self.rules, i)):
                     known[rule.optimizer] = algorithms[rule.optimizer]
         return known
 

@@ -21,7 +21,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated, ClassVar, TypeAlias, final
+from typing import Annotated, ClassVar, Never, TypeAlias, final
 
 from groupwise._spelling import shown
 from groupwise.errors import LengthError, ScheduleError
@@ -47,6 +47,14 @@ class Schedule(Expression):
 
     def __post_init__(self) -> None:
         arguments.read(self, self.kind)
+
+    def _is_no_number(self, other: object) -> Never:
+        raise ScheduleError(
+            f"{self} is a value over time and no number, so there is no arithmetic with it: write the number that you "
+            "mean into it, or multiply it in a rule of its own, lr=scale(0.1)"
+        )
+
+    __mul__ = __rmul__ = __truediv__ = __add__ = __radd__ = __sub__ = _is_no_number
 
     @final
     def at(self, step: int, total_steps: int | None = None, steps_per_epoch: int | None = None) -> float:

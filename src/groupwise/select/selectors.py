@@ -237,8 +237,16 @@ def selector(given: Match) -> Selector:
         return any_of(map(selector, given))
     if isinstance(given, type):
         raise SelectorError(f"a class is not a selector; for the parameters of its layers write kind({given.__name__})")
-    way_out = "write where(predicate)" if callable(given) else "give a glob, a selector, or a list of them"
-    raise SelectorError(f"{type(given).__name__} is not a selector; {way_out}")
+    raise SelectorError(f"{type(given).__name__} is not a selector; {_way_out(given)}")
+
+
+def _way_out(given: object) -> str:
+    """What may have been meant. A rule belongs to no model, so it selects modules and tensors by name."""
+    if callable(getattr(given, "named_parameters", None)):
+        return 'a rule names a module of the model by its dotted path: "head", or "head.*" for what is in it'
+    if getattr(given, "requires_grad", None) is not None:
+        return 'a rule names a parameter by its dotted path, as in "head.weight"'
+    return "write where(predicate)" if callable(given) else "give a glob, a selector, or a list of them"
 
 
 def select(chosen: Match, infos: Iterable[ParameterInfo]) -> tuple[ParameterInfo, ...]:

@@ -12,11 +12,12 @@ from groupwise.audit.checks.reach import REACH
 from groupwise.audit.checks.schedulers import SCHEDULERS
 from groupwise.audit.checks.shared import SHARED
 from groupwise.audit.checks.stale import STALE
+from groupwise.audit.checks.statistics import STATISTICS
 from groupwise.audit.checks.values import VALUES
 from groupwise.audit.checks.weights import WEIGHTS
 
 CHECKS: Final[tuple[Check, ...]] = (
-    *OWNERSHIP, *STALE, *SHARED, *REACH, *VALUES, *LAYERS, *SCHEDULERS, *WEIGHTS, *LOOP,
+    *OWNERSHIP, *STALE, *SHARED, *REACH, *VALUES, *LAYERS, *SCHEDULERS, *WEIGHTS, *STATISTICS, *LOOP,
 )  # fmt: skip
 """Every check there is."""
 

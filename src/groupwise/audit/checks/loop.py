@@ -83,6 +83,45 @@ def _concerns(clip: Event, touched: frozenset[int]) -> bool:
     return not clip.touched or not touched or bool(clip.touched & touched)
 
 
+def _clipped_twice(program: Program) -> Iterator[Finding]:
+    events = program.record.events if program.record is not None else ()
+    for owner in program.optimizers:
+        twice = set(_clipped_besides(events, owner.name, owner.clipped))
+        infos = [info for info in program.parameters if id(info.parameter) in twice]
+        if infos:
+            yield Finding(
+                "clipped-twice", "warning", names(infos),
+                f"the loop clips {program.brief(infos)}, and {owner} clips them again in its step, as its plan says: "
+                "the smaller bound wins, and the norms that it records are those of gradients clipped already",
+                "let the plan clip: leave clip_grad_norm_ out of the loop (max_grad_norm=0, gradient_clip_val=None in "
+                "a trainer), or clip= out of the plan",
+            )  # fmt: skip
+
+
+def _clipped_besides(events: Iterable[Event], optimizer: str, own: frozenset[int]) -> Iterator[int]:
+    """The tensors that an optimizer clips in its step and that were clipped before it."""
+    fresh: dict[int, set[int]] = {}
+    for event in events:
+        if event.kind == "clip":
+            fresh.setdefault(event.thread, set()).update(event.touched & own)
+        elif event.kind == "step" and event.who == optimizer:
+            yield from fresh.pop(event.thread, ())
+
+
+def _spent(program: Program) -> Iterator[Finding]:
+    spent = program.record.spent if program.record is not None else {}
+    for owner in program.optimizers:
+        drivers = program.drivers(owner)
+        still = all(group.lr == 0 for group in owner.groups)
+        if drivers and still and owner.name in spent and spent[owner.name] > 1:
+            yield Finding(
+                "spent-schedule", "warning", names(i for group in owner.groups for i in program.held(group)),
+                f"{drivers[0]} has brought every rate of {owner} to 0, and the loop goes on: in its last "
+                f"{counted(spent[owner.name], 'step')} nothing moved",
+                "give the scheduler the length of the whole run, in what it is stepped by (updates, or epochs)",
+            )  # fmt: skip
+
+
 def _never(program: Program) -> Iterator[Finding]:
     record = program.record
     steps = {owner.name: record.steps(owner.name) for owner in program.optimizers} if record is not None else {}
@@ -113,6 +152,15 @@ LOOP: Iterable[Check] = (
         "early-clip", "error", ("loop",), "clipping before `backward`",
         "there is nothing to clip, or last step's gradients, and no error",
         "`backward`, clip, `step`", _early_clip,
+    ),
+    Check(
+        "clipped-twice", "warning", ("loop",), "gradients that the loop clips and the optimizer's plan again",
+        "two bounds look like one, and the smaller wins", "one of the two", _clipped_twice,
+    ),
+    Check(
+        "spent-schedule", "warning", ("loop",), "a schedule that has come to 0 while the loop goes on",
+        "steps are made, and nothing moves; the loss looks converged",
+        "the length of the whole run", _spent,
     ),
     Check(
         "never-stepped", "error", ("loop",), "an optimizer that never steps",

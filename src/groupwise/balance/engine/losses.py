@@ -21,7 +21,8 @@ def differentiable(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if not loss.requires_grad:
             raise BalanceError(
                 f"the loss of task {task!r} does not require grad: it was detached, made under no_grad(), "
-                "or depends on no trainable parameter"
+                "or depends on no trainable parameter; where a batch has none of that task, or it is a number for the "
+                "log, leave the task out of this call"
             )
         if owners.setdefault(id(loss), task) != task:
             raise BalanceError(

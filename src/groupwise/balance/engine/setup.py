@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypeAlias, final, get_args
@@ -106,6 +107,8 @@ def _no_method(given: object) -> str:
             f"{shown(given)} does not say what it looks at: wrap it in FromLosses(f) ([t] losses to [t] weights), "
             "FromGramian(f) ([t, t] to [t] weights) or FromJacobian(f) ([t, n] to [n])"
         )
+    if isinstance(given, Mapping):
+        return f"{shown(given)} is no balancing method: fixed weights are Static({shown(given)})"
     return f"{shown(given)} ({type(given).__name__}) is no balancing method"
 
 
