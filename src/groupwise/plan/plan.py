@@ -20,6 +20,7 @@ from groupwise.plan.algorithm import Algorithm
 from groupwise.plan.cascade import text_of
 from groupwise.plan.clip import Clip
 from groupwise.plan.group import groups_of
+from groupwise.plan.ladder import ladders_of
 from groupwise.plan.mistakes import Mistakes
 from groupwise.plan.resolution import Resolution
 from groupwise.plan.resolve import (
@@ -142,8 +143,9 @@ class Plan:
         matches = matches_of(self.rules, parameters)
         mistakes = Mistakes()
         check_matched(self.rules, parameters, matches, mistakes)
-        check_levels(self.rules, parameters, matches, mistakes)
-        resolved = resolve_parameters(self.rules, parameters, matches, known, mistakes)
+        ladders = ladders_of(self.rules, parameters, matches)
+        check_levels(self.rules, parameters, matches, ladders, mistakes)
+        resolved = resolve_parameters(self.rules, parameters, matches, ladders, known, mistakes)
         mistakes.raise_all()
         check_overridden(self.rules, resolved, mistakes)
         check_coverage(parameters, resolved, mistakes)
