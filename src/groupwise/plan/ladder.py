@@ -14,11 +14,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from groupwise._spelling import counted
 from groupwise.errors import PlanError, ResolutionError, listed, within
 from groupwise.plan.cascade import depth_dependent, factors_of
 from groupwise.plan.declarations import LayerDecay
 from groupwise.plan.rule import Rule, title
 from groupwise.select import ParameterInfo
+
+
+_STAGES = re.compile(
+    r"(?P<outer>(?:[^.]*[^.\d][^.]*\.)*?(?:\w*(?:stages?|layers?|levels?)))\.(?P<stage>\d+)\."
+    r"(?P<inner>blocks?|layers?)\.(?P<block>\d+)\."
+)
 
 
 @dataclass(frozen=True)
@@ -133,3 +140,49 @@ def distinct_levels(ladder: Ladder, parameters: Sequence[ParameterInfo], matched
         if counts:
             found.setdefault(info.network, set()).add(level)
     return list(found.values())
+
+
+def readings_of(
+    rules: Sequence[Rule],
+    parameters: Sequence[ParameterInfo],
+    matches: Sequence[tuple[int, ...]],
+    ladders: Mapping[int, Ladder],
+) -> tuple[str, ...]:
+    """For each rule whose levels are stated, or could be read in another way, which reading was taken."""
+    told = []
+    for i, ladder in ladders.items():
+        matched = [i in matching for matching in matches]
+        count = sum(map(len, distinct_levels(ladder, parameters, matched)))
+        globs = [glob for part in factors_of(rules[i]) if isinstance(part, LayerDecay) for glob in part.levels]
+        if globs:
+            told.append(f"{title(rules, i)} counts levels by {listed(dict.fromkeys(globs))}: {counted(count, 'level')}")
+        else:
+            infos = [info for info, counts in zip(parameters, matched, strict=True) if counts]
+            told += [
+                f"{title(rules, i)} counts {stages} stages ({outer}) as levels; layer_decay(…, levels={inner!r}) counts "
+                f"the {blocks} blocks in them"
+                for outer, stages, inner, blocks in _nested(infos)
+            ]
+    return tuple(told)
+
+
+def _nested(infos: Sequence[ParameterInfo]) -> list[tuple[str, int, str, int]]:
+    """Stages that hold numbered blocks: pattern of the stages, how many, pattern of the blocks, how many."""
+    layers: dict[tuple[str, str], dict[str, set[str]]] = {}
+    depths: dict[str, dict[str, int]] = {}
+    for info in infos:
+        found = _STAGES.match(info.name)
+        if found is None or info.ndim < 2 or info.roles & {"embedding", "expert", "norm", "bias"}:
+            continue
+        container, stage, inner, block = found["outer"], found["stage"], found["inner"], found["block"]
+        outer = f"{container}.*"
+        blocks = layers.setdefault((outer, f"{outer}.{inner}.*"), {})
+        blocks.setdefault(f"{stage}.{block}", set()).add(info.name.rpartition(".")[0])
+        depths.setdefault(outer, {})[stage] = info.depth
+    return [
+        (outer, len(depths[outer]), inner, len(blocks))
+        for (outer, inner), blocks in layers.items()
+        if len(set(depths[outer].values())) > 1
+        and len(blocks) > len(depths[outer])
+        and all(len(own) > 1 for own in blocks.values())
+    ]

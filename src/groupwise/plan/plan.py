@@ -18,9 +18,10 @@ from groupwise.errors import PlanError, ResolutionError, within
 from groupwise.plan import plan_file
 from groupwise.plan.algorithm import Algorithm
 from groupwise.plan.cascade import text_of
+from groupwise.plan.cautions import cautions_of
 from groupwise.plan.clip import Clip
 from groupwise.plan.group import groups_of
-from groupwise.plan.ladder import ladders_of
+from groupwise.plan.ladder import ladders_of, readings_of
 from groupwise.plan.mistakes import Mistakes
 from groupwise.plan.resolution import Resolution
 from groupwise.plan.resolve import (
@@ -152,7 +153,9 @@ class Plan:
         mistakes.raise_all()
         by_name = {info.name: decided for info, decided in zip(parameters, resolved, strict=True)}
         groups = groups_of(self.rules, parameters, resolved)
-        return Resolution(self.rules, self.clip, dict(self.values), groups, known, by_name)
+        readings = readings_of(self.rules, parameters, matches, ladders)
+        cautions = cautions_of(self.rules, parameters, matches)
+        return Resolution(self.rules, self.clip, dict(self.values), groups, known, by_name, (), cautions, readings)
 
     def _known(self, algorithms: Mapping[str, Algorithm]) -> dict[str, Algorithm]:
         known = {}

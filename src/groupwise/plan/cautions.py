@@ -1,0 +1,65 @@
+"""What a plan says that its reader may not mean: told under the table, and once as a warning.
+
+"Muon for matrices" is written as a rule by role. Where the bulk of a model has another role (the stacked experts of a
+mixture, the kernels of a convolutional net) such a plan leaves it to its base rule. Tables, heads, norms, biases and
+routers are left to it by intent, so they are not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from groupwise.errors import listed
+from groupwise.plan.rule import Rule, title
+from groupwise.select import ParameterInfo
+from groupwise.select.by_fact import Role
+from groupwise.select.selectors import AllOf, AnyOf, Selector
+
+_BULK = frozenset({"weight", "matrix", "stack"})
+_TAKING = ("stack", "conv", "expert", "matrix")
+_APART = frozenset({"embedding", "head", "norm", "bias", "scalar", "router"})
+
+
+def cautions_of(
+    rules: Sequence[Rule], parameters: Sequence[ParameterInfo], matches: Sequence[tuple[int, ...]]
+) -> tuple[str, ...]:
+    """What is to be said; empty for most plans."""
+    by_role = [i for i, rule in enumerate(rules) if _BULK.intersection(_roles_in(rule.match))]
+    if not by_role:
+        return ()
+    catch_all = set(range(len(rules))).intersection(*matches)
+    naming = all(rules[i].optimizer is not None for i in by_role)
+    counts = {i for i in range(len(rules)) if i not in catch_all and (rules[i].optimizer is not None or not naming)}
+    bulk = [(info, matching) for info, matching in zip(parameters, matches, strict=True) if _is_bulk(info)]
+    left = [(info, matching) for info, matching in bulk if not counts.intersection(matching)]
+    total, lost = (sum(info.numel for info, _ in pairs) for pairs in (bulk, left))
+    if not lost or 2 * lost <= total:
+        return ()
+    base = [i for i in left[0][1] if i in catch_all]
+    return (_sentence(rules, by_role, base, [info for info, _ in left], lost / total),)
+
+
+def _sentence(
+    rules: Sequence[Rule], by_role: Sequence[int], base: Sequence[int], left: Sequence[ParameterInfo], share: float
+) -> str:
+    roles = [role for role in _TAKING if any(role in info.roles for info in left)]
+    way_out = f'role("{roles[0]}") takes in {listed([i.name for i in left if roles[0] in i.roles], 1)}' if roles else ""
+    to = title(rules, base[0]) if base else "no rule"
+    return (
+        f"{listed([title(rules, i) for i in by_role])} is by role, and leaves {share:.1%} of the entries of the weights "
+        f"with two or more dimensions (tables, heads and routers aside) to {to}: {listed([i.name for i in left], 3)}; "
+        f"{f'{way_out}; ' if way_out else ''}a rule of their own says that it is meant"
+    )
+
+
+def _is_bulk(info: ParameterInfo) -> bool:
+    return info.requires_grad and sum(size > 1 for size in info.shape) > 1 and not info.roles & _APART
+
+
+def _roles_in(match: Selector) -> Iterator[str]:
+    """The roles that a selector asks for, without those that it excludes."""
+    if isinstance(match, Role):
+        yield match.word
+    elif isinstance(match, AllOf | AnyOf):
+        for part in match.parts:
+            yield from _roles_in(part)
