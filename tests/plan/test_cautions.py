@@ -88,3 +88,16 @@ def test_a_net_of_kernels_under_a_rule_for_matrices_is_told() -> None:
     net = nn.Sequential(nn.Conv2d(3, 32, 3), nn.Conv2d(32, 32, 3), nn.Flatten(), nn.Linear(32, 8), nn.Linear(8, 2))
     (said,) = cautions(net, Rule(role("matrix"), **MUON))
     assert 'role("conv") takes in 0.weight' in said
+
+
+def test_a_table_that_is_taken_out_of_an_algorithm_without_a_rate_is_noted_with_the_rate_that_stands() -> None:
+    net = nn.ModuleDict({"table": nn.Linear(8, 8), "body": nn.Linear(8, 8), "head": nn.Linear(8, 2)})
+    muon = Rule("*.weight", **{name: value for name, value in MUON.items() if name != "eps"})
+    out = Rule("table", label="out", optimizer="AdamW", weight_decay=0.0)
+    resolution = resolve(net, Plan([BASE, muon, out]))
+    assert resolution.readings == (
+        "rule 3 'out' takes table.weight out of Muon and declares no rate: 3e-4 stands, as rule 1 'base' declares",
+    )
+    assert resolution.cautions == ()
+    own = Rule("table", optimizer="AdamW", lr=1e-3, weight_decay=0.0)
+    assert resolve(net, Plan([BASE, muon, own])).readings == ()

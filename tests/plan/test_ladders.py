@@ -45,9 +45,7 @@ class Chain(nn.Module):
 
 
 def rates(resolution: Resolution, step: int = 0, total: int | None = None) -> dict[str, Any]:
-    return {
-        info.name: group.settings["lr"].at(step, total) for group in resolution.groups for info in group.parameters
-    }
+    return {info.name: group.settings["lr"].at(step, total) for group in resolution.groups for info in group.parameters}
 
 
 def levels(model: nn.Module, **options: Any) -> dict[str, int]:

@@ -7,9 +7,11 @@ routers are left to it by intent, so they are not counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from groupwise.errors import listed
+from groupwise.plan.algorithm import Algorithm
+from groupwise.plan.cascade import ResolvedSettings
 from groupwise.plan.rule import Rule, title
 from groupwise.select import ParameterInfo
 from groupwise.select.by_fact import Role
@@ -37,6 +39,30 @@ def cautions_of(
         return ()
     base = [i for i in left[0][1] if i in catch_all]
     return (_sentence(rules, by_role, base, [info for info, _ in left], lost / total),)
+
+
+def rates_left_by(
+    rules: Sequence[Rule],
+    parameters: Sequence[ParameterInfo],
+    resolved: Sequence[ResolvedSettings],
+    algorithms: Mapping[str, Algorithm],
+) -> tuple[str, ...]:
+    """Parameters that a rule takes out of an algorithm without a rate of their own, and the rate that they fall to."""
+    fallen: dict[tuple[int, str, int, str], list[str]] = {}
+    for info, decided in zip(parameters, resolved, strict=True):
+        rate = algorithms[decided.algorithm].learning_rate if decided.algorithm is not None else None
+        outcomes = decided.outcomes.get(rate, ()) if rate is not None else ()
+        dropped = [outcome.rule for outcome in outcomes if outcome.status.startswith("declared for")]
+        standing = [outcome for outcome in outcomes if outcome.status == "last word"]
+        namer = decided.outcomes["optimizer"][-1].rule if dropped else 0
+        if dropped and standing and standing[0].rule < dropped[-1] < namer:
+            key = (namer, str(rules[dropped[-1]].optimizer), standing[0].rule, standing[0].text)
+            fallen.setdefault(key, []).append(info.name)
+    return tuple(
+        f"{title(rules, namer)} takes {listed(names, 3)} out of {algorithm} and declares no rate: "
+        f"{text} stands, as {title(rules, source)} declares"
+        for (namer, algorithm, source, text), names in fallen.items()
+    )
 
 
 def _sentence(

@@ -225,9 +225,7 @@ def layer_decay(
 def _globs(levels: object) -> tuple[str, ...]:
     globs = (levels,) if isinstance(levels, str) else levels
     if not isinstance(globs, list | tuple) or not all(isinstance(g, str) and g.strip(".*") for g in globs):
-        raise PlanError(
-            f"layer_decay's levels are globs of modules, such as 'stages.*.blocks.*', not {shown(levels)}"
-        )
+        raise PlanError(f"layer_decay's levels are globs of modules, such as 'stages.*.blocks.*', not {shown(levels)}")
     return tuple(globs)
 
 

@@ -64,15 +64,15 @@ def _ladder(rule: Rule, parameters: Sequence[ParameterInfo], matched: Sequence[b
     tops: dict[str, int] = {}
     for info, level, counts in zip(parameters, levels, matched, strict=True):
         if counts and top is not None and level > top:
-            raise ResolutionError(f"{info.name!r} lies on level {level}, above the top that layer_decay declares, {top}")
+            raise ResolutionError(
+                f"{info.name!r} lies on level {level}, above the top that layer_decay declares, {top}"
+            )
         if counts:
             tops[info.network] = max(tops.get(info.network, 0), level) if top is None else top
     return Ladder(levels, tops)
 
 
-def _stated(
-    globs: Sequence[str], parameters: Sequence[ParameterInfo], matched: Sequence[bool]
-) -> tuple[int, ...]:
+def _stated(globs: Sequence[str], parameters: Sequence[ParameterInfo], matched: Sequence[bool]) -> tuple[int, ...]:
     """The levels where the modules that fit `globs` are the ladder."""
     by_network: dict[str, _Rungs] = {}
     for info in parameters:

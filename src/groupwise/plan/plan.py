@@ -18,7 +18,7 @@ from groupwise.errors import PlanError, ResolutionError, within
 from groupwise.plan import plan_file
 from groupwise.plan.algorithm import Algorithm
 from groupwise.plan.cascade import text_of
-from groupwise.plan.cautions import cautions_of
+from groupwise.plan.cautions import cautions_of, rates_left_by
 from groupwise.plan.clip import Clip
 from groupwise.plan.group import groups_of
 from groupwise.plan.ladder import ladders_of, readings_of
@@ -153,7 +153,10 @@ class Plan:
         mistakes.raise_all()
         by_name = {info.name: decided for info, decided in zip(parameters, resolved, strict=True)}
         groups = groups_of(self.rules, parameters, resolved)
-        readings = readings_of(self.rules, parameters, matches, ladders)
+        readings = (
+            *readings_of(self.rules, parameters, matches, ladders),
+            *rates_left_by(self.rules, parameters, resolved, known),
+        )
         cautions = cautions_of(self.rules, parameters, matches)
         return Resolution(self.rules, self.clip, dict(self.values), groups, known, by_name, (), cautions, readings)
 

@@ -24,7 +24,7 @@ class Resolution:
 
     `str(resolution)` is the table. `rules`, `clip` and `values` are the plan's; `algorithms` those that its rules name;
     `resolved` has the settings of every parameter, by its first name. `cautions` are what a plan may not mean, `readings`
-    how it counted levels; both stand under the table.
+    how it counted levels and where a rate comes from; both stand under the table.
     """
 
     rules: tuple[Rule, ...]

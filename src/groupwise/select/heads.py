@@ -29,7 +29,8 @@ _Sizes = frozenset[int]
 
 _BESIDE = re.compile(r"(^|_)(heads?|tasks?|classifiers?|exits?|predictors?|critics?|readouts?)$", re.IGNORECASE)
 _CONNECTS = re.compile(
-    r"(^|_)(projector|connector|merger|resampler|adapter)s?(_list)?$|(^|_)pos(ition(al)?)?_|^vision_embed", re.IGNORECASE
+    r"(^|_)(projector|connector|merger|resampler|adapter)s?(_list)?$|(^|_)pos(ition(al)?)?_|^vision_embed",
+    re.IGNORECASE,
 )
 _NAMED = re.compile(r"head|classifier|logits|(^|[._])(fc|output_projection)$", re.IGNORECASE)
 _TOWER = re.compile(r"^(visual|vision|image|img|text|txt|audio|speech|video|language)_", re.IGNORECASE)
