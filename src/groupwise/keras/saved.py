@@ -18,8 +18,8 @@ from typing import Any, final
 from groupwise.errors import StateError
 from groupwise.plan import Algorithm, Plan, Resolution
 from groupwise.plan.group import groups_of
-from groupwise.plan.mistakes import Mistakes
 from groupwise.plan.ladder import ladders_of
+from groupwise.plan.mistakes import Mistakes
 from groupwise.plan.resolve import matches_of, resolve_parameters
 from groupwise.select import ParameterInfo
 from groupwise.select.info import Occurrence

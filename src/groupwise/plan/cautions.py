@@ -72,8 +72,9 @@ def _sentence(
     way_out = f'role("{roles[0]}") takes in {listed([i.name for i in left if roles[0] in i.roles], 1)}' if roles else ""
     to = title(rules, base[0]) if base else "no rule"
     return (
-        f"{listed([title(rules, i) for i in by_role])} is by role, and leaves {share:.1%} of the entries of the weights "
-        f"with two or more dimensions (tables, heads and routers aside) to {to}: {listed([i.name for i in left], 3)}; "
+        f"{listed([title(rules, i) for i in by_role])} is by role, and leaves {share:.1%} of the entries of the "
+        f"weights with two or more dimensions (tables, heads and routers aside) to "
+        f"{to}: {listed([i.name for i in left], 3)}; "
         f"{f'{way_out}; ' if way_out else ''}a rule of their own says that it is meant"
     )
 

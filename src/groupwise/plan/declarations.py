@@ -201,9 +201,9 @@ def layer_decay(
     Args:
         d: 0 < d <= 1, or a schedule within these bounds. Above one the stem would learn fastest.
         floor: no factor is below it, 0 <= floor <= 1.
-        levels: globs of the modules that are the levels, in place of the guessed ones: "stages.*.blocks.*" counts blocks
-            where "stages.*" counts stages. `*` stands for one part of a dotted name, and a glob may begin behind any dot.
-            What stands before the first is level 0, what stands after the last is one above it.
+        levels: globs of the modules that are the levels, in place of the guessed ones: "stages.*.blocks.*" counts
+            blocks where "stages.*" counts stages. `*` stands for one part of a dotted name, and a glob may begin behind
+            any dot. What stands before the first is level 0, what stands after the last is one above it.
         top: the level that keeps its rate, where it is not among the parameters at hand (a stage of a pipeline).
 
     Raises:

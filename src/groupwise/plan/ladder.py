@@ -21,7 +21,6 @@ from groupwise.plan.declarations import LayerDecay
 from groupwise.plan.rule import Rule, title
 from groupwise.select import ParameterInfo
 
-
 _STAGES = re.compile(
     r"(?P<outer>(?:[^.]*[^.\d][^.]*\.)*?(?:\w*(?:stages?|layers?|levels?)))\.(?P<stage>\d+)\."
     r"(?P<inner>blocks?|layers?)\.(?P<block>\d+)\."
@@ -159,8 +158,8 @@ def readings_of(
         else:
             infos = [info for info, counts in zip(parameters, matched, strict=True) if counts]
             told += [
-                f"{title(rules, i)} counts {stages} stages ({outer}) as levels; layer_decay(…, levels={inner!r}) counts "
-                f"the {blocks} blocks in them"
+                f"{title(rules, i)} counts {stages} stages ({outer}) as levels; layer_decay(…, levels={inner!r}) "
+                f"counts the {blocks} blocks in them"
                 for outer, stages, inner, blocks in _nested(infos)
             ]
     return tuple(told)

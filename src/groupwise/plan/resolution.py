@@ -23,7 +23,8 @@ class Resolution:
     """The groups of a plan on a model, every parameter in exactly one of them, with the provenance of each decision.
 
     `str(resolution)` is the table. `rules`, `clip` and `values` are the plan's; `algorithms` those that its rules name;
-    `resolved` has the settings of every parameter, by its first name. `cautions` are what a plan may not mean, `readings`
+    `resolved` has the settings of every parameter, by its first name. `cautions` are what a plan may not mean,
+    `readings`
     how it counted levels and where a rate comes from; both stand under the table.
     """
 

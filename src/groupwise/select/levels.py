@@ -7,8 +7,8 @@ passed; two products or more between two stacks are a level of their own (the mi
 
 Parts that do not feed each other do not stack: two towers stand side by side, and so do several heads. A frozen copy
 (teacher, average) beside what trains has levels of its own, none above the top of what trains, and moves nobody else's.
-A part of a model, as a stage of a pipeline holds it, keeps the numbers of its blocks, so where nothing stands before the
-first stack its levels go on from its first number. Where nothing is numbered, the order of the children is all there is to go by: one level each, a norm with the layer
+A part of a model, as a stage of a pipeline holds it, keeps the numbers of its blocks, so where nothing stands before
+the first stack its levels go on from its first number. Where nothing is numbered, the order of the children is all there is to go by: one level each, a norm with the layer
 before it, heads together on top.
 """
 

@@ -14,10 +14,30 @@ from torch import nn
 from groupwise.select import ParameterInfo, parameters_of
 from tests.vision import import_torchvision
 
-SAMPLE = (
-    "perceiver sam2_video seggpt reformer vits phi4_multimodal rwkv zamba jetmoe recurrent_gemma xlnet wavlm levit bark "
-    "dinov3_convnext swiftformer kimi_linear falcon_mamba hunyuan_vl_vision mllama nllb-moe fastspeech2_conformer"
-).split()
+SAMPLE = [
+    "perceiver",
+    "sam2_video",
+    "seggpt",
+    "reformer",
+    "vits",
+    "phi4_multimodal",
+    "rwkv",
+    "zamba",
+    "jetmoe",
+    "recurrent_gemma",
+    "xlnet",
+    "wavlm",
+    "levit",
+    "bark",
+    "dinov3_convnext",
+    "swiftformer",
+    "kimi_linear",
+    "falcon_mamba",
+    "hunyuan_vl_vision",
+    "mllama",
+    "nllb-moe",
+    "fastspeech2_conformer",
+]
 _SMALL = {"num_hidden_layers": 2, "num_layers": 2, "n_layer": 2, "n_layers": 2}
 _DENSE = ("Linear", "Conv1D", "NonDynamicallyQuantizableLinear", "MultiheadAttention", "LSTM", "GRU")
 _NAMES_OF_MATRICES = ("proj", "projection", "weight")
@@ -33,7 +53,7 @@ def built(config: Any) -> nn.Module | None:
         try:
             with torch.device("meta"):
                 model: nn.Module = AutoModel.from_config(config)
-        except Exception:  # noqa: BLE001  # whatever a default config lacks
+        except Exception:  # whatever a default config lacks
             return None
     return model
 

@@ -5,9 +5,7 @@ from typing import NamedTuple
 
 import pytest
 
-from groupwise import Plan, Rule
-from groupwise.optim import resolve
-from groupwise.select import ParameterInfo, parameters_of, role, select
+from groupwise.select import ParameterInfo, parameters_of
 from tests.select.zoo.builders import BUILDERS
 from tests.select.zoo.tables import TABLES
 
