@@ -137,7 +137,7 @@ WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "levels that are no globs": ({"d": 0.5, "levels": 3}, PlanError, "levels are globs of modules"),
     "a top that is no level": ({"d": 0.5, "top": -1}, PlanError, "top is a level, a whole number"),
     "levels that fit nothing": (
-        {"d": 0.5, "levels": "stage.*"}, ResolutionError, r"rule 2 '\*': layer_decay's levels 'stage.\*' fit no module; "
+        {"d": 0.5, "levels": "stage.*"}, ResolutionError, r"rule 2 '\*': layer_decay's levels 'stage.\*' fit no module; "  # noqa: E501
     ),
     "a top below what is there": ({"d": 0.5, "top": 1}, ResolutionError, "above the top that layer_decay declares, 1"),
 }  # fmt: skip

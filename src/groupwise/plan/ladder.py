@@ -1,10 +1,10 @@
 """Ladders: the levels that a rule with a `layer_decay` or an `unfreeze_down` runs over, and which of them is its top.
 
-The levels are those of the parameters (`ParameterInfo.depth`) unless the rule states modules by globs. Then each module
-that fits is a level, in module order. A parameter outside of them belongs with the modules that share most of its path:
-the last of them before it, or the first where it stands before all (the downsampling that opens a stage is of the stage's
-first block, one that closes it of its last). What shares no more with one than with another is of the level passed: 0
-before the first, one above the last behind it.
+The levels are those of the parameters (`ParameterInfo.depth`) unless the rule states modules by globs. Then each
+module that fits is a level, in module order. A parameter outside of them belongs with the modules that share most of
+its path: the last of them before it, or the first where it stands before all (the downsampling that opens a stage is
+of the stage's first block, one that closes it of its last). What shares no more with one than with another is of the
+level passed: 0 before the first, one above the last behind it.
 """
 
 from __future__ import annotations

@@ -5,12 +5,13 @@ another kind that carries parameters closes it. Within the run, a layer whose ou
 one feeds it, so it is no head: of `Linear → ReLU → Linear` only the last remains, of three heads side by side each. A
 module's own parameters beside its layers have no place in the order, so they close nothing.
 
-Beyond the run, a sibling that takes what the last one takes, and whose output no later one takes, stands beside it: of
-{norm → 8 to 3, norm → 8 to 5} both end in a head. The members of what is called heads, tasks or the like stand side by
-side whatever their sizes, and so do the projections of two towers (`text_projection`, `visual_projection`).
-Dictionaries, lists and attributes are read alike. The last layer of an encoder's last block is no head: blocks in series
-(several products that are no mere chain, as wide at the end as at the start) close the run. What connects parts by its name
-(`multi_modal_projector`) may be registered behind the head that it precedes, so it closes nothing where a head is named.
+Beyond the run, a sibling that takes what the last one takes, and whose output no later one takes, stands beside it:
+of {norm → 8 to 3, norm → 8 to 5} both end in a head. The members of what is called heads, tasks or the like stand
+side by side whatever their sizes, and so do the projections of two towers (`text_projection`, `visual_projection`).
+Dictionaries, lists and attributes are read alike. The last layer of an encoder's last block is no head: blocks in
+series (several products that are no mere chain, as wide at the end as at the start) close the run. What connects
+parts by its name (`multi_modal_projector`) may be registered behind the head that it precedes, so it closes nothing
+where a head is named.
 
 It is a proposal: a model says nothing about what its `forward` does last. `roles={"head": …}` overrules it.
 """

@@ -1,15 +1,15 @@
 """Depth: how far a layer stands from the input, guessed for any model from how its parts are registered.
 
-People number the parts that form a stack: `blocks.0`, `layer1.0`, `encoder.layer.11`. So the levels 1…n are the blocks
-of all outermost *stacks* (`stacks` says what is one), one after the other. What comes before the first is 0 (stem,
-embeddings), what comes after the last n + 1 (final norm, heads), and what stands between two belongs to the level just
-passed; two products or more between two stacks are a level of their own (the middle of a U-Net).
+People number the parts that form a stack: `blocks.0`, `layer1.0`, `encoder.layer.11`. So the levels 1…n are the
+blocks of all outermost *stacks* (`stacks` says what is one), one after the other. What comes before the first is 0
+(stem, embeddings), what comes after the last n + 1 (final norm, heads), and what stands between two belongs to the
+level just passed; two products or more between two stacks are a level of their own (the middle of a U-Net).
 
 Parts that do not feed each other do not stack: two towers stand side by side, and so do several heads. A frozen copy
-(teacher, average) beside what trains has levels of its own, none above the top of what trains, and moves nobody else's.
-A part of a model, as a stage of a pipeline holds it, keeps the numbers of its blocks, so where nothing stands before
-the first stack its levels go on from its first number. Where nothing is numbered, the order of the children is all there is to go by: one level each, a norm with the layer
-before it, heads together on top.
+(teacher, average) beside what trains has levels of its own, none above the top of what trains, and moves nobody
+else's. A part of a model, as a stage of a pipeline holds it, keeps the numbers of its blocks, so where nothing stands
+before the first stack its levels go on from its first number. Where nothing is numbered, the order of the children is
+all there is to go by: one level each, a norm with the layer before it, heads together on top.
 """
 
 from __future__ import annotations

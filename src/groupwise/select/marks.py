@@ -1,8 +1,8 @@
 """Marks that authors leave on their parameters, as tags that a plan file can ask for.
 
-Mamba and its kin set `_no_weight_decay = True` on a parameter, S4 gives it `_optim = {"lr": 1e-3, "weight_decay": 0.0}`.
-Optimizers do not read them; training scripts do, each for itself. Here they are the tags `no_weight_decay`, `optim` and,
-for each number in `_optim`, `optim.lr=1e-3`.
+Mamba and its kin set `_no_weight_decay = True` on a parameter, S4 gives it `_optim = {"lr": 1e-3, "weight_decay":
+0.0}`. Optimizers do not read them; training scripts do, each for itself. Here they are the tags `no_weight_decay`,
+`optim` and, for each number in `_optim`, `optim.lr=1e-3`.
 """
 
 from __future__ import annotations

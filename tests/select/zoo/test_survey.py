@@ -3,6 +3,7 @@
 `python -m tests.select.zoo.test_survey` walks all of transformers' base models in place of the sample.
 """
 
+import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -82,9 +83,9 @@ def doubtful_matrices(model: nn.Module) -> Iterator[ParameterInfo]:
 def undecided_vectors(model: nn.Module) -> Iterator[ParameterInfo]:
     """Vectors and numbers that `role("norm", "bias", "scalar", "embedding")` does not take in."""
     for info in parameters_of(model):
-        if sum(size > 1 for size in info.shape) < 2 and not info.roles & {"norm", "bias", "scalar", "embedding"}:
-            if not info.roles & {"weight", "router"}:  # Linear(d, 1)
-                yield info
+        known = {"norm", "bias", "scalar", "embedding", "weight", "router"}  # weight and router: of a Linear(d, 1)
+        if sum(size > 1 for size in info.shape) < 2 and not info.roles & known:
+            yield info
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -109,4 +110,4 @@ def survey() -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    print(*survey(), sep="\n")
+    sys.stdout.writelines(f"{line}\n" for line in survey())
