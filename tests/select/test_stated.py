@@ -117,6 +117,18 @@ def test_it_works_on_meta() -> None:
     assert having("head", parameters_of(model, roles={"head": "task*"}))
 
 
+def test_marks_that_authors_leave_on_parameters_are_tags() -> None:
+    model = tasks()
+    model.trunk.bias._no_weight_decay = True
+    model.trunk.weight._optim = {"lr": 1e-3, "weight_decay": 0.0}
+    model.norm.weight._no_weight_decay = False
+    found = {info.name: info.tags for info in parameters_of(model, tags={"mine": "trunk"}) if info.tags}
+    assert found == {
+        "trunk.bias": {"no_weight_decay", "mine"},
+        "trunk.weight": {"no_weight_decay", "optim", "optim.lr=1e-3", "optim.weight_decay=0", "mine"},
+    }
+
+
 def levels(infos: Any) -> dict[str, int]:
     return {info.name: info.depth for info in infos}
 

@@ -118,6 +118,8 @@ class Grouping:
         held = {info.name: info.parameter for info in infos}
         check_schedules(resolution, algorithms, numbers_read(resolution, algorithms, held))
         self.resolution, self.kept = resolution, described(self.plan, infos)
+        for caution in resolution.cautions:
+            warnings.warn(caution, GroupwiseWarning, stacklevel=4)
 
     def _tell_of_averages(self, models: Sequence[Any]) -> None:
         """Note, and warn of, layers that go on averaging what they see although the plan freezes them."""

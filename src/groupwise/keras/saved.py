@@ -18,6 +18,7 @@ from typing import Any, final
 from groupwise.errors import StateError
 from groupwise.plan import Algorithm, Plan, Resolution
 from groupwise.plan.group import groups_of
+from groupwise.plan.ladder import ladders_of
 from groupwise.plan.mistakes import Mistakes
 from groupwise.plan.resolve import matches_of, resolve_parameters
 from groupwise.select import ParameterInfo
@@ -98,9 +99,10 @@ def described(plan: Plan, infos: Sequence[ParameterInfo]) -> tuple[Described, ..
 def resolution_of(plan: Plan, kept: Sequence[Described], algorithms: Mapping[str, Algorithm]) -> Resolution:
     """The resolution that `kept` came from; no selector is asked."""
     known = {rule.optimizer: algorithms[rule.optimizer] for rule in plan.rules if rule.optimizer is not None}
-    infos = [one.info for one in kept]
+    infos, matches = [one.info for one in kept], [one.rules for one in kept]
     mistakes = Mistakes()
-    resolved = resolve_parameters(plan.rules, infos, [one.rules for one in kept], known, mistakes)
+    ladders = ladders_of(plan.rules, infos, matches)
+    resolved = resolve_parameters(plan.rules, infos, matches, ladders, known, mistakes)
     mistakes.raise_all()
     by_name = {info.name: decided for info, decided in zip(infos, resolved, strict=True)}
     groups = groups_of(plan.rules, infos, resolved)

@@ -78,6 +78,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
         self._idle_steps = 0
         self._agreement = Agreement()
         self._tell_ranks()
+        for caution in self.resolution.cautions:
+            warnings.warn(caution, GroupwiseWarning, stacklevel=2)
         if _LOG.isEnabledFor(logging.INFO):
             for line in self.resolution.lines():
                 _LOG.info("%s", line)

@@ -34,11 +34,12 @@ NEUTRAL: Final = "factor of one"
 
 @dataclass(frozen=True)
 class MatchedParameter:
-    """A parameter, the indices of the rules that match it, and its distance from each of their top levels."""
+    """A parameter, the indices of the rules that match it, and its level and distance from the top as each reads it."""
 
     info: ParameterInfo
     matching: tuple[int, ...]
     below_top: Mapping[int, int]
+    levels: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def resolve_parameter(
         settings=settings,
         timeline=_timeline(frozen, matched),
         clip=_scope(rules, clips),
-        depth=matched.info.depth if _by_depth(rules, frozen, outcomes if algorithm else {}) else None,
+        depth=_depth(rules, matched, frozen, outcomes if algorithm else {}),
         outcomes={name: made for name, made in outcomes.items() if made},
     )
 
@@ -301,10 +302,18 @@ def _scope(rules: Sequence[Rule], made: Sequence[Declaration]) -> ClipScope | No
     return ClipScope(made[-1].value, made[-1].rule, rules[made[-1].rule].label)
 
 
-def _by_depth(rules: Sequence[Rule], frozen: Sequence[Declaration], outcomes: Mapping[str, Sequence[Outcome]]) -> bool:
-    downwards = bool(frozen) and isinstance(frozen[-1].value, Timeline) and frozen[-1].value.downwards
+def _depth(
+    rules: Sequence[Rule],
+    matched: MatchedParameter,
+    frozen: Sequence[Declaration],
+    outcomes: Mapping[str, Sequence[Outcome]],
+) -> int | None:
+    """The level as the last rule reads it whose effective declaration depends on it; None where none does."""
     factors = {o.rule for of_slot in outcomes.values() for o in of_slot if o.status in ("factor", NEUTRAL)}
-    return downwards or any(depth_dependent(rules[i]) for i in factors)
+    deep = {i for i in factors if depth_dependent(rules[i])}
+    if frozen and isinstance(frozen[-1].value, Timeline) and frozen[-1].value.downwards:
+        deep.add(frozen[-1].rule)
+    return matched.levels.get(max(deep), matched.info.depth) if deep else None
 
 
 def _check_defaults(

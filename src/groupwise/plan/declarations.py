@@ -11,7 +11,7 @@ import functools
 import operator
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from groupwise._pickling import Public, Reduced
@@ -103,9 +103,16 @@ class Scale(Factor):
 
 @dataclass(frozen=True)
 class LayerDecay(Factor):
-    """d^(top - depth): each level down from the top is slower by d (BEiT, ELECTRA)."""
+    """d^(top - depth): each level down from the top is slower by d (BEiT, ELECTRA), but never below `floor`.
 
-    decay: float
+    `levels` are globs of the modules that are the levels, empty for the guessed ones; `top` is the top of the whole
+    model where only a part of it is at hand.
+    """
+
+    decay: float | Schedule
+    floor: float = 0.0
+    levels: tuple[str, ...] = ()
+    top: int | None = None
 
     @property
     def uses_depth(self) -> bool:
@@ -113,14 +120,27 @@ class LayerDecay(Factor):
         return True
 
     def multiplier(self, info: ParameterInfo, below_top: int) -> Multiplier:
-        """`decay ** below_top`."""
-        return Multiplier(self.decay**below_top, f"{self.decay:g}{_superscript(below_top)}")
+        """`max(floor, decay ** below_top)`."""
+        text = f"{_decay_text(self.decay)}{_superscript(below_top)}"
+        if isinstance(self.decay, Schedule):
+            power = _power(self.decay, below_top) if below_top else 1.0
+            floored = power.clamped(low=self.floor) if self.floor and isinstance(power, Schedule) else power
+            return Multiplier(floored, f"max({self.floor:g}, {text})" if self.floor else text)
+        factor = self.decay**below_top
+        return Multiplier(factor, text) if factor >= self.floor else Multiplier(self.floor, f"{self.floor:g} (floor)")
+
+    def options(self) -> dict[str, object]:
+        """What is declared besides the decay, as arguments of `layer_decay`."""
+        levels = self.levels[0] if len(self.levels) == 1 else list(self.levels)
+        given = {"floor": self.floor, "levels": levels, "top": self.top}
+        return {name: value for name, value in given.items() if value or (name == "top" and value is not None)}
 
     def __str__(self) -> str:
-        return f"layer_decay({self.decay:g})"
+        options = [f"{name}={shown(value)}" for name, value in self.options().items()]
+        return f"layer_decay({', '.join([_decay_text(self.decay), *options])})"
 
     def __reduce__(self) -> Reduced:
-        return Public("groupwise.plan:layer_decay"), (self.decay,)
+        return Public("groupwise.plan:layer_decay", self.options()), (self.decay,)
 
 
 @dataclass(frozen=True)
@@ -170,16 +190,43 @@ def scale(x: float | Schedule | ScaleFunction) -> Factor:
     return Scale(_at_least_zero("scale", x))
 
 
-def layer_decay(d: float) -> Factor:
+def layer_decay(
+    d: float | Schedule, *, floor: float = 0.0, levels: str | Sequence[str] = (), top: int | None = None
+) -> Factor:
     """A factor d^(top - depth), `top` being the deepest level among what its rule matches, per network.
 
-    0 < d <= 1. BEiT uses 0.65 to 0.75, ELECTRA 0.8 (Clark 2020, Bao 2022). Above one the stem would learn fastest:
-    refused with `PlanError`.
+    BEiT uses 0.65 to 0.75, ELECTRA 0.8 (Clark 2020, Bao 2022). With `layer_decay(0.5, floor=0.2)` the factors from the
+    top down are 1, 0.5, 0.25, 0.2, 0.2, …
+
+    Args:
+        d: 0 < d <= 1, or a schedule within these bounds. Above one the stem would learn fastest.
+        floor: no factor is below it, 0 <= floor <= 1.
+        levels: globs of the modules that are the levels, in place of the guessed ones: "stages.*.blocks.*" counts
+            blocks where "stages.*" counts stages. `*` stands for one part of a dotted name, and a glob may begin behind
+            any dot. What stands before the first is level 0, what stands after the last is one above it.
+        top: the level that keeps its rate, where it is not among the parameters at hand (a stage of a pipeline).
+
+    Raises:
+        PlanError: a value out of bounds.
     """
-    x = finite("layer_decay", d)
-    if not 0 < x <= 1:
-        raise PlanError(f"layer_decay must lie in (0, 1], not {x:g}: it is the factor from one level to the next below")
-    return LayerDecay(x)
+    values = d.key_values if isinstance(d, Schedule) else (finite("layer_decay", d),)
+    for x in values:
+        if not isinstance(x, int | float) or not 0 < x <= 1:
+            raise PlanError(
+                f"layer_decay must lie in (0, 1], not {shown(x)}: it is the factor from one level to the next below"
+            )
+    if _at_least_zero("layer_decay's floor", floor) > 1:
+        raise PlanError(f"layer_decay's floor is a factor from 0 to 1, not {floor:g}")
+    if top is not None and (isinstance(top, bool) or not isinstance(top, int) or top < 0):
+        raise PlanError(f"layer_decay's top is a level, a whole number from 0 upward, not {shown(top)}")
+    return LayerDecay(d if isinstance(d, Schedule) else float(d), float(floor), _globs(levels), top)
+
+
+def _globs(levels: object) -> tuple[str, ...]:
+    globs = (levels,) if isinstance(levels, str) else levels
+    if not isinstance(globs, list | tuple) or not all(isinstance(g, str) and g.strip(".*") for g in globs):
+        raise PlanError(f"layer_decay's levels are globs of modules, such as 'stages.*.blocks.*', not {shown(levels)}")
+    return tuple(globs)
 
 
 def exact(x: object) -> Exact:
@@ -195,6 +242,19 @@ def _at_least_zero(what: str, x: object) -> float:
     if value < 0:
         raise PlanError(f"{what} must not be negative, got {value:g}")
     return value
+
+
+def _power(schedule: Schedule, n: int) -> Schedule:
+    """`schedule ** n` for n > 0, by squaring."""
+    if n == 1:
+        return schedule
+    half = _power(schedule, n // 2)
+    square = half.scaled(half)
+    return square.scaled(schedule) if n % 2 else square
+
+
+def _decay_text(decay: float | Schedule) -> str:
+    return str(decay) if isinstance(decay, Schedule) else f"{decay:g}"
 
 
 def _superscript(n: int) -> str:

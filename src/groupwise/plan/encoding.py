@@ -15,6 +15,7 @@ from groupwise.schedules import decode as decode_schedule
 from groupwise.schedules import encode as encode_schedule
 
 FACTORS = ("scale", "layer_decay")
+OF_DECAY = ("floor", "levels", "top")  # what a table with a layer_decay may hold besides
 _CLIPS: dict[str, Callable[..., Clip]] = {"norm": clip_norm, "value": clip_value, "adaptive": clip_adaptive}
 _TIMELINES: dict[str, Callable[..., Timeline]] = {"after": after, "until": until, "unfreeze_down": unfreeze_down}
 
@@ -40,8 +41,8 @@ def _value(data: object) -> object:
 def _from_table(data: Mapping[str, Any]) -> object:
     if not data:
         raise PlanError("the table is empty: name a schedule or a factor in it")
-    if set(data) <= set(FACTORS):
-        parts = [_factor(key, item) for key, item in data.items()]
+    if set(data) <= {*FACTORS, *OF_DECAY} and set(data) & set(FACTORS):
+        parts = [_factor(key, data) for key in data if key in FACTORS]
         return parts[0] if len(parts) == 1 else Product(tuple(p for part in parts for p in part.parts))
     if set(data) == {"exact"}:
         return exact(_value(data["exact"]))
@@ -55,10 +56,18 @@ def _from_table(data: Mapping[str, Any]) -> object:
     return decode_schedule(data)
 
 
-def _factor(key: str, data: object) -> Factor:
-    if key == "layer_decay":
-        return layer_decay(_number(data))
-    return scale(decode_schedule(data) if isinstance(data, Mapping) else _number(data))
+def _factor(key: str, table: Mapping[str, Any]) -> Factor:
+    data = table[key]
+    by = decode_schedule(data) if isinstance(data, Mapping) else _number(data)
+    if key == "scale":
+        strange = [name for name in table if name in OF_DECAY]
+        if strange and "layer_decay" not in table:
+            raise PlanError(f"{listed(strange)} belongs to a layer_decay, and the table has none")
+        return scale(by)
+    options = {name: table[name] for name in OF_DECAY if name in table}
+    if "floor" in options:
+        options["floor"] = _number(options["floor"])
+    return layer_decay(by, **options)
 
 
 def encode_value(name: str, value: object) -> object:
@@ -90,7 +99,8 @@ def _plain_factor(factor: Factor) -> dict[str, Any]:
         if key in data:
             raise PlanError(f"a plan file holds one {key} per table: write {factor} as several rules")
         if isinstance(part, LayerDecay):
-            data[key] = part.decay
+            data[key] = encode_schedule(part.decay) if isinstance(part.decay, Schedule) else part.decay
+            data |= part.options()
         elif isinstance(part, Scale) and isinstance(part.by, Schedule):
             data[key] = encode_schedule(part.by)
         elif isinstance(part, Scale) and isinstance(part.by, int | float):

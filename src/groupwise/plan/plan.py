@@ -18,8 +18,10 @@ from groupwise.errors import PlanError, ResolutionError, within
 from groupwise.plan import plan_file
 from groupwise.plan.algorithm import Algorithm
 from groupwise.plan.cascade import text_of
+from groupwise.plan.cautions import cautions_of, rates_left_by
 from groupwise.plan.clip import Clip
 from groupwise.plan.group import groups_of
+from groupwise.plan.ladder import ladders_of, readings_of
 from groupwise.plan.mistakes import Mistakes
 from groupwise.plan.resolution import Resolution
 from groupwise.plan.resolve import (
@@ -142,17 +144,23 @@ class Plan:
         known = self._known(algorithms, mistakes)
         matches = matches_of(self.rules, parameters)
         check_matched(self.rules, parameters, matches, mistakes)
-        check_levels(self.rules, parameters, matches, mistakes)
+        ladders = ladders_of(self.rules, parameters, matches)
+        check_levels(self.rules, parameters, matches, ladders, mistakes)
         if any(rule.optimizer not in known for rule in self.rules if rule.optimizer is not None):
             mistakes.raise_all()
-        resolved = resolve_parameters(self.rules, parameters, matches, known, mistakes)
+        resolved = resolve_parameters(self.rules, parameters, matches, ladders, known, mistakes)
         mistakes.raise_all()
         check_overridden(self.rules, resolved, mistakes)
         check_coverage(parameters, resolved, mistakes)
         mistakes.raise_all()
         by_name = {info.name: decided for info, decided in zip(parameters, resolved, strict=True)}
         groups = groups_of(self.rules, parameters, resolved)
-        return Resolution(self.rules, self.clip, dict(self.values), groups, known, by_name)
+        readings = (
+            *readings_of(self.rules, parameters, matches, ladders),
+            *rates_left_by(self.rules, parameters, resolved, known),
+        )
+        cautions = cautions_of(self.rules, parameters, matches)
+        return Resolution(self.rules, self.clip, dict(self.values), groups, known, by_name, (), cautions, readings)
 
     def _known(self, algorithms: Mapping[str, Algorithm], mistakes: Mistakes) -> dict[str, Algorithm]:
         known: dict[str, Algorithm] = {}

@@ -23,7 +23,9 @@ class Resolution:
     """The groups of a plan on a model, every parameter in exactly one of them, with the provenance of each decision.
 
     `str(resolution)` is the table. `rules`, `clip` and `values` are the plan's; `algorithms` those that its rules name;
-    `resolved` has the settings of every parameter, by its first name.
+    `resolved` has the settings of every parameter, by its first name. `cautions` are what a plan may not mean,
+    `readings`
+    how it counted levels and where a rate comes from; both stand under the table.
     """
 
     rules: tuple[Rule, ...]
@@ -33,6 +35,8 @@ class Resolution:
     algorithms: Mapping[str, Algorithm]
     resolved: Mapping[str, ResolvedSettings]
     remarks: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
+    readings: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> tuple[ParameterInfo, ...]:
@@ -48,7 +52,7 @@ class Resolution:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the table should know besides: rules that match and change nothing, and the remarks."""
+        """What a reader of the table should know besides: how levels were read, rules that change nothing, remarks."""
         distinct = {id(decided): decided for decided in self.resolved.values()}.values()
         effective = {i for decided in distinct for i in decided.effective}
         visible = {i for decided in distinct for i in decided.visible}
@@ -56,7 +60,7 @@ class Resolution:
             f"{title(self.rules, i)} changes nothing: its values are those that stand without it"
             for i in sorted(effective - visible)
         )
-        return (*idle, *self.remarks)
+        return (*self.readings, *idle, *self.remarks, *self.cautions)
 
     def explain(self, name: str) -> Explanation:
         """Property by property, which rule declared the value of `name`, and which declarations it overrode.

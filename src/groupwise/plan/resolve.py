@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 
 from groupwise.errors import ResolutionError, listed
 from groupwise.plan.algorithm import Algorithm
-from groupwise.plan.cascade import MatchedParameter, ResolvedSettings, depth_dependent, factors_of, resolve_parameter
+from groupwise.plan.cascade import MatchedParameter, ResolvedSettings, factors_of, resolve_parameter
 from groupwise.plan.declarations import LayerDecay, Scale
+from groupwise.plan.ladder import Ladder, distinct_levels
 from groupwise.plan.mistakes import Mistakes
 from groupwise.plan.rule import Rule, title
 from groupwise.schedules import Schedule
@@ -28,22 +29,21 @@ def resolve_parameters(
     rules: Sequence[Rule],
     parameters: Sequence[ParameterInfo],
     matches: Sequence[tuple[int, ...]],
+    ladders: Mapping[int, Ladder],
     algorithms: Mapping[str, Algorithm],
     mistakes: Mistakes,
 ) -> list[ResolvedSettings]:
     """What the rules come to, parameter by parameter; parameters with equal matches share one `ResolvedSettings`."""
-    deep = {i for i, rule in enumerate(rules) if depth_dependent(rule)}
-    tops = _tops(deep, parameters, matches)
     per_parameter = {i for i, rule in enumerate(rules) if _has_scale_function(rule)}
     seen: dict[object, ResolvedSettings] = {}
     resolved = []
-    for info, matching in zip(parameters, matches, strict=True):
-        by_depth = info.depth if deep.intersection(matching) else None
+    for p, (info, matching) in enumerate(zip(parameters, matches, strict=True)):
+        levels = {i: ladders[i].levels[p] for i in matching if i in ladders}
         own = info.name if per_parameter.intersection(matching) else None
-        key = (matching, info.network, by_depth, own)
+        key = (matching, info.network, tuple(levels.values()), own)
         if key not in seen:
-            below = {i: tops[i, info.network] - info.depth for i in deep.intersection(matching)}
-            seen[key] = resolve_parameter(rules, MatchedParameter(info, matching, below), algorithms, mistakes)
+            below = {i: ladders[i].tops[info.network] - level for i, level in levels.items()}
+            seen[key] = resolve_parameter(rules, MatchedParameter(info, matching, below, levels), algorithms, mistakes)
         resolved.append(seen[key])
     return resolved
 
@@ -66,18 +66,17 @@ def check_levels(
     rules: Sequence[Rule],
     parameters: Sequence[ParameterInfo],
     matches: Sequence[tuple[int, ...]],
+    ladders: Mapping[int, Ladder],
     mistakes: Mistakes,
 ) -> None:
     """Law 4 in depth: a `layer_decay` or `unfreeze_down` over a single level does nothing, so it is a mistake."""
-    deep = [i for i, rule in enumerate(rules) if _decays(rule) and not rule.optional and not rule.match.dynamic]
-    for i in deep:
-        levels: dict[str, set[int]] = {}
-        for info, matching in zip(parameters, matches, strict=True):
-            if i in matching:
-                levels.setdefault(info.network, set()).add(info.depth)
-        if levels and all(len(found) == 1 for found in levels.values()):
+    for i, ladder in ladders.items():
+        if not _decays(rules[i]) or rules[i].optional or rules[i].match.dynamic:
+            continue
+        levels = distinct_levels(ladder, parameters, [i in matching for matching in matches])
+        if levels and all(len(found) == 1 for found in levels):
             with mistakes.collecting():
-                raise ResolutionError(_one_level(rules, i, next(iter(levels.values()))))
+                raise ResolutionError(_one_level(rules, i, levels[0]))
 
 
 def check_overridden(rules: Sequence[Rule], resolved: Sequence[ResolvedSettings], mistakes: Mistakes) -> None:
@@ -127,7 +126,11 @@ def _overridden(rules: Sequence[Rule], i: int, distinct: Sequence[ResolvedSettin
 def _decays(rule: Rule) -> bool:
     """Whether levels matter to it; a `layer_decay(1)` makes them all alike, so a sweep may pass through it."""
     downwards = rule.trainable is not None and rule.trainable.downwards
-    return downwards or any(isinstance(part, LayerDecay) and part.decay != 1.0 for part in factors_of(rule))
+    return downwards or any(isinstance(part, LayerDecay) and _varies(part) for part in factors_of(rule))
+
+
+def _varies(decay: LayerDecay) -> bool:
+    return decay.decay != 1.0 and decay.top is None
 
 
 def _one_level(rules: Sequence[Rule], i: int, levels: set[int]) -> str:
@@ -146,17 +149,6 @@ def _matches_nothing(rules: Sequence[Rule], i: int, parameters: Sequence[Paramet
 
 def _trains(info: ParameterInfo, decided: ResolvedSettings) -> bool:
     return info.requires_grad if decided.timeline is None else not decided.timeline.never
-
-
-def _tops(
-    deep: set[int], parameters: Sequence[ParameterInfo], matches: Sequence[tuple[int, ...]]
-) -> dict[tuple[int, str], int]:
-    """The deepest level that each of the rules `deep` matches in each network."""
-    tops: dict[tuple[int, str], int] = {}
-    for info, matching in zip(parameters, matches, strict=True):
-        for i in deep.intersection(matching):
-            tops[i, info.network] = max(tops.get((i, info.network), 0), info.depth)
-    return tops
 
 
 def _has_scale_function(rule: Rule) -> bool:

@@ -13,6 +13,7 @@ from groupwise.errors import SelectorError
 from groupwise.select.heads import heads
 from groupwise.select.info import Occurrence, ParameterInfo
 from groupwise.select.levels import levels
+from groupwise.select.marks import marks_of
 from groupwise.select.roles import NOWHERE, Surroundings, guess, matrix_reason, with_matrix_role
 from groupwise.select.tree import Node, OwnParameter
 from groupwise.select.vocabulary import says_experts
@@ -55,7 +56,7 @@ class _Builder:
         occurrences = _with_matrix(self.occurrences)
         trainable = getattr(self.tensor, "requires_grad", None)
         trainable = getattr(self.tensor, "trainable", True) if trainable is None else trainable
-        return ParameterInfo(occurrences, self.shape, bool(trainable), self.sparse, frozenset(), self.tensor)
+        return ParameterInfo(occurrences, self.shape, bool(trainable), self.sparse, marks_of(self.tensor), self.tensor)
 
 
 @final

@@ -5,9 +5,13 @@ another kind that carries parameters closes it. Within the run, a layer whose ou
 one feeds it, so it is no head: of `Linear → ReLU → Linear` only the last remains, of three heads side by side each. A
 module's own parameters beside its layers have no place in the order, so they close nothing.
 
-Beyond the run, a sibling that takes what the last one takes, and whose output no later one takes, stands beside it: of
-{norm → 8 to 3, norm → 8 to 5} both end in a head. The members of what is called heads, tasks or the like stand side by
-side whatever their sizes. Dictionaries, lists and attributes are read alike.
+Beyond the run, a sibling that takes what the last one takes, and whose output no later one takes, stands beside it:
+of {norm → 8 to 3, norm → 8 to 5} both end in a head. The members of what is called heads, tasks or the like stand
+side by side whatever their sizes, and so do the projections of two towers (`text_projection`, `visual_projection`).
+Dictionaries, lists and attributes are read alike. The last layer of an encoder's last block is no head: blocks in
+series (several products that are no mere chain, as wide at the end as at the start) close the run. What connects
+parts by its name (`multi_modal_projector`) may be registered behind the head that it precedes, so it closes nothing
+where a head is named.
 
 It is a proposal: a model says nothing about what its `forward` does last. `roles={"head": …}` overrules it.
 """
@@ -15,21 +19,29 @@ It is a proposal: a model says nothing about what its `forward` does last. `role
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
+from typing import final
 
-from groupwise.select.sizes import entry_of, exit_of
+from groupwise.select.sizes import entry_of, exit_of, is_chain, products_of
 from groupwise.select.tree import Node
 from groupwise.select.vocabulary import is_linear
 
 _Sizes = frozenset[int]
 
 _BESIDE = re.compile(r"(^|_)(heads?|tasks?|classifiers?|exits?|predictors?|critics?|readouts?)$", re.IGNORECASE)
+_CONNECTS = re.compile(
+    r"(^|_)(projector|connector|merger|resampler|adapter)s?(_list)?$|(^|_)pos(ition(al)?)?_|^vision_embed",
+    re.IGNORECASE,
+)
+_NAMED = re.compile(r"head|classifier|logits|(^|[._])(fc|output_projection)$", re.IGNORECASE)
+_TOWER = re.compile(r"^(visual|vision|image|img|text|txt|audio|speech|video|language)_", re.IGNORECASE)
+_BLOCK = re.compile(r"(Block|Layer)$")
 
 
 def heads(root: Node) -> set[str]:
     """The paths of the layers proposed as heads."""
-    found: set[str] = set()
-    _read(root, frozenset(), found)
-    return found
+    found = _Reader(through_connectors=True).of(root)
+    return found if any(map(_NAMED.search, found)) else _Reader(through_connectors=False).of(root)
 
 
 def stand_side_by_side(node: Node) -> bool:
@@ -37,32 +49,83 @@ def stand_side_by_side(node: Node) -> bool:
     return _BESIDE.search(node.name) is not None and bool({"ModuleList", "ModuleDict"} & set(node.kinds))
 
 
-def _read(node: Node, later: _Sizes, found: set[str]) -> tuple[bool, _Sizes]:
-    """Whether what stands before `node` may still be a head, and the input sizes of the run's part inside `node`."""
-    if not node.has_parameters:
-        return True, frozenset()
-    if node.held and is_linear(node.kinds):
-        fan_in, fan_out = node.features
-        if fan_out is None or fan_out not in later:
-            found.add(node.path)
-        return True, frozenset() if fan_in is None else frozenset([fan_in])
-    inner = [child for child in node.children if child.has_parameters]
-    if stand_side_by_side(node):
-        results = [_read(child, later, found) for child in inner]
-        return all(is_open for is_open, _ in results), frozenset().union(*(sizes for _, sizes in results))
-    return _read_in_turn(inner, later, found)
+@final
+@dataclass(slots=True)
+class _Reader:
+    """One reading of a tree from its end; `through_connectors` says whether what connects parts is passed over."""
+
+    through_connectors: bool
+    found: set[str] = field(default_factory=set)
+
+    def of(self, root: Node) -> set[str]:
+        self._read(root, frozenset())
+        return self.found
+
+    def _read(self, node: Node, later: _Sizes) -> tuple[bool, _Sizes]:
+        """Whether what stands before `node` may be a head, and the input sizes of the run's part inside `node`."""
+        if not node.has_parameters or (self.through_connectors and _CONNECTS.search(node.name)):
+            return True, frozenset()
+        if node.held and is_linear(node.kinds):
+            fan_in, fan_out = node.features
+            if fan_out is None or fan_out not in later:
+                self.found.add(node.path)
+            return True, frozenset() if fan_in is None else frozenset([fan_in])
+        inner = _in_order([child for child in node.children if child.has_parameters])
+        if stand_side_by_side(node):
+            results = [self._read(child, later) for child in inner]
+            return all(is_open for is_open, _ in results), frozenset().union(*(sizes for _, sizes in results))
+        return (False, frozenset()) if _in_series(inner) else self._read_in_turn(inner, later)
+
+    def _read_in_turn(self, inner: list[Node], later: _Sizes) -> tuple[bool, _Sizes]:
+        sizes: _Sizes = frozenset()
+        taken: list[tuple[Node, _Sizes]] = []
+        for i in reversed(range(len(inner))):
+            follow = frozenset().union(*(more for other, more in taken if not _are_of_towers(inner[i], other)))
+            is_open, more = self._read(inner[i], later | follow | _joined(inner, i))
+            taken.append((inner[i], more))
+            sizes |= more
+            if not is_open:
+                if sizes:
+                    self._read_beside(inner[: i + 1], later)
+                return False, sizes
+        return bool(inner), sizes  # without children it is a layer of another kind: it closes the run
+
+    def _read_beside(self, siblings: list[Node], later: _Sizes) -> None:
+        """Those before the last of `siblings` that take what it takes, and that nothing takes from."""
+        *earlier, last = siblings
+        taken = entry_of(last)
+        for node in reversed(earlier):
+            given = exit_of(node)
+            if taken is None or given is None or entry_of(node) != taken or given == taken or given in later:
+                return
+            self._read(node, later)
 
 
-def _read_in_turn(inner: list[Node], later: _Sizes, found: set[str]) -> tuple[bool, _Sizes]:
-    sizes: _Sizes = frozenset()
-    for i in reversed(range(len(inner))):
-        is_open, more = _read(inner[i], later | sizes | _joined(inner, i), found)
-        sizes |= more
-        if not is_open:
-            if sizes:
-                _read_beside(inner[: i + 1], later, found)
-            return False, sizes
-    return bool(inner), sizes  # without children it is a layer of another kind: it closes the run
+def _in_order(inner: list[Node]) -> list[Node]:
+    """The layers in order of use, as far as names tell: `proj_out` is behind the layers between it and `proj_in`."""
+    last = [node for node in inner if node.name == "proj_out" and any(other.name == "proj_in" for other in inner)]
+    return [node for node in inner if node not in last] + last
+
+
+def _in_series(members: list[Node]) -> bool:
+    """Whether they are blocks, one after the other."""
+    if not members or not all(node.name.isdigit() for node in members) or len({n.kinds[:1] for n in members}) > 1:
+        return False
+    if len(members) == 1 and not any(map(_BLOCK.search, members[0].kinds[:1])):
+        return False
+    return all(map(_is_block, members))
+
+
+def _is_block(node: Node) -> bool:
+    products = products_of(node)
+    taken, given = entry_of(node), exit_of(node)
+    return len(products) > 1 and not is_chain(products) and (taken == given or taken is None or given is None)
+
+
+def _are_of_towers(one: Node, other: Node) -> bool:
+    """`text_projection` and `visual_projection`: the same for two towers."""
+    names = [_TOWER.sub("", node.name) for node in (one, other) if _TOWER.search(node.name)]
+    return len(names) == 2 and names[0] == names[1]
 
 
 def _joined(inner: list[Node], i: int) -> _Sizes:
@@ -77,14 +140,3 @@ def _joined(inner: list[Node], i: int) -> _Sizes:
             if total == taken and k < j - 1:
                 return frozenset([given[i] or 0]) if k <= i else frozenset()
     return frozenset()
-
-
-def _read_beside(siblings: list[Node], later: _Sizes, found: set[str]) -> None:
-    """Those before the last of `siblings` that take what it takes, and that nothing takes from."""
-    *earlier, last = siblings
-    taken = entry_of(last)
-    for node in reversed(earlier):
-        given = exit_of(node)
-        if taken is None or given is None or entry_of(node) != taken or given == taken or given in later:
-            return
-        _read(node, later, found)

@@ -1,14 +1,15 @@
 """Depth: how far a layer stands from the input, guessed for any model from how its parts are registered.
 
-People number the parts that form a stack: `blocks.0`, `layer1.0`, `encoder.layer.11`. So the levels 1…n are the blocks
-of all outermost *stacks* (`stacks` says what is one), one after the other. What comes before the first is 0 (stem,
-embeddings), what comes after the last n + 1 (final norm, heads), and what stands between two belongs to the level just
-passed; two products or more between two stacks are a level of their own (the middle of a U-Net).
+People number the parts that form a stack: `blocks.0`, `layer1.0`, `encoder.layer.11`. So the levels 1…n are the
+blocks of all outermost *stacks* (`stacks` says what is one), one after the other. What comes before the first is 0
+(stem, embeddings), what comes after the last n + 1 (final norm, heads), and what stands between two belongs to the
+level just passed; two products or more between two stacks are a level of their own (the middle of a U-Net).
 
 Parts that do not feed each other do not stack: two towers stand side by side, and so do several heads. A frozen copy
-(teacher, average) beside what trains has levels of its own, none above the top of what trains, and moves nobody else's.
-Where nothing is numbered, the order of the children is all there is to go by: one level each, a norm with the layer
-before it, heads together on top.
+(teacher, average) beside what trains has levels of its own, none above the top of what trains, and moves nobody
+else's. A part of a model, as a stage of a pipeline holds it, keeps the numbers of its blocks, so where nothing stands
+before the first stack its levels go on from its first number. Where nothing is numbered, the order of the children is
+all there is to go by: one level each, a norm with the layer before it, heads together on top.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class _Levels:
     stacks: Stacks
     found: dict[str, int] = field(default_factory=dict)
     beside: dict[str, int] = field(default_factory=dict)  # levels in frozen copies
+    entered: bool = False  # whether a parameter has been passed
 
     def visit(self, node: Node, base: int, followed: bool) -> int:
         if self.stacks.is_stack(node):
@@ -46,6 +48,7 @@ class _Levels:
         if not self.stacks.has_stack(node):
             return self.paint(node, base)
         self.found[node.path] = base
+        self.entered = self.entered or bool(node.held)
         top, passed = base, False
         turns = self._turns(node)
         for i, turn in enumerate(turns):
@@ -60,6 +63,7 @@ class _Levels:
     def paint(self, node: Node, level: int) -> int:
         """Give all of a part one level."""
         self.found[node.path] = level
+        self.entered = self.entered or node.has_parameters
         for child in node.children:
             self.paint(child, level)
         return level
@@ -91,6 +95,8 @@ class _Levels:
 
     def _climb(self, node: Node, base: int) -> int:
         self.found[node.path] = base
+        if not self.entered:  # a part of a model that begins with block 8 has eight levels below it
+            base = int(node.children[0].name)
         for child in node.children:
             base += child.has_parameters and not (base and is_norm(child))
             self.paint(child, base)

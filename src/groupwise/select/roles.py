@@ -37,21 +37,25 @@ class Surroundings:
         expert: "listed" below one expert of a mixture, "stacked" in what holds all of them, else empty.
         router: whether it chooses among experts.
         head: whether it is one of the tree's heads.
+        positions: whether it holds tables of positions, whatever their own names are.
     """
 
     expert: str = ""
     router: bool = False
     head: bool = False
+    positions: bool = False
 
     def inside(self, name: str, kinds: tuple[str, ...], beside: bool) -> Surroundings:
         """The place of a child; `beside` says whether experts stand beside it."""
-        expert = self.expert
-        if not expert and say.says_experts(name, kinds):
+        chooses = say.says_router(name, kinds)
+        expert = "" if chooses else self.expert
+        if not expert and not chooses and say.says_experts(name, kinds):
             expert = _STACKED
         if expert and any(map(str.isdigit, name[-1:])):
             expert = _LISTED
-        router = self.router or (not expert and (say.says_router(name, kinds) or (beside and say.says_gate(name))))
-        return Surroundings(expert, router) if expert or router else NOWHERE
+        router = self.router or chooses or (not expert and beside and say.says_gate(name))
+        positions = say.holds_positions(name, kinds) or (self.positions and "ParameterList" in kinds)
+        return Surroundings(expert, router, positions=positions) if expert or router or positions else NOWHERE
 
 
 NOWHERE = Surroundings()
@@ -70,7 +74,7 @@ def guess(leaf: str, kinds: tuple[str, ...], shape: tuple[int, ...], place: Surr
     norm, embedding, named = say.norm_kind(kinds), say.embedding_kind(kinds), f"its own name is {leaf!r}"
     bias = say.says_bias(leaf) or bool(norm and "beta" in say.words_of(leaf))
     weight = not bias and (say.says_weight(leaf) or bool(norm and "scale" in say.words_of(leaf)))
-    table = not bias and say.says_table(leaf)
+    table = not bias and (say.says_table(leaf) or _is_position(leaf, kinds, place))
     sides = sum(size != 1 for size in shape)
     otherwise = bias or table or (weight and (norm or (embedding and leaf != "weight_g")))
     scale = "" if otherwise else _scale_reason(leaf, kinds, len(shape), sides)
@@ -88,6 +92,11 @@ def guess(leaf: str, kinds: tuple[str, ...], shape: tuple[int, ...], place: Surr
     if place.head:
         found.append(("head", "a linear layer that nothing follows"))
     return (*found, *_of_mixture(leaf, kinds, shape, place, {role for role, _ in found}))
+
+
+def _is_position(leaf: str, kinds: tuple[str, ...], place: Surroundings) -> bool:
+    known = say.is_linear(kinds) or say.is_conv(kinds) or say.norm_kind(kinds) or say.embedding_kind(kinds)
+    return place.positions and not known and not say.says_scale(leaf)
 
 
 def _scale_reason(leaf: str, kinds: tuple[str, ...], dimensions: int, sides: int) -> str:

@@ -5,6 +5,9 @@ Layers are taken in order of registration, so this is a guess: it is asked only 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 from groupwise.select.tree import Node
 from groupwise.select.vocabulary import embedding_kind, is_conv, is_linear, multiplies, norm_kind
 
@@ -37,6 +40,12 @@ def sizes_of(node: Node) -> tuple[_Size, _Size]:
         swapped = any("Transpose" in kind for kind in node.kinds)
         return (int(weight[0]), None) if swapped else (None, int(weight[0]))
     return None, None
+
+
+def is_chain(products: Sequence[Node]) -> bool:
+    """Whether each of some layers takes what the one before it gives, as far as it is known."""
+    sizes = [sizes_of(layer) for layer in products]
+    return all(given is not None and given == taken for (_, given), (taken, _) in pairwise(sizes))
 
 
 def entry_of(node: Node) -> _Size:

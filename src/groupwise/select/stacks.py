@@ -21,6 +21,7 @@ _STEM = re.compile(r"stem|patch_embed|(^|_)embed(ding|der)?s?$", re.IGNORECASE)
 _TOP = re.compile(r"(^|_)(heads?|classifier|fc|top|pre_logits|logits)$", re.IGNORECASE)
 _DECODES = re.compile(r"decode|predictor|(^|_)up(_|$)", re.IGNORECASE)
 _COPY = re.compile(r"(^|_)(teacher|ema|swa|target|momentum|averaged?|shadow|reference|ref|frozen)(_|$)", re.IGNORECASE)
+_FEEDS = re.compile(r"backbone|trunk|features?(_|$)|(^|_)(body|base|encoder|vision)(_|$)", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+$")
 
 
@@ -89,8 +90,8 @@ class Stacks:
         members = [child for child in node.children if child.has_parameters]
         if not is_numbered(node) or self._is_end(node) or not any(map(is_composite, members)):
             return False
-        if self._is_collection(node, members):
-            return False
+        if self._is_collection(node, members) or (len(members) == 1 and len(node.children) > 1):
+            return False  # pooling and a block written as a `Sequential` is that block
         holding = [any(map(self._holds_blocks, m.children)) or self._is_blocks(m) for m in members]
         others = {m.kinds[:1] for m, holds in zip(members, holding, strict=True) if not holds and products_of(m)}
         return not any(holding) or not others - {m.kinds[:1] for m, h in zip(members, holding, strict=True) if h}
@@ -120,7 +121,7 @@ class Stacks:
             return [node] if chain or not node.path else []
         holding = [(child, chains) for child in node.children if (chains := self._chains_in(child))]
         nested = [child for child, _ in holding if not is_numbered(child)]
-        if len(nested) > 1 and len({child.kinds[:1] for child in nested}) == 1 and _are_numbered(nested):
+        if any(_are_numbered([one, other]) for one, other in pairwise(nested)):
             return []  # block1, block2: each of them is a level
         return [chain for _, chains in holding for chain in chains]
 
@@ -151,6 +152,8 @@ class _Aside:
 
     def _is_tower(self, child: Node, siblings: Sequence[Node]) -> bool:
         """Whether it has a stack inside, and is none of several that are numbered, which feed each other."""
+        if _FEEDS.search(child.name):
+            return False  # pre-trained and frozen, but what trains stands on it
         stage = any(other is not child and _are_numbered([child, other]) for other in siblings)
         return self.stacks.has_stack(child) and not self.stacks.is_stack(child) and not stage
 

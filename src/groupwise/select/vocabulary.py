@@ -14,7 +14,7 @@ _NORM = re.compile(r"(?<!Weight)(?<!Spectral)[Nn]orm(alization)?(?![a-z])")
 _NOT_NORM = re.compile(
     r"Linear|Conv|Dense|M[Ll][Pp]|Head|Attention|Block|Encoder|Decoder|LSTM|GRU|RNN|Cell|Embed|Classifier|Residual"
 )
-_CONV = re.compile(r"Conv(Transpose)?[123N][dD]|Conv[123]DTranspose")
+_CONV = re.compile(r"Conv(Transpose)?[123N][dD]|Conv[123]DTranspose|ShortConvolution$")
 _LINEAR = re.compile(r"(Linear|Dense)\d*$")
 _MULTIPLYING = re.compile(r"LSTM|GRU|RNN|Cell$|Attention|Bilinear")
 _EMBEDDING = re.compile(r"(?<!Patch)Embedding(Bag)?$")
@@ -23,12 +23,20 @@ _TABLE = re.compile(  # pos_embed, class_embedding, cls_token, relative_position
     r"|(^|_)tokens?(_?\d+)?$|(^|_)(rel(ative)?|abs(olute)?)_pos|(^|_)tables?(_|$)|^lora_embedding"
     r"|(^|_)(latents?(_\d[dD])?|quer(y|ies)|probes?|prompts?|code(book|vector)s?|vocab(ulary)?|cent(er|re|roid)s?|prototypes?|anchors?"
     r"|pointers?(_\w+)?|prefix(es)?|positions?|slots?|memor(y|ies)|lookup)(_?\d+)?$|(^|_)(pos|position|pe|cls|class|label)$"
-    r"|^(cls|mask|class|query|object|prompt|latent)_(?!.*(proj|weight|kernel|scale|bias|head))\w+$",
+    r"|^emb(ed(ding)?)?_\w+$|(^|_)embedding_parameter$|(^|_)ape$|(^|_)(newline|separator)$|^(image|view)_(begin|end|sep)$"
+    r"|^(cls|mask|class|query|object|prompt|latent|vocab(ulary)?|code(book)?|type_token|segment_token)_\w+$",
     re.IGNORECASE,
 )
+_NO_TABLE = re.compile(  # latent_scaling_factor, pos_emb_alpha, query_proj: of a table, but no table
+    r"(^|_)alphas?(_|$)|(^|_)(scal(e|es|ing|ar)|factors?|gains?|gates?|temperature|const|lambdas?|beta|gamma|norm|heads?|proj(ection)?"
+    r"|weights?|kernels?|bias(es)?|mixer|logits?|log_var|log_std|dt)(_?\d+)?$",
+    re.IGNORECASE,
+)
+_SURE_TABLE = re.compile(r"(^|_)tables?(_|$)|^vocab(ulary)?_|^lora_embedding", re.IGNORECASE)
+_POSITIONS = re.compile(r"Pos(ition(al)?)?(Embed(ding)?s?|Enc(od(ing|er)s?))$", re.IGNORECASE)
 _SCALE = re.compile(  # layer_scale, gamma_1, logit_scale, A_log, D, time_decay, sinks, weight_g, log_std
     r"(^|_)(scales?|scaling|gammas?|lambdas?|lamb|lam|temperatures?|temp|tau|alphas?|betas?|slopes?|sinks?|gains?|decays?|mix"
-    r"|maa|mu|log|std|var|vars|sigma|variances?|eps|dt|deltas?|time|freqs?|frequenc(y|ies)|phase|strengths?"
+    r"|maa|mu|log|std|var|vars|sigma|variances?|eps|dt|const(ant)?s?|deltas?|time|freqs?|frequenc(y|ies)|phase|strengths?"
     r"|thresholds?|factors?|coef(f|ficient)?s?|ls|g|rates?|multipliers?|weighting|mask|forget|ratio)(_|\d|$)|^(A|D|u)\d*$",
 )
 _BIAS = frozenset({"bias", "biases"})
@@ -104,7 +112,12 @@ def says_weight(leaf: str) -> bool:
 
 def says_table(leaf: str) -> bool:
     """`pos_embed`, `cls_token`, `codebook`, `latents`: rows that are looked up, or stand beside the data."""
-    return _TABLE.search(leaf) is not None
+    return _TABLE.search(leaf) is not None and (not _NO_TABLE.search(leaf) or _SURE_TABLE.search(leaf) is not None)
+
+
+def holds_positions(name: str, kinds: tuple[str, ...]) -> bool:
+    """A `position_embeddings`, an `AxialPositionEmbeddings`: what it holds itself are tables."""
+    return any(map(_POSITIONS.search, (name.replace("_", ""), *kinds[:1])))
 
 
 def says_scale(leaf: str) -> bool:

@@ -1,0 +1,92 @@
+"""What a plan says that its reader may not mean: told under the table, and once as a warning.
+
+"Muon for matrices" is written as a rule by role. Where the bulk of a model has another role (the stacked experts of a
+mixture, the kernels of a convolutional net) such a plan leaves it to its base rule. Tables, heads, norms, biases and
+routers are left to it by intent, so they are not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from groupwise.errors import listed
+from groupwise.plan.algorithm import Algorithm
+from groupwise.plan.cascade import ResolvedSettings
+from groupwise.plan.rule import Rule, title
+from groupwise.select import ParameterInfo
+from groupwise.select.by_fact import Role
+from groupwise.select.selectors import AllOf, AnyOf, Selector
+
+_BULK = frozenset({"weight", "matrix", "stack"})
+_TAKING = ("stack", "conv", "expert", "matrix")
+_APART = frozenset({"embedding", "head", "norm", "bias", "scalar", "router"})
+
+
+def cautions_of(
+    rules: Sequence[Rule], parameters: Sequence[ParameterInfo], matches: Sequence[tuple[int, ...]]
+) -> tuple[str, ...]:
+    """What is to be said; empty for most plans."""
+    by_role = [i for i, rule in enumerate(rules) if _BULK.intersection(_roles_in(rule.match))]
+    if not by_role:
+        return ()
+    catch_all = set(range(len(rules))).intersection(*matches)
+    naming = all(rules[i].optimizer is not None for i in by_role)
+    counts = {i for i in range(len(rules)) if i not in catch_all and (rules[i].optimizer is not None or not naming)}
+    bulk = [(info, matching) for info, matching in zip(parameters, matches, strict=True) if _is_bulk(info)]
+    left = [(info, matching) for info, matching in bulk if not counts.intersection(matching)]
+    total, lost = (sum(info.numel for info, _ in pairs) for pairs in (bulk, left))
+    if not lost or 2 * lost <= total:
+        return ()
+    base = [i for i in left[0][1] if i in catch_all]
+    return (_sentence(rules, by_role, base, [info for info, _ in left], lost / total),)
+
+
+def rates_left_by(
+    rules: Sequence[Rule],
+    parameters: Sequence[ParameterInfo],
+    resolved: Sequence[ResolvedSettings],
+    algorithms: Mapping[str, Algorithm],
+) -> tuple[str, ...]:
+    """Parameters that a rule takes out of an algorithm without a rate of their own, and the rate that they fall to."""
+    fallen: dict[tuple[int, str, int, str], list[str]] = {}
+    for info, decided in zip(parameters, resolved, strict=True):
+        rate = algorithms[decided.algorithm].learning_rate if decided.algorithm is not None else None
+        outcomes = decided.outcomes.get(rate, ()) if rate is not None else ()
+        dropped = [outcome.rule for outcome in outcomes if outcome.status.startswith("declared for")]
+        standing = [outcome for outcome in outcomes if outcome.status == "last word"]
+        namer = decided.outcomes["optimizer"][-1].rule if dropped else 0
+        if dropped and standing and standing[0].rule < dropped[-1] < namer:
+            key = (namer, str(rules[dropped[-1]].optimizer), standing[0].rule, standing[0].text)
+            fallen.setdefault(key, []).append(info.name)
+    return tuple(
+        f"{title(rules, namer)} takes {listed(names, 3)} out of {algorithm} and declares no rate: "
+        f"{text} stands, as {title(rules, source)} declares"
+        for (namer, algorithm, source, text), names in fallen.items()
+    )
+
+
+def _sentence(
+    rules: Sequence[Rule], by_role: Sequence[int], base: Sequence[int], left: Sequence[ParameterInfo], share: float
+) -> str:
+    roles = [role for role in _TAKING if any(role in info.roles for info in left)]
+    way_out = f'role("{roles[0]}") takes in {listed([i.name for i in left if roles[0] in i.roles], 1)}' if roles else ""
+    to = title(rules, base[0]) if base else "no rule"
+    return (
+        f"{listed([title(rules, i) for i in by_role])} is by role, and leaves {share:.1%} of the entries of the "
+        f"weights with two or more dimensions (tables, heads and routers aside) to "
+        f"{to}: {listed([i.name for i in left], 3)}; "
+        f"{f'{way_out}; ' if way_out else ''}a rule of their own says that it is meant"
+    )
+
+
+def _is_bulk(info: ParameterInfo) -> bool:
+    return info.requires_grad and sum(size > 1 for size in info.shape) > 1 and not info.roles & _APART
+
+
+def _roles_in(match: Selector) -> Iterator[str]:
+    """The roles that a selector asks for, without those that it excludes."""
+    if isinstance(match, Role):
+        yield match.word
+    elif isinstance(match, AllOf | AnyOf):
+        for part in match.parts:
+            yield from _roles_in(part)
