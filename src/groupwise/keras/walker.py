@@ -18,7 +18,7 @@ from typing import Any
 import keras
 
 from groupwise.errors import ResolutionError, listed
-from groupwise.keras._keras import attributes_of, class_names, layers_of, own_variables
+from groupwise.keras._keras import attributes_of, class_names, layers_of, own_variables, path_of
 from groupwise.keras.balanced_model import BalancedModel
 from groupwise.keras.blocks import with_blocks
 from groupwise.select import ParameterInfo
@@ -46,7 +46,7 @@ def paths_of(variables: Sequence[Any]) -> tuple[ParameterInfo, ...]:
 
     Raises `ResolutionError` if two variables have the same path, as they may in nested models.
     """
-    paths = [str(variable.path).replace("/", ".") for variable in variables]
+    paths = [path_of(variable).replace("/", ".") for variable in variables]
     twice = sorted({path for path in paths if paths.count(path) > 1})
     if twice:
         raise ResolutionError(
