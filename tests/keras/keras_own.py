@@ -62,7 +62,8 @@ def run(name: str, left_out: Collection[str] = ()) -> Run:
         test.run(result)
         if not result.skipped:
             ran.append(key)
-        failed |= {key: trace for _, trace in result.failures + result.errors}
+        if wrong := result.failures + result.errors:
+            failed[key] = "\n".join(trace for _, trace in wrong)
     return Run(tuple(ran), failed, len(_made) - before)
 
 
@@ -139,13 +140,9 @@ def _clip(said: dict[str, Any]) -> Any:
 
 def _replaced(value: object) -> Any:
     """The stand-in for a class; None for what is not replaced."""
-    if not isinstance(value, type) or not issubclass(value, keras.optimizers.Optimizer):
+    if not isinstance(value, type) or not issubclass(value, keras.optimizers.Optimizer) or value.__name__ in AROUND:
         return None
-    if (
-        not value.__module__.startswith(f"{PACKAGE}.")
-        or value is keras.optimizers.Optimizer
-        or value.__name__ in AROUND
-    ):
+    if not value.__module__.startswith(f"{PACKAGE}.") or value is keras.optimizers.Optimizer:
         return None
     return StandIn(value.__name__, (), {"replaced": value})
 

@@ -115,7 +115,7 @@ def _of_plan(optimizer: GroupedOptimizer) -> Iterator[Treatment]:
     for group in optimizer.resolution.groups:
         held = frozenset(id(info.parameter) for info in group.parameters)
         rate, decay = rates.get(group.name, _peak(group, "learning_rate")), _peak(group, "weight_decay") or 0.0
-        never = group.algorithm is None or group.timeline is not None and group.timeline.never
+        never = group.algorithm is None or (group.timeline is not None and group.timeline.never)
         yield Treatment(group.name, group.algorithm or "nothing", rate, _is_still(optimizer, group), decay, held, never)
 
 
@@ -126,7 +126,8 @@ def _peak(group: Group, name: str) -> float | None:
 
 def _is_still(optimizer: GroupedOptimizer, group: Group) -> bool:
     rate = group.settings.get("learning_rate")
-    return rate is not None and all(value == 0 for value in rate.key_values) or _constant(optimizer) == 0
+    never = rate is not None and all(value == 0 for value in rate.key_values)
+    return never or _constant(optimizer) == 0
 
 
 def _of_keras(optimizer: Any, variables: Sequence[Any]) -> Iterator[Treatment]:

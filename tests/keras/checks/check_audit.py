@@ -1,5 +1,6 @@
 """What an audit finds in a compiled model: each mistake by its name, and nothing in a healthy one."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -56,9 +57,7 @@ def without_decay_on_norms() -> Any:
 def excluded() -> Any:
     model = normed()
     optimizer = keras.optimizers.AdamW(0.1)
-    held = [
-        variable for layer in model.layers for variable in layer.weights if variable.name in ("bias", "gamma", "beta")
-    ]
+    held = [variable for variable in model.trainable_variables if variable.name in ("bias", "gamma", "beta")]
     optimizer.exclude_from_weight_decay(var_list=held)
     return compiled(model, optimizer)
 
@@ -68,11 +67,13 @@ def warming_up() -> Any:
     return compiled(normed(), keras.optimizers.SGD(schedule))
 
 
+def plain(form: Callable[[], Any], name: str) -> Any:
+    return compiled(form(), getattr(keras.optimizers, name)(0.1))
+
+
 HEALTHY: dict[str, Callable[[], Any]] = {
     **{
-        f"{form.__name__} under {name}": lambda form=form, name=name: compiled(
-            form(), getattr(keras.optimizers, name)(0.1)
-        )
+        f"{form.__name__} under {name}": functools.partial(plain, form, name)
         for form in (sequential, functional, nested, subclassed)
         for name in ("SGD", "Adam", "RMSprop")
     },
@@ -226,4 +227,4 @@ def test_the_command_audits_a_compiled_model(tmp_path: Path) -> None:
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     told = json.loads(ended.stdout)
     assert [finding["check"] for finding in told["findings"]] == ["decayed-norm"]
-    assert told["facts"][1] == "adamw (AdamW): 1 variable at lr 0.001, weight decay 0.004"
+    assert told["facts"][1] == "adam_w (AdamW): 2 variables at lr 1e-3, weight decay 4e-3"

@@ -38,7 +38,7 @@ def test_an_embedding_trains_as_in_keras(name: str, options: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize(
-    "clip, argument",
+    ("clip", "argument"),
     [
         (clip_norm(0.1), {"global_clipnorm": 0.1}),
         (clip_norm(0.05, per="parameter"), {"clipnorm": 0.05}),
