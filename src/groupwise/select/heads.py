@@ -41,7 +41,7 @@ def _read(node: Node, later: _Sizes, found: set[str]) -> tuple[bool, _Sizes]:
     """Whether what stands before `node` may still be a head, and the input sizes of the run's part inside `node`."""
     if not node.has_parameters:
         return True, frozenset()
-    if node.held and is_linear(node.kinds):
+    if node.held and (is_linear(node.kinds) or node.features[1] is not None):  # or a convolution that is one in fact
         fan_in, fan_out = node.features
         if fan_out is None or fan_out not in later:
             found.add(node.path)
