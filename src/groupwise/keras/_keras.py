@@ -100,10 +100,13 @@ def dtype_of(variable: Any) -> str:
 def eagerly() -> contextlib.AbstractContextManager[object]:
     """Whatever is made within is made now, also where tensorflow is tracing a step.
 
-    Variables that are made in a trace have tensorflow trace the step a second time, and carry a condition each.
+    Variables that are made in a trace have tensorflow trace the step a second time, and carry a condition each. Under a
+    strategy over several devices it is the strategy that makes them.
     """
     tensorflow = sys.modules.get("tensorflow") if keras.backend.backend() == "tensorflow" else None
-    return contextlib.nullcontext() if tensorflow is None else tensorflow.init_scope()
+    if tensorflow is None or tensorflow.distribute.has_strategy():
+        return contextlib.nullcontext()
+    return tensorflow.init_scope()
 
 
 def own_variables(layer: Any) -> list[Any]:

@@ -142,7 +142,12 @@ def test_every_variable_has_its_role_and_its_level(name: str) -> None:
     assert found == {f"{layer}.{leaf}": (level, role) for layer, level, roles in rows for leaf, role in roles.items()}
 
 
-HEADS = {"MobileNet": "conv_preds", "MobileNetV3Small": "logits", "DenseNet121": "predictions", "Xception": "predictions"}
+HEADS = {
+    "MobileNet": "conv_preds",
+    "MobileNetV3Small": "logits",
+    "DenseNet121": "predictions",
+    "Xception": "predictions",
+}
 LEVELS = {"MobileNet": 14, "MobileNetV3Small": 12, "DenseNet121": 59, "Xception": 15}
 
 
