@@ -97,14 +97,14 @@ def dtype_of(variable: Any) -> str:
     return str(keras.backend.standardize_dtype(variable.dtype))
 
 
-def eagerly() -> contextlib.AbstractContextManager[object]:
-    """Whatever is made within is made now, also where tensorflow is tracing a step.
+def eagerly(now: bool) -> contextlib.AbstractContextManager[object]:
+    """Whatever is made within is made `now`, also where tensorflow is tracing a step.
 
     Variables that are made in a trace have tensorflow trace the step a second time, and carry a condition each. Under a
     strategy over several devices it is the strategy that makes them.
     """
     tensorflow = sys.modules.get("tensorflow") if keras.backend.backend() == "tensorflow" else None
-    if tensorflow is None or tensorflow.distribute.has_strategy():
+    if tensorflow is None or not now or tensorflow.distribute.has_strategy():
         return contextlib.nullcontext()
     return tensorflow.init_scope()
 

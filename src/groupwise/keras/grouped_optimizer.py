@@ -199,8 +199,9 @@ class GroupedOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # ker
         if self.built:
             return
         held, variables = self._held, list(variables)
+        known = held.kept is not None  # else the model itself may be built in the trace that is under way
         held.place(variables)
-        with eagerly(), keras.name_scope(self.name, caller=self):
+        with eagerly(known), keras.name_scope(self.name, caller=self):
             super().build(variables)
             held.start(variables, self._factor)
 
