@@ -7,6 +7,10 @@ import pytest
 from tests.keras.backends import Backend, is_installed
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "requires_trainable_backend: a mark of Keras' own tests, which are run here too")
+
+
 @pytest.fixture(scope="session")
 def backend() -> Iterator[Callable[[str], Backend]]:
     """The process of a backend by its name, started when it is first asked for."""

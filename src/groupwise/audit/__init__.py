@@ -7,7 +7,8 @@ with which parameters, and the way out; nothing in the program is changed.
 """
 
 from groupwise import _pickling
-from groupwise.audit.api import Inspection, audit, inspect, watch
+from groupwise._finding import Inspection
+from groupwise.audit.api import audit, inspect, watch
 from groupwise.audit.checks import CHECKS, Check
 from groupwise.audit.finding import SEVERITIES, Finding, Severity
 

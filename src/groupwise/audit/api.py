@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, final
 
-from groupwise._spelling import counted, shown
+from groupwise._finding import SEVERITIES, Inspection
+from groupwise._spelling import shown
 from groupwise.audit.checks import CHECKS
 from groupwise.audit.describing import (
     Losses,
@@ -20,44 +20,11 @@ from groupwise.audit.describing import (
     described_schedulers,
     named,
 )
-from groupwise.audit.finding import SEVERITIES, Finding, Severity
+from groupwise.audit.finding import Finding
 from groupwise.audit.inspected import Program
 from groupwise.audit.statistics import Statistics
 from groupwise.audit.watching import Recorder
 from groupwise.errors import AuditError
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """What an audit found, and what it looked for.
-
-    Args:
-        findings: worst first.
-        ran: the names of the checks that ran.
-        skipped: those that did not, with what they would have needed.
-    """
-
-    findings: list[Finding]
-    ran: tuple[str, ...]
-    skipped: Mapping[str, str]
-
-    def count(self, severity: Severity) -> int:
-        """How many findings are of a severity."""
-        return sum(finding.severity == severity for finding in self.findings)
-
-    def __str__(self) -> str:
-        return "\n".join([*map(str, self.findings), *self.summary()])
-
-    def summary(self) -> Iterator[str]:
-        """The counts, and what was not looked for and why."""
-        told = [counted(self.count(severity), severity) for severity in SEVERITIES if self.count(severity)]
-        yield f"{', '.join(told) or 'nothing found'}; {counted(len(self.ran), 'check')} ran"
-        needs: dict[str, list[str]] = {}
-        for name, need in self.skipped.items():
-            needs.setdefault(need, []).append(name)
-        for need, names in needs.items():
-            yield f"not run without {need}: {', '.join(names)}"
 
 
 def audit(

@@ -183,7 +183,8 @@ def audit(
         typer.Argument(
             metavar="PACKAGE.MODULE:FACTORY",
             help="A function without arguments that returns (model, optimizers, schedulers, losses, batch), or a "
-            "mapping with these keys, of which the first two are needed, and 'step', one update of the loop.",
+            "mapping with these keys, of which the first two are needed, and 'step', one update of the loop; or a "
+            "compiled Keras model.",
             show_default=False,
         ),
     ],

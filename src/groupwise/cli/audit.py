@@ -1,13 +1,14 @@
 """`groupwise audit`: the silent mistakes of a training program that a factory builds.
 
 A factory returns what `groupwise.audit.audit` takes, by name or in that order; and, by name, a `step`: one update of
-the program's own loop, which is then run a few times and watched.
+the program's own loop, which is then run a few times and watched. Or a compiled Keras model, which is a whole program.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import sys
 import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -29,13 +30,27 @@ _STEPS = 5
 def audit(spec: str, steps: int | None, as_json: bool, console: Console) -> bool:
     """Print what an audit finds; whether there is an error among it. Raises `GroupwiseError`."""
     with current_directory_first():
-        parts = _parts(spec, load(spec, spec))
-        inspection = _inspected(spec, parts, steps)
+        made = load(spec, spec)
+        inspection = _of_keras(spec, made, steps) or _inspected(spec, _parts(spec, made), steps)
     if as_json:
         console.print(json.dumps(_encoded(inspection), indent=2), soft_wrap=True)
     else:
         _show(inspection, spec, console)
     return bool(inspection.count("error"))
+
+
+def _of_keras(spec: str, made: object, steps: int | None) -> Inspection | None:
+    """What an audit finds in a compiled Keras model; None for anything else."""
+    if "keras" not in sys.modules:
+        return None
+    from groupwise.keras import auditing
+
+    if not auditing.is_model(made):
+        return None
+    if steps is not None:
+        raise GroupwiseError(f"--steps {steps}: a Keras model has no loop to run; its fit is compiled")
+    with within(spec):
+        return auditing.inspect(made)
 
 
 def _parts(spec: str, made: object) -> dict[str, Any]:
@@ -46,7 +61,7 @@ def _parts(spec: str, made: object) -> dict[str, Any]:
         size = f" of {len(made)}" if isinstance(made, tuple) else ""
         raise GroupwiseError(
             f"{spec}: it gave {kind_of(made)}{size}; it must return a tuple (model, optimizers, schedulers, …), "
-            f"or a mapping with some of {listed(_KEYS)}"
+            f"a mapping with some of {listed(_KEYS)}, or a compiled Keras model"
         )
     for key in made:
         if key not in _KEYS:
@@ -109,6 +124,8 @@ def _show(inspection: Inspection, spec: str, console: Console) -> None:
         console.print(Text.assemble((finding.severity, _STYLES[finding.severity]), " ", (finding.check, "bold")))
         console.print(Text(_paragraph(finding.message, console.width)), soft_wrap=True)
         console.print(Text(f"{_paragraph(f'fix: {finding.remedy}', console.width)}\n", style="green"), soft_wrap=True)
+    for fact in inspection.facts:
+        console.print(Text(textwrap.fill(printable(fact), console.width), style="dim"), soft_wrap=True)
     counts, *missing = inspection.summary()
     console.print(Text(printable(counts), style="bold"), soft_wrap=True)
     for line in missing:
@@ -128,4 +145,5 @@ def _encoded(inspection: Inspection) -> dict[str, Any]:
         {name: getattr(finding, name) for name in ("check", "severity", "parameters", "message", "remedy")}
         for finding in inspection.findings
     ]
-    return {"findings": findings, "ran": inspection.ran, "skipped": dict(inspection.skipped)}
+    told = {"findings": findings, "ran": inspection.ran, "skipped": dict(inspection.skipped)}
+    return told | ({"facts": inspection.facts} if inspection.facts else {})

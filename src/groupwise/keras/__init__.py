@@ -1,5 +1,6 @@
 """The same plan under Keras 3's `compile` and `fit`, on any of its backends."""
 
+from groupwise.keras.auditing import audit, inspect
 from groupwise.keras.balanced_model import BalancedModel
 from groupwise.keras.balancing import DWA, RLW, Equal, GeometricMean, LogSum, Static, Uncertainty
 from groupwise.keras.grouped_optimizer import GroupedOptimizer
@@ -16,4 +17,6 @@ __all__ = [
     "Observer",
     "Static",
     "Uncertainty",
+    "audit",
+    "inspect",
 ]

@@ -10,6 +10,8 @@
 | `_trainable_variables` of a layer | its variables, frozen ones included | what its public properties list |
 | `_modules` (of torch), `_functional`, `_operations`, `_layers`, `_self_*` (of tensorflow) | attributes that are \
 bookkeeping, not structure | names of subclassed models carry an additional part |
+| `_use_weight_decay`, `_exclude_from_weight_decay_pattern`, `_optimizer_map`, `_learning_rate` of an optimizer | what \
+an audit tells | no exclusions, parts or schedules are seen |
 | modules below `keras.src` | classes of layers that are bookkeeping | `kind` matches more |
 
 `tests/keras/checks/check_private_names.py` protects each row: it takes the name away and looks at what comes instead.
@@ -17,7 +19,9 @@ bookkeeping, not structure | names of subclassed models carry an additional part
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -83,6 +87,28 @@ def place_of(optimizer: Any, variable: Any) -> int | None:
         return None
 
 
+def path_of(variable: Any) -> str:
+    """A variable's path; of a variable that is the backend's own (of tensorflow), its name."""
+    return str(getattr(variable, "path", None) or getattr(variable, "name", "variable")).partition(":")[0]
+
+
+def dtype_of(variable: Any) -> str:
+    """The name of a variable's dtype, the same for a variable of Keras and for one of the backend's own."""
+    return str(keras.backend.standardize_dtype(variable.dtype))
+
+
+def eagerly(now: bool) -> contextlib.AbstractContextManager[object]:
+    """Whatever is made within is made `now`, also where tensorflow is tracing a step.
+
+    Variables that are made in a trace have tensorflow trace the step a second time, and carry a condition each. Under a
+    strategy over several devices it is the strategy that makes them.
+    """
+    tensorflow = sys.modules.get("tensorflow") if keras.backend.backend() == "tensorflow" else None
+    if tensorflow is None or not now or tensorflow.distribute.has_strategy():
+        return contextlib.nullcontext()
+    return tensorflow.init_scope()
+
+
 def own_variables(layer: Any) -> list[Any]:
     """A layer's own variables that were made to be trained, whether or not they are now."""
     own = getattr(layer, "_trainable_variables", None)
@@ -120,6 +146,36 @@ def errors_of_backend() -> tuple[type[Exception], ...]:
     """What a backend raises that is none of Python's own errors; tensorflow is asked only where it is there anyway."""
     tensorflow = sys.modules.get("tensorflow") if keras.backend.backend() == "tensorflow" else None
     return () if tensorflow is None else (tensorflow.errors.OpError,)
+
+
+def built_for(optimizer: Any) -> list[Any] | None:
+    """The variables that an optimizer was built for; None before its build, and where Keras does not tell."""
+    held = getattr(optimizer, "_trainable_variables", None)
+    return list(held) if optimizer.built and held is not None else None
+
+
+def is_decayed(optimizer: Any, variable: Any) -> bool:
+    """Whether an optimizer that decays weights was not told to exclude `variable`."""
+    asked = getattr(optimizer, "_use_weight_decay", None)
+    return asked is None or bool(asked(variable))
+
+
+def excluded_names(optimizer: Any) -> re.Pattern[str] | None:
+    """What `exclude_from_weight_decay(var_names=…)` looks for in the names of variables; None if it was not called."""
+    return getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
+
+
+def map_of(optimizer: Any) -> Any:
+    """The map of a `MultiOptimizer` from patterns to optimizers, which is called with a variable; None of any other."""
+    found = getattr(optimizer, "_optimizer_map", None)
+    cls = getattr(keras.optimizers, "OptimizerMap", None)
+    return found if cls is not None and isinstance(found, cls) else None
+
+
+def has_schedule(optimizer: Any) -> bool:
+    """Whether the learning rate is computed anew at each step."""
+    rate = getattr(optimizer, "_learning_rate", None)
+    return callable(rate) and not isinstance(rate, keras.Variable)
 
 
 @functools.cache

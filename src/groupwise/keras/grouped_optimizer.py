@@ -20,13 +20,13 @@ import keras
 
 from groupwise.errors import OptimizerError, listed, within
 from groupwise.keras import state
-from groupwise.keras._keras import place_of, require_hooks
+from groupwise.keras._keras import eagerly, path_of, place_of, require_hooks
 from groupwise.keras.elsewhere import in_the_plan
 from groupwise.keras.grouping import Grouping
 from groupwise.keras.hyperparameters import ByGroup
 from groupwise.keras.measuring import STATISTICS
-from groupwise.keras.not_meant import LAST_EPOCH, UNKNOWN, plan_of
-from groupwise.keras.program import Lengths, Program, program
+from groupwise.keras.not_meant import LAST_EPOCH, ONE_STEP, UNKNOWN, plan_of
+from groupwise.keras.program import Lengths, Program
 from groupwise.keras.rates import OutsideRate, Reading, number
 from groupwise.keras.saved import Described
 from groupwise.keras.stepping import Update
@@ -122,6 +122,13 @@ class GroupedOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # ker
         return self._held.resolution
 
     @property
+    def grouped(self) -> frozenset[int] | None:
+        """The identities of the variables that it updates, or will once it is built; None before it knows any."""
+        kept = self._held.kept
+        held = [one.info.parameter for one in kept or () if one.position is not None]
+        return None if kept is None else frozenset(map(id, held))
+
+    @property
     def hyperparameters(self) -> ByGroup:
         """By group, the numbers that the plan declares, as the last step used them; what is not scheduled can be set.
 
@@ -192,12 +199,11 @@ class GroupedOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # ker
         if self.built:
             return
         held, variables = self._held, list(variables)
+        known = held.kept is not None  # else the model itself may be built in the trace that is under way
         held.place(variables)
-        with keras.name_scope(self.name, caller=self):
+        with eagerly(known), keras.name_scope(self.name, caller=self):
             super().build(variables)
-            if held.resolution is not None:
-                arguments = held.resolution, held.kept or (), variables, held.algorithms, held.lengths
-                held.program = program(*arguments, self._factor)
+            held.start(variables, self._factor)
 
     def _factor(self) -> Any:
         return self._held.outside.factor(self.learning_rate)
@@ -206,7 +212,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # ker
         """One update; Keras calls it. Raises `OptimizerError` for variables that the build did not have."""
         strange = [v for v in trainable_variables or () if self.built and place_of(self, v) is None]
         if strange:
-            raise OptimizerError(f"the optimizer is to update {listed((str(v.path) for v in strange), 3)}, {UNKNOWN}")
+            raise OptimizerError(f"the optimizer is to update {listed((path_of(v) for v in strange), 3)}, {UNKNOWN}")
         super().apply(grads, trainable_variables)
 
     def stateless_apply(self, optimizer_variables: Any, grads: Any, trainable_variables: Any) -> Any:
@@ -233,16 +239,21 @@ class GroupedOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # ker
             self._held.update = None
 
     def _clip_gradients(self, grads: Sequence[Any]) -> Sequence[Any]:
-        return grads if self._held.update is None else self._held.update.clip(grads)
+        return self._under_way().clip(grads)
 
     def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
         """Nothing: each group decays its own weights, just before it updates them."""
+        self._under_way()
 
     def _backend_update_step(
         self, grads: Sequence[Any], trainable_variables: Sequence[Any], learning_rate: Any
     ) -> None:
-        if self._held.update is not None:
-            self._held.update.apply(grads, self._held.measuring)
+        self._under_way().apply(grads, self._held.measuring)
+
+    def _under_way(self) -> Update:
+        if self._held.update is None:
+            raise OptimizerError(ONE_STEP)
+        return self._held.update
 
     def _built(self) -> Program:
         if self._held.program is None:
@@ -260,7 +271,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # ker
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Refused with an `OptimizerError`: a step is of all groups at once; `apply` makes it."""
-        raise OptimizerError("a plan has no update of one variable alone: call optimizer.apply(gradients, variables)")
+        raise OptimizerError(ONE_STEP)
 
     def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
         """Refused with an `OptimizerError`: a rule says it, and says it in the saved model too."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, final
 
 from groupwise.errors import GroupwiseWarning, OptimizerError, ResolutionError, listed
+from groupwise.keras._keras import path_of
 from groupwise.keras.algorithms import KerasAlgorithms
 from groupwise.keras.bounds import check_schedules, check_values
-from groupwise.keras.program import Lengths, Program, check
+from groupwise.keras.program import Lengths, Program, check, program
 from groupwise.keras.rates import OutsideRate
 from groupwise.keras.saved import Described, described, fitted, repositioned, resolution_of
 from groupwise.keras.stepping import Update
@@ -40,6 +41,7 @@ class Grouping:
         self.measuring = False
         self.refrozen = False  # whether other variables train than did when the state was made that is to be loaded
         self._restored = False
+        self._read: Mapping[str, Collection[str]] | None = None
 
     @property
     def algorithms(self) -> KerasAlgorithms:
@@ -86,13 +88,23 @@ class Grouping:
         if self.kept is None:
             self._resolve_paths(variables)
         known = {id(one.info.parameter) for one in self.kept or ()}
-        strange = [str(variable.path) for variable in variables if id(variable) not in known]
+        strange = [path_of(variable) for variable in variables if id(variable) not in known]
         if strange:
             raise ResolutionError(
                 f"the optimizer is to update {listed(strange, 5)}, which the model that it was bound to does not have "
                 "(or did not have yet): bind the model that is compiled, once all its layers are built"
             )
         self._number(variables)
+
+    def start(self, variables: Sequence[Any], factor: Callable[[], Any]) -> None:
+        """Make the groups' optimizers for `variables`, which have their places; `factor` multiplies every rate."""
+        if self.resolution is None:
+            return
+        if self._read is None:  # the groups came with a saved model
+            held = {one.info.name: one.info.parameter for one in self.kept or ()}
+            self._read = numbers_read(self.resolution, self.algorithms, held)
+        arguments = self.resolution, self.kept or (), variables, self.algorithms, self.lengths
+        self.program = program(*arguments, factor, self._read)
 
     def _number(self, variables: Sequence[Any]) -> None:
         """Note each variable's position among those that are, or will be, built."""
@@ -116,7 +128,8 @@ class Grouping:
         check(resolution, self.lengths)
         check_values(resolution, algorithms)
         held = {info.name: info.parameter for info in infos}
-        check_schedules(resolution, algorithms, numbers_read(resolution, algorithms, held))
+        self._read = numbers_read(resolution, algorithms, held)
+        check_schedules(resolution, algorithms, self._read)
         self.resolution, self.kept = resolution, described(self.plan, infos)
         for caution in resolution.cautions:
             warnings.warn(caution, GroupwiseWarning, stacklevel=4)

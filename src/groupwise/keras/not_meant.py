@@ -14,6 +14,11 @@ LAST_EPOCH = (
     "the model is loaded (load_model), or its weights together with the optimizer's state (load_weights)"
 )
 
+ONE_STEP = (
+    "clipping, decay and update are one step over all groups, which optimizer.apply(gradients, variables) makes: there "
+    "is no part of it to call, and no update of one variable alone"
+)
+
 UNKNOWN = (
     "and was built for others: layers were unfrozen or added (enable_lora) since. Give the model an optimizer of its "
     "own: model.compile(GroupedOptimizer(plan, …).bind(model), …)"

@@ -6,11 +6,12 @@ optimizer's attributes as its own state, which would corrupt what is saved (and,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, final
 
 from groupwise.errors import LengthError, OptimizerError, ResolutionError, listed
+from groupwise.keras._keras import dtype_of
 from groupwise.keras.algorithms import KerasAlgorithms
 from groupwise.keras.clipping import Clipper
 from groupwise.keras.engine import Engine, engine
@@ -19,7 +20,7 @@ from groupwise.keras.hyperparameters import hyperparameter, scalar, sign_of
 from groupwise.keras.measuring import measurements
 from groupwise.keras.saved import Described
 from groupwise.keras.table import Table
-from groupwise.keras.tracing import held_in_variables, numbers_read
+from groupwise.keras.tracing import held_in_variables
 from groupwise.plan import Group, Resolution, Setting
 from groupwise.plan.preview import missing_lengths
 from groupwise.plan.rule import property_of
@@ -111,6 +112,7 @@ def program(
     algorithms: KerasAlgorithms,
     lengths: Lengths,
     factor: Callable[[], Any],
+    read: Mapping[str, Collection[str]],
 ) -> Program:
     """Build the engines of the groups that train.
 
@@ -118,10 +120,10 @@ def program(
         kept: the descriptions behind `resolution`, with their positions in `variables`.
         variables: what the optimizer is built for.
         factor: what multiplies every learning rate.
+        read: by group, the declared numbers that its step reads from variables.
     """
     position = {one.info.name: one.position for one in kept}
     names = {place: name for name, place in position.items() if place is not None}
-    read = numbers_read(resolution, algorithms, {names[i]: variable for i, variable in enumerate(variables)})
     engines: list[Engine] = []
     owners: dict[int, Engine] = {}
     made = 0
@@ -130,7 +132,7 @@ def program(
         if not _trains(group, own):
             continue
         targets = [variables[i] for i in own]
-        hypers = _variables_of(group, algorithms, made, [str(variable.dtype) for variable in targets])
+        hypers = _variables_of(group, algorithms, made, [dtype_of(variable) for variable in targets])
         made += len(hypers)
         when = span(group.timeline, *lengths)
         engines.append(engine(group, index, targets, algorithms, when, hypers, read[group.name], factor))

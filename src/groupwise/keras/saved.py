@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any, final
 
 from groupwise.errors import StateError
+from groupwise.keras._keras import path_of
 from groupwise.plan import Algorithm, Plan, Resolution
 from groupwise.plan.group import groups_of
 from groupwise.plan.ladder import ladders_of
@@ -121,7 +122,8 @@ def fitted(kept: Sequence[Described], variables: Sequence[Any]) -> tuple[Describ
         if tuple(variable.shape) != one.info.shape:
             raise StateError(
                 f"variable {i} of the saved optimizer was {one.info.name!r} with shape {one.info.shape}, and this "
-                f"model's is {variable.path!r} with shape {tuple(variable.shape)}: it is another architecture. {_OWN}"
+                f"model's is {path_of(variable)!r} with shape {tuple(variable.shape)}: it is another architecture. "
+                f"{_OWN}"
             )
     held = dict(enumerate(variables))
     return tuple(

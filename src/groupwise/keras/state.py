@@ -14,6 +14,7 @@ from typing import Any
 import keras
 
 from groupwise.errors import GroupwiseWarning, StateError, listed
+from groupwise.keras._keras import path_of
 from groupwise.keras.program import Program
 from groupwise.keras.saved import fingerprint
 
@@ -69,7 +70,7 @@ def assign(variables: Sequence[Any], values: Sequence[Any], what: str) -> None:
     for i, (variable, value) in enumerate(zip(variables, values, strict=True)):
         own, given = tuple(variable.shape), tuple(keras.ops.shape(value))
         if own != given:
-            raise StateError(f"{what}: variable {i}, {variable.path}, has shape {own} here and {given} there")
+            raise StateError(f"{what}: variable {i}, {path_of(variable)}, has shape {own} here and {given} there")
     for variable, value in zip(variables, values, strict=True):
         variable.assign(keras.ops.copy(keras.ops.convert_to_tensor(value)))  # jax donates the buffers of a step
 

@@ -15,7 +15,7 @@ from typing import Any, final
 
 import keras
 
-from groupwise.keras._keras import decay_weights, errors_of_backend, update
+from groupwise.keras._keras import decay_weights, dtype_of, errors_of_backend, update
 from groupwise.keras.algorithms import KerasAlgorithms, hyperparameters_of, reads_in_step
 from groupwise.keras.building import COMPLAINTS, built, peaks, stays_whole
 from groupwise.keras.engine import put
@@ -66,7 +66,7 @@ def _kinds(group: Group, variables: Mapping[str, Any]) -> tuple[Kind, ...]:
     """Small shapes with the dtypes of a group's variables, one for each number of dimensions."""
     found: dict[tuple[int, str], Kind] = {}
     for info in group.parameters:
-        dtype = str(getattr(variables.get(info.name), "dtype", "float32"))
+        dtype = dtype_of(variables[info.name]) if variables.get(info.name) is not None else "float32"
         found.setdefault((len(info.shape), dtype), (tuple(min(size, _LARGEST) for size in info.shape), dtype))
     return tuple(found.values())
 

@@ -18,13 +18,13 @@ from typing import Any
 import keras
 
 from groupwise.errors import ResolutionError, listed
-from groupwise.keras._keras import attributes_of, class_names, layers_of, own_variables
+from groupwise.keras._keras import attributes_of, class_names, layers_of, own_variables, path_of
 from groupwise.keras.balanced_model import BalancedModel
 from groupwise.keras.blocks import with_blocks
 from groupwise.select import ParameterInfo
 from groupwise.select.describe import describe
 from groupwise.select.tree import Node, OwnParameter
-from groupwise.select.vocabulary import is_linear
+from groupwise.select.vocabulary import is_conv, is_linear
 
 
 def variables_of(model: Any) -> tuple[ParameterInfo, ...]:
@@ -46,7 +46,7 @@ def paths_of(variables: Sequence[Any]) -> tuple[ParameterInfo, ...]:
 
     Raises `ResolutionError` if two variables have the same path, as they may in nested models.
     """
-    paths = [str(variable.path).replace("/", ".") for variable in variables]
+    paths = [path_of(variable).replace("/", ".") for variable in variables]
     twice = sorted({path for path in paths if paths.count(path) > 1})
     if twice:
         raise ResolutionError(
@@ -102,7 +102,8 @@ def _node(layer: Any, name: str, path: str, above: frozenset[int]) -> Node:
     if isinstance(layer, keras.Model) and _is_graph(layer):
         layers = dict(entries)
         children = with_blocks(path, [(layers[child.name], child) for child in children])
-    return Node(name, path, kinds, held, children, _features(held) if is_linear(kinds) else (None, None))
+    linear = is_linear(kinds) or _is_pointwise(layer, kinds)
+    return Node(name, path, kinds, held, children, _features(held) if linear else (None, None))
 
 
 def _children(entries: Iterable[tuple[str, Any]], path: str, above: frozenset[int]) -> Iterator[Node]:
@@ -157,8 +158,22 @@ def _held(layer: Any) -> Iterator[OwnParameter]:
         yield OwnParameter(name, variable.name, variable)
 
 
+def _is_pointwise(layer: Any, kinds: tuple[str, ...]) -> bool:
+    """Whether a convolution is an affine map of one place, as the last layer of a MobileNet is."""
+    if not is_conv(kinds):
+        return False
+    try:
+        places = tuple(layer.input.shape)[1:-1]
+    except (AttributeError, ValueError):  # not called, called several times, or with several tensors
+        return False
+    return set(places) == {1}
+
+
 def _features(held: Sequence[OwnParameter]) -> tuple[int | None, int | None]:
+    """What a kernel takes and gives; the places of a pointwise convolution are all one."""
     shape = next((tuple(own.tensor.shape) for own in held if own.leaf == "kernel"), ())
+    while len(shape) > 2 and shape[0] == 1:
+        shape = shape[1:]
     return (shape[0], prod(shape[1:])) if len(shape) > 1 else (None, None)
 
 

@@ -65,7 +65,9 @@ class _Reader:
         """Whether what stands before `node` may be a head, and the input sizes of the run's part inside `node`."""
         if not node.has_parameters or (self.through_connectors and _CONNECTS.search(node.name)):
             return True, frozenset()
-        if node.held and is_linear(node.kinds):
+        if node.held and (
+            is_linear(node.kinds) or node.features[1] is not None
+        ):  # or a convolution that is one in fact
             fan_in, fan_out = node.features
             if fan_out is None or fan_out not in later:
                 self.found.add(node.path)

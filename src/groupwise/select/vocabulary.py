@@ -14,7 +14,7 @@ _NORM = re.compile(r"(?<!Weight)(?<!Spectral)[Nn]orm(alization)?(?![a-z])")
 _NOT_NORM = re.compile(
     r"Linear|Conv|Dense|M[Ll][Pp]|Head|Attention|Block|Encoder|Decoder|LSTM|GRU|RNN|Cell|Embed|Classifier|Residual"
 )
-_CONV = re.compile(r"Conv(Transpose)?[123N][dD]|Conv[123]DTranspose|ShortConvolution$")
+_CONV = re.compile(r"Conv(Transpose)?[123N][dD]|Conv[123]DTranspose|ConvLSTM|ShortConvolution$")
 _LINEAR = re.compile(r"(Linear|Dense)\d*$")
 _MULTIPLYING = re.compile(r"LSTM|GRU|RNN|Cell$|Attention|Bilinear")
 _EMBEDDING = re.compile(r"(?<!Patch)Embedding(Bag)?$")
