@@ -16,7 +16,7 @@ from tests.observe.nets import groups, net, train
 def script(folder: Path, algorithm: type[torch.optim.Optimizer] = torch.optim.AdamW, **given: int) -> Observer:
     model = net()
     with Observer(algorithm(groups(model), lr=1e-3), folder, **given) as observer:  # type: ignore[call-arg, arg-type]
-        train(model, observer._optimizer, observer, 3)
+        train(model, observer._recorder._optimizer, observer, 3)
     return observer
 
 
@@ -44,7 +44,7 @@ def test_a_finished_run_goes_on_with_an_optimizer_that_was_loaded_or_a_step_that
         first = script(tmp_path)
         model = net()
         optimizer = torch.optim.AdamW(groups(model), lr=1e-3)
-        optimizer.load_state_dict(first._optimizer.state_dict())
+        optimizer.load_state_dict(first._recorder._optimizer.state_dict())
         with Observer(optimizer, tmp_path) as observer:
             train(model, optimizer, observer, 2)
         script(tmp_path, step=5)

@@ -28,7 +28,7 @@ class RunLog:
     """Writes the records of one observer.
 
     Args:
-        grouping, seen: what the groups are.
+        grouping: what the groups are.
         header: what the file says first.
         path: the folder; None writes no file.
         sinks: where else numbers go.
@@ -39,7 +39,6 @@ class RunLog:
     def __init__(
         self,
         grouping: Grouping,
-        snapshot: GroupSnapshot,
         header: Header,
         path: str | os.PathLike[str] | None,
         sinks: Sequence[Sink],
@@ -51,8 +50,8 @@ class RunLog:
             if not callable(getattr(sink, "log", None)):
                 raise RecordError(f"Observer: {sink!r} is no sink: it has no log(values, step)")
         self._groups = {group.name: group for group in header.groups}
-        self._shape, self._plan = _shape(snapshot), grouping.plan
-        self._last = snapshot
+        self._last = grouping.snapshot()
+        self._shape, self._plan = _shape(self._last), grouping.plan
         self._finite = True
         self._writer: Writer | None = None
         if path is not None:
@@ -127,14 +126,12 @@ class RunLog:
         self._finite = not broken if norms else self._finite
 
 
-def header_of(
-    grouping: Grouping, snapshot: GroupSnapshot, cadence: Cadence, table: str | None, lengths: Lengths
-) -> Header:
+def header_of(grouping: Grouping, cadence: Cadence, table: str | None, lengths: Lengths) -> Header:
     """What the first line of a run says."""
     return Header(
         by=grouping.by,
         every=cadence.every,
-        groups=grouping.described(snapshot),
+        groups=grouping.described(grouping.snapshot()),
         writer=_writer(),
         table=table,
         total_steps=lengths.total_steps,
