@@ -66,6 +66,11 @@ class GroupSnapshot:
             entries[group] += size
         return tuple(entries)
 
+    @cached_property
+    def names_only(self) -> GroupSnapshot:
+        """The names without what they are of, for a record that may wait: it keeps no parameter alive."""
+        return GroupSnapshot(self.names, (), (), (), (), self.sharded)
+
     @property
     def rates(self) -> list[Number | None]:
         """For each parameter, its learning rate now; None if it has none. One object for each live group."""

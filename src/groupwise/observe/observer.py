@@ -7,6 +7,7 @@ is to see.
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import warnings
@@ -220,6 +221,13 @@ class Observer:
             with self._recorder.lock:
                 self._recorder.forget()
 
+    def flush(self) -> None:
+        """Write the records that wait: without sinks they are written up to 16 at a time, or once a second.
+
+        Whoever reads the run while it goes on sees all of it then. At the end of the program it is done for you.
+        """
+        self._recorder.flush()
+
     def close(self) -> None:
         """Write what is left, say that the run is finished, and take the hooks away; a second time does nothing."""
         self._recorder.end(finished=True)
@@ -264,3 +272,10 @@ def _require_free(path: str | os.PathLike[str] | None) -> None:
 
 _observers: Final[weakref.WeakSet[Observer]] = weakref.WeakSet()
 """The observers of this process, and of those that it was forked from."""
+
+
+@atexit.register
+def _write_all() -> None:
+    """A program that ends without closing its observers loses nothing."""
+    for each in list(_observers):
+        each.flush()

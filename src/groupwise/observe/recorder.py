@@ -26,16 +26,17 @@ from groupwise.observe.errors import Errors
 from groupwise.observe.folders import SEEN_TO_STEP
 from groupwise.observe.grouping import Grouping, GroupSnapshot
 from groupwise.observe.hyperparameters import Values
-from groupwise.observe.measurement import Measurement, Samples
+from groupwise.observe.measurement import Measurement
 from groupwise.observe.noise import FirstMicroBatch, usable
 from groupwise.observe.pending import Pending
 from groupwise.observe.programs import leaves_gradients, scale_of, unscale_of
 from groupwise.observe.ranks import Ranks
 from groupwise.observe.record_builder import RecordBuilder
 from groupwise.observe.run_log import RunLog
-from groupwise.observe.under_way import Given, UnderWay
+from groupwise.observe.sample import Samples
+from groupwise.observe.under_way import Given, UnderWay, unmeasured
 from groupwise.observe.user_metrics import UserMetrics
-from groupwise.records import Step
+from groupwise.records import Group, Step
 
 
 @final
@@ -74,7 +75,7 @@ class Recorder:
         self._scaler, self._scale, self._along_path = scaler, scale_of(scaler), along_path
         self._process, self._used, self._writes = os.getpid(), False, ranks.rank == 0
         self._told, self._values = Given(), Values()
-        self._samples: Samples = {}
+        self._samples: Samples | None = None
         self._under_way: UnderWay | None = None
         self._shown: Measurement | None = None
         self._pending = Pending(log, self._writes, errors)
@@ -98,6 +99,9 @@ class Recorder:
     @property
     def last(self) -> Step | None:
         """The newest record."""
+        if self.is_here:
+            with self.lock:
+                self._pending.write(now=True)
         return self._pending.newest
 
     def is_due(self, family: str) -> bool:
@@ -138,9 +142,17 @@ class Recorder:
         told = self.given()
         told.metrics, told.batch, self._shown = UserMetrics(), None, None
 
-    def event(self, event: str, text: str) -> None:
-        """Write an event at the next update."""
-        self._log.event(self.step, event, text)
+    def event(self, event: str, text: str, groups: tuple[Group, ...] | None = None) -> None:
+        """Write an event at the next update, after the records before it."""
+        self._pending.write(now=True)
+        self._log.event(self.step, event, text, groups)
+
+    def flush(self) -> None:
+        """Write the records that wait for others."""
+        if self.is_open:
+            with self.lock:
+                self._pending.write(now=True)
+                self._errors.settle()
 
     def end(self, finished: bool, quietly: bool = False) -> None:
         """Write what is left and take the hooks away; a second time does nothing.
@@ -156,7 +168,7 @@ class Recorder:
             self._unhook()
             if self._used:
                 SEEN_TO_STEP.add(self._optimizer)
-            left = UnderWay(self.given())
+            left = UnderWay(self.given(), unmeasured())
             self._under_way = None
             try:
                 if left.told.metrics.numbers and self._writes:
@@ -178,22 +190,19 @@ class Recorder:
             return None
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         with self.lock:
-            made, shown = UnderWay(self._told), self._shown
-            self._told, self._shown, self._under_way = Given(), None, made
+            told, shown, self._told, self._shown = self._told, self._shown, Given(), None
             attempt = functools.partial(self._errors.attempt, "observing a step", self.step)
             if shown is not None:
                 attempt(shown.measure_clipped)
             else:
-                clone = not leaves_gradients(self._optimizer)
-                shown = attempt(self._measured, made.told, closure is not None, clone)
-            made.measurement = shown or made.measurement
+                shown = attempt(self._measured, told, closure is not None, not leaves_gradients(self._optimizer))
+            made = self._under_way = UnderWay(told, shown or unmeasured())
             self._errors.settle()
         if closure is None or made.measurement.has_gradients:
             return None
         seeing = self._seeing(closure, made)
         return ((args[0], seeing, *args[2:]), kwargs) if len(args) > 1 else (args, {**kwargs, "closure": seeing})
 
-    @torch.no_grad()
     def _after(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         """The hook after a step."""
         made = self._under_way
@@ -203,12 +212,13 @@ class Recorder:
             step, self.step, self._under_way, self._used = self.step, self.step + 1, None, True
             taken = self._errors.attempt("observing a step", step, self._measure_update, made.measurement)
             if not taken:
-                made = UnderWay(made.told)
+                made = UnderWay(made.told, unmeasured())
             self._samples = made.measurement.samples
             self._errors.attempt("observing a step", step, self._send, step, made)
             self._pending.write()
             self._errors.settle()
 
+    @torch.no_grad()
     def _measure_update(self, measurement: Measurement) -> bool:
         if measurement.due:
             measurement.measure_update(self._grouping, getattr(self._optimizer, "measured", None))
@@ -222,7 +232,7 @@ class Recorder:
         values = self._values.read(measurement.snapshot) if "values" in measurement.due else {}
         builder = RecordBuilder(step, self._log.seconds, measurement, told.metrics, told.batch, found_inf, path, values)
         measurement.release(path)
-        if builder.has_content or self._ranks.together or self._pending:
+        if builder.has_content or self._ranks.together or self._pending.awaits_gradients is not None:
             builder.send(self._ranks if exchange else None)
             self._pending.add(builder)
 
@@ -233,7 +243,8 @@ class Recorder:
         if sharded and not self._ranks.together:
             raise RecordError("Observer: parameters are split over the ranks, so every rank has to make an Observer")
         self._watch_scaler(told)
-        self._log.watch_groups(self.step, snapshot)
+        if (groups := self._log.regrouped(snapshot)) is not None:
+            self.event("groups", f"{len(groups)} groups from here on", groups)
         measurement = Measurement(snapshot, due if self._writes or sharded else frozenset(), self._ranks.world)
         measurement.measure_weights(closure)
         if not closure:
@@ -247,7 +258,7 @@ class Recorder:
         before, self._scale = self._scale, self._scaler.get_scale()
         if self._scale < before:
             told.batch = None  # the micro-batches of what was skipped are among them
-            self._log.event(self.step, "skipped", f"an update before this one; the loss scale is {self._scale:g} now")
+            self.event("skipped", f"an update before this one; the loss scale is {self._scale:g} now")
 
     def _measure_gradients(self, measurement: Measurement, batch: FirstMicroBatch | None, clone: bool) -> None:
         """The gradients, and with them the end of the path of the update before."""

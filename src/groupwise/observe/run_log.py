@@ -79,6 +79,11 @@ class RunLog:
             self._errors.attempt(f"the sink {type(sink).__name__}", record.step, sink.log, dict(values), record.step)
 
     @property
+    def waits(self) -> bool:
+        """Whether records may be written some at a time: a sink gets each at once, in the order of its tracker."""
+        return not self._sinks
+
+    @property
     def is_heard(self) -> bool:
         """Whether anybody gets what is recorded."""
         return self._writer is not None or bool(self._sinks)
@@ -87,18 +92,18 @@ class RunLog:
         """Write an event."""
         self._write(Event(step, event, text, groups))
 
-    def watch_groups(self, step: int, snapshot: GroupSnapshot) -> None:
-        """Tell when the groups have changed. A step of some of them only (`only`) is no change."""
+    def regrouped(self, snapshot: GroupSnapshot) -> tuple[Group, ...] | None:
+        """The groups from here on, if they have changed. A step of some of them only (`only`) is no change."""
         plan = self._grouping.plan
         if plan is self._plan and snapshot is self._last:
-            return
+            return None
         self._last, shape = snapshot, _shape(snapshot)
         if plan is self._plan and all(self._shape.get(name) == sizes for name, sizes in shape.items()):
-            return
+            return None
         new = {group.name: group for group in self._grouping.described(snapshot)}
         self._groups = new if plan is not self._plan else self._groups | new
         self._shape, self._plan = (shape if plan is not self._plan else self._shape | shape), plan
-        self.event(step, "groups", f"{len(self._groups)} groups from here on", tuple(self._groups.values()))
+        return tuple(self._groups.values())
 
     def close(self, step: int | None) -> None:
         """Let go of the file; at `step` say that the run is finished, with None that it is not."""

@@ -14,7 +14,7 @@ import torch
 from groupwise.errors import RecordError
 from groupwise.observe.grouping import GroupSnapshot
 from groupwise.observe.sums import Sums
-from groupwise.observe.tensors import entries, gathered, is_sharded, squares
+from groupwise.observe.tensors import entries, gathered, is_sharded, precision, squares
 from groupwise.observe.update import inner
 from groupwise.observe.user_metrics import Balanced, UserMetrics
 
@@ -92,4 +92,5 @@ def _log_cosines(found: Mapping[str, Gradients], shared: Sequence[int], metrics:
 
 def _product(a: Gradients, b: Gradients, shared: Sequence[int]) -> torch.Tensor | None:
     pairs = [(x, y) for x, y in ((a[i], b[i]) for i in shared) if x is not None and y is not None]
-    return gathered(inner(x, y) for x, y in pairs).sum() if pairs else None
+    found = gathered(inner(x, y) for x, y in pairs) if pairs else None
+    return None if found is None else found.to(precision(found.device)).sum()

@@ -1,7 +1,7 @@
 """What the loop tells: losses, the result of a balancer, numbers by name.
 
-A number may be a tensor on a device; it stays there and travels with the record. What is told belongs to the update
-that comes next.
+A number may be a tensor on a device; it stays there and travels with the record (a CPU's is read at once). What is told
+belongs to the update that comes next.
 """
 
 from __future__ import annotations
@@ -138,11 +138,17 @@ def _number(value: Any, what: str) -> Number:
     if isinstance(value, torch.Tensor):
         if value.numel() != 1 or value.is_complex():
             raise RecordError(f"{what!r} is a tensor of shape {list(value.shape)}: log one real number")
-        return value.detach().reshape(())
+        one = value.detach().reshape(())
+        return rounded(_on_host(one)) if one.device.type == "cpu" else one
     try:
         return float(value)
     except (TypeError, ValueError):
         raise RecordError(f"{what!r} is {value!r}: log one number") from None
+
+
+def _on_host(one: torch.Tensor) -> float:
+    number: Any = one.tolist()
+    return float(number)
 
 
 def rounded(value: float) -> float:
