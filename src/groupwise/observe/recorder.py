@@ -13,11 +13,12 @@ import functools
 import os
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
 import torch
 
+from groupwise import _seen_losses
 from groupwise._step_hooks import StepHooks
 from groupwise._torch import steps_under_way
 from groupwise.errors import GroupwiseWarning, RecordError
@@ -34,6 +35,7 @@ from groupwise.observe.ranks import Ranks
 from groupwise.observe.record_builder import RecordBuilder
 from groupwise.observe.run_log import RunLog
 from groupwise.observe.sample import Samples
+from groupwise.observe.shares import log_seen
 from groupwise.observe.under_way import Given, UnderWay, unmeasured
 from groupwise.observe.user_metrics import UserMetrics
 from groupwise.records import Group, Step
@@ -73,6 +75,7 @@ class Recorder:
         self._optimizer, self._grouping, self._cadence = optimizer, grouping, cadence
         self._ranks, self._errors, self._log = ranks, errors, log
         self._scaler, self._scale, self._along_path = scaler, scale_of(scaler), along_path
+        self._doubted = log.goes_on
         self._process, self._used, self._writes = os.getpid(), False, ranks.rank == 0
         self._told, self._values = Given(), Values()
         self._samples: Samples | None = None
@@ -80,6 +83,7 @@ class Recorder:
         self._shown: Measurement | None = None
         self._pending = Pending(log, self._writes, errors)
         self._hooks: StepHooks | None = StepHooks(optimizer, before=self._before, after=self._after)
+        _seen_losses.look(self)
 
     @property
     def is_here(self) -> bool:
@@ -118,6 +122,15 @@ class Recorder:
         if made is not None and made.thread == threading.get_ident() and steps_under_way(self._optimizer) == 0:
             made = self._under_way = None
         return self._told if made is None else made.told
+
+    def see_losses(self, losses: Mapping[str, torch.Tensor]) -> None:
+        """Take the shares of tasks that a balancer is about to weight, if it is time and nobody has taken them."""
+        if not (self.is_open and self.is_due("tasks")):
+            return
+        with self.lock:
+            metrics = self.given().metrics
+            if not metrics.has_shares:
+                self._errors.attempt("taking shares", self.step, log_seen, losses, self.snapshot(), metrics)
 
     def note_micro_batch(self, samples: int, divided: bool) -> None:
         """A micro-batch of so many samples was added to the gradients."""
@@ -179,6 +192,7 @@ class Recorder:
             self._errors.close(quietly)
 
     def _unhook(self) -> None:
+        _seen_losses.look_no_more(self)
         hooks, self._hooks = self._hooks, None
         if hooks is not None:
             hooks.remove()
@@ -190,6 +204,7 @@ class Recorder:
             return None
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         with self.lock:
+            self._doubted = self._doubted and not optimizer.state and optimizer not in SEEN_TO_STEP
             told, shown, self._told, self._shown = self._told, self._shown, Given(), None
             attempt = functools.partial(self._errors.attempt, "observing a step", self.step)
             if shown is not None:
@@ -215,8 +230,25 @@ class Recorder:
                 made = UnderWay(made.told, unmeasured())
             self._samples = made.measurement.samples
             self._errors.attempt("observing a step", step, self._send, step, made)
+            self._tell_restart(step)
             self._pending.write()
             self._errors.settle()
+
+    def _tell_restart(self, step: int) -> None:
+        """Once, where a run went on and the optimizer began: it has a state after the first update, and had none."""
+        doubted, self._doubted = self._doubted, False
+        if doubted and self._optimizer.state:
+            text = (
+                f"The optimizer had no state when the run went on at step {step:,}. "
+                "Either its state was not loaded, or this is another training"
+            )
+            self._pending.write(now=True)
+            self._log.event(step, "warning", text)
+            warnings.warn(
+                f"{text}: load the state before the first update, or give this training a folder of its own",
+                GroupwiseWarning,
+                stacklevel=4,
+            )
 
     @torch.no_grad()
     def _measure_update(self, measurement: Measurement) -> bool:

@@ -52,7 +52,7 @@ class RunLog:
         self._groups = {group.name: group for group in header.groups}
         self._last = grouping.snapshot()
         self._shape, self._plan = _shape(self._last), grouping.plan
-        self._finite = True
+        self._finite, self.goes_on = True, False
         self._writer: Writer | None = None
         if path is not None:
             self._writer = Writer(path, header, part_bytes)
@@ -60,6 +60,7 @@ class RunLog:
     def begin(self, step: int | None) -> int:
         """The number of the first update; says that a run goes on, if one does."""
         after = None if self._writer is None else self._writer.resumed_after
+        self.goes_on = after is not None and step is None
         first = step if step is not None else 0 if after is None else after + 1
         if after is not None:
             self.event(first, "resumed", f"goes on at step {first}; the last step before was {after}")

@@ -117,6 +117,11 @@ class UserMetrics:
                 if known:
                     self._put(("shares", task, name), share)
 
+    @property
+    def has_shares(self) -> bool:
+        """Whether anybody has told the tasks' shares."""
+        return any(path[0] == "shares" for path in self.numbers)
+
     def _put(self, path: Path, value: Any) -> None:
         self.numbers[path] = _number(value, " ".join(path[1:]))
 
