@@ -72,6 +72,18 @@ class Layers:
         return sorted(named, key=lambda pair: order.get(pair[1], len(order)))
 
 
+def layers_in(model: Model) -> Iterator[tuple[str, torch.nn.Module]]:
+    """The modules that are layers, by name; and as "" those that have neither parameters nor children."""
+    for prefix, each in ({"": model} if isinstance(model, torch.nn.Module) else model).items():
+        modules = dict(each.named_modules())
+        for layer in dict.fromkeys(layer_of(name) for name, _ in each.named_parameters()):
+            named = ".".join(part for part in (prefix, layer if layer != ROOT or not prefix else "") if part)
+            yield named, modules["" if layer == ROOT else layer]
+        for path, module in modules.items():
+            if _INSIDE not in f"{path}." and not list(module.children()) and not list(module.parameters()):
+                yield "", module
+
+
 def names_in(group: Mapping[str, Any]) -> list[str]:
     """The names of a live group's parameters, empty where it has none."""
     names = list(map(str, group.get("param_names", ())))

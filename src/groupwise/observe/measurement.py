@@ -8,12 +8,13 @@ that follows: the other end of the path. Nothing here waits for an accelerator.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate, groupby
 from typing import Any, Final, final
 
 import torch
 
+from groupwise.observe.activations import Activation
 from groupwise.observe.grouping import Grouping, GroupSnapshot
 from groupwise.observe.programs import UNSCALED
 from groupwise.observe.sample import Samples, common, sample, sampled
@@ -98,6 +99,26 @@ class Measurement:
         for copy in self._copies:
             gradient = self._found[copy.place]
             copy.gradient = gradient.clone() if clone and gradient is not None else gradient
+
+    def measure_activations(self, found: Mapping[str, Activation]) -> None:
+        """What layers put out, by the names of the groups."""
+        places = {name: i for i, name in enumerate(self.snapshot.names) if name in found}
+        if not places or "weights" not in self.due:
+            return
+        seen = [(i, found[name]) for name, i in places.items()]
+        self.sums.add("as", gathered(each.norm for _, each in seen), [i for i, _ in seen], root=True)
+        self._counted("an", {i: float(each.entries) for i, each in seen})
+        counted = [(i, each) for i, each in seen if each.dead is not None]
+        if counted:
+            dead = gathered(each.dead for _, each in counted if each.dead is not None)
+            self.sums.add("du", dead, [i for i, _ in counted])
+            self._counted("dn", {i: float(each.units) for i, each in counted})
+            self.known["du"] = frozenset(i for i, _ in counted)
+        self.known["as"] = frozenset(i for i, _ in seen)
+
+    def _counted(self, key: str, values: dict[int, float]) -> None:
+        self.sums.add_known(key, list(values.values()), list(values))
+        self.known[key] = frozenset(values)
 
     def measure_clipped(self) -> None:
         """The gradients as the caller's own clipping left them."""

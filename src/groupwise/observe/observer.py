@@ -19,6 +19,7 @@ from typing import Final, Literal, final
 import torch
 
 from groupwise.errors import GroupwiseWarning, RecordError, within
+from groupwise.observe.activations import Activations
 from groupwise.observe.cadence import Cadence
 from groupwise.observe.errors import Errors, OnError
 from groupwise.observe.folders import folder_of
@@ -52,6 +53,8 @@ class Observer:
             "layer": each module that holds parameters, by its path, in the order of the model.
         model: whose names the layers have, with `by="layer"`: the model, or networks by name. Without it the names are
             those that the optimizer has (a plan's, or `AdamW(model.named_parameters())`).
+        activations: record what each layer puts out, with `by="layer"` and `model=`: `activation_rms`, its root mean
+            square, and `dead_units`, the share of its units that are 0 on a whole batch. At the cadence of "weights".
         along_path: take `path_contribution` with every update. It keeps the update until the next gradients are there.
         sinks: where else the numbers go: anything with `log(mapping, step)`.
         scaler: a `GradScaler`, if one is used: updates that it skips are then recorded, as events.
@@ -84,6 +87,7 @@ class Observer:
         by: Literal["group", "rule", "network", "layer"] = "group",
         *,
         model: Model | None = None,
+        activations: bool = False,
         along_path: bool = False,
         sinks: Sequence[Sink] = (),
         scaler: torch.amp.GradScaler | None = None,
@@ -99,6 +103,7 @@ class Observer:
             grouping = Grouping(inner, by, model)
             header = header_of(grouping, cadence, table_of(inner), lengths_of(scheduler, total_steps))
             scale_of(scaler)
+            watched = _watched(model, by) if activations else None
         writes = ranks.rank == 0
         _require_free(path if writes else None)
         self.path = folder_of(path if writes else None, inner, step)
@@ -106,7 +111,16 @@ class Observer:
         log = RunLog(grouping, header, self.path, sinks if writes else (), errors, part_bytes)
         first = log.begin(step)
         self._recorder = Recorder(
-            inner, grouping, cadence, ranks, errors, log, scaler=scaler, along_path=along_path, step=first
+            inner,
+            grouping,
+            cadence,
+            ranks,
+            errors,
+            log,
+            scaler=scaler,
+            along_path=along_path,
+            activations=watched,
+            step=first,
         )
         ranks.announce()
         _observers.add(self)
@@ -259,6 +273,17 @@ class Observer:
             log_balanced(result, self._recorder.snapshot(), metrics)
         for task, why in (result.skipped if self._recorder.is_open else {}).items():
             self._recorder.event("nonfinite", f"task {task!r} was left out: {why}")
+
+
+def _watched(model: Model | None, by: str) -> Activations:
+    """What looks at the layers' outputs. Raises `RecordError` where there are no layers to look at."""
+    if model is None or by != "layer":
+        given = f"by={by!r}" if by != "layer" else "no model"
+        raise RecordError(
+            f"activations=True records what layers put out, and there is {given}: "
+            "give Observer(…, by='layer', model=model, activations=True)"
+        )
+    return Activations(model)
 
 
 def _require_free(path: str | os.PathLike[str] | None) -> None:

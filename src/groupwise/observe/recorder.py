@@ -22,6 +22,7 @@ from groupwise import _seen_losses
 from groupwise._step_hooks import StepHooks
 from groupwise._torch import steps_under_way
 from groupwise.errors import GroupwiseWarning, RecordError
+from groupwise.observe.activations import Activations
 from groupwise.observe.cadence import Cadence
 from groupwise.observe.errors import Errors
 from groupwise.observe.folders import SEEN_TO_STEP
@@ -51,6 +52,7 @@ class Recorder:
         log: where records go.
         scaler: a `GradScaler`, if one is used.
         along_path: whether the path of each update is measured.
+        activations: what looks at the layers' outputs, if anything does.
         step: the number of the next update.
 
     Attributes:
@@ -69,6 +71,7 @@ class Recorder:
         *,
         scaler: torch.amp.GradScaler | None,
         along_path: bool,
+        activations: Activations | None,
         step: int,
     ) -> None:
         self.step, self.lock = step, threading.RLock()
@@ -79,6 +82,8 @@ class Recorder:
         self._process, self._used, self._writes = os.getpid(), False, ranks.rank == 0
         self._told, self._values = Given(), Values()
         self._samples: Samples | None = None
+        self._activations = activations
+        self._watch_activations()
         self._under_way: UnderWay | None = None
         self._shown: Measurement | None = None
         self._pending = Pending(log, self._writes, errors)
@@ -193,6 +198,8 @@ class Recorder:
 
     def _unhook(self) -> None:
         _seen_losses.look_no_more(self)
+        if self._activations is not None:
+            self._activations.close()
         hooks, self._hooks = self._hooks, None
         if hooks is not None:
             hooks.remove()
@@ -229,10 +236,16 @@ class Recorder:
             if not taken:
                 made = UnderWay(made.told, unmeasured())
             self._samples = made.measurement.samples
+            self._watch_activations()
             self._errors.attempt("observing a step", step, self._send, step, made)
             self._tell_restart(step)
             self._pending.write()
             self._errors.settle()
+
+    def _watch_activations(self) -> None:
+        """Have the layers looked at in the next forward, if their statistics are due then."""
+        if self._activations is not None:
+            self._activations.active = self._writes and self.is_due("weights")
 
     def _tell_restart(self, step: int) -> None:
         """Once, where a run went on and the optimizer began: it has a state after the first update, and had none."""
@@ -279,6 +292,8 @@ class Recorder:
             self.event("groups", f"{len(groups)} groups from here on", groups)
         measurement = Measurement(snapshot, due if self._writes or sharded else frozenset(), self._ranks.world)
         measurement.measure_weights(closure)
+        if self._activations is not None:
+            measurement.measure_activations(self._activations.take())
         if not closure:
             self._measure_gradients(measurement, told.batch, clone)
         return measurement
