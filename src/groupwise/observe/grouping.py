@@ -147,6 +147,10 @@ class Grouping:
         for (layer, i), held in sorted(parts.items(), key=lambda part: (order[part[0][0]], part[0][1])):
             yield layer, Member(live[i], tuple(p for p, _ in held), tuple(name for _, name in held))
 
+    def moving_statistics(self) -> list[str]:
+        """The frozen norms whose running statistics move, where the layers of a model are observed."""
+        return self._layers.moving_statistics() if self._layers is not None else []
+
     def described(self, snapshot: GroupSnapshot) -> tuple[Group, ...]:
         """The groups as a header tells them."""
         return tuple(

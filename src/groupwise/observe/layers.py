@@ -59,6 +59,16 @@ class Layers:
         wanted = {id(p) for p in params}
         return {key: layer_of(name) for key, name in names.items() if key in wanted}
 
+    def moving_statistics(self) -> list[str]:
+        """The norms with frozen parameters whose running statistics follow the data, where a model is known."""
+        models = {prefix: reference() for prefix, reference in self._networks.items()}
+        return [
+            ".".join(part for part in (prefix, name) if part)
+            for prefix, model in models.items()
+            for name, module in (model.named_modules() if model is not None else ())
+            if _follows_the_data(module)
+        ]
+
     def _of_model(self) -> Iterator[tuple[torch.Tensor, str]]:
         for prefix, reference in self._networks.items():
             model = reference()
@@ -70,6 +80,12 @@ class Layers:
         resolution = getattr(self._optimizer, "resolution", None)  # resolved in the order of the model
         order = {name: i for i, name in enumerate(getattr(resolution, "resolved", ()))}
         return sorted(named, key=lambda pair: order.get(pair[1], len(order)))
+
+
+def _follows_the_data(module: torch.nn.Module) -> bool:
+    params = list(module.parameters(recurse=False))
+    frozen = bool(params) and not any(p.requires_grad for p in params)
+    return frozen and module.training and isinstance(getattr(module, "running_mean", None), torch.Tensor)
 
 
 def layers_in(model: Model) -> Iterator[tuple[str, torch.nn.Module]]:

@@ -19,9 +19,10 @@ from typing import Any, final
 import torch
 
 from groupwise import _seen_losses
+from groupwise._spelling import counted
 from groupwise._step_hooks import StepHooks
 from groupwise._torch import steps_under_way
-from groupwise.errors import GroupwiseWarning, RecordError
+from groupwise.errors import GroupwiseWarning, RecordError, listed
 from groupwise.observe.activations import Activations
 from groupwise.observe.cadence import Cadence
 from groupwise.observe.errors import Errors
@@ -78,7 +79,7 @@ class Recorder:
         self._optimizer, self._grouping, self._cadence = optimizer, grouping, cadence
         self._ranks, self._errors, self._log = ranks, errors, log
         self._scaler, self._scale, self._along_path = scaler, scale_of(scaler), along_path
-        self._doubted = log.goes_on
+        self._doubted, self._looked = log.goes_on, False
         self._process, self._used, self._writes = os.getpid(), False, ranks.rank == 0
         self._told, self._values = Given(), Values()
         self._samples: Samples | None = None
@@ -290,6 +291,7 @@ class Recorder:
         self._watch_scaler(told)
         if (groups := self._log.regrouped(snapshot)) is not None:
             self.event("groups", f"{len(groups)} groups from here on", groups)
+        self._look_once()
         measurement = Measurement(snapshot, due if self._writes or sharded else frozenset(), self._ranks.world)
         measurement.measure_weights(closure)
         if self._activations is not None:
@@ -297,6 +299,16 @@ class Recorder:
         if not closure:
             self._measure_gradients(measurement, told.batch, clone)
         return measurement
+
+    def _look_once(self) -> None:
+        """What only the first update shows of a model: by then it is in the mode that it trains in."""
+        looked, self._looked = self._looked, True
+        if not looked and (norms := self._grouping.moving_statistics()):
+            text = (
+                f"The running statistics of {counted(len(norms), 'frozen norm')} move ({listed(norms, 4)}). "
+                "The parameters stay, and the statistics follow the data: `.eval()` on the norms holds them"
+            )
+            self.event("warning", text)
 
     def _watch_scaler(self, told: Given) -> None:
         """A scaler skips by not calling `step`, which its scale shows; a fused step is called, and tells by itself."""
