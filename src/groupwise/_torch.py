@@ -10,7 +10,7 @@ import functools
 import inspect
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from types import CodeType, FrameType
 from typing import Any, Final, TypeAlias
 
@@ -216,17 +216,12 @@ def steps_under_way(optimizer: torch.optim.Optimizer) -> int | None:
     code = _HOOKED_STEP
     if code is None:
         return None
-    return sum(_is_step(frame, code, optimizer) for frame in _outwards(sys._getframe()))
-
-
-def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
+    count, frame = 0, sys._getframe().f_back
     while frame is not None:
-        yield frame
+        if frame.f_code is code and frame.f_locals.get("self") is optimizer:
+            count += 1
         frame = frame.f_back
-
-
-def _is_step(frame: FrameType, code: CodeType, optimizer: object) -> bool:
-    return frame.f_code is code and frame.f_locals.get("self") is optimizer
+    return count
 
 
 def _hooked_step_code() -> CodeType | None:

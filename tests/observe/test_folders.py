@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from tests.observe.nets import groups, net, train
 def script(folder: Path, algorithm: type[torch.optim.Optimizer] = torch.optim.AdamW, **given: int) -> Observer:
     model = net()
     with Observer(algorithm(groups(model), lr=1e-3), folder, **given) as observer:  # type: ignore[call-arg, arg-type]
-        train(model, observer._optimizer, observer, 3)
+        train(model, observer._recorder._optimizer, observer, 3)
     return observer
 
 
@@ -44,7 +45,7 @@ def test_a_finished_run_goes_on_with_an_optimizer_that_was_loaded_or_a_step_that
         first = script(tmp_path)
         model = net()
         optimizer = torch.optim.AdamW(groups(model), lr=1e-3)
-        optimizer.load_state_dict(first._optimizer.state_dict())
+        optimizer.load_state_dict(first._recorder._optimizer.state_dict())
         with Observer(optimizer, tmp_path) as observer:
             train(model, optimizer, observer, 2)
         script(tmp_path, step=5)
@@ -58,8 +59,38 @@ def test_a_run_that_broke_off_goes_on(tmp_path: Path) -> None:
         train(model, optimizer, observer, 3)
         _ = 1 / 0
     assert finished_after(tmp_path) is None
-    assert script(tmp_path).path == tmp_path
+    with pytest.warns(GroupwiseWarning, match="had no state when the run went on at step 3.*a folder of its own"):
+        assert script(tmp_path).path == tmp_path
     assert finished_after(tmp_path) == 6
+    assert "had no state" in describe(tmp_path).runs[0].verdict[0].head
+
+
+def broken_off(folder: Path, algorithm: type[torch.optim.Optimizer]) -> dict[str, Any]:
+    """The state of an optimizer whose run was not finished."""
+    model = net()
+    optimizer = algorithm(groups(model), lr=1e-3)  # type: ignore[call-arg]
+    observer = Observer(optimizer, folder)
+    train(model, optimizer, observer, 3)
+    del observer
+    return optimizer.state_dict()
+
+
+@pytest.mark.parametrize("algorithm", [torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad])
+@pytest.mark.parametrize("before", [True, False])
+def test_a_run_that_broke_off_goes_on_in_silence_with_the_state_that_it_had(
+    algorithm: type[torch.optim.Optimizer], before: bool, tmp_path: Path
+) -> None:
+    state, model = broken_off(tmp_path, algorithm), net()
+    optimizer = algorithm(groups(model), lr=1e-3)  # type: ignore[call-arg]
+    if before:
+        optimizer.load_state_dict(state)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with Observer(optimizer, tmp_path) as observer:
+            if not before:
+                optimizer.load_state_dict(state)
+            train(model, optimizer, observer, 2)
+    assert list(read(tmp_path).steps) == list(range(5))
 
 
 def test_observers_that_still_record_can_be_reached_and_closed(tmp_path: Path) -> None:

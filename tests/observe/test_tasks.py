@@ -271,10 +271,52 @@ def test_weights_of_other_tasks_are_a_clear_error(tmp_path: Path) -> None:
             observer.tasks(told, weights=[1.0, 2.0])  # type: ignore[arg-type]
 
 
-def test_without_shares_the_report_says_how_a_method_of_losses_comes_by_them(tmp_path: Path) -> None:
-    model, optimizer, observer = observed(tmp_path)
+def weighted(method: Method, folder: Path | None, asked: bool, **given: Any) -> tuple[list[torch.Tensor], Any]:
+    """The gradients of an update that a method of losses weights, and the record of it."""
+    torch.manual_seed(0)
+    model = net()
+    optimizer = torch.optim.SGD(groups(model), lr=0.1)
+    told, balancer = losses(model, 0), Balancer(method)
+    if folder is None:
+        balancer.backward(told)
+        return [p.grad for p in model.parameters() if p.grad is not None], None
+    with Observer(optimizer, folder, **{"every": ALL, **given}) as observer:
+        if asked:
+            observer.tasks(told)
+        observer.log(balance=balancer.backward(told))
+        grads = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+        optimizer.step()
+    return grads, observer.last
+
+
+@pytest.mark.parametrize("method", [Static({"left": 3.0, "right": 1.0}), DWA()])
+def test_a_method_that_weights_losses_is_recorded_with_the_shares_that_a_loop_would_ask_for(
+    method: Method, tmp_path: Path
+) -> None:
+    plain, _ = weighted(method, None, asked=False)
+    grads, record = weighted(method, tmp_path / "left to it", asked=False)
+    _, asked = weighted(method, tmp_path / "asked", asked=True)
+    assert all(torch.equal(a, b) for a, b in zip(grads, plain, strict=True))
+    assert record.shares == asked.shares
+    assert record.cosines == asked.cosines
+    assert record.shares["left"]
+
+
+def test_shares_are_taken_at_their_cadence_and_of_losses_that_reach_the_optimizer_only(tmp_path: Path) -> None:
+    method = Static({"left": 1.0, "right": 1.0})
+    assert not weighted(method, tmp_path / "never", asked=False, every={"tasks": 0})[1].shares
+    other = nn.Linear(1, 1)
+    with Observer(torch.optim.SGD(other.parameters(), lr=0.1), None, every=ALL) as observer:
+        weighted(method, tmp_path / "of another", asked=False)
+        other(torch.ones(1, 1)).sum().backward()
+        observer._recorder._optimizer.step()
+        assert not observer.last.shares  # type: ignore[union-attr]
+
+
+def test_without_shares_the_report_says_when_a_method_of_losses_is_recorded_with_them(tmp_path: Path) -> None:
+    model, optimizer, observer = observed(tmp_path, every={"tasks": 0})
     with observer:
         observer.log(balance=Balancer(Static({"left": 1.0, "right": 1.0})).backward(losses(model, 0)))
         optimizer.step()
     (panel,) = (panel for panel in describe(tmp_path).runs[0].panels if panel.key == "shares")
-    assert "call `observer.tasks(losses)` before `balancer.backward(losses)`" in panel.missing
+    assert "at the cadence of `tasks`" in panel.missing

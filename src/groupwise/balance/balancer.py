@@ -15,6 +15,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from groupwise import _seen_losses
 from groupwise._renamed import renamed
 from groupwise.balance.engine import setup, update
 from groupwise.balance.engine.finite import NonFinite
@@ -136,6 +137,8 @@ class Balancer:
                 if reduction.run.accumulated and features is not None:
                     raise BalanceError("features= cannot be used in an update that began with accumulate()")
             with without_autocast(batch.losses.values()):
+                if not (reduction.run.needs_rows or reduction.run.accumulated):
+                    _seen_losses.show(batch.losses)
                 return update.complete(reduction, batch)
 
     def accumulate(self, losses: Mapping[str, Tensor], scaler: object = None) -> None:

@@ -106,7 +106,8 @@ def eagerly(now: bool) -> contextlib.AbstractContextManager[object]:
     tensorflow = sys.modules.get("tensorflow") if keras.backend.backend() == "tensorflow" else None
     if tensorflow is None or not now or tensorflow.distribute.has_strategy():
         return contextlib.nullcontext()
-    return tensorflow.init_scope()
+    scope: contextlib.AbstractContextManager[object] = tensorflow.init_scope()
+    return scope
 
 
 def own_variables(layer: Any) -> list[Any]:

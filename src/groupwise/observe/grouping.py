@@ -66,6 +66,11 @@ class GroupSnapshot:
             entries[group] += size
         return tuple(entries)
 
+    @cached_property
+    def names_only(self) -> GroupSnapshot:
+        """The names without what they are of, for a record that may wait: it keeps no parameter alive."""
+        return GroupSnapshot(self.names, (), (), (), (), self.sharded)
+
     @property
     def rates(self) -> list[Number | None]:
         """For each parameter, its learning rate now; None if it has none. One object for each live group."""
@@ -141,6 +146,10 @@ class Grouping:
         order = {layer: place for place, layer in enumerate(dict.fromkeys(layers.values()))}
         for (layer, i), held in sorted(parts.items(), key=lambda part: (order[part[0][0]], part[0][1])):
             yield layer, Member(live[i], tuple(p for p, _ in held), tuple(name for _, name in held))
+
+    def moving_statistics(self) -> list[str]:
+        """The frozen norms whose running statistics move, where the layers of a model are observed."""
+        return self._layers.moving_statistics() if self._layers is not None else []
 
     def described(self, snapshot: GroupSnapshot) -> tuple[Group, ...]:
         """The groups as a header tells them."""

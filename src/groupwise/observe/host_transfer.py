@@ -7,7 +7,7 @@ waits: the record is complete when the next step has been launched, and is writt
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, final
+from typing import Any, Final, final
 
 import torch
 
@@ -35,6 +35,10 @@ class HostTransfer:
         if self._arrival is not None:
             self._arrival.synchronize()
         return self._vector.tolist()
+
+
+NOTHING: Final = HostTransfer(torch.zeros(0))
+"""The transfer of a record all of whose numbers are on the host."""
 
 
 def packed(parts: Sequence[torch.Tensor], device: torch.device, dtype: torch.dtype) -> torch.Tensor:

@@ -38,12 +38,12 @@ class Values:
         }
 
     def _of(self, name: str, members: Sequence[Live]) -> dict[str, Number]:
-        now = list(chain.from_iterable(chain.from_iterable(map(_settings, members))))
+        now = [part for group in members for part in (*group, *group.values())]
         before, found = self._known.get(name, ((), {}))
         if len(now) == len(before) and all(map(operator.is_, now, before)):
             return found
         found = values_of(members)
-        if all(map(_stays, now)):
+        if all(_stays(value) for group in members for key, value in group.items() if key not in NOT_VALUES):
             self._known[name] = now, found
         return found
 

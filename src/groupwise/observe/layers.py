@@ -59,6 +59,16 @@ class Layers:
         wanted = {id(p) for p in params}
         return {key: layer_of(name) for key, name in names.items() if key in wanted}
 
+    def moving_statistics(self) -> list[str]:
+        """The norms with frozen parameters whose running statistics follow the data, where a model is known."""
+        models = {prefix: reference() for prefix, reference in self._networks.items()}
+        return [
+            ".".join(part for part in (prefix, name) if part)
+            for prefix, model in models.items()
+            for name, module in (model.named_modules() if model is not None else ())
+            if _follows_the_data(module)
+        ]
+
     def _of_model(self) -> Iterator[tuple[torch.Tensor, str]]:
         for prefix, reference in self._networks.items():
             model = reference()
@@ -70,6 +80,24 @@ class Layers:
         resolution = getattr(self._optimizer, "resolution", None)  # resolved in the order of the model
         order = {name: i for i, name in enumerate(getattr(resolution, "resolved", ()))}
         return sorted(named, key=lambda pair: order.get(pair[1], len(order)))
+
+
+def _follows_the_data(module: torch.nn.Module) -> bool:
+    params = list(module.parameters(recurse=False))
+    frozen = bool(params) and not any(p.requires_grad for p in params)
+    return frozen and module.training and isinstance(getattr(module, "running_mean", None), torch.Tensor)
+
+
+def layers_in(model: Model) -> Iterator[tuple[str, torch.nn.Module]]:
+    """The modules that are layers, by name; and as "" those that have neither parameters nor children."""
+    for prefix, each in ({"": model} if isinstance(model, torch.nn.Module) else model).items():
+        modules = dict(each.named_modules())
+        for layer in dict.fromkeys(layer_of(name) for name, _ in each.named_parameters()):
+            named = ".".join(part for part in (prefix, layer if layer != ROOT or not prefix else "") if part)
+            yield named, modules["" if layer == ROOT else layer]
+        for path, module in modules.items():
+            if _INSIDE not in f"{path}." and not list(module.children()) and not list(module.parameters()):
+                yield "", module
 
 
 def names_in(group: Mapping[str, Any]) -> list[str]:

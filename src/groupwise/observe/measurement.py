@@ -8,24 +8,23 @@ that follows: the other end of the path. Nothing here waits for an accelerator.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, Final, TypeAlias, final
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, groupby
+from typing import Any, Final, final
 
 import torch
 
+from groupwise.observe.activations import Activation
 from groupwise.observe.grouping import Grouping, GroupSnapshot
 from groupwise.observe.programs import UNSCALED
-from groupwise.observe.sample import sample
+from groupwise.observe.sample import Samples, common, sample, sampled
 from groupwise.observe.scopes import factor_of
 from groupwise.observe.sums import Sums
-from groupwise.observe.tensors import entries, gathered, gradient_of, local, precision, replicas, squares
-from groupwise.observe.update import Compared, Copy, compare, copied, inner, product
+from groupwise.observe.tensors import entries, gathered, gradient_of, local, norms_of, precision, replicas
+from groupwise.observe.update import Compared, Copy, compare, copied, product
 
 SPREAD: Final = 256
 """How many entries of a tensor are looked at for the spread of step sizes."""
-
-Samples: TypeAlias = dict[int, torch.Tensor]
-"""Samples of gradients, by the identity of their parameter."""
 
 _ROWS: Final = {
     "gradients": ("gg", "nonfinite", "clip"),
@@ -57,7 +56,7 @@ class Measurement:
         self.device = snapshot.params[0].device if snapshot.params else torch.device("cpu")
         self.sums = Sums(len(snapshot.names), self.device, exchanged=snapshot.sharded)
         self.sharded = snapshot.sharded
-        self.samples: Samples = {}
+        self.samples: Samples | None = None
         self.known: dict[str, frozenset[int]] = {}
         self.path: torch.Tensor | None = None
         self.has_gradients = False
@@ -71,41 +70,62 @@ class Measurement:
     def measure_weights(self, closure: bool) -> None:
         """Before the step: w²; for updates a copy of what has a gradient, or may get one in a closure."""
         if self.due & {"weights", "updates"} and self.snapshot.params:
-            self._add("ww", range(len(self.snapshot.params)), squares([local(p) for p in self.snapshot.params]))
+            norms = norms_of([local(p) for p in self.snapshot.params])
+            self._add("ww", range(len(self.snapshot.params)), norms, root=True)
         if "updates" in self.due:
             moving = [(i, p) for i, p in enumerate(self.snapshot.params) if p.requires_grad]
             self._copies = [copied(p, i) for i, p in moving if closure or p.grad is not None]
 
-    def measure_gradients(self, before: Samples, unscale: Any, clone: bool, sampled: bool) -> None:
+    def measure_gradients(self, before: Samples | None, unscale: Any, clone: bool, keep: bool) -> None:
         """The gradients, before clipping.
 
         Args:
             before: samples of the gradients of the update before.
             unscale: what the step multiplies gradients by before it uses them.
             clone: whether the step, or whoever clips before it, may write into them.
-            sampled: whether the next update is to be compared with this one.
+            keep: whether the next update is to be compared with this one.
         """
         self._found, self._unscale = [gradient_of(p) for p in self.snapshot.params], unscale
         self.has_gradients = True
         where = [i for i, gradient in enumerate(self._found) if gradient is not None]
         held = [entries(gradient) for gradient in self._found if gradient is not None]
         if held and self.due & {"gradients", "weights"}:
-            norms = squares(held)
-            self._add("gg", where, norms if unscale is UNSCALED else norms * unscale**2)
-            self._nonfinite(where, held, norms)
+            norms = norms_of(held)
+            known = self._add("gg", where, norms if unscale is UNSCALED else norms * unscale, root=True)
+            self._nonfinite(where, held, known)
         if held and "weights" in self.due:
             self._add("zeros", where, self._zeros(where, held))
-        self._cosines(where, before, sampled)
+        self._cosines(where, before, keep)
         for copy in self._copies:
             gradient = self._found[copy.place]
             copy.gradient = gradient.clone() if clone and gradient is not None else gradient
+
+    def measure_activations(self, found: Mapping[str, Activation]) -> None:
+        """What layers put out, by the names of the groups."""
+        places = {name: i for i, name in enumerate(self.snapshot.names) if name in found}
+        if not places or "weights" not in self.due:
+            return
+        seen = [(i, found[name]) for name, i in places.items()]
+        self.sums.add("as", gathered(each.norm for _, each in seen), [i for i, _ in seen], root=True)
+        self._counted("an", {i: float(each.entries) for i, each in seen})
+        counted = [(i, each) for i, each in seen if each.dead is not None]
+        if counted:
+            dead = gathered(each.dead for _, each in counted if each.dead is not None)
+            self.sums.add("du", dead, [i for i, _ in counted])
+            self._counted("dn", {i: float(each.units) for i, each in counted})
+            self.known["du"] = frozenset(i for i, _ in counted)
+        self.known["as"] = frozenset(i for i, _ in seen)
+
+    def _counted(self, key: str, values: dict[int, float]) -> None:
+        self.sums.add_known(key, list(values.values()), list(values))
+        self.known[key] = frozenset(values)
 
     def measure_clipped(self) -> None:
         """The gradients as the caller's own clipping left them."""
         where = [i for i, p in enumerate(self.snapshot.params) if p.grad is not None]
         found = [gradient_of(self.snapshot.params[i]) for i in where]
         if where and "gradients" in self.due:
-            self._add("clipped", where, squares([entries(g) for g in found if g is not None]))
+            self._add("clipped", where, norms_of([entries(g) for g in found if g is not None]), root=True)
 
     def measure_first(self, params: Sequence[torch.Tensor], first: torch.Tensor) -> None:
         """Σ g² of the first micro-batch, [k] of k parameters."""
@@ -148,19 +168,21 @@ class Measurement:
         return facts
 
     def release(self, path: bool) -> None:
-        """Let go of gradients, and of the update unless its path is still to come."""
+        """Let go of gradients, and of parameters and the update unless its path is still to come."""
         self._found = []
         for copy in self._copies:
             copy.gradient = None
         if not path:
-            self._copies = []
+            self._copies, self._rates_of, self.snapshot = [], [], self.snapshot.names_only
 
-    def _add(self, key: str, places: Sequence[int], values: torch.Tensor) -> None:
+    def _add(self, key: str, places: Sequence[int], values: torch.Tensor, root: bool = False) -> list[float] | None:
         """Add [k] values that are of the parameters at these places; of what several ranks hold, a share."""
         if self._shares:
-            values = values * torch.tensor([self._shares[i] for i in places]).to(values)
+            shares = torch.tensor([self._shares[i] for i in places])
+            wide = values.to(precision(values.device))
+            values, root = (wide.square() if root else wide) * shares.to(wide), False
         index = self.snapshot.index
-        self.sums.add(key, values, index if len(places) == len(index) else [index[i] for i in places])
+        return self.sums.add(key, values, index if len(places) == len(index) else [index[i] for i in places], root=root)
 
     def _whole(self, key: str, values: dict[int, torch.Tensor]) -> None:
         """Values of whole groups, the same on every rank."""
@@ -169,10 +191,9 @@ class Measurement:
             self.sums.add(key, gathered(values.values()) * share, list(values))
             self.known[key] = frozenset(values)
 
-    def _nonfinite(self, where: Sequence[int], held: Sequence[torch.Tensor], norms: torch.Tensor) -> None:
-        """Counted where the norms, which a CPU can look at, show some; elsewhere with the weights."""
-        on_host = self.device.type == "cpu"
-        if math.isfinite(sum(norms.tolist())) if on_host else "weights" not in self.due:
+    def _nonfinite(self, where: Sequence[int], held: Sequence[torch.Tensor], norms: list[float] | None) -> None:
+        """Counted where the norms, where they are at hand, show some; elsewhere with the weights."""
+        if math.isfinite(sum(norms)) if norms is not None else "weights" not in self.due:
             return
         self._add("nonfinite", where, gathered(t.numel() - torch.isfinite(t).sum() for t in held))
 
@@ -182,32 +203,53 @@ class Measurement:
         others = gathered(torch.count_nonzero(t.bool()) for t in held)  # twice as fast as of numbers
         return entries_of.to(others) - others
 
-    def _cosines(self, where: Sequence[int], before: Samples, sampled: bool) -> None:
+    def _cosines(self, where: Sequence[int], before: Samples | None, keep: bool) -> None:
         """Of dense gradients: the entries of a sparse one are others each time."""
-        due = "cosines" in self.due
-        for i in where if sampled or (due and before) else ():
-            gradient = self._found[i]
-            if gradient is not None and gradient.layout == torch.strided and gradient.numel():
-                self.samples[id(self.snapshot.params[i])] = sample(gradient)
-        keys = {i: id(self.snapshot.params[i]) for i in where} if due else {}
-        both = [(i, self.samples[key], before[key]) for i, key in keys.items() if key in self.samples and key in before]
-        alike = [(i, a, b) for i, a, b in both if a.shape == b.shape]
-        if alike:
-            places = [i for i, _, _ in alike]
-            self._add("aa", places, squares([a for _, a, _ in alike]))
-            self._add("ab", places, gathered(inner(a, b) for _, a, b in alike))
-            self._add("bb", places, squares([b for _, _, b in alike]))
+        due = "cosines" in self.due and before is not None
+        if not (keep or due):
+            return
+        held = [(self.snapshot.params[i], g) for i in where if (g := self._found[i]) is not None]
+        self.samples = sampled([p for p, _ in held], [g for _, g in held])
+        both = common(self.samples, before) if due and before is not None and self.samples is not None else None
+        if both is not None:
+            now, then = both
+            for key, a, b in (("aa", now, now), ("ab", now, then), ("bb", then, then)):
+                self._products(key, a, b)
+
+    def _products(self, key: str, a: Samples, b: Samples) -> None:
+        """Add Σ a·b: by group, or by parameter where these count for a share."""
+        place_of = {id(p): i for i, p in enumerate(self.snapshot.params)}
+        ends = list(accumulate(a.sizes))
+        spans = [(place_of[k], end - size, end) for k, size, end in zip(a.keys, a.sizes, ends, strict=True)]
+        if self._shares:
+            dots = [torch.dot(a.entries[begin:end], b.entries[begin:end]) for _, begin, end in spans]
+            self._add(key, [place for place, _, _ in spans], gathered(dots))
+            return
+        groups = [(i, list(part)) for i, part in groupby(spans, key=lambda span: self.snapshot.index[span[0]])]
+        dots = [
+            torch.dot(a.entries[part[0][1] : part[-1][2]], b.entries[part[0][1] : part[-1][2]]) for _, part in groups
+        ]
+        self.sums.add(key, gathered(dots), [i for i, _ in groups])
 
     def _compared(self, compared: Compared) -> None:
         """Σ Δ², −Σ g·Δ, Σ (Δ / lr)², and the entries that have a learning rate."""
-        places = [copy.place for copy in self._copies]
-        rates, each = self._rates(places), self._rates(compared.places)
-        entries_of = torch.tensor([copy.weights.numel() for copy in self._copies]).to(rates)
-        shares = torch.tensor([self._shares[i] for i in places]).to(rates) if self._shares else 1.0
-        self._add("dd", compared.places, compared.squares)
-        self._add("gd", compared.places, compared.products * self._unscale)
-        self._add("ss", compared.places, compared.squares * torch.where(each > 0, each.pow(-2), 0.0))
-        self.sums.add("moved", entries_of * (rates > 0) * shares, [self.snapshot.index[i] for i in places])
+        unscaled = self._unscale is UNSCALED
+        norms = self._add("dd", compared.places, compared.norms, root=True)
+        self._add("gd", compared.places, compared.products if unscaled else compared.products * self._unscale)
+        index, places = self.snapshot.index, [copy.place for copy in self._copies]
+        if norms is not None:
+            rates = {i: float(self._rates_of[i] or 0.0) for i in places}
+            steps = [
+                (norm / rates[i]) ** 2 if rates[i] > 0 else 0.0 for i, norm in zip(compared.places, norms, strict=True)
+            ]
+            self.sums.add_known("ss", steps, [index[i] for i in compared.places])
+            moved = [float(copy.weights.numel() * (rates[copy.place] > 0)) for copy in self._copies]
+            self.sums.add_known("moved", moved, [index[i] for i in places])
+            return
+        each, rates_of = self._rates(compared.places), self._rates(places)
+        self._add("ss", compared.places, compared.norms.to(each).square() * torch.where(each > 0, each.pow(-2), 0.0))
+        entries_of = torch.tensor([copy.weights.numel() for copy in self._copies]).to(rates_of)
+        self._add("moved", places, entries_of * (rates_of > 0))
 
     def _spread(self) -> None:
         """Percentiles of |Δ| / lr; where tensors are split, the mean of the ranks' own."""

@@ -13,13 +13,16 @@ Number: TypeAlias = float | torch.Tensor
 
 
 def number_of(value: Any) -> Number | None:
-    """A float, or a copy of a tensor, which stays on its device (0-dim); None for what is no number.
+    """A float, or a copy of a tensor on an accelerator, which stays there (0-dim); None for what is no number.
 
     A flag (`amsgrad`) is none, and neither is a complex number.
     """
     if isinstance(value, torch.Tensor):
-        plain = value.numel() == 1 and not value.is_complex() and value.dtype != torch.bool
-        return value.detach().reshape(()).clone() if plain else None
+        if value.numel() != 1 or value.is_complex() or value.dtype == torch.bool:
+            return None
+        one = value.detach().reshape(())
+        number: Any = one.tolist() if one.device.type == "cpu" else None
+        return one.clone() if number is None else float(number)
     if isinstance(value, bool):
         return None
     if isinstance(value, numbers.Real):

@@ -10,7 +10,7 @@ from typing import Any, final
 import torch
 
 from groupwise.observe.gauges import GAUGES, Gauge, readings
-from groupwise.observe.host_transfer import HostTransfer, packed
+from groupwise.observe.host_transfer import NOTHING, HostTransfer, packed
 from groupwise.observe.measurement import Measurement
 from groupwise.observe.noise import WHOLE, FirstMicroBatch, NoiseScale
 from groupwise.observe.ranks import Ranks
@@ -85,8 +85,8 @@ class RecordBuilder:
             summed, means = ranks.exchanged(own, tensors, device, dtype)
             rows = rows if summed is None else [summed]
             self._told = {names[name]: mean for name, mean in means.items()}
-        on_device = [*self._tensors(), *([] if self._found_inf is None else [self._found_inf])]
-        self._transfer = HostTransfer(packed([*rows, *on_device], device, dtype))
+        parts = [*rows, *self._tensors(), *([] if self._found_inf is None else [self._found_inf])]
+        self._transfer = HostTransfer(packed(parts, device, dtype)) if parts else NOTHING
 
     def end_path(self, following: RecordBuilder | None) -> None:
         """Take the end of the path from the update that followed, if that has it."""

@@ -28,7 +28,7 @@ class RunLog:
     """Writes the records of one observer.
 
     Args:
-        grouping, seen: what the groups are.
+        grouping: what the groups are.
         header: what the file says first.
         path: the folder; None writes no file.
         sinks: where else numbers go.
@@ -39,7 +39,6 @@ class RunLog:
     def __init__(
         self,
         grouping: Grouping,
-        snapshot: GroupSnapshot,
         header: Header,
         path: str | os.PathLike[str] | None,
         sinks: Sequence[Sink],
@@ -51,9 +50,9 @@ class RunLog:
             if not callable(getattr(sink, "log", None)):
                 raise RecordError(f"Observer: {sink!r} is no sink: it has no log(values, step)")
         self._groups = {group.name: group for group in header.groups}
-        self._shape, self._plan = _shape(snapshot), grouping.plan
-        self._last = snapshot
-        self._finite = True
+        self._last = grouping.snapshot()
+        self._shape, self._plan = _shape(self._last), grouping.plan
+        self._finite, self.goes_on = True, False
         self._writer: Writer | None = None
         if path is not None:
             self._writer = Writer(path, header, part_bytes)
@@ -61,6 +60,7 @@ class RunLog:
     def begin(self, step: int | None) -> int:
         """The number of the first update; says that a run goes on, if one does."""
         after = None if self._writer is None else self._writer.resumed_after
+        self.goes_on = after is not None and step is None
         first = step if step is not None else 0 if after is None else after + 1
         if after is not None:
             self.event(first, "resumed", f"goes on at step {first}; the last step before was {after}")
@@ -80,6 +80,11 @@ class RunLog:
             self._errors.attempt(f"the sink {type(sink).__name__}", record.step, sink.log, dict(values), record.step)
 
     @property
+    def waits(self) -> bool:
+        """Whether records may be written some at a time: a sink gets each at once, in the order of its tracker."""
+        return not self._sinks
+
+    @property
     def is_heard(self) -> bool:
         """Whether anybody gets what is recorded."""
         return self._writer is not None or bool(self._sinks)
@@ -88,18 +93,18 @@ class RunLog:
         """Write an event."""
         self._write(Event(step, event, text, groups))
 
-    def watch_groups(self, step: int, snapshot: GroupSnapshot) -> None:
-        """Tell when the groups have changed. A step of some of them only (`only`) is no change."""
+    def regrouped(self, snapshot: GroupSnapshot) -> tuple[Group, ...] | None:
+        """The groups from here on, if they have changed. A step of some of them only (`only`) is no change."""
         plan = self._grouping.plan
         if plan is self._plan and snapshot is self._last:
-            return
+            return None
         self._last, shape = snapshot, _shape(snapshot)
         if plan is self._plan and all(self._shape.get(name) == sizes for name, sizes in shape.items()):
-            return
+            return None
         new = {group.name: group for group in self._grouping.described(snapshot)}
         self._groups = new if plan is not self._plan else self._groups | new
         self._shape, self._plan = (shape if plan is not self._plan else self._shape | shape), plan
-        self.event(step, "groups", f"{len(self._groups)} groups from here on", tuple(self._groups.values()))
+        return tuple(self._groups.values())
 
     def close(self, step: int | None) -> None:
         """Let go of the file; at `step` say that the run is finished, with None that it is not."""
@@ -127,14 +132,12 @@ class RunLog:
         self._finite = not broken if norms else self._finite
 
 
-def header_of(
-    grouping: Grouping, snapshot: GroupSnapshot, cadence: Cadence, table: str | None, lengths: Lengths
-) -> Header:
+def header_of(grouping: Grouping, cadence: Cadence, table: str | None, lengths: Lengths) -> Header:
     """What the first line of a run says."""
     return Header(
         by=grouping.by,
         every=cadence.every,
-        groups=grouping.described(snapshot),
+        groups=grouping.described(grouping.snapshot()),
         writer=_writer(),
         table=table,
         total_steps=lengths.total_steps,

@@ -1,4 +1,4 @@
-"""Which task pulls at which group, on request and without a balancer: one more backward for each task.
+"""Which task pulls at which group, on request or where a balancer takes no task's gradient: a backward for each task.
 
 The gradient of each task's loss gives its norm in each group, whose share of all the tasks' norms says who owns that
 part of the model; between tasks, the cosine over the parameters that at least two of them reach says who disagrees.
@@ -14,7 +14,7 @@ import torch
 from groupwise.errors import RecordError
 from groupwise.observe.grouping import GroupSnapshot
 from groupwise.observe.sums import Sums
-from groupwise.observe.tensors import entries, gathered, is_sharded, squares
+from groupwise.observe.tensors import entries, gathered, is_sharded, precision, squares
 from groupwise.observe.update import inner
 from groupwise.observe.user_metrics import Balanced, UserMetrics
 
@@ -29,13 +29,29 @@ def log_shares(losses: Mapping[str, torch.Tensor], snapshot: GroupSnapshot, metr
             "tasks() cannot take gradients of parameters that are split over ranks: log a balancer's result"
         )
     found = {task: _gradients(task, loss, [p for p, _ in params]) for task, loss in _checked(losses).items()}
-    reached = [sum(gradients[i] is not None for gradients in found.values()) for i in range(len(params))]
+    _log(found, [group for _, group in params], snapshot, metrics)
+
+
+def _log(found: Mapping[str, Gradients], index: Sequence[int], snapshot: GroupSnapshot, metrics: UserMetrics) -> None:
+    """Log what the gradients of tasks, of the same parameters, come to."""
+    reached = [sum(gradients[i] is not None for gradients in found.values()) for i in range(len(index))]
     shared = [i for i, count in enumerate(reached) if count > 1]
-    norms = {task: _norms(gradients, [group for _, group in params], snapshot) for task, gradients in found.items()}
+    norms = {task: _norms(gradients, index, snapshot) for task, gradients in found.items()}
     for task, own in norms.items():
         metrics.task(task, "norm", torch.linalg.vector_norm(own))
     metrics.shares(list(norms), snapshot.names, torch.stack(list(norms.values())))
     _log_cosines(found, shared, metrics)
+
+
+def log_seen(losses: Mapping[str, torch.Tensor], snapshot: GroupSnapshot, metrics: UserMetrics) -> None:
+    """Log the shares of the tasks that reach parameters of these groups, if two do and none is split over ranks."""
+    params = [(p, group) for p, group in zip(snapshot.params, snapshot.index, strict=True) if p.requires_grad]
+    if not params or any(is_sharded(p) for p, _ in params):
+        return
+    taken = {task: _taken(loss, [p for p, _ in params]) for task, loss in losses.items() if loss.requires_grad}
+    found = {task: gradients for task, gradients in taken.items() if any(g is not None for g in gradients)}
+    if len(found) > 1:
+        _log(found, [group for _, group in params], snapshot, metrics)
 
 
 def log_balanced(result: Balanced, snapshot: GroupSnapshot, metrics: UserMetrics) -> None:
@@ -64,10 +80,15 @@ def _checked(losses: Mapping[str, Any]) -> Mapping[str, torch.Tensor]:
 
 
 def _gradients(task: str, loss: torch.Tensor, params: Sequence[torch.Tensor]) -> Gradients:
-    with torch.enable_grad():
-        found = torch.autograd.grad(loss.sum(), params, retain_graph=True, allow_unused=True)
+    found = _taken(loss, params)
     if all(gradient is None for gradient in found):
         raise RecordError(f"the loss of task {task!r} reaches no parameter of the optimizer")
+    return found
+
+
+def _taken(loss: torch.Tensor, params: Sequence[torch.Tensor]) -> Gradients:
+    with torch.enable_grad():
+        found = torch.autograd.grad(loss.sum(), params, retain_graph=True, allow_unused=True)
     return [g.coalesce() if g is not None and g.layout == torch.sparse_coo else g for g in found]
 
 
@@ -92,4 +113,5 @@ def _log_cosines(found: Mapping[str, Gradients], shared: Sequence[int], metrics:
 
 def _product(a: Gradients, b: Gradients, shared: Sequence[int]) -> torch.Tensor | None:
     pairs = [(x, y) for x, y in ((a[i], b[i]) for i in shared) if x is not None and y is not None]
-    return gathered(inner(x, y) for x, y in pairs).sum() if pairs else None
+    found = gathered(inner(x, y) for x, y in pairs) if pairs else None
+    return None if found is None else found.to(precision(found.device)).sum()

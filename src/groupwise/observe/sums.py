@@ -35,15 +35,30 @@ class Sums:
         self.device = device
         self._at_hand = device.type == "cpu" and not exchanged
         self._parts: list[tuple[str, Sequence[int]]] = []
-        self._rows: dict[str, list[float]] = {}
+        self._known: list[tuple[str, list[float], Sequence[int]]] = []
 
-    def add(self, key: str, values: torch.Tensor, index: Sequence[int]) -> None:
-        """Add [k] values to the row of `key`, each to the group that `index` names."""
-        if self._at_hand:
-            _add(self._rows, key, values.tolist(), index, self.count)
-        else:
-            self.vectors.append(values)
+    def add(self, key: str, values: torch.Tensor, index: Sequence[int], root: bool = False) -> list[float] | None:
+        """Add [k] values to the row of `key`, each to the group that `index` names.
+
+        Args:
+            key, values, index: what is added, and where.
+            root: whether the values are the roots of what is added: norms, of which squares are.
+
+        Returns:
+            The values, where they are at hand.
+        """
+        if not self._at_hand:
+            values = values.to(precision(self.device))
+            self.vectors.append(values.square() if root else values)
             self._parts.append((key, index))
+            return None
+        numbers: list[float] = values.tolist()
+        self.add_known(key, [number * number for number in numbers] if root else numbers, index)
+        return numbers
+
+    def add_known(self, key: str, numbers: list[float], index: Sequence[int]) -> None:
+        """Add numbers that are on the host already."""
+        self._known.append((key, numbers, index))
 
     def reserve(self, keys: Iterable[str]) -> None:
         """Make sure of a row for each key: ranks must agree on what they exchange."""
@@ -53,7 +68,7 @@ class Sums:
 
     def row(self, key: str) -> torch.Tensor:
         """The sums of one key by group, [count], on the device."""
-        known = self._rows.get(key, [0.0] * self.count)
+        known = self._known_rows().get(key, [0.0] * self.count)
         row = torch.tensor(known, dtype=precision(self.device), device=self.device)
         for values, (name, index) in zip(self.vectors, self._parts, strict=True):
             if name == key:
@@ -68,11 +83,17 @@ class Sums:
 
     def rows(self, numbers: Sequence[float]) -> dict[str, list[float]]:
         """The sums by key, one for each group, with the numbers that travelled."""
-        rows = {key: [*row] for key, row in self._rows.items()}
+        rows = self._known_rows()
         begin = 0
         for key, index in self._parts:
             _add(rows, key, numbers[begin : begin + len(index)], index, self.count)
             begin += len(index)
+        return rows
+
+    def _known_rows(self) -> dict[str, list[float]]:
+        rows: dict[str, list[float]] = {}
+        for key, numbers, index in self._known:
+            _add(rows, key, numbers, index, self.count)
         return rows
 
     def __len__(self) -> int:

@@ -57,18 +57,23 @@ def replicas(p: Any, world: int) -> int:
     return int(math.prod(copies) * world // p.device_mesh.size())
 
 
-def squares(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The sum of squares of each of n >= 1 tensors, shape [n], on the device of the first."""
-    device = tensors[0].device
-    if len({t.dtype for t in tensors}) == 1 and all(t.device == device for t in tensors):
-        return torch.stack([*_norms(tensors)]).to(precision(device)).square_()
+def norms_of(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The norm of each of n >= 1 tensors, shape [n], on the device of the first."""
+    if len({(t.dtype, t.device) for t in tensors}) == 1:
+        return torch.stack([*_norms(tensors)])
     alike: dict[object, list[int]] = {}
     for i, t in enumerate(tensors):
         alike.setdefault((t.device, t.dtype), []).append(i)
     norms = {
         i: norm for where in alike.values() for i, norm in zip(where, _norms([tensors[i] for i in where]), strict=True)
     }
-    return gathered(norms[i] for i in range(len(tensors))).square_()
+    return gathered(norms[i] for i in range(len(tensors)))
+
+
+def squares(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The sum of squares of each of n >= 1 tensors, shape [n], in the precision of sums."""
+    found = norms_of(tensors)
+    return found.to(precision(found.device)).square_()
 
 
 def _norms(tensors: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
@@ -77,11 +82,11 @@ def _norms(tensors: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
 
 
 def gathered(scalars: Iterable[torch.Tensor]) -> torch.Tensor:
-    """0-dim tensors as one vector, in the precision of sums, on the device of the first."""
+    """0-dim tensors as one vector, on the device of the first; of different types, in the precision of sums."""
     held = list(scalars)
     first = held[0].device
     if len({t.dtype for t in held}) == 1 and all(t.device == first for t in held):
-        return torch.stack(held).to(precision(first))
+        return torch.stack(held)
     return torch.stack([t.to(device=first, dtype=precision(first)) for t in held])
 
 

@@ -28,12 +28,17 @@ class UnderWay:
 
     Args:
         told: what was told of it.
-        taking: what is measured of it.
+        measurement: what is measured of it.
         shown: whether its gradients were shown in its closure, before clipping there.
         thread: the thread that makes it.
     """
 
     told: Given
-    measurement: Measurement = field(default_factory=lambda: Measurement(NOTHING, frozenset(), 1))
+    measurement: Measurement
     shown: bool = False
     thread: int = field(default_factory=threading.get_ident)
+
+
+def unmeasured() -> Measurement:
+    """The measurement of an update of which nothing is."""
+    return Measurement(NOTHING, frozenset(), 1)

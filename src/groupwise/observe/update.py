@@ -39,7 +39,7 @@ class Compared:
     """What the update of each piece came to, [k] each, and the place of the parameter that each is of."""
 
     places: tuple[int, ...]
-    squares: torch.Tensor
+    norms: torch.Tensor
     products: torch.Tensor
 
 
@@ -49,17 +49,17 @@ def copied(param: torch.Tensor, place: int) -> Copy:
 
 
 def compare(copies: Sequence[Copy]) -> Compared | None:
-    """Σ Δ² and −Σ g·Δ of every copy, in pieces; None if there is nothing in any."""
+    """‖Δ‖ and −Σ g·Δ of every copy, in pieces; None if there is nothing in any."""
     places: list[int] = []
-    squares: list[torch.Tensor] = []
+    norms: list[torch.Tensor] = []
     products: list[torch.Tensor] = []
     for copy in copies:
         copy.weights = _subtracted(copy.weights, local(copy.param))
         for difference, gradient in _pieces(copy.weights, copy.gradient):
             places.append(copy.place)
-            squares.append(torch.linalg.vector_norm(difference))
+            norms.append(torch.linalg.vector_norm(difference))
             products.append(inner(difference, gradient))
-    return Compared(tuple(places), gathered(squares).square_(), gathered(products)) if places else None
+    return Compared(tuple(places), gathered(norms), gathered(products)) if places else None
 
 
 def product(copies: Sequence[Copy], gradients: Sequence[torch.Tensor | None]) -> Compared | None:
@@ -89,13 +89,13 @@ def inner(a: torch.Tensor, b: torch.Tensor | None) -> torch.Tensor:
     if a.is_complex():
         a, b = torch.view_as_real(a), torch.view_as_real(b.to(a.dtype))
     a, b = a.reshape(-1), b.reshape(-1)
-    return torch.dot(a, b.to(a.dtype))
+    return torch.dot(a, b if a.dtype == b.dtype else b.to(a.dtype))
 
 
 def _subtracted(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
     if before.dtype in (torch.float16, torch.bfloat16):
-        return before.float().sub_(after.to(before.device))
-    return before.sub_(after.to(before.device))
+        before = before.float()
+    return before.sub_(after if after.device == before.device else after.to(before.device))
 
 
 def _pieces(

@@ -1,7 +1,7 @@
 """What the loop tells: losses, the result of a balancer, numbers by name.
 
-A number may be a tensor on a device; it stays there and travels with the record. What is told belongs to the update
-that comes next.
+A number may be a tensor on a device; it stays there and travels with the record (a CPU's is read at once). What is told
+belongs to the update that comes next.
 """
 
 from __future__ import annotations
@@ -117,6 +117,11 @@ class UserMetrics:
                 if known:
                     self._put(("shares", task, name), share)
 
+    @property
+    def has_shares(self) -> bool:
+        """Whether anybody has told the tasks' shares."""
+        return any(path[0] == "shares" for path in self.numbers)
+
     def _put(self, path: Path, value: Any) -> None:
         self.numbers[path] = _number(value, " ".join(path[1:]))
 
@@ -138,11 +143,17 @@ def _number(value: Any, what: str) -> Number:
     if isinstance(value, torch.Tensor):
         if value.numel() != 1 or value.is_complex():
             raise RecordError(f"{what!r} is a tensor of shape {list(value.shape)}: log one real number")
-        return value.detach().reshape(())
+        one = value.detach().reshape(())
+        return rounded(_on_host(one)) if one.device.type == "cpu" else one
     try:
         return float(value)
     except (TypeError, ValueError):
         raise RecordError(f"{what!r} is {value!r}: log one number") from None
+
+
+def _on_host(one: torch.Tensor) -> float:
+    number: Any = one.tolist()
+    return float(number)
 
 
 def rounded(value: float) -> float:

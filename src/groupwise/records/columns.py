@@ -7,6 +7,7 @@ mapping rather than one per number, and eight bytes a number.
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias, final
@@ -68,8 +69,14 @@ class Columns:
         self.conflicting: dict[int, tuple[str, ...]] = {}
         self._blocks: dict[tuple[str, str, Keys], Block] = {}
         self._places: dict[str, dict[str, Places]] = {section: {} for section in (*NESTED, "scalars", "cosines")}
+        self._values: dict[str, list[Block]] = {}
+        self._begun: list[int] = []
         self._count = 0
         self._kept: tuple[int, bytearray | None] = (0, None)
+
+    def begin(self) -> None:
+        """A part begins: its first line says every value anew."""
+        self._begun.append(len(self.steps))
 
     def append(self, keys: Mapping[str, Any]) -> None:
         """Take the line of a step, or nothing of it. Raises `RecordError` if it does not hold what the schema says."""
@@ -117,6 +124,8 @@ class Columns:
                     f"there are more than {MOST:,} different names: names stay the same from step to step"
                 )
             block = self._blocks[section, name, keys] = Block(keys)
+            if section == "values":
+                self._values.setdefault(name, []).append(block)
             places = self._places[section].setdefault(name, {})
             for key in dict.fromkeys(keys):
                 places.setdefault(key, []).append((block, keys.index(key)))
@@ -134,10 +143,26 @@ class Columns:
         """The series of one number; empty if it was never written."""
         places = self._places[section].get(name, {}).get(key, [])
         found = [(block.rows, block.values[i :: len(block.keys)]) for block, i in places]
-        if len(found) == 1:
+        blocks = self._values.get(name, []) if section == "values" else []
+        if len(found) == 1 and len(blocks) < 2:
             return self._at(*found[0])
         merged = sorted(pair for rows, values in found for pair in zip(rows, values, strict=True))
-        return self._at([row for row, _ in merged], (value for _, value in merged))
+        if len(blocks) > len(found):
+            merged = self._held(merged, blocks)
+        return self._at([row for row, _ in merged], [value for _, value in merged])
+
+    def _held(self, written: list[tuple[int, float]], blocks: list[Block]) -> list[tuple[int, float]]:
+        """A value at every line that names its group: that of the last line before which says one, in the same part."""
+        value_of, begun = dict(written), iter([*self._begun, math.inf])
+        held: list[tuple[int, float]] = []
+        value, fresh = None, next(begun)
+        for row in sorted(row for block in blocks for row in block.rows):
+            while row >= fresh:
+                value, fresh = None, next(begun)
+            value = value_of.get(row, value)
+            if value is not None:
+                held.append((row, value))
+        return held
 
     def kept(self) -> Iterator[int]:
         """The rows that stand."""

@@ -164,6 +164,7 @@ class Run:
             )
         if lacking := self._lacking(before.part + 1, part.header.part):
             warnings.warn(f"{self.path} lacks {lacking}: the run has a gap", GroupwiseWarning, stacklevel=6)
+        self._columns.begin()
         self._headers.append(part.header)
         self._firsts.append(None)
         self._groups = part.header.groups

@@ -133,6 +133,25 @@ def line(value: Header | Record) -> dict[str, Any]:
     return {"kind": "run" if isinstance(value, Header) else "event", **version, **CODEC.encode(value)}
 
 
+def changed(
+    values: Mapping[str, Numbers], known: Mapping[str, Numbers]
+) -> tuple[dict[str, Numbers], Mapping[str, Numbers]]:
+    """What a line says of values where those of the lines before are known, and what is known after it.
+
+    Hyperparameters change seldom. Of each group only the numbers are written that are not what they were; a group of
+    which nothing is has an empty mapping, which `groupwise.records.columns` reads as "as before".
+    """
+    told: dict[str, Numbers] = {}
+    for group, numbers in values.items():
+        before = known.get(group)
+        if numbers is before or not numbers:
+            told[group] = {}
+        else:
+            old = before or {}
+            told[group] = {key: number for key, number in numbers.items() if old.get(key) != number}
+    return {group: numbers for group, numbers in told.items() if numbers or group in known}, {**known, **values}
+
+
 def header(keys: Mapping[str, Any]) -> Header:
     """The header that a line's keys say. Raises `RecordError` if a known key holds something else."""
     return cast(Header, CODEC.decode(Header, keys, "header"))

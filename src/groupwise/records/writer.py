@@ -15,6 +15,7 @@ import datetime
 import os
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final, final
@@ -23,7 +24,7 @@ from groupwise.errors import RecordError
 from groupwise.records.json_line import encode
 from groupwise.records.lock import Owned, hold
 from groupwise.records.parts import Part, last_step, number_of, part_name, parts_of
-from groupwise.records.values import Event, Header, Record, line
+from groupwise.records.values import Event, Header, Numbers, Record, changed, line
 
 PART_BYTES: Final = 64 * 2**20
 
@@ -54,6 +55,7 @@ class Writer:
             raise RecordError(f"cannot write a run into {self.folder}: {error.strerror or error}") from None
         self._process = os.getpid()
         self._file: Owned | None = None
+        self._values: Mapping[str, Numbers] = {}
         try:
             found = parts_of(self.folder)
             self.header = dataclasses.replace(header, run=_run_of(found) or uuid.uuid4().hex)
@@ -88,7 +90,11 @@ class Writer:
             self.header = dataclasses.replace(self.header, groups=record.groups)
         if self._file is not None and not self._file.closed and self._size >= self._limit:
             self._begin(self.header.part + 1)
-        self._append(encode(line(record)))
+        keys, known = line(record), self._values
+        if "values" in keys:
+            keys["values"], known = changed(keys["values"], known)
+        self._append(encode(keys))
+        self._values = known
 
     def close(self) -> None:
         """Let go of the file and of the folder; a second time does nothing."""
@@ -107,6 +113,7 @@ class Writer:
         if self._file is not None:
             self._file.close()
         self._file, self._size, self._began = opened, 0, time.monotonic()
+        self._values = {}
         self._append(encode(line(self.header)))
 
     def _append(self, text: str) -> None:

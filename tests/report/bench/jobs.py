@@ -93,7 +93,7 @@ def train(
     if finished:
         observer.close()
     else:
-        observer._end(finished=False)
+        observer._recorder.end(finished=False)
     return where
 
 

@@ -299,7 +299,9 @@ def resumed(spoil: Callable[[nn.Module, Any], Any], rate: Callable[[int], float]
     def then(step: int) -> None:
         optimizer.param_groups[0]["lr"] = rate(step + 1)
 
-    return train(optimizer, regression(net), 50, folder=where, after=then)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return train(optimizer, regression(net), 50, folder=where, after=then)
 
 
 @sick(r"loss jumped from \S+ to \S+ at the resume \(step 150\)")

@@ -1,7 +1,9 @@
 """The statistics of a group: one quantity, one gauge, one file."""
 
+from groupwise.observe.gauges.activation_rms import ACTIVATION_RMS
 from groupwise.observe.gauges.clip_factor import CLIP_FACTOR
 from groupwise.observe.gauges.contribution import CONTRIBUTION
+from groupwise.observe.gauges.dead_units import DEAD_UNITS
 from groupwise.observe.gauges.gauge import Gauge, readings
 from groupwise.observe.gauges.grad_norm import GRAD_NORM
 from groupwise.observe.gauges.gradient_cosine import GRADIENT_COSINE
@@ -33,6 +35,8 @@ GAUGES: tuple[Gauge, ...] = (
     STEP_SIZE,
     STEP_SIZE_LOW,
     STEP_SIZE_HIGH,
+    ACTIVATION_RMS,
+    DEAD_UNITS,
 )
 """All of them, in the order of the records."""
 

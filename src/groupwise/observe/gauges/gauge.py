@@ -7,6 +7,8 @@ exact update, lr the learning rate of the entry):
     ss   Σ (Δ / lr)²    low, high   percentiles of |Δ| / lr in a sample         clip   the factor of clipping
     aa, bb, ab   Σ g², Σ g'², Σ g·g' in a sample, g' being the gradient of the update before
     zeros, nonfinite    numbers of such entries of g         missing   tensors without a gradient
+    as, an       Σ a² of a layer's output a, and its entries
+    du, dn       its units that are 0 throughout, and all of them
     present, moved      entries that have a gradient; that have one and a learning rate
 """
 

@@ -28,8 +28,8 @@
   const dash = (figure, at) => DASHES[Math.floor(place(figure, at) / LIGHT.length) % DASHES.length];
 
   /* The range of all figures of one title, so that runs side by side can be compared by eye. */
-  const alike = (panelKey, title) => report.runs.flatMap((run) => run.panels.filter((p) => p.key === panelKey)
-    .flatMap((p) => p.figures.filter((f) => f.kind === "Lines" && f.title === title)));
+  const alike = (panelKey, title, kind = "Lines") => report.runs.flatMap((run) => run.panels.filter((p) => p.key === panelKey)
+    .flatMap((p) => p.figures.filter((f) => f.kind === kind && f.title === title)));
   function range(panelKey, figure) {
     const figures = alike(panelKey, figure.title), lows = [], highs = [];
     const usable = (v) => Number.isFinite(v) && (!figure.logarithmic || v > 0);
@@ -95,9 +95,11 @@
     const { figure, small } = chart, width = chart.canvas.clientWidth, most = width < 420 ? 14 : 30;
     const cells = figure.cells.map((row) => row.map((v) => { const n = number(v); return Number.isFinite(n) && (figure.ramp !== "log" || n > 0) ? n : null; }));
     const z = figure.ramp === "log" ? cells.map((row) => row.map((v) => (v === null ? null : Math.log10(v)))) : cells;
-    const found = z.flat().filter((v) => v !== null), text = figure.cells.map((row, i) => row.map((v, j) =>
+    const usable = (v) => Number.isFinite(v) && (figure.ramp !== "log" || v > 0), scaled = (v) => (figure.ramp === "log" ? Math.log10(v) : v);
+    const found = alike(chart.panel.key, figure.title, "Heat").flatMap((f) => f.cells.flat().map(number).filter(usable).map(scaled)), text = figure.cells.map((row, i) => row.map((v, j) =>
       `${escaped(printable(figure.rows[i]))}<br>${small ? "" : "from step "}${label(figure.columns[j], 60)}: ${said(v)}`));
-    let [zmin, zmax] = found.length ? [Math.min(...found), Math.max(...found)] : [0, 1];
+    let [zmin, zmax] = found.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [Infinity, -Infinity]);
+    if (zmin > zmax) [zmin, zmax] = [0, 1];
     if (figure.ramp === "signed") { zmax = Math.max(Math.abs(zmin), Math.abs(zmax)); zmin = -zmax; }
     if (small) [zmin, zmax] = [0, 1];
     if (figure.ramp === "log") zmin = Math.max(zmin, zmax - 6);

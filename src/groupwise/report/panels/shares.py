@@ -21,8 +21,8 @@ def panel(reading: Reading) -> Panel:
         how = "Call `observer.tasks(losses)` before backward, or log a balancer that sees the gradients."
         if reading.tasks("weight"):
             how = (
-                "A method that weights losses takes no task's gradient: call `observer.tasks(losses)` before "
-                "`balancer.backward(losses)`; the weights of its result are included."
+                "An observer takes them at the cadence of `tasks` where `balancer.backward(losses)` weights losses, "
+                "but not of parameters that are split over ranks, nor of micro-batches that are accumulated."
             )
         return Panel("shares", "Task shares", lead, missing=f"The records hold no task shares. {how}")
     steps = sorted({step for groups in reading.shares.values() for found in groups.values() for step in found.steps})

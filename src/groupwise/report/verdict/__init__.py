@@ -13,6 +13,7 @@ from typing import Final
 from groupwise.report.document import Sentence
 from groupwise.report.reading import Reading
 from groupwise.report.verdict import (
+    activations,
     clipping,
     contributions,
     depth,
@@ -31,7 +32,8 @@ Rule = Callable[[Reading], Iterable[Sentence]]
 
 RULES: Final[tuple[Rule, ...]] = (
     faults.nonfinite, faults.warnings, faults.skipped, resumes.resumes, clipping.starved, precision.underflow,
-    precision.rounded, depth.depth, precision.below_eps, rates.rates, pace.still, settings.routers,
+    precision.rounded, depth.depth, precision.below_eps, rates.rates, pace.still, activations.dead_units,
+    settings.routers,
     settings.decayed_norms, tasks.owners, tasks.drowned, losses.outrun, pace.speed, clipping.clipping, pace.turning,
     tasks.conflicts, tasks.conflicting, faults.spikes, losses.turned, losses.tasks, losses.loss,
     contributions.contributions, networks.networks, pace.waited, faults.orphans, precision.zeros, faults.noise,

@@ -1,0 +1,363 @@
+"""One update of one optimizer, from the hook before its step to its line.
+
+    before a step   the gradients as backward, or a balancer, left them; at its time a copy of the weights
+    after it        the update, what clipping did, what the loop logged: one vector, one transfer, one line
+
+A record is of an update that was made. What was measured and told of a step that raised goes with it. A
+recorder belongs to the process that made it.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, final
+
+import torch
+
+from groupwise import _seen_losses
+from groupwise._spelling import counted
+from groupwise._step_hooks import StepHooks
+from groupwise._torch import steps_under_way
+from groupwise.errors import GroupwiseWarning, RecordError, listed
+from groupwise.observe.activations import Activations
+from groupwise.observe.cadence import Cadence
+from groupwise.observe.errors import Errors
+from groupwise.observe.folders import SEEN_TO_STEP
+from groupwise.observe.grouping import Grouping, GroupSnapshot
+from groupwise.observe.hyperparameters import Values
+from groupwise.observe.measurement import Measurement
+from groupwise.observe.noise import FirstMicroBatch, usable
+from groupwise.observe.pending import Pending
+from groupwise.observe.programs import leaves_gradients, scale_of, unscale_of
+from groupwise.observe.ranks import Ranks
+from groupwise.observe.record_builder import RecordBuilder
+from groupwise.observe.run_log import RunLog
+from groupwise.observe.sample import Samples
+from groupwise.observe.shares import log_seen
+from groupwise.observe.under_way import Given, UnderWay, unmeasured
+from groupwise.observe.user_metrics import UserMetrics
+from groupwise.records import Group, Step
+
+
+@final
+class Recorder:
+    """Follows the steps of an optimizer, measures them, and has them written.
+
+    Args:
+        optimizer: whose steps.
+        grouping, cadence, ranks, errors: what is measured, when, by which process, and what becomes of errors.
+        log: where records go.
+        scaler: a `GradScaler`, if one is used.
+        along_path: whether the path of each update is measured.
+        activations: what looks at the layers' outputs, if anything does.
+        step: the number of the next update.
+
+    Attributes:
+        step: the number of the next update.
+        lock: held while something of it changes.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        grouping: Grouping,
+        cadence: Cadence,
+        ranks: Ranks,
+        errors: Errors,
+        log: RunLog,
+        *,
+        scaler: torch.amp.GradScaler | None,
+        along_path: bool,
+        activations: Activations | None,
+        step: int,
+    ) -> None:
+        self.step, self.lock = step, threading.RLock()
+        self._optimizer, self._grouping, self._cadence = optimizer, grouping, cadence
+        self._ranks, self._errors, self._log = ranks, errors, log
+        self._scaler, self._scale, self._along_path = scaler, scale_of(scaler), along_path
+        self._doubted, self._looked = log.goes_on, False
+        self._process, self._used, self._writes = os.getpid(), False, ranks.rank == 0
+        self._told, self._values = Given(), Values()
+        self._samples: Samples | None = None
+        self._activations = activations
+        self._watch_activations()
+        self._under_way: UnderWay | None = None
+        self._shown: Measurement | None = None
+        self._pending = Pending(log, self._writes, errors)
+        self._hooks: StepHooks | None = StepHooks(optimizer, before=self._before, after=self._after)
+        _seen_losses.look(self)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the process that records."""
+        return self._process == os.getpid()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it records: not once it is closed, and not in a child of its process."""
+        return self._hooks is not None and self.is_here
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether somebody was to hear of it, and there never was anything to hear."""
+        return self._log.is_heard and not self._used
+
+    @property
+    def last(self) -> Step | None:
+        """The newest record."""
+        if self.is_here:
+            with self.lock:
+                self._pending.write(now=True)
+        return self._pending.newest
+
+    def is_due(self, family: str) -> bool:
+        """Whether a family is due at the next update."""
+        return family in self._cadence.due(self.step)
+
+    def snapshot(self) -> GroupSnapshot:
+        """The groups now."""
+        return self._grouping.snapshot()
+
+    def given(self) -> Given:
+        """What is told of: the update that is under way, or the next one. One that raised is gone."""
+        self._used, made = True, self._under_way
+        if made is not None and made.thread == threading.get_ident() and steps_under_way(self._optimizer) == 0:
+            made = self._under_way = None
+        return self._told if made is None else made.told
+
+    def see_losses(self, losses: Mapping[str, torch.Tensor]) -> None:
+        """Take the shares of tasks that a balancer is about to weight, if it is time and nobody has taken them."""
+        if not (self.is_open and self.is_due("tasks")):
+            return
+        with self.lock:
+            metrics = self.given().metrics
+            if not metrics.has_shares:
+                self._errors.attempt("taking shares", self.step, log_seen, losses, self.snapshot(), metrics)
+
+    def note_micro_batch(self, samples: int, divided: bool) -> None:
+        """A micro-batch of so many samples was added to the gradients."""
+        told = self.given()
+        if told.batch is not None:
+            told.batch.another(samples)
+        else:
+            scale = self._scaler.get_scale() if self._scaler is not None else 1.0
+            told.batch = FirstMicroBatch(self.snapshot(), samples, divided, 1 / scale)
+
+    def show_gradients(self) -> None:
+        """Look at the gradients now, before somebody clips them."""
+        told = self.given()
+        measurement = self._measured(told, closure=False, clone=True)
+        if self._under_way is None:
+            self._shown = measurement
+        else:
+            self._under_way.measurement, self._under_way.shown = measurement, True
+
+    def forget(self) -> None:
+        """Forget what was logged and measured of an update that does not come."""
+        told = self.given()
+        told.metrics, told.batch, self._shown = UserMetrics(), None, None
+
+    def event(self, event: str, text: str, groups: tuple[Group, ...] | None = None) -> None:
+        """Write an event at the next update, after the records before it."""
+        self._pending.write(now=True)
+        self._log.event(self.step, event, text, groups)
+
+    def flush(self) -> None:
+        """Write the records that wait for others."""
+        if self.is_open:
+            with self.lock:
+                self._pending.write(now=True)
+                self._errors.settle()
+
+    def end(self, finished: bool, quietly: bool = False) -> None:
+        """Write what is left and take the hooks away; a second time does nothing.
+
+        Args:
+            finished: whether to say that the run is.
+            quietly: whether another error is on its way.
+        """
+        if not self.is_open:
+            self._unhook()
+            return
+        with self.lock:
+            self._unhook()
+            if self._used:
+                SEEN_TO_STEP.add(self._optimizer)
+            left = UnderWay(self.given(), unmeasured())
+            self._under_way = None
+            try:
+                if left.told.metrics.numbers and self._writes:
+                    self._errors.attempt("writing a record", self.step, self._send, self.step, left, False)
+                self._pending.write(wait=True)
+            finally:
+                self._log.close(self.step if finished else None)
+            self._errors.close(quietly)
+
+    def _unhook(self) -> None:
+        _seen_losses.look_no_more(self)
+        if self._activations is not None:
+            self._activations.close()
+        hooks, self._hooks = self._hooks, None
+        if hooks is not None:
+            hooks.remove()
+
+    @torch.no_grad()
+    def _before(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
+        """The hook before a step."""
+        if not self._can_record():
+            return None
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        with self.lock:
+            self._doubted = self._doubted and not optimizer.state and optimizer not in SEEN_TO_STEP
+            told, shown, self._told, self._shown = self._told, self._shown, Given(), None
+            attempt = functools.partial(self._errors.attempt, "observing a step", self.step)
+            if shown is not None:
+                attempt(shown.measure_clipped)
+            else:
+                shown = attempt(self._measured, told, closure is not None, not leaves_gradients(self._optimizer))
+            made = self._under_way = UnderWay(told, shown or unmeasured())
+            self._errors.settle()
+        if closure is None or made.measurement.has_gradients:
+            return None
+        seeing = self._seeing(closure, made)
+        return ((args[0], seeing, *args[2:]), kwargs) if len(args) > 1 else (args, {**kwargs, "closure": seeing})
+
+    def _after(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        """The hook after a step."""
+        made = self._under_way
+        if made is None or not self._can_record():
+            return
+        with self.lock:
+            step, self.step, self._under_way, self._used = self.step, self.step + 1, None, True
+            taken = self._errors.attempt("observing a step", step, self._measure_update, made.measurement)
+            if not taken:
+                made = UnderWay(made.told, unmeasured())
+            self._samples = made.measurement.samples
+            self._watch_activations()
+            self._errors.attempt("observing a step", step, self._send, step, made)
+            self._tell_restart(step)
+            self._pending.write()
+            self._errors.settle()
+
+    def _watch_activations(self) -> None:
+        """Have the layers looked at in the next forward, if their statistics are due then."""
+        if self._activations is not None:
+            self._activations.active = self._writes and self.is_due("weights")
+
+    def _tell_restart(self, step: int) -> None:
+        """Once, where a run went on and the optimizer began: it has a state after the first update, and had none."""
+        doubted, self._doubted = self._doubted, False
+        if doubted and self._optimizer.state:
+            text = (
+                f"The optimizer had no state when the run went on at step {step:,}. "
+                "Either its state was not loaded, or this is another training"
+            )
+            self._pending.write(now=True)
+            self._log.event(step, "warning", text)
+            warnings.warn(
+                f"{text}: load the state before the first update, or give this training a folder of its own",
+                GroupwiseWarning,
+                stacklevel=4,
+            )
+
+    @torch.no_grad()
+    def _measure_update(self, measurement: Measurement) -> bool:
+        if measurement.due:
+            measurement.measure_update(self._grouping, getattr(self._optimizer, "measured", None))
+        return True
+
+    def _send(self, step: int, made: UnderWay, exchange: bool = True) -> None:
+        """Have the record sent, if it says anything; where ranks record together, each of them sends."""
+        measurement, told = made.measurement, made.told
+        path = self._along_path and "updates" in measurement.due
+        found_inf = getattr(self._optimizer, "found_inf", None)
+        values = self._values.read(measurement.snapshot) if "values" in measurement.due else {}
+        builder = RecordBuilder(step, self._log.seconds, measurement, told.metrics, told.batch, found_inf, path, values)
+        measurement.release(path)
+        if builder.has_content or self._ranks.together or self._pending.awaits_gradients is not None:
+            builder.send(self._ranks if exchange else None)
+            self._pending.add(builder)
+
+    def _measured(self, told: Given, closure: bool, clone: bool) -> Measurement:
+        """What can be seen before an update: everything, or what does not wait for the gradients of a closure."""
+        snapshot, due = self._grouping.snapshot(), self._cadence.due(self.step)
+        sharded = snapshot.sharded and self._ranks.world > 1
+        if sharded and not self._ranks.together:
+            raise RecordError("Observer: parameters are split over the ranks, so every rank has to make an Observer")
+        self._watch_scaler(told)
+        if (groups := self._log.regrouped(snapshot)) is not None:
+            self.event("groups", f"{len(groups)} groups from here on", groups)
+        self._look_once()
+        measurement = Measurement(snapshot, due if self._writes or sharded else frozenset(), self._ranks.world)
+        measurement.measure_weights(closure)
+        if self._activations is not None:
+            measurement.measure_activations(self._activations.take())
+        if not closure:
+            self._measure_gradients(measurement, told.batch, clone)
+        return measurement
+
+    def _look_once(self) -> None:
+        """What only the first update shows of a model: by then it is in the mode that it trains in."""
+        looked, self._looked = self._looked, True
+        if not looked and (norms := self._grouping.moving_statistics()):
+            text = (
+                f"The running statistics of {counted(len(norms), 'frozen norm')} move ({listed(norms, 4)}). "
+                "The parameters stay, and the statistics follow the data: `.eval()` on the norms holds them"
+            )
+            self.event("warning", text)
+
+    def _watch_scaler(self, told: Given) -> None:
+        """A scaler skips by not calling `step`, which its scale shows; a fused step is called, and tells by itself."""
+        if self._scaler is None or getattr(self._optimizer, "_step_supports_amp_scaling", False):
+            return
+        before, self._scale = self._scale, self._scaler.get_scale()
+        if self._scale < before:
+            told.batch = None  # the micro-batches of what was skipped are among them
+            self.event("skipped", f"an update before this one; the loss scale is {self._scale:g} now")
+
+    def _measure_gradients(self, measurement: Measurement, batch: FirstMicroBatch | None, clone: bool) -> None:
+        """The gradients, and with them the end of the path of the update before."""
+        sampled = self._cadence.due_next("cosines", self.step) and (self._writes or measurement.sharded)
+        waiting = self._pending.awaits_gradients
+        if not (measurement.due or sampled or waiting):
+            measurement.has_gradients = True  # nobody asks for them
+            return
+        measurement.measure_gradients(self._samples, unscale_of(self._optimizer), clone, sampled)
+        if batch is not None and (first := usable(batch)) is not None and "gradients" in measurement.due:
+            measurement.measure_first(batch.params, first)
+        if waiting is not None:
+            measurement.measure_path(waiting.measurement)
+
+    def _seeing(self, closure: Callable[[], Any], made: UnderWay) -> Callable[[], Any]:
+        """The closure, which shows the gradients of its first call, before or after clipping in it."""
+
+        def seeing() -> Any:
+            loss = closure()
+            with self.lock, torch.no_grad():
+                if made.shown:
+                    made.shown = False
+                    self._errors.attempt("observing a step", self.step, made.measurement.measure_clipped)
+                elif not made.measurement.has_gradients:
+                    take = functools.partial(self._measure_gradients, made.measurement, made.told.batch, clone=True)
+                    self._errors.attempt("observing a step", self.step, take)
+            return loss
+
+        return seeing
+
+    def _can_record(self) -> bool:
+        """Whether this is the process that records; a child that steps is told once that it does not."""
+        here = self.is_here
+        if not here and self._hooks is not None:
+            self._hooks = None
+            if self._log.is_heard:
+                warnings.warn(
+                    f"this process was forked from process {self._process}, whose Observer records; its own steps are "
+                    "not recorded: make an Observer here, with a folder of its own",
+                    GroupwiseWarning,
+                    stacklevel=4,
+                )
+        return here and self._hooks is not None
