@@ -15,7 +15,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from groupwise import _seen_losses
+from groupwise import _loss_hooks
 from groupwise._renamed import renamed
 from groupwise.balance.engine import setup, update
 from groupwise.balance.engine.finite import NonFinite
@@ -138,7 +138,7 @@ class Balancer:
                     raise BalanceError("features= cannot be used in an update that began with accumulate()")
             with without_autocast(batch.losses.values()):
                 if not (reduction.run.needs_rows or reduction.run.accumulated):
-                    _seen_losses.show(batch.losses)
+                    _loss_hooks.call(batch.losses)
                 return update.complete(reduction, batch)
 
     def accumulate(self, losses: Mapping[str, Tensor], scaler: object = None) -> None:

@@ -18,7 +18,7 @@ from typing import Any, final
 
 import torch
 
-from groupwise import _seen_losses
+from groupwise import _loss_hooks
 from groupwise._spelling import counted
 from groupwise._step_hooks import StepHooks
 from groupwise._torch import steps_under_way
@@ -89,7 +89,7 @@ class Recorder:
         self._shown: Measurement | None = None
         self._pending = Pending(log, self._writes, errors)
         self._hooks: StepHooks | None = StepHooks(optimizer, before=self._before, after=self._after)
-        _seen_losses.look(self)
+        _loss_hooks.register(self)
 
     @property
     def is_here(self) -> bool:
@@ -129,7 +129,7 @@ class Recorder:
             made = self._under_way = None
         return self._told if made is None else made.told
 
-    def see_losses(self, losses: Mapping[str, torch.Tensor]) -> None:
+    def before_backward(self, losses: Mapping[str, torch.Tensor]) -> None:
         """Take the shares of tasks that a balancer is about to weight, if it is time and nobody has taken them."""
         if not (self.is_open and self.is_due("tasks")):
             return
@@ -198,7 +198,7 @@ class Recorder:
             self._errors.close(quietly)
 
     def _unhook(self) -> None:
-        _seen_losses.look_no_more(self)
+        _loss_hooks.remove(self)
         if self._activations is not None:
             self._activations.close()
         hooks, self._hooks = self._hooks, None
