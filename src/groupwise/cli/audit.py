@@ -17,19 +17,21 @@ from rich.text import Text
 
 from groupwise.audit import SEVERITIES, Inspection, inspect, watch
 from groupwise.cli.exit_status import printable
-from groupwise.cli.factory import callers_code, current_directory_first, kind_of, load
+from groupwise.cli.factory import callers_code, current_directory_first, kind_of, load, load_example
 from groupwise.errors import GroupwiseError, listed, unknown, within
 
 _ORDER = ("model", "optimizers", "schedulers", "losses", "batch")
-_KEYS = (*_ORDER, "step")
+_KEYS = (*_ORDER, "step", "example")
 _STYLES = {"error": "bold red", "warning": "bold yellow", "note": "cyan"}
 _STEPS = 5
 
 
-def audit(spec: str, steps: int | None, as_json: bool, console: Console) -> bool:
+def audit(spec: str, steps: int | None, as_json: bool, console: Console, example: str | None = None) -> bool:
     """Print what an audit finds; whether there is an error among it. Raises `GroupwiseError`."""
     with current_directory_first():
         parts = _parts(spec, load(spec, spec))
+        if example is not None:
+            parts["example"] = load_example(example)
         inspection = _inspected(spec, parts, steps)
     if as_json:
         console.print(json.dumps(_encoded(inspection), indent=2), soft_wrap=True)

@@ -15,7 +15,7 @@ from groupwise.plan.group import Group
 from groupwise.plan.rule import Rule, title
 from groupwise.plan.table import html_table, lines_of, table, totals
 from groupwise.schedules import Schedule
-from groupwise.select import ParameterInfo
+from groupwise.select import ParameterInfo, looked_at
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -48,7 +48,10 @@ class Resolution:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the table should know besides: rules that match and change nothing, and the remarks."""
+        """What a reader of the table should know besides.
+
+        Rules that match and change nothing; what was seen of roles and depth, and what was guessed; and the remarks.
+        """
         distinct = {id(decided): decided for decided in self.resolved.values()}.values()
         effective = {i for decided in distinct for i in decided.effective}
         visible = {i for decided in distinct for i in decided.visible}
@@ -56,7 +59,8 @@ class Resolution:
             f"{title(self.rules, i)} changes nothing: its values are those that stand without it"
             for i in sorted(effective - visible)
         )
-        return (*idle, *self.remarks)
+        seen = looked_at(self.parameters)
+        return (*idle, *([seen] if seen else []), *self.remarks)
 
     def explain(self, name: str) -> Explanation:
         """Property by property, which rule declared the value of `name`, and which declarations it overrode.
