@@ -79,6 +79,7 @@ _PACKAGES = {
     "demos",
     "integrations",
     "keras",
+    "look",
     "observe",
     "optim",
     "plan",

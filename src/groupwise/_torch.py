@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias
 import torch
 import torch.utils.weak
 from torch.nn.utils import clip_grad
+from torch.utils._python_dispatch import TorchDispatchMode
 
 Check: TypeAlias = Callable[[Sequence[torch.Tensor]], bool]
 
@@ -279,3 +280,32 @@ def is_measuring(caller: FrameType | None) -> bool:
 
 def _code_of(function: Callable[..., object] | None) -> object:
     return getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
+
+
+def storage_weakly(tensor: torch.Tensor) -> object:
+    """Something that keeps the key of a tensor's memory from being given to another, and not the memory itself.
+
+    Lacking: the storage, which keeps the memory too.
+    """
+    kind = getattr(sys.modules.get("torch.multiprocessing.reductions"), "StorageWeakRef", None)
+    storage = tensor.untyped_storage()
+    return storage if kind is None else kind(storage)
+
+
+def set_versions(tensors: Sequence[torch.Tensor], versions: Sequence[int]) -> None:
+    """Let tensors have the version counters that they had. Lacking: they count on, which autograd takes for writes."""
+    write = private("_C", "_autograd", "_unsafe_set_version_counter")
+    moved = [(t, v) for t, v in zip(tensors, versions, strict=True) if t._version != v]
+    if write is not None and moved:
+        write(tuple(t for t, _ in moved), tuple(v for _, v in moved))
+
+
+class DispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """A mode that sees every operation, without the import of torch._dynamo, which takes seconds, at its first.
+
+    Lacking: torch imports it.
+    """
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False

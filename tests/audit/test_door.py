@@ -103,7 +103,7 @@ def test_what_could_not_be_looked_for_is_said() -> None:
     seen = inspect(model, optimizer)
     assert set(seen.ran) | set(seen.skipped) == {check.name for check in CHECKS}
     assert not set(seen.ran) & set(seen.skipped)
-    assert seen.skipped["unreached"] == "losses= or a loop under audit.watch"
+    assert seen.skipped["unreached"] == "losses=, example= or a loop under audit.watch"
     assert seen.skipped["foreign-scheduler"] == "schedulers="
     assert "not run without a loop under audit.watch: kept-gradients" in str(seen)
     whole = inspect(model, optimizer, lr_scheduler.StepLR(optimizer, 3), model.loss())

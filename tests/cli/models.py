@@ -104,3 +104,30 @@ def tied() -> Mapping[str, nn.Module]:
     student, teacher = nn.Linear(2, 2), nn.Linear(2, 2)
     teacher.weight = student.weight
     return {"student": student, "teacher": teacher}
+
+
+class Backwards(nn.Module):
+    """Layers that are registered in another order than they are used in, and one that is not used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last, self.first, self.spare = nn.Linear(4, 2), nn.Linear(3, 4), nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits."""
+        logits: torch.Tensor = self.last(self.first(x))
+        return logits
+
+
+EXAMPLE = torch.ones(2, 3)
+
+
+def make_example() -> tuple[torch.Tensor]:
+    """Arguments."""
+    return (EXAMPLE,)
+
+
+def run_on_example(model: nn.Module) -> torch.Tensor:
+    """A loss."""
+    loss: torch.Tensor = model(EXAMPLE).sum()
+    return loss

@@ -10,7 +10,7 @@ from tests.house.tree import Module, source
 
 FACE = "the face"
 BELOW = {"select", "schedules", "plan", "records"}  # floor 1
-ACT = {"optim", "balance", "observe", "audit", "report"}  # floors 2 and 2'
+ACT = {"look", "optim", "balance", "observe", "audit", "report"}  # floors 2 and 2'
 DOORS = {"integrations", "demos", "cli"}  # floor 4, which nobody below imports: these alone may use the face
 
 MAY: Mapping[str, set[str]] = {
@@ -19,10 +19,11 @@ MAY: Mapping[str, set[str]] = {
     "schedules": set(),
     "records": set(),
     "plan": {"select", "schedules"},
-    "optim": {"plan", "select", "schedules"},
+    "look": {"select"},
+    "optim": {"plan", "look", "select", "schedules"},
     "balance": {"schedules"},
     "observe": {"records"},
-    "audit": {"select"},
+    "audit": {"look", "select"},
     "report": {"records"},
     "checkpoint": BELOW | ACT,
     "testing": BELOW | ACT,
@@ -36,6 +37,7 @@ THIRD_PARTY: Mapping[str, set[str]] = {  # besides the standard library; a packa
     "_torch": {"torch"},
     "_formats": {"yaml"},  # only the file form that the `yaml` extra is for
     "_step_hooks": {"torch"},
+    "look": {"torch"},
     "optim": {"torch"},
     "balance": {"torch"},
     "observe": {"torch", "mlflow"},  # mlflow: one sink, imported when it is made

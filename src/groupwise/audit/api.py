@@ -25,6 +25,7 @@ from groupwise.audit.inspected import Program
 from groupwise.audit.statistics import Statistics
 from groupwise.audit.watching import Recorder
 from groupwise.errors import AuditError
+from groupwise.look import Example
 
 
 def audit(
@@ -33,6 +34,7 @@ def audit(
     schedulers: OneOrMore = (),
     losses: Losses | None = None,
     batch: object = None,
+    example: Example | None = None,
 ) -> list[Finding]:
     """Find the silent mistakes of a training program; nothing in it is changed.
 
@@ -43,6 +45,8 @@ def audit(
         losses: a scalar tensor with its graph, or a mapping of task to such tensors; the graph is read, not consumed.
             Or a function that returns either, called once: buffers, `.grad`, modes and random states are put back.
         batch: what that function is called with; without it the function is called without arguments.
+        example: what the model is run on, once and without a trace, to see what is used and which layer stands where,
+            as for `groupwise.optim.parameters_of`.
 
     Returns:
         The findings, worst first. `inspect` tells as well which checks ran, and what the others would have needed.
@@ -50,7 +54,7 @@ def audit(
     Raises:
         AuditError: what was given is no model, no optimizer, no scheduler or no loss.
     """
-    return inspect(model, optimizers, schedulers, losses, batch).findings
+    return inspect(model, optimizers, schedulers, losses, batch, example).findings
 
 
 def inspect(
@@ -59,9 +63,10 @@ def inspect(
     schedulers: OneOrMore = (),
     losses: Losses | None = None,
     batch: object = None,
+    example: Example | None = None,
 ) -> Inspection:
     """As `audit`, with the names of the checks that ran and of those that could not; it prints as a whole."""
-    program = _described(model, named(optimizers, "optimizer"), named(schedulers, "scheduler"))
+    program = _described(model, named(optimizers, "optimizer"), named(schedulers, "scheduler"), example)
     reach, drifting = described_reach(losses, batch, model, program.parameters)
     return _checked(dataclasses.replace(program, reach=reach, drifting=drifting))
 
@@ -132,9 +137,11 @@ class watch:
         return str(self.inspection)
 
 
-def _described(model: Model, optimizers: Mapping[str, Any], schedulers: Mapping[str, Any]) -> Program:
+def _described(
+    model: Model, optimizers: Mapping[str, Any], schedulers: Mapping[str, Any], example: Example | None = None
+) -> Program:
     owners = described_optimizers(optimizers)
-    return Program(described_parameters(model), owners, described_schedulers(schedulers, optimizers))
+    return Program(described_parameters(model, example), owners, described_schedulers(schedulers, optimizers))
 
 
 def _checked(program: Program) -> Inspection:

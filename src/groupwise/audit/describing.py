@@ -17,9 +17,10 @@ from groupwise._torch import runs_step_hooks
 from groupwise.audit.graph import Reach, reach_of
 from groupwise.audit.inspected import Driver, Group, Owner, number_of, settings_of
 from groupwise.audit.statistics import Statistics
-from groupwise.audit.untouched import untouched
 from groupwise.errors import AuditError, SelectorError, listed
-from groupwise.select import ParameterInfo, parameters_of
+from groupwise.look import Example, parameters_of
+from groupwise.look.untouched import untouched
+from groupwise.select import ParameterInfo
 
 Model: TypeAlias = "torch.nn.Module | Mapping[str, torch.nn.Module | torch.Tensor]"
 Losses: TypeAlias = (
@@ -29,10 +30,10 @@ OneOrMore: TypeAlias = "Any | Iterable[Any] | Mapping[str, Any]"
 """One optimizer (or scheduler), several, or several by name."""
 
 
-def described_parameters(model: Model) -> tuple[ParameterInfo, ...]:
+def described_parameters(model: Model, example: Example | None = None) -> tuple[ParameterInfo, ...]:
     """The model's parameters. Raises `AuditError` for what is no model, or has none."""
     try:
-        infos = parameters_of(model)
+        infos = parameters_of(model, example=example)
     except SelectorError as error:
         raise AuditError(f"model: {error}") from None
     if not infos:
@@ -132,9 +133,13 @@ def described_reach(
     if batch is None and _wants_argument(losses):
         raise AuditError("losses is a function of a batch: give batch=, too")
     parts = model.values() if isinstance(model, Mapping) else [model]
-    with untouched([part for part in parts if isinstance(part, torch.nn.Module)], tensors), torch.enable_grad():
+    modules = [part for part in parts if isinstance(part, torch.nn.Module)]
+    with untouched(modules, tensors) as changed, torch.enable_grad():
         statistics = Statistics(model)
-        return _reach(losses() if batch is None else losses(batch), tensors), statistics.moved()
+        reach = _reach(losses() if batch is None else losses(batch), tensors)
+        if changed():
+            raise AuditError("losses changed the model's parameters; it must compute the losses and do no more")
+        return reach, statistics.moved()
 
 
 def _reach(losses: object, tensors: list[torch.Tensor]) -> Reach:

@@ -138,6 +138,13 @@ class Program:
         """The tensors that some loss reaches, by identity; None where that is not known."""
         return None if self.reach is None or self.reach.opaque else frozenset().union(*self.reach.tasks.values())
 
+    @functools.cached_property
+    def used(self) -> frozenset[int] | None:
+        """The tensors that the forward of an example used, by identity; None without an example."""
+        if all(info.basis is None for info in self.parameters):
+            return None
+        return frozenset(id(i.parameter) for i in self.parameters if i.basis is None or i.basis.reached)
+
     def held(self, group: Group) -> list[ParameterInfo]:
         """The model's parameters in a group."""
         return [self.by_tensor[id(tensor)] for tensor in group.tensors if id(tensor) in self.by_tensor]

@@ -35,6 +35,16 @@ Model = Annotated[
         show_default=False,
     ),
 ]
+ExampleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--example",
+        metavar="PACKAGE.MODULE:EXAMPLE",
+        help="What the model is run on, once, to see roles and depth in place of guessing them: a tensor, a tuple of "
+        "arguments, a dict of keyword arguments, a function that makes one of these, or one that takes the model.",
+        show_default=False,
+    ),
+]
 Allow = Annotated[
     list[str] | None,
     typer.Option(
@@ -150,6 +160,7 @@ def show(
     epoch_steps: EpochSteps = None,
     plot: Plot = None,
     allow: Allow = None,
+    example: ExampleOption = None,
 ) -> None:
     """Show what a plan means for a model: its groups, their values now and at the end, and its schedules over time."""
     with exit_status():
@@ -157,7 +168,7 @@ def show(
         from groupwise.cli.show import Request
         from groupwise.cli.show import show as run
 
-        run(Request(plan, model, tuple(allow or ()), Lengths(steps, epoch_steps), plot), console())
+        run(Request(plan, model, tuple(allow or ()), Lengths(steps, epoch_steps), plot, example), console())
 
 
 @app.command(epilog="Example:  groupwise explain plan.toml backbone.layers.0.weight --model models.vit:build")
@@ -168,12 +179,13 @@ def explain(
     ],
     model: Model,
     allow: Allow = None,
+    example: ExampleOption = None,
 ) -> None:
     """Show why a parameter is optimised as it is: for each property the rule that decided, and those it overrides."""
     with exit_status():
         from groupwise.cli.explain import explain as run
 
-        run(plan, parameter, model, tuple(allow or ()), console())
+        run(plan, parameter, model, tuple(allow or ()), console(), example)
 
 
 @app.command(epilog="Example:  groupwise audit training.program:build --steps 10")
@@ -183,8 +195,8 @@ def audit(
         typer.Argument(
             metavar="PACKAGE.MODULE:FACTORY",
             help="A function without arguments that returns (model, optimizers, schedulers, losses, batch), or a "
-            "mapping with these keys, of which the first two are needed, and 'step', one update of the loop; or a "
-            "compiled Keras model.",
+            "mapping with these keys, of which the first two are needed, 'step', one update of the loop, or 'example'; "
+            "or a compiled Keras model.",
             show_default=False,
         ),
     ],
@@ -199,6 +211,7 @@ def audit(
         ),
     ] = None,
     form: Annotated[Form, typer.Option("--format", help="For people, or for programs.")] = Form.text,
+    example: ExampleOption = None,
 ) -> None:
     """Find the silent mistakes of a training program: parameters that nobody trains, schedules that nobody reads.
 
@@ -207,7 +220,7 @@ def audit(
     with exit_status():
         from groupwise.cli.audit import audit as run
 
-        if run(program, steps, form is Form.json, console()):
+        if run(program, steps, form is Form.json, console(), example):
             raise typer.Exit(1)
 
 

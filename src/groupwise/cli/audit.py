@@ -18,20 +18,20 @@ from rich.text import Text
 
 from groupwise.audit import SEVERITIES, Inspection, inspect, watch
 from groupwise.cli.exit_status import printable
-from groupwise.cli.factory import callers_code, current_directory_first, kind_of, load
+from groupwise.cli.factory import callers_code, current_directory_first, kind_of, load, load_example
 from groupwise.errors import GroupwiseError, listed, unknown, within
 
 _ORDER = ("model", "optimizers", "schedulers", "losses", "batch")
-_KEYS = (*_ORDER, "step")
+_KEYS = (*_ORDER, "step", "example")
 _STYLES = {"error": "bold red", "warning": "bold yellow", "note": "cyan"}
 _STEPS = 5
 
 
-def audit(spec: str, steps: int | None, as_json: bool, console: Console) -> bool:
+def audit(spec: str, steps: int | None, as_json: bool, console: Console, example: str | None = None) -> bool:
     """Print what an audit finds; whether there is an error among it. Raises `GroupwiseError`."""
     with current_directory_first():
         made = load(spec, spec)
-        inspection = _of_keras(spec, made, steps) or _inspected(spec, _parts(spec, made), steps)
+        inspection = _of_keras(spec, made, steps, example) or _of_torch(spec, made, steps, example)
     if as_json:
         console.print(json.dumps(_encoded(inspection), indent=2), soft_wrap=True)
     else:
@@ -39,7 +39,13 @@ def audit(spec: str, steps: int | None, as_json: bool, console: Console) -> bool
     return bool(inspection.count("error"))
 
 
-def _of_keras(spec: str, made: object, steps: int | None) -> Inspection | None:
+def _of_torch(spec: str, made: object, steps: int | None, example: str | None) -> Inspection:
+    """What an audit finds in a program of torch."""
+    parts = _parts(spec, made)
+    return _inspected(spec, parts if example is None else {**parts, "example": load_example(example)}, steps)
+
+
+def _of_keras(spec: str, made: object, steps: int | None, example: str | None) -> Inspection | None:
     """What an audit finds in a compiled Keras model; None for anything else."""
     if "keras" not in sys.modules:
         return None
@@ -49,6 +55,8 @@ def _of_keras(spec: str, made: object, steps: int | None) -> Inspection | None:
         return None
     if steps is not None:
         raise GroupwiseError(f"--steps {steps}: a Keras model has no loop to run; its fit is compiled")
+    if example is not None:
+        raise GroupwiseError(f"--example {example}: a Keras model that is built says all itself; leave it out")
     with within(spec):
         return auditing.inspect(made)
 

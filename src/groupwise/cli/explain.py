@@ -19,9 +19,11 @@ _STYLES = {"last word": "bold green", "factor": "green", "overridden": "dim"}
 _MOST = 20
 
 
-def explain(plan: Path, parameter: str, model: str, allow: Sequence[str], console: Console) -> None:
+def explain(
+    plan: Path, parameter: str, model: str, allow: Sequence[str], console: Console, example: str | None = None
+) -> None:
     """Print why `parameter` is optimised as it is. Raises `GroupwiseError` where the name is not that of one."""
-    resolution = resolved(plan, model, allow)
+    resolution = resolved(plan, model, allow, example)
     story = resolution.explain(_one_name(resolution, parameter))
     for line in _head(story):
         console.print(line, soft_wrap=True)
@@ -58,6 +60,8 @@ def _head(story: Explanation) -> Iterator[Text]:
     if names := (*info.names[1:], *info.aliases):
         yield Text(f"  also known as {printable(', '.join(names))}")
     yield Text(f"  shape {info.shape}, depth {info.depth}, in group {printable(story.group)!r}")
+    if info.basis is not None:
+        yield Text(f"  roles and depth: {printable(str(info.basis))}", style="dim")
     for role, why in sorted(info.reasons.items()):
         yield Text(f"  {role}: {printable(why)}", style="dim")
 

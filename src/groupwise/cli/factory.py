@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import TypeAlias, TypeGuard
+from typing import Any, TypeAlias, TypeGuard
 
 import torch
 
@@ -41,17 +41,35 @@ def load_model(spec: str) -> Model:
     )
 
 
+def load_example(spec: str) -> Any:
+    """The example that `spec` names: a tensor, a tuple, a mapping, a function that makes one, or one of the model.
+
+    A function without arguments is called for the example; one that needs an argument is the example itself. Raises
+    `GroupwiseError` if it cannot be imported, or if it raises.
+    """
+    where = f"--example {spec}"
+    path, name = _split(spec, where)
+    found = _attribute(where, _imported(where, path), name)
+    return found if callable(found) and _required(found) else _made(where, found)
+
+
 def load(spec: str, where: str) -> object:
     """What `spec` names, called if it is a factory; `where` begins every complaint.
 
     Raises `GroupwiseError` if it cannot be imported, or if it raises.
     """
+    path, name = _split(spec, where)
+    return _made(where, _attribute(where, _imported(where, path), name))
+
+
+def _split(spec: str, where: str) -> tuple[str, str]:
+    """Module and name."""
     path, colon, name = spec.partition(":")
     if path.endswith(".py") or "/" in path or "\\" in path:
         raise GroupwiseError(f"{where}: name the module, not its file: {_FORM}")
     if not colon or not all(part.isidentifier() for part in [*path.split("."), *name.split(".")]):
         raise GroupwiseError(f"{where}: it must have the form {_FORM}")
-    return _made(where, _attribute(where, _imported(where, path), name))
+    return path, name
 
 
 @contextlib.contextmanager
@@ -98,7 +116,7 @@ def _made(where: str, found: object) -> object:
         return found()
 
 
-def _required(found: Callable[[], object]) -> list[str]:
+def _required(found: Callable[..., object]) -> list[str]:
     """The arguments that a call cannot leave out; none where there is no signature to tell."""
     try:
         parameters = inspect.signature(found).parameters.values()

@@ -31,11 +31,12 @@ class Request:
     allow: Sequence[str]
     lengths: Lengths
     plot: Path | None
+    example: str | None = None
 
 
 def show(request: Request, console: Console) -> None:
     """Print the table and the picture; write the picture if a file is asked for. Raises `GroupwiseError`."""
-    resolution = resolved(request.plan, request.model, request.allow)
+    resolution = resolved(request.plan, request.model, request.allow, request.example)
     write = plot.writer(request.plot) if request.plot is not None else None
     lengths, lacks = (
         request.lengths,

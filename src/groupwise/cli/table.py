@@ -24,6 +24,7 @@ from groupwise.cli.lengths import Lengths
 from groupwise.plan import Group, Resolution, ScalarSetting, Setting, TupleSetting
 from groupwise.plan.rule import property_of
 from groupwise.plan.table import totals
+from groupwise.select import looked_at
 
 _NONE = "–"
 _UNBOUNDED = 100_000
@@ -175,6 +176,8 @@ def _below(resolution: Resolution, declared: list[str], rows: Rows, hidden: Mapp
     if hidden:
         said = [" = ".join(filter(None, (f"{name} {cell.course}", cell.product))) for name, cell in hidden.items()]
         yield Text(f"in every group: {printable(', '.join(said))}")
+    if seen := looked_at(resolution.parameters):
+        yield Text(printable(seen))
     if resolution.clip is not None:
         yield Text(f"clip over everything, last: {printable(str(resolution.clip))}")
     cells = [cell for _, row in rows for cell in row.values()]

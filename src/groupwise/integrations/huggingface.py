@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from groupwise.errors import GroupwiseWarning, OptimizerError, listed
+from groupwise.look import Example
 from groupwise.optim import GroupedOptimizer, PlanScheduler, parameters_of
 from groupwise.plan import Plan
 from groupwise.select.declared import Declared
@@ -30,9 +31,10 @@ class OptimizerFactory:
         plan: Plan | str | os.PathLike[str],
         roles: Mapping[str, Declared] | None = None,
         tags: Mapping[str, Declared] | None = None,
+        example: Example | None = None,
     ) -> GroupedOptimizer:
-        """Build the optimizer; `roles` and `tags` are those of `parameters_of`. Raises as `GroupedOptimizer` does."""
-        return GroupedOptimizer(parameters_of(model, roles=roles, tags=tags), plan)
+        """Build the optimizer; what else is given is that of `parameters_of`. Raises as `GroupedOptimizer` does."""
+        return GroupedOptimizer(parameters_of(model, roles=roles, tags=tags, example=example), plan)
 
 
 class PlanMixin:

@@ -20,6 +20,7 @@ import torch
 
 from groupwise._renamed import renamed
 from groupwise.errors import GroupwiseWarning, OptimizerError, StateError, unknown
+from groupwise.look import Example
 from groupwise.optim.added import completed, rename_replaced, standing_outside
 from groupwise.optim.agreement import Agreement, Run
 from groupwise.optim.clipping import Measured
@@ -32,7 +33,7 @@ from groupwise.optim.origin import Drift, Origin, drift
 from groupwise.optim.plan_values import Driver, Prefer
 from groupwise.optim.rates import sentences
 from groupwise.optim.regroup import Regrouped, Running, check_foreign_schedulers, has_torch_scheduler, regrouped
-from groupwise.optim.resolve import Model
+from groupwise.optim.resolve import Model, infos_of
 from groupwise.optim.rows import RowsGiven
 from groupwise.optim.runtime import Runtime
 from groupwise.optim.transaction import AllOrNothing
@@ -51,6 +52,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
         model: a module, a mapping of names to modules or parameters (names are then prefixed by the key), or what
             `parameters_of` returned.
         plan: a `Plan`, or the path of a plan file.
+        example: what the model is run on, once and without a trace, to see roles and depth in place of guessing them:
+            a tensor, a tuple of arguments, a dict of keyword arguments, or a function that takes the model.
 
     Each group is logged at the build, a line at level INFO, by the logger `groupwise.optim.grouped_optimizer`.
 
@@ -63,8 +66,9 @@ class GroupedOptimizer(torch.optim.Optimizer):
             or names a class that cannot run in it.
     """
 
-    def __init__(self, model: Model, plan: Plan | str | os.PathLike[str]) -> None:
-        self._runtime = Runtime.of(model, plan if isinstance(plan, Plan) else Plan.load(plan))
+    def __init__(self, model: Model, plan: Plan | str | os.PathLike[str], example: Example | None = None) -> None:
+        plan = plan if isinstance(plan, Plan) else Plan.load(plan)
+        self._runtime = Runtime.of(infos_of(model, example), plan)
         self.measured: dict[str, Measured] = {}
         self.load_report: LoadReport | None = None
         self._views: dict[tuple[int, tuple[str, ...]], NetworkView] = {}
@@ -142,6 +146,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         plan: Plan | str | os.PathLike[str] | None = None,
         model: Model | None = None,
         rows: Mapping[str, RowsGiven] | None = None,
+        example: Example | None = None,
     ) -> Resolution:
         """Resolve the plan again, or a new one, and move parameters between groups; state follows each parameter.
 
@@ -157,6 +162,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
             model: as for the constructor. By default the parameters that the groups hold.
             rows: by glob, which rows of a table are which: a mask over the old rows (those kept come first, in their
                 order, and new ones after them), or for each new row the old one that it was, or -1.
+            example: with `model`, as for the constructor.
 
         Raises:
             PlanError, ResolutionError, OptimizerError: as for the constructor; `rows` do not fit; a scheduler other
@@ -164,26 +170,31 @@ class GroupedOptimizer(torch.optim.Optimizer):
                 `with optimizer.only(...)`. Nothing has changed then.
         """
         if self._owner is not self:
-            return self._owner.regroup(plan, model, rows)
+            return self._owner.regroup(plan, model, rows, example)
         if any(view.entered for view in self._views.values()):
             raise OptimizerError(
                 "regroup inside `with optimizer.only(…)`, where the others' gradients are off: leave it first"
             )
         with with_all_groups(self._views.values()):
-            self._regroup(plan, model, rows or {})
+            self._regroup(plan, model, rows or {}, example)
         return self.resolution
 
     def _regroup(
-        self, plan: Plan | str | os.PathLike[str] | None, model: Model | None, rows: Mapping[str, RowsGiven]
+        self,
+        plan: Plan | str | os.PathLike[str] | None,
+        model: Model | None,
+        rows: Mapping[str, RowsGiven],
+        example: Example | None,
     ) -> None:
         scheduler = self._monitor.scheduler
         step_info = scheduler.step_info if scheduler else START
         now = Running(self.resolution, self.param_groups, self.state, step_info, self._driver)
-        after = regrouped(now, _plan_of(plan, self.plan), model, rows)
+        infos = None if model is None else infos_of(model, example)
+        after = regrouped(now, _plan_of(plan, self.plan), infos, rows)
         if self._monitor.attached is None:
             check_foreign_schedulers(self, after.groups)
-        infos = (info for each in (self.resolution, after.runtime.resolution) for info in each.parameters)
-        tensors = (info.parameter for info in infos if info.parameter is not None)
+        known = (info for each in (self.resolution, after.runtime.resolution) for info in each.parameters)
+        tensors = (info.parameter for info in known if info.parameter is not None)
         with AllOrNothing(self, [self._monitor, *([scheduler] if scheduler else [])], tensors):
             self._run(after, model)
             for sentence in after.messages:

@@ -22,12 +22,11 @@ from groupwise.optim.load_report import LoadReport
 from groupwise.optim.matching import held_parameters, matched
 from groupwise.optim.plan_values import Driver
 from groupwise.optim.rates import RateEdit, sentences
-from groupwise.optim.resolve import Model
 from groupwise.optim.rows import RowsGiven
 from groupwise.optim.runtime import Runtime
 from groupwise.optim.transfer import transfer
 from groupwise.plan import Plan, Resolution
-from groupwise.select import ParameterInfo, parameters_of
+from groupwise.select import ParameterInfo
 
 Groups = list[dict[str, Any]]
 
@@ -48,7 +47,7 @@ class Regrouped:
     """What it is to run with: nothing of it is shared with what runs but tensors and state.
 
     `renamed` are added groups whose name the plan has taken, and the names that they have instead; `edits` are rates
-    that were under way.
+    that were under way; `overlooked` says that roles and depth were seen before and are guessed now.
     """
 
     runtime: Runtime
@@ -57,6 +56,7 @@ class Regrouped:
     report: LoadReport
     renamed: Mapping[str, str]
     edits: Sequence[RateEdit]
+    overlooked: bool = False
 
     @property
     def messages(self) -> list[str]:
@@ -71,6 +71,10 @@ class Regrouped:
             )
         if report.new and report.lost and not (report.found or report.stateless or report.restarted or report.reset):
             told.append(f"regroup: no parameter was known before, so this may be another model: {report}")
+        if self.overlooked:
+            told.append(
+                "regroup: roles and depth were seen in a forward before, and are guessed from names now: give example="
+            )
         for name, now in self.renamed.items():
             told.append(
                 f"regroup: the plan has a group {name!r}, so the one of that name that was added is {now!r} now"
@@ -78,13 +82,14 @@ class Regrouped:
         return [*told, *sentences(self.edits)]
 
 
-def regrouped(now: Running, plan: Plan, model: Model | None, rows: Mapping[str, RowsGiven]) -> Regrouped:
-    """The groups and the state of `plan` on `model`; on the parameters that are held, if that is None.
+def regrouped(
+    now: Running, plan: Plan, infos: tuple[ParameterInfo, ...] | None, rows: Mapping[str, RowsGiven]
+) -> Regrouped:  # fmt: skip
+    """The groups and the state of `plan` on a model's parameters; on those that are held, if that is None.
 
     Raises what resolving raises, and `OptimizerError` for groups that cannot be told apart or rows that do not fit.
     """
-    infos = current(now) if model is None else model if isinstance(model, tuple) else parameters_of(model)
-    infos = _as_without_plan(infos, now)
+    infos = _as_without_plan(current(now) if infos is None else infos, now)
     runtime = Runtime.of(infos, plan)
     groups = runtime.live_groups(now.step_info)
     placed = {id(p) for group in groups for p in group["params"]}
@@ -97,7 +102,13 @@ def regrouped(now: Running, plan: Plan, model: Model | None, rows: Mapping[str, 
     moved = transfer(saved, groups, runtime.plan_values(driver=now.driver), runtime.fresh_state)
     params = [p for group in groups for p in group["params"]]
     state = defaultdict(dict, {**moved.extra_state, **{params[i]: own for i, own in moved.state.items()}})
-    return Regrouped(runtime, [dict(group) for group in moved.groups], state, moved.report, renamed, moved.edits)
+    overlooked = _is_seen(now.resolution.parameters) and not _is_seen(infos)
+    moving = [dict(group) for group in moved.groups]
+    return Regrouped(runtime, moving, state, moved.report, renamed, moved.edits, overlooked)
+
+
+def _is_seen(infos: Sequence[ParameterInfo]) -> bool:
+    return any(info.basis is not None for info in infos)
 
 
 def current(now: Running) -> tuple[ParameterInfo, ...]:

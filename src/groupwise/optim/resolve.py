@@ -9,34 +9,48 @@ from typing import TypeAlias
 import torch
 
 from groupwise.errors import ResolutionError
+from groupwise.look import Example, parameters_of
 from groupwise.optim.algorithms import TorchAlgorithms
 from groupwise.optim.apart import set_apart
 from groupwise.optim.probe import ProbeResult, probe
 from groupwise.optim.shards import is_sharded
 from groupwise.plan import Plan, Resolution
 from groupwise.plan.mistakes import Mistakes
-from groupwise.select import ParameterInfo, parameters_of
+from groupwise.select import ParameterInfo
 
 Model: TypeAlias = "torch.nn.Module | Mapping[str, torch.nn.Module | torch.Tensor] | tuple[ParameterInfo, ...]"
 
 
-def resolve(model: Model, plan: Plan) -> Resolution:
+def infos_of(model: Model, example: Example | None = None) -> tuple[ParameterInfo, ...]:
+    """The parameters of a model, as an example shows them if there is one; infos as they are.
+
+    Raises `ResolutionError` for an example beside infos, and what `parameters_of` raises.
+    """
+    if not isinstance(model, tuple):
+        return parameters_of(model, example=example)
+    if example is not None:
+        raise ResolutionError("example= is for a model, and these are infos: parameters_of(model, example=…) takes it")
+    return model
+
+
+def resolve(model: Model, plan: Plan, example: Example | None = None) -> Resolution:
     """What `plan` means for `model`, checked as `GroupedOptimizer` would check it, without building anything.
 
     Args:
         model: a module (on `meta` too), a mapping of names to modules or parameters, or what `parameters_of` returned.
         plan: the plan.
+        example: what the model is run on, to see roles and depth in place of guessing them, as for `parameters_of`.
 
     Raises:
         PlanError, ResolutionError, OptimizerError: a law of the cascade is broken, or a class refuses its values, or a
             sharded parameter is to have sparse gradients.
     """
-    return resolve_with(model, plan, TorchAlgorithms(plan))[0]
+    return resolve_with(infos_of(model, example), plan, TorchAlgorithms(plan))[0]
 
 
 def resolve_with(model: Model, plan: Plan, algorithms: TorchAlgorithms) -> tuple[Resolution, dict[str, ProbeResult]]:
     """`resolve`, with the probe result of each group that has an algorithm."""
-    infos = model if isinstance(model, tuple) else parameters_of(model)
+    infos = infos_of(model)
     resolution = plan.resolve(infos, algorithms)
     for info in infos:
         if info.sparse and is_sharded(info.parameter):

@@ -40,7 +40,8 @@ class Explanation:
         others = f" (also {', '.join(names)})" if names else ""
         head = f"{self.info.name}{others}: {tuple(self.info.shape)}, depth {self.info.depth}, group {self.group!r}"
         roles = [f"  role {role}: {why}" for role, why in sorted(self.info.reasons.items())]
-        return "\n".join([head, *roles, *map(str, self.properties)])
+        basis = [] if self.info.basis is None else [f"  roles and depth: {self.info.basis}"]
+        return "\n".join([head, *basis, *roles, *map(str, self.properties)])
 
 
 def explain(

@@ -15,7 +15,7 @@ from groupwise.plan.group import Group
 from groupwise.plan.rule import Rule, title
 from groupwise.plan.table import html_table, lines_of, table, totals
 from groupwise.schedules import Schedule
-from groupwise.select import ParameterInfo
+from groupwise.select import ParameterInfo, looked_at
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -52,7 +52,11 @@ class Resolution:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the table should know besides: how levels were read, rules that change nothing, remarks."""
+        """What a reader of the table should know besides.
+
+        How levels were read; rules that match and change nothing; what was seen of roles and depth, and what was
+        guessed; the remarks, and what may not be meant.
+        """
         distinct = {id(decided): decided for decided in self.resolved.values()}.values()
         effective = {i for decided in distinct for i in decided.effective}
         visible = {i for decided in distinct for i in decided.visible}
@@ -60,7 +64,8 @@ class Resolution:
             f"{title(self.rules, i)} changes nothing: its values are those that stand without it"
             for i in sorted(effective - visible)
         )
-        return (*self.readings, *idle, *self.remarks, *self.cautions)
+        seen = looked_at(self.parameters)
+        return (*self.readings, *idle, *([seen] if seen else []), *self.remarks, *self.cautions)
 
     def explain(self, name: str) -> Explanation:
         """Property by property, which rule declared the value of `name`, and which declarations it overrode.

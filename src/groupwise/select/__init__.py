@@ -12,27 +12,31 @@ from groupwise.select.by_value import magnitude, statistic, where
 from groupwise.select.describe import describe
 from groupwise.select.files import decode, encode
 from groupwise.select.hints import nearest
-from groupwise.select.info import Occurrence, ParameterInfo
+from groupwise.select.info import Basis, Occurrence, ParameterInfo
 from groupwise.select.roles import ROLES
 from groupwise.select.selectors import Selector, select, selector
 from groupwise.select.statistics import STATISTICS
 from groupwise.select.tree import Node, OwnParameter
+from groupwise.select.usage import Usage, looked_at
 from groupwise.select.walk import parameters_of
 
 __all__ = [
     "ROLES",
     "STATISTICS",
+    "Basis",
     "Node",
     "Occurrence",
     "OwnParameter",
     "ParameterInfo",
     "Selector",
+    "Usage",
     "decode",
     "depth",
     "describe",
     "encode",
     "inside",
     "kind",
+    "looked_at",
     "magnitude",
     "name",
     "ndim",

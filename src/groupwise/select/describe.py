@@ -41,6 +41,11 @@ def with_reasons(info: ParameterInfo, reasons: list[tuple[tuple[str, str], ...]]
         replace(occurrence, reasons=tuple(pair for pair in told if pair != ("matrix", occurrence.multiplied)))
         for occurrence, told in zip(info.occurrences, reasons, strict=True)
     ]
+    return with_occurrences(info, occurrences)
+
+
+def with_occurrences(info: ParameterInfo, occurrences: Sequence[Occurrence]) -> ParameterInfo:
+    """The same parameter with other places, the role `matrix` added where it is due."""
     return replace(info, occurrences=_with_matrix(occurrences))
 
 

@@ -10,12 +10,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 from groupwise.errors import within
 from groupwise.select.statistics import measured
 
 Reasons = tuple[tuple[str, str], ...]  # (role, why) pairs
+
+
+class Basis(NamedTuple):
+    """What roles and depth rest on where a forward pass was looked at.
+
+    Args:
+        where: the device that it ran on.
+        guessed: why they are guessed all the same; empty where they were seen.
+        reached: whether any operation used the parameter.
+    """
+
+    where: str
+    guessed: str = ""
+    reached: bool = True
+
+    def __str__(self) -> str:
+        return f"guessed, {self.guessed}" if self.guessed else f"seen in a forward on {self.where}"
 
 
 @final
@@ -63,6 +80,7 @@ class ParameterInfo:
         sparse: whether its gradient will be sparse (an embedding made with `sparse=True`).
         tags: the caller's own words for it.
         parameter: the tensor or variable itself; no part of equality.
+        basis: what its roles and depth rest on, where there was an example to look at; no part of equality.
     """
 
     occurrences: tuple[Occurrence, ...]
@@ -71,6 +89,7 @@ class ParameterInfo:
     sparse: bool = False
     tags: frozenset[str] = frozenset()
     parameter: Any = field(default=None, compare=False, repr=False)
+    basis: Basis | None = field(default=None, compare=False, repr=False)
     roles: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

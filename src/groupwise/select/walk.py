@@ -20,6 +20,7 @@ from groupwise.select.declared import Declared, DeclaredDepth, tagged, with_dept
 from groupwise.select.describe import describe
 from groupwise.select.info import ParameterInfo
 from groupwise.select.tree import Node, OwnParameter
+from groupwise.select.usage import Usage, with_usage
 from groupwise.select.vocabulary import embedding_kind, is_linear
 
 _WRAPPERS = re.compile(r"DataParallel$|^AveragedModel$|^(DeepSpeed\w*|Pipeline)Engine$|^ModelEma")
@@ -32,6 +33,7 @@ def parameters_of(
     roles: Mapping[str, Declared] | None = None,
     tags: Mapping[str, Declared] | None = None,
     depth: DeclaredDepth | None = None,
+    usage: Usage | None = None,
 ) -> tuple[ParameterInfo, ...]:
     """Every parameter of a model, frozen ones included, once each, in module order.
 
@@ -45,14 +47,22 @@ def parameters_of(
         depth: levels in place of guessed ones, as `{"stem.*": 0, "blocks.0": 1}` (of several entries that match a
             parameter the last counts), or a function from a name to its level. What is not named, or is given None,
             keeps its guessed level.
+        usage: what a forward pass showed, in place of guesses (`groupwise.look.parameters_of` takes an example and
+            makes it). What is stated in `roles` and `depth` overrides it.
 
     Raises:
         SelectorError: not a model, a role that does not exist, an entry that matches nothing, or a level that is none.
     """
-    infos = describe([(key, _tree(part, key)) for key, part in _networks(model)])
+    infos = describe(trees_of(model))
+    infos = with_usage(infos, usage) if usage is not None else infos
     infos = with_roles(infos, roles) if roles else infos
     infos = tagged(infos, tags) if tags else infos
     return with_depths(infos, depth) if depth is not None else infos
+
+
+def trees_of(model: Any) -> list[tuple[str, Node]]:
+    """The networks of a model as (key, tree) pairs. Raises `SelectorError` for what is no model."""
+    return [(key, _tree(part, key)) for key, part in _networks(model)]
 
 
 def _networks(model: Any) -> Iterator[tuple[str, Any]]:
@@ -78,7 +88,7 @@ def _tree(part: Any, key: str) -> Node:
 
 
 def _node(module: Any, name: str, path: str, above: set[int]) -> Node:
-    module = _unwrapped(module)
+    module = unwrapped(module)
     above = above | {id(module)}
     kinds = _kinds(module)
     children: list[Node] = []
@@ -119,7 +129,7 @@ def _children(module: Any) -> Iterator[tuple[str, Any]]:
     return ((name, child) for name, child in module._modules.items() if child is not None)
 
 
-def _unwrapped(module: Any) -> Any:
+def unwrapped(module: Any) -> Any:
     """The model inside any number of wrappers; one that carries parameters of its own is no mere wrapper."""
     while (inner := _wrapped(module)) is not None:
         module = inner

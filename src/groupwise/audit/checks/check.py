@@ -9,12 +9,13 @@ from typing import Final, Literal, TypeAlias, final
 from groupwise.audit.finding import Finding, Severity
 from groupwise.audit.inspected import Program
 
-Need: TypeAlias = Literal["schedulers", "losses", "loop"]
+Need: TypeAlias = Literal["schedulers", "losses", "loop", "example"]
 
 WANTED: Final[dict[Need, str]] = {
     "schedulers": "schedulers=",
     "losses": "losses=",
     "loop": "a loop under audit.watch",
+    "example": "example=",
 }
 """How each thing that a check may need is given."""
 
@@ -48,9 +49,11 @@ class Check:
             "schedulers": bool(program.schedulers),
             "losses": program.reached is not None,
             "loop": program.record is not None,
+            "example": program.used is not None,
         }
         if not self.needs or any(given[need] for need in self.needs):
             return ""
         if "losses" in self.needs and program.reach is not None and program.reach.opaque:
             return f"losses whose graph shows all parameters: {program.reach.opaque}"
-        return " or ".join(WANTED[need] for need in self.needs)
+        *several, last = (WANTED[need] for need in self.needs)
+        return f"{', '.join(several)} or {last}" if several else last

@@ -19,7 +19,7 @@ def _fed(program: Program) -> tuple[frozenset[int], str] | None:
     if program.record is not None:
         steps = sum(program.record.steps(owner.name) for owner in program.optimizers)
         return (program.record.fed, f"in {counted(steps, 'step')} no gradient came to") if steps else None
-    return None
+    return None if program.used is None else (program.used, "in the example no operation uses")
 
 
 def _unreached(program: Program) -> Iterator[Finding]:
@@ -77,7 +77,7 @@ def _unregistered(program: Program) -> Iterator[Finding]:
 
 REACH: Iterable[Check] = (
     Check(
-        "unreached", "warning", ("losses", "loop"), "trainable parameters that no loss reaches",
+        "unreached", "warning", ("losses", "example", "loop"), "trainable parameters that no loss reaches",
         "an optimizer passes over parameters without a gradient",
         "use them in the forward pass, or freeze them", _unreached,
     ),
