@@ -10,7 +10,7 @@ from tests.cli.commands import command, run
 PROGRAMS = "tests.cli.programs"
 
 REFUSED = {
-    "lonely": "it gave a Linear; it must return a tuple (model, optimizers, schedulers, …), or a mapping with some",
+    "lonely": "it gave a Linear; it must return a tuple (model, optimizers, schedulers, …), a mapping with some",
     "lengthy": "it gave a tuple of 6; it must return a tuple",
     "modelless": "what it returned has no 'model' (there is: optimizers)",
     "misspelt": "unknown part 'optimizer'; did you mean 'optimizers'? (there is: model, optimizers, schedulers, losses",
