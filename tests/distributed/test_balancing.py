@@ -1,13 +1,13 @@
 """Balancing on two ranks is balancing the joint batch, and both ranks do the same, bit by bit."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from groupwise.balance import Balancer, FromGramian, FromJacobian, FromLosses
+from groupwise.balance import Balancer, FromGramian, FromJacobian, FromLosses, Static
 from groupwise.errors import BalanceError
 from tests.distributed.ranks import Ranks
 from tests.distributed.tasks import BATCH, Model, joint
@@ -82,6 +82,34 @@ def _untold() -> str:
     except BalanceError as error:
         return str(error)
     return "nothing was said"
+
+
+def test_one_forward_for_each_task_says_what_to_do_and_that_works(two: Ranks) -> None:
+    for message, apart, together in two(_forwards):
+        assert "accumulate() right after its own forward, with find_unused_parameters=True" in message
+        torch.testing.assert_close(apart, together, rtol=1e-11, atol=1e-12)
+
+
+def _forwards() -> tuple[str, Tensor, Tensor]:
+    """The message; the trunk's gradient by the way out, and by one forward for all tasks."""
+    x = torch.randn(2, BATCH, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    mine = x[torch.distributed.get_rank()]
+
+    def trunk(way: Callable[[Balancer, DistributedDataParallel], object]) -> Tensor:
+        torch.manual_seed(0)
+        wrapped = DistributedDataParallel(Model().double(), find_unused_parameters=True)
+        way(Balancer(Static({"a": 1.0, "b": 2.0}), parameters=wrapped), wrapped)
+        found: Tensor = wrapped.module.trunk[0].weight.grad
+        return found
+
+    def apart(balancer: Balancer, wrapped: DistributedDataParallel) -> None:
+        balancer.accumulate(wrapped(mine, ("a",)))
+        balancer.backward(wrapped(mine, ("b",)))
+
+    found = trunk(apart), trunk(lambda balancer, wrapped: balancer.backward(wrapped(mine, ("a", "b"))))
+    with pytest.raises(BalanceError, match="met a parameter twice") as said:
+        trunk(lambda balancer, wrapped: balancer.backward({**wrapped(mine, ("a",)), **wrapped(mine, ("b",))}))
+    return str(said.value), *found
 
 
 def test_micro_batches_on_two_ranks(two: Ranks) -> None:

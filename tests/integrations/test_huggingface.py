@@ -196,7 +196,8 @@ def test_the_mixin_refuses_another_optimizer(tmp_path: Path) -> None:
 def test_the_mixin_gives_plans_in_epochs_their_length(tmp_path: Path) -> None:
     plan = Plan([Rule("*", optimizer="SGD", lr=cosine(0.1, over="1 epochs"))])
     run = trainer(tmp_path, PlanTrainer, optimizer_cls_and_kwargs=(OptimizerFactory, {"plan": plan}))
-    run.train()
+    with pytest.warns(GroupwiseWarning, match="the lr of base is 0 from update 12 on, and the run has total_steps=24"):
+        run.train()
     assert run.lr_scheduler.step_info == (UPDATES, UPDATES, UPDATES // EPOCHS)
     assert run.lr_scheduler.get_last_lr() == [0.0]
 

@@ -181,6 +181,7 @@ optimizer = sgd()
 observer = Observer(optimizer, sys.argv[1])
 for batch in DataLoader(Slow(), batch_size=2, num_workers=2):
     steps(optimizer, 1)
+    observer.flush()
     sys.stdout.write(f"{int(batch[0])}\\n")
     sys.stdout.flush()
     if len(sys.argv) > 2 and observer.step == 4:

@@ -173,7 +173,7 @@ def with_wrong_shape(state: dict) -> dict:
     [
         (lambda s: {"state": {}}, "not an optimizer's state_dict: it needs 'state' and 'param_groups', this has state"),
         (lambda s: {"model": 1}, "this has model"),
-        (lambda s: [1], "this has list"),
+        (lambda s: [1], "a state_dict is a mapping, not list"),
         (lambda s: {"state": {}, "param_groups": [{"lr": 1}]}, "not an optimizer's state_dict"),
         (
             lambda s: {**s, "param_groups": [{**s["param_groups"][0], "param_names": [f"x{i}" for i in range(15)]}]},

@@ -70,7 +70,7 @@ FACTORS: dict[str, tuple[Callable[[], Any], str]] = {
     "a layer decay that is nan": (lambda: layer_decay(nan), "layer_decay must be a finite number, not nan"),
     "a factor times a number": (lambda: scale(0.1) * 2, r"a factor multiplies factors only, not 2: .* lr=1e-3 in one"),
     "a number times a factor": (lambda: 1e-3 * scale(0.1), r"factors only, not 0.001: .* lr=scale\(0.1\) in another"),
-    "a schedule times a factor": (lambda: cosine(0.1) * layer_decay(0.5), "a factor multiplies factors only"),  # type: ignore[operator]
+    "a schedule times a factor": (lambda: cosine(0.1) * layer_decay(0.5), "there is no arithmetic with it"),  # type: ignore[operator]
     "an exact factor": (lambda: exact(scale(0.1)), r"exact takes a value, not scale\(0.1\)"),
     "an exact tuple of factors": (lambda: exact((scale(0.1), 0.9)), r"exact takes a value, not scale\(0.1\)"),
     "exact twice": (lambda: exact(exact(0.1)), r"exact takes a value, not exact\(0.1\)"),

@@ -2,7 +2,8 @@
 
 So a plateau can be edited, as everything else in a plan can: it keeps its reductions, its count and its best metric,
 and goes on by its new settings. A plateau takes the memory of the one that the same rule declared for the same
-hyperparameter; else of the one of the same text; else of the one that its parameters had; else of the only one.
+hyperparameter (of the one of the same text, if there are several); else of one of the same text elsewhere; else of the
+one that its parameters had; else of the only one.
 """
 
 from __future__ import annotations
@@ -89,12 +90,14 @@ def carried(memories: Mapping[str, Memory], resolution: Resolution) -> tuple[dic
 
 def _memory_of(p: plateau, standing: Standing, memories: Mapping[str, Memory], count: int) -> str:
     """The text of the memory that a plateau of the plan takes over; "" if there is none."""
-    by_rule = (t for rule in standing.rules for t, memory in memories.items() if rule in memory.standing.rules)
+    stood = [(rule, t) for rule in standing.rules for t, memory in memories.items() if rule in memory.standing.rules]
+    unedited = (t for _, t in stood if t == repr(p))
+    by_rule = (t for _, t in stood)
     by_text = (t for t in memories if t == repr(p))
     own = set(standing.parameters)
     by_parameter = (t for t, memory in memories.items() if not own.isdisjoint(memory.standing.parameters))
     alone = (t for t in memories if len(memories) == count == 1)
-    return next(chain(by_rule, by_text, by_parameter, alone), "")
+    return next(chain(unedited, by_rule, by_text, by_parameter, alone), "")
 
 
 def _left(text: str, memory: Memory, here: Mapping[plateau, object]) -> str:

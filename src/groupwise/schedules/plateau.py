@@ -146,11 +146,10 @@ class Plateau(EndlessCurve):
         >>> plateau(0.5, factor=0.5).carried(PlateauState(0.01, best=2.0, bad=3), policy).value
         0.005
         """
-        value = state.value * self.start / before.start if before.start else state.value
+        edited = before.start not in (self.start, 0.0)
+        value = state.value * self.start / before.start if edited else state.value
         value = max(value, min(self.floor, self.start)) if self.floor > before.floor else value
-        if self.mode != before.mode:
-            return PlateauState(value)
-        return replace(state, value=value if self.start != before.start or value > state.value else state.value)
+        return PlateauState(value) if self.mode != before.mode else replace(state, value=value)
 
     def _improves(self, current: float, best: float | None) -> bool:
         towards = 1 if self.mode == "max" else -1

@@ -26,6 +26,11 @@ _KNOWN = {
         "torch.compile made a backward that can run only once, and there is one for each task: "
         "set torch._functorch.config.donated_buffer = False before the model is compiled"
     ),
+    "mark a variable ready only once": (
+        "DistributedDataParallel met a parameter twice in one backward, as after one forward for each task: give each "
+        "loss to balancer.accumulate() right after its own forward, with find_unused_parameters=True (the last one to "
+        "backward()), or make one forward that returns what all tasks need"
+    ),
     "backward through the graph a second time": (
         "the graph of these losses is gone: another backward ran through it; call the balancer first, "
         "or pass retain_graph=True to the other"
