@@ -56,7 +56,7 @@ def test_a_default_that_another_group_declares_stands_in_its_column(tmp_path: Pa
     rules = '[[rule]]\nmatch = "*"\noptimizer = "SGD"\nlr = 0.1\n[[rule]]\nmatch = "head.weight"\nmomentum = 0.9\n'
     text = shown(tmp_path, plan=rules)
     assert re.search(r"head.weight +1 +8 +SGD +0.1 +0.9 +yes", text)
-    assert re.search(r"base +9 +66 +SGD +0.1 +0 +yes", text)
+    assert re.search(r"base +9 +66 +SGD +0.1 +0 \(default\) +yes", text)
 
 
 def test_a_constant_plan_needs_no_length_and_has_no_picture(tmp_path: Path) -> None:

@@ -22,9 +22,9 @@ from groupwise._spelling import counted, number
 from groupwise.cli.exit_status import printable
 from groupwise.cli.lengths import Lengths
 from groupwise.plan import Group, Resolution, ScalarSetting, Setting, TupleSetting
+from groupwise.plan.guesses import guesses_of
 from groupwise.plan.rule import property_of
 from groupwise.plan.table import totals
-from groupwise.select import looked_at
 
 _NONE = "–"
 _UNBOUNDED = 100_000
@@ -135,7 +135,10 @@ def _cells(
         if name in group.settings:
             yield property_of(name), _setting(group.settings[name], lengths)
         else:
-            yield property_of(name), Cell(number(defaults[name]) if name in defaults else _NONE, style="dim")
+            yield (
+                property_of(name),
+                Cell(f"{number(defaults[name])} (default)" if name in defaults else _NONE, style="dim"),
+            )
     for heading in clip:
         yield heading, Cell(f"{group.clip.clip} ({printable(group.clip.label)})" if group.clip else _NONE)
     yield "trains", _trains(group.freezing)
@@ -176,8 +179,8 @@ def _below(resolution: Resolution, declared: list[str], rows: Rows, hidden: Mapp
     if hidden:
         said = [" = ".join(filter(None, (f"{name} {cell.course}", cell.product))) for name, cell in hidden.items()]
         yield Text(f"in every group: {printable(', '.join(said))}")
-    if seen := looked_at(resolution.parameters):
-        yield Text(printable(seen))
+    guesses = guesses_of(resolution.rules, resolution.parameters)
+    yield from (Text(printable(note)) for note in (*resolution.notes, *guesses))
     if resolution.clip is not None:
         yield Text(f"clip over everything, last: {printable(str(resolution.clip))}")
     cells = [cell for _, row in rows for cell in row.values()]

@@ -27,6 +27,11 @@ Reasons = tuple[tuple[str, str], ...]
 _OTHER_USES = frozenset({"bias", "norm", "embedding", "conv", "head", "router", "scalar", "stack"})
 _LISTED, _STACKED = "listed", "stacked"
 
+_VECTOR = "a vector that is neither bias nor norm nor token"
+_NUMBER = "a number that scales"
+_LAST = "a linear layer that nothing follows"
+_BATCH = "dimensions: a batch of matrices"
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,7 @@ def guess(leaf: str, kinds: tuple[str, ...], shape: tuple[int, ...], place: Surr
     if scale:
         found.append(("scalar", scale))
     if place.head:
-        found.append(("head", "a linear layer that nothing follows"))
+        found.append(("head", _LAST))
     return (*found, *_of_mixture(leaf, kinds, shape, place, {role for role, _ in found}))
 
 
@@ -105,11 +110,11 @@ def _scale_reason(leaf: str, kinds: tuple[str, ...], dimensions: int, sides: int
         return "it is the length that weight norm gives to a weight"
     weightlike = say.says_weight(leaf) or say.says_matrix(leaf)
     if dimensions <= 1 and not say.norm_kind(kinds):
-        return "a number that scales" if sides == 0 else "a vector that is neither bias nor norm nor token"
+        return _NUMBER if sides == 0 else _VECTOR
     if say.says_scale(leaf) and not leaf.endswith(("weight", "kernel", "proj", "bank")):
         return f"its own name {leaf!r} is that of a scale"
     if sides <= 1 and not weightlike and not say.multiplies(kinds):
-        return "a vector that is neither bias nor norm nor token"
+        return _VECTOR
     return ""
 
 
@@ -128,7 +133,7 @@ def _of_mixture(
     if router and not other & {"norm", "scalar"}:
         found.append(("router", "it chooses among experts"))
     if bare and not router and _is_stack(leaf, kinds, shape, expert):
-        found.append(("stack", f"{len(shape)} dimensions: a batch of matrices"))
+        found.append(("stack", f"{len(shape)} {_BATCH}"))
     return tuple(found)
 
 
@@ -154,3 +159,8 @@ def with_matrix_role(occurrences: Sequence[Reasons], why: Sequence[str]) -> list
         (*reasons, ("matrix", text)) if text and not told & _OTHER_USES and "matrix" not in told else reasons
         for reasons, text in zip(occurrences, why, strict=True)
     ]
+
+
+def rests_on_shape_or_place(reason: str) -> bool:
+    """Whether a role was guessed without a word in a name or a class that says so."""
+    return reason in (_VECTOR, _NUMBER, _LAST) or reason.endswith(_BATCH)
