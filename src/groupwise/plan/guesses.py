@@ -1,4 +1,4 @@
-"""What a plan by role rests on: roles that were guessed from a shape or a place alone, where no forward was looked at."""
+"""What a plan by role rests on, without a look at a forward: roles guessed from a shape or a place alone."""
 
 from __future__ import annotations
 
