@@ -262,12 +262,12 @@ def _refused_for(
     resolution: Resolution, group: Group, infos: Sequence[ParameterInfo], mistakes: Mistakes, alike: str = ""
 ) -> Iterator[None]:
     """Collect what a class complains about as a `ResolutionError` that names the group, its rules and a parameter."""
-    with mistakes.collecting(*(info.name for info in infos), alike=alike):
-        try:
-            yield
-        except Exception as error:
-            rules = ", ".join(f"{i + 1} {resolution.rules[i].label!r}" for i in group.rules)
-            where = f"group {group.name!r} (rules {rules}), parameter {infos[0].name!r}: {group.algorithm} refuses"
+    try:
+        yield
+    except Exception as error:
+        rules = ", ".join(f"{i + 1} {resolution.rules[i].label!r}" for i in group.rules)
+        where = f"group {group.name!r} (rules {rules}), parameter {infos[0].name!r}: {group.algorithm} refuses"
+        with mistakes.collecting(*(info.name for info in infos), alike=alike or f"{group.name}: {error}"):
             raise ResolutionError(f"{where}: {error} ({_kind(infos[0])})") from error
 
 

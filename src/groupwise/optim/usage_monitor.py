@@ -63,7 +63,7 @@ class UsageMonitor:
         self._pass: int | None = None
         self._since_scheduler_step: Counter[str] = Counter()
         self._scheduler_steps = 0
-        self._made = 0
+        self._made = self._eager = 0
         self._early = False
         self._loaded: int | None = None
         self._placed = False
@@ -100,8 +100,11 @@ class UsageMonitor:
         self._made += 1
         if self._scheduled:
             self._check_scheduler(self._since_scheduler_step[headline], groups)
-            self.note(self._first_updates.made(groups, self._position, alone=self._made == 1))
-        self.note(self._edits.found(groups))
+        if not torch.compiler.is_compiling():  # a compiled step looks at no gradients here: who was updated is unknown
+            self._eager += 1
+            if self._scheduled and self._eager == self._made:
+                self.note(self._first_updates.made(groups, self._position, alone=self._made == 1))
+            self.note(self._edits.found(groups))
 
     def _check_steps_before_update(self) -> None:
         """Look at an update that was preceded by several steps of the scheduler, as one for each process."""
@@ -212,7 +215,8 @@ class UsageMonitor:
             begun: the groups that were updated in it.
             rates: by group, the learning rate that it had, where the plan declares the same one.
         """
-        self._loaded, self._made, self._scheduler_steps, self._early = updates, 0, 0, False
+        self._loaded, self._scheduler_steps, self._early = updates, 0, False
+        self._made = self._eager = 0
         self._saved_rates = rates
         self._first_updates.have(begun)
 

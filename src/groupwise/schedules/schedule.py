@@ -177,8 +177,7 @@ class Then(Schedule):
         n = segment.steps(self.at_)
         if step < n:
             return first.value_in(step, Segment(n, segment.steps_per_epoch))
-        left = None if segment.total_steps is None else max(0, segment.total_steps - n)
-        return second.value_in(step - n, Segment(left, segment.steps_per_epoch))
+        return second.value_in(step - n, segment.after(n))
 
     @cached_property
     def needs(self) -> frozenset[str]:
@@ -217,10 +216,9 @@ def _later_parts(schedule: Schedule, segment: Segment, begins: int) -> Iterator[
             yield from _later_parts(part, segment, begins)
         return
     n, (first, second) = segment.steps(schedule.at_), schedule.pair
-    left = None if segment.total_steps is None else max(0, segment.total_steps - n)
     yield begins + n, schedule
     yield from _later_parts(first, Segment(n, segment.steps_per_epoch), begins)
-    yield from _later_parts(second, Segment(left, segment.steps_per_epoch), begins + n)
+    yield from _later_parts(second, segment.after(n), begins + n)
 
 
 @final

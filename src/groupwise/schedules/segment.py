@@ -23,6 +23,10 @@ class Segment(NamedTuple):
         """`span` in steps. Raises `LengthError` when its unit needs a size that is None."""
         return length(span).resolve(self.total_steps, self.steps_per_epoch)
 
+    def after(self, n: int) -> Segment:
+        """What is left of it after n steps."""
+        return Segment(None if self.total_steps is None else max(0, self.total_steps - n), self.steps_per_epoch)
+
     def rest(self) -> int:
         """The steps that the warmup leaves. Raises `LengthError` without `total_steps`."""
         if self.total_steps is None:
