@@ -81,7 +81,7 @@ def _plain(value: Any) -> Any:
 
 
 REGROUP_STAGES: dict[str, tuple[object, str]] = {
-    "the walk": (regroup, "parameters_of"),
+    "the walk": (grouped_optimizer, "infos_of"),
     "the plan": (Runtime, "of"),
     "matching": (regroup, "matched"),
     "laying out": (regroup, "transfer"),
