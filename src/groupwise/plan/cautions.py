@@ -15,7 +15,7 @@ from groupwise.plan.cascade import ResolvedSettings
 from groupwise.plan.rule import Rule, title
 from groupwise.select import ParameterInfo
 from groupwise.select.by_fact import Role
-from groupwise.select.selectors import AllOf, AnyOf, Selector
+from groupwise.select.selectors import AllOf, AnyOf, Not, Selector
 
 _BULK = frozenset({"weight", "matrix", "stack"})
 _TAKING = ("stack", "conv", "expert", "matrix")
@@ -26,7 +26,7 @@ def cautions_of(
     rules: Sequence[Rule], parameters: Sequence[ParameterInfo], matches: Sequence[tuple[int, ...]]
 ) -> tuple[str, ...]:
     """What is to be said; empty for most plans."""
-    by_role = [i for i, rule in enumerate(rules) if _BULK.intersection(_roles_in(rule.match))]
+    by_role = [i for i, rule in enumerate(rules) if _BULK.intersection(roles_in(rule.match))]
     if not by_role:
         return ()
     catch_all = set(range(len(rules))).intersection(*matches)
@@ -83,10 +83,12 @@ def _is_bulk(info: ParameterInfo) -> bool:
     return info.requires_grad and sum(size > 1 for size in info.shape) > 1 and not info.roles & _APART
 
 
-def _roles_in(match: Selector) -> Iterator[str]:
-    """The roles that a selector asks for, without those that it excludes."""
+def roles_in(match: Selector, excluded: bool = False) -> Iterator[str]:
+    """The roles that a selector asks for, with those that it excludes if these count too."""
     if isinstance(match, Role):
         yield match.word
     elif isinstance(match, AllOf | AnyOf):
         for part in match.parts:
-            yield from _roles_in(part)
+            yield from roles_in(part, excluded)
+    elif excluded and isinstance(match, Not):
+        yield from roles_in(match.part, excluded)

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from groupwise.errors import listed
+from groupwise.plan.cautions import roles_in
 from groupwise.plan.rule import Rule
 from groupwise.select import ParameterInfo
-from groupwise.select.by_fact import Role
 from groupwise.select.roles import rests_on_shape_or_place
-from groupwise.select.selectors import AllOf, AnyOf, Not, Selector
 
 
 def guesses_of(rules: Sequence[Rule], parameters: Sequence[ParameterInfo]) -> Iterator[str]:
     """A sentence for each role that some rule asks for, with the parameters that have it by a guess of that kind."""
-    asked = dict.fromkeys(role for rule in rules for role in _roles_in(rule.match))
+    asked = dict.fromkeys(role for rule in rules for role in roles_in(rule.match, excluded=True))
     for role in asked:
         found: dict[str, list[str]] = {}
         for info in parameters:
@@ -23,13 +22,3 @@ def guesses_of(rules: Sequence[Rule], parameters: Sequence[ParameterInfo]) -> It
                 found.setdefault(reasons[0], []).append(info.name)
         for why, names in found.items():
             yield f"guessed: {listed(names, 4)} {'is' if len(names) == 1 else 'are'} {role!r} as {why}"
-
-
-def _roles_in(match: Selector) -> Iterator[str]:
-    if isinstance(match, Role):
-        yield match.word
-    elif isinstance(match, AllOf | AnyOf):
-        for part in match.parts:
-            yield from _roles_in(part)
-    elif isinstance(match, Not):
-        yield from _roles_in(match.part)
