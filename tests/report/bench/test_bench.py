@@ -2,7 +2,7 @@
 wrong.
 
 Every run is trained anew, so nothing is fitted to one draw. `BENCH_SEEDS=20 pytest tests/report/bench` tries as many
-seeds and says the score; docs/report.md has that of one such call.
+seeds and says the score; docs/performance.md has that of one such call.
 """
 
 import os
