@@ -4,7 +4,8 @@ Numbers are in float64: what sums in another order differs in the last bits only
 through Muon's iterations in bfloat16 as well.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,11 +16,31 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, clip_adaptive, clip_norm, clip_value, layer_decay
+from groupwise import (
+    GroupedOptimizer,
+    Plan,
+    PlanScheduler,
+    Rule,
+    _ranks,
+    clip_adaptive,
+    clip_norm,
+    clip_value,
+    layer_decay,
+)
 from groupwise.schedules import cosine, linear
 
 ROUNDING = 1e-10
 STEPS = 6
+
+
+@contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """Inside, a rank looks for the notes of others for so long."""
+    before, _ranks.PATIENCE = _ranks.PATIENCE, seconds
+    try:
+        yield
+    finally:
+        _ranks.PATIENCE = before
 
 
 class Block(nn.Module):

@@ -1,6 +1,5 @@
 """Ranks that train one model and run different plans: an error on all of them that says in what they differ."""
 
-import contextlib
 import time
 import warnings
 from collections.abc import Callable
@@ -14,12 +13,11 @@ from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, after, clip_norm, clip_value, scale
+from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, _ranks, _torch, after, clip_norm, clip_value, scale
 from groupwise.errors import OptimizerError
-from groupwise.optim import agreement
 from groupwise.optim.agreement import compared
 from groupwise.schedules import cosine, function, linear
-from tests.distributed.jobs import mesh
+from tests.distributed.jobs import mesh, patience
 from tests.distributed.ranks import Ranks
 
 BASE = Rule("*", optimizer="SGD", lr=cosine(0.1), momentum=0.9)
@@ -187,7 +185,7 @@ def healthy(how: str) -> tuple[str, float]:
 def test_ranks_that_run_one_plan_hear_nothing_and_wait_for_nothing(two: Ranks, how: str) -> None:
     for sentence, seconds in two(healthy, how):
         assert sentence == "fine"
-        assert seconds < agreement.PATIENCE / 2
+        assert seconds < _ranks.PATIENCE / 2
 
 
 def read_first(what: str) -> tuple[str, float]:
@@ -201,19 +199,10 @@ def test_the_step_by_which_a_checkpoint_has_the_state_made_is_not_the_one_that_c
     assert all("do not run one plan" in sentence for sentence, _ in two(read_first, "momentum"))
 
 
-@contextlib.contextmanager
-def in_a_hurry() -> Any:
-    patience, agreement.PATIENCE = agreement.PATIENCE, 0.5
-    try:
-        yield
-    finally:
-        agreement.PATIENCE = patience
-
-
 def of_their_own(what: str) -> tuple[str, float]:
     rank = dist.get_rank()
     rate = 0.1 + 0.1 * rank
-    with in_a_hurry():
+    with patience(0.5):
         if what == "stages of other shapes":
             model = nn.Sequential(nn.Linear(4, 2 + rank))
         elif what in ("stages of one shape", "seeds of their own"):
@@ -242,7 +231,7 @@ def test_models_that_are_no_replicas_may_be_trained_differently(two: Ranks, what
 def on_one_rank(what: str) -> tuple[str, float]:
     rank, plan = dist.get_rank(), Plan([Rule("*", optimizer="SGD", lr=0.1)])
     found = ("fine", 0.0)
-    with in_a_hurry():
+    with patience(0.5):
         if what == "alone" and rank == 0:
             alone = nn.Linear(4, 3)
             found = outcome(alone, GroupedOptimizer(alone, plan).step)
@@ -279,12 +268,12 @@ def test_a_compiled_step_runs(two: Ranks) -> None:
 
 
 def without_a_store() -> tuple[str, float]:
-    find, agreement._torch.default_store = agreement._torch.default_store, lambda: None
+    find, _torch.default_store = _torch.default_store, lambda: None
     try:
         model = wrapped("ddp")
         return outcome(model, GroupedOptimizer(model, another_plan(dist.get_rank(), "lr")).step, 1)
     finally:
-        agreement._torch.default_store = find
+        _torch.default_store = find
 
 
 def test_where_there_is_no_store_nothing_is_compared(two: Ranks) -> None:

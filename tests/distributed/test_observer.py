@@ -11,8 +11,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from groupwise import GroupedOptimizer, Plan, Rule, clip_norm
 from groupwise.errors import RecordError
-from groupwise.observe import Observer, ranks
+from groupwise.observe import Observer
 from groupwise.records import Run, read
+from tests.distributed.jobs import patience
 from tests.distributed.ranks import Ranks
 
 EVERYTHING = {"values": 1, "gradients": 1, "weights": 1, "cosines": 1, "updates": 1, "tasks": 1}
@@ -76,8 +77,8 @@ def test_what_rank_0_writes_is_of_all_ranks(two: Ranks, kind: str, tmp_path: Pat
     assert joint.names("scalars") == ["loss"]  # a number that rank 0 did not log is not its own to write
 
 
+@patience(0.2)
 def alone_on_rank_0(folder: str) -> float | None:
-    ranks.PATIENCE = 0.2  # type: ignore[misc]
     rank = dist.get_rank()
     model = DistributedDataParallel(net())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -104,8 +105,8 @@ def test_an_observer_on_rank_0_alone_waits_for_nobody(two: Ranks, tmp_path: Path
     assert list(read(tmp_path).series("scalars", "loss").values)[-1] == losses[0]
 
 
+@patience(0.2)
 def split_and_alone(folder: str) -> str:
-    ranks.PATIENCE = 0.2  # type: ignore[misc]
     model = net()
     fully_shard(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

@@ -36,6 +36,8 @@ MAY: Mapping[str, set[str]] = {
 THIRD_PARTY: Mapping[str, set[str]] = {  # besides the standard library; a package that is not listed has none
     "_torch": {"torch"},
     "_formats": {"yaml"},  # only the file form that the `yaml` extra is for
+    "_ranks": {"torch"},
+    "_shards": {"torch"},
     "_step_hooks": {"torch"},
     "look": {"torch"},
     "optim": {"torch"},

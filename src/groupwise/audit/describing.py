@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from groupwise._shards import is_sharded
 from groupwise._spelling import shown
 from groupwise._torch import runs_step_hooks
 from groupwise.audit.graph import Reach, reach_of
@@ -144,7 +145,7 @@ def described_reach(
 
 def _reach(losses: object, tensors: list[torch.Tensor]) -> Reach:
     reach = reach_of(_by_task(losses))
-    if any(type(tensor).__name__ == "DTensor" for tensor in tensors):
+    if any(map(is_sharded, tensors)):
         return Reach(reach.tasks, (), {}, "the model is sharded, and autograd knows only the gathered parameters")
     return reach
 

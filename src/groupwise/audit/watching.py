@@ -24,6 +24,7 @@ from typing import Any, Final, TypeAlias, TypeVar, final
 
 import torch
 
+from groupwise._shards import is_sharded, local
 from groupwise._step_hooks import StepHooks
 from groupwise._torch import clip_functions, is_measuring, weakly
 from groupwise.audit.calls import After, Calls
@@ -262,13 +263,8 @@ def _is_boundless(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
 
 def _any(gradient: Any) -> bool:
     """Whether a gradient, or this rank's part of it, has an entry that is not zero."""
-    part = gradient.detach().to_local() if is_sharded(gradient) else gradient.detach()
+    part = local(gradient)
     return bool((part.coalesce().values() if part.layout == torch.sparse_coo else part).any())
-
-
-def is_sharded(tensor: object) -> bool:
-    """Whether a tensor is a DTensor, of which this rank holds a part."""
-    return getattr(tensor, "device_mesh", None) is not None
 
 
 def _first(args: Sequence[Any], kwargs: Mapping[str, Any]) -> object:

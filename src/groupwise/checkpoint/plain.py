@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import torch
 
+from groupwise._shards import is_sharded
 from groupwise._spelling import shown
 from groupwise.errors import StateError
 
@@ -63,7 +64,7 @@ def _key(key: Any, where: str, level: int) -> Any:
 
 
 def _tensor(value: torch.Tensor, where: str) -> torch.Tensor:
-    if getattr(value, "device_mesh", None) is not None:
+    if is_sharded(value):
         raise StateError(f"{where} is sharded over several processes: save it with torch.distributed.checkpoint")
     if value.is_meta:
         raise StateError(f"{where} is on the meta device and has no values")

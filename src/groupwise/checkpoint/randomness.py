@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias, final
 
 import torch
-import torch.distributed as dist
 
+from groupwise import _ranks
 from groupwise.checkpoint.part import Part, Undo
 from groupwise.errors import StateError, listed
 
@@ -85,7 +85,8 @@ def _cuda_states() -> list[torch.Tensor]:
 
 
 def _rank() -> int:
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+    world = _ranks.world()
+    return 0 if world is None else world.rank
 
 
 def _check_like(saved: object, now: torch.Tensor, whose: str) -> None:

@@ -15,10 +15,10 @@ from typing import Any, Final, TypeAlias, final
 
 import torch
 
+from groupwise._shards import is_sharded
 from groupwise.errors import RecordError, listed
 from groupwise.observe.layers import Layers, Model, names_in
 from groupwise.observe.number import Number, number_of
-from groupwise.observe.tensors import is_sharded
 from groupwise.records import Clip, Group
 
 Live: TypeAlias = dict[str, Any]

@@ -14,13 +14,14 @@ from typing import Any, Final, final
 
 import torch
 
+from groupwise._shards import local
 from groupwise.observe.activations import Activation
 from groupwise.observe.grouping import Grouping, GroupSnapshot
 from groupwise.observe.programs import UNSCALED
 from groupwise.observe.sample import Samples, common, sample, sampled
 from groupwise.observe.scopes import factor_of
 from groupwise.observe.sums import Sums
-from groupwise.observe.tensors import entries, gathered, gradient_of, local, norms_of, precision, replicas
+from groupwise.observe.tensors import entries, gathered, gradient_of, norms_of, precision, replicas
 from groupwise.observe.update import Compared, Copy, compare, copied, product
 
 SPREAD: Final = 256
@@ -70,7 +71,7 @@ class Measurement:
     def measure_weights(self, closure: bool) -> None:
         """Before the step: w²; for updates a copy of what has a gradient, or may get one in a closure."""
         if self.due & {"weights", "updates"} and self.snapshot.params:
-            norms = norms_of([local(p) for p in self.snapshot.params])
+            norms = norms_of([local(p).detach() for p in self.snapshot.params])
             self._add("ww", range(len(self.snapshot.params)), norms, root=True)
         if "updates" in self.due:
             moving = [(i, p) for i, p in enumerate(self.snapshot.params) if p.requires_grad]

@@ -12,17 +12,15 @@ number is put where a hash of its name says, and counted: a rank gets the mean o
 from __future__ import annotations
 
 import itertools
-import time
 import zlib
 from collections.abc import Mapping
 from typing import Any, Final, final
 
 import torch
-import torch.distributed as dist
+
+from groupwise import _ranks
 
 SLOTS: Final = 251
-PATIENCE: Final = 10.0
-"""Seconds that the first step waits for other ranks' observers."""
 
 _numbers = itertools.count()
 
@@ -32,30 +30,30 @@ class Ranks:
     """The ranks of the default process group; one, where there is none."""
 
     def __init__(self) -> None:
-        several = dist.is_available() and dist.is_initialized()
-        self.rank: int = dist.get_rank() if several else 0
-        self.world: int = dist.get_world_size() if several else 1
-        self._together: bool | None = None if self.world > 1 else False
-        self._key = f"groupwise/observer/{next(_numbers)}" if several else ""
+        self._group = _ranks.world()
+        self.rank = 0 if self._group is None else self._group.rank
+        self.world = 1 if self._group is None else self._group.size
+        self._notes = None if self._group is None else _ranks.Notes.under(f"groupwise/observer/{next(_numbers)}")
+        self._together: bool | None = None if self._notes is not None else False
 
     def announce(self) -> None:
-        """Tell the other ranks that this one observes: once it really does."""
-        if self.world > 1:
-            _store().add(f"{self._key}/here", 1)
+        """Let the other ranks know that this one observes: once it really does."""
+        if self._notes is not None:
+            self._notes.arrive("here")
 
     @property
     def together(self) -> bool:
         """Whether every rank observes; the first call may wait for them."""
         if self._together is None:
-            self._together = self._agreed()
+            self._together = self._notes is not None and self._agreed(self._notes)
         return self._together
 
-    def _agreed(self) -> bool:
-        store, deadline = _store(), time.monotonic() + PATIENCE
-        while time.monotonic() < deadline and store.add(f"{self._key}/here", 0) < self.world:
-            time.sleep(0.01)
-        proposal = "together" if store.add(f"{self._key}/here", 0) >= self.world else "alone"
-        return bool(store.compare_set(f"{self._key}/answer", "", proposal) == b"together")
+    def _agreed(self, notes: _ranks.Notes) -> bool:
+        for _ in _ranks.polls():
+            if notes.count("here") >= self.world:
+                break
+        proposal = "together" if notes.count("here") >= self.world else "alone"
+        return notes.settle("answer", proposal) == "together"
 
     def exchanged(
         self, sums: torch.Tensor | None, metrics: Mapping[str, torch.Tensor], device: torch.device, dtype: torch.dtype
@@ -74,7 +72,8 @@ class Ranks:
         values = torch.stack([metrics[key].to(table) for key in keys]) if keys else hashes
         table[:, where] = torch.stack([torch.ones_like(values), hashes, values])
         joined = table.flatten() if sums is None else torch.cat([table.flatten(), sums])
-        dist.all_reduce(joined)
+        if self._group is not None:
+            self._group.add(joined)
         count, found, total = joined[: 3 * SLOTS].view(3, SLOTS)[:, where]
         means = torch.where(found == hashes * count, total / count, values)
         return (None if sums is None else joined[3 * SLOTS :]), {
@@ -93,7 +92,3 @@ def _slots(metrics: Mapping[str, Any]) -> dict[str, int]:
 
 def _hash(key: str) -> int:
     return zlib.crc32(key.encode(errors="surrogatepass"))
-
-
-def _store() -> Any:
-    return dist.distributed_c10d._get_default_group().get_group_store()

@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 
+from groupwise._shards import is_sharded
 from groupwise.errors import RecordError
 from groupwise.observe.grouping import GroupSnapshot
 from groupwise.observe.sums import Sums
-from groupwise.observe.tensors import entries, gathered, is_sharded, precision, squares
+from groupwise.observe.tensors import entries, gathered, precision, squares
 from groupwise.observe.update import inner
 from groupwise.observe.user_metrics import Balanced, UserMetrics
 

@@ -7,27 +7,15 @@ so that a sum over the ranks is a sum over the entries.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import torch
 
+from groupwise._shards import copies, is_sharded, local
 from groupwise._torch import norms, stored_values
 
-_PLAIN: Final = frozenset({torch.Tensor, torch.nn.Parameter})
 _HALF: Final = (torch.float16, torch.bfloat16)  # their norms would round, or overflow
-
-
-def is_sharded(t: object) -> bool:
-    """Whether a tensor is a DTensor."""
-    return type(t) not in _PLAIN and getattr(t, "device_mesh", None) is not None
-
-
-def local(t: Any) -> torch.Tensor:
-    """What this rank holds of a tensor: all of a plain one."""
-    part: torch.Tensor = t.detach().to_local() if is_sharded(t) else t.detach()
-    return part
 
 
 def gradient_of(p: torch.Tensor) -> torch.Tensor | None:
@@ -53,8 +41,7 @@ def replicas(p: Any, world: int) -> int:
     """How many ranks hold the same part of a parameter."""
     if not is_sharded(p):
         return world
-    copies = (p.device_mesh.size(i) for i, placed in enumerate(p.placements) if getattr(placed, "dim", None) is None)
-    return int(math.prod(copies) * world // p.device_mesh.size())
+    return int(copies(p) * world // p.device_mesh.size())
 
 
 def norms_of(tensors: Sequence[torch.Tensor]) -> torch.Tensor:

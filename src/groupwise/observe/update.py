@@ -14,7 +14,8 @@ from typing import Final, final
 
 import torch
 
-from groupwise.observe.tensors import gathered, local
+from groupwise._shards import local
+from groupwise.observe.tensors import gathered
 
 _PIECE: Final = 2**17
 
@@ -45,7 +46,7 @@ class Compared:
 
 def copied(param: torch.Tensor, place: int) -> Copy:
     """Copy the weights of the parameter at a place in the list of all."""
-    return Copy(param, place, local(param).clone())
+    return Copy(param, place, local(param).detach().clone())
 
 
 def compare(copies: Sequence[Copy]) -> Compared | None:
@@ -54,7 +55,7 @@ def compare(copies: Sequence[Copy]) -> Compared | None:
     norms: list[torch.Tensor] = []
     products: list[torch.Tensor] = []
     for copy in copies:
-        copy.weights = _subtracted(copy.weights, local(copy.param))
+        copy.weights = _subtracted(copy.weights, local(copy.param).detach())
         for difference, gradient in _pieces(copy.weights, copy.gradient):
             places.append(copy.place)
             norms.append(torch.linalg.vector_norm(difference))

@@ -7,10 +7,10 @@ Each rank writes a digest of its plan to the process group's store as soon as it
 of all ranks with parameters of the same names and shapes are read: under data parallelism every replica has written by
 then, as the backward pass needs them all. Mostly they are equal, and that is all.
 
-Where they are not, the ranks tell one another their plans in full, for at most `PATIENCE` seconds, with signs of
-whether they are replicas: the largest entries of some gradients and the weights there, which are equal bit for bit
-after an exchange of gradients and not otherwise, or the ranks that sharded parameters are spread over. Stages of a
-pipeline, and runs with data or seeds of their own, may run different plans.
+Where they are not, the ranks write their plans in full for one another, and wait for them for at most `PATIENCE`
+seconds. With each plan go signs of whether the ranks are replicas: the largest entries of some gradients and the
+weights there, which are equal bit for bit after an exchange of gradients and not otherwise, or the ranks that sharded
+parameters are spread over. Stages of a pipeline, and runs with data or seeds of their own, may run different plans.
 """
 
 from __future__ import annotations
@@ -19,23 +19,21 @@ import contextlib
 import hashlib
 import json
 import re
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import torch
-import torch.distributed as dist
 
-from groupwise import _torch
+from groupwise import _ranks
+from groupwise._ranks import Notes, by_rank, named
+from groupwise._shards import is_sharded
 from groupwise.errors import OptimizerError, listed
 from groupwise.optim.live import StepInfo, hyperparameters, names_of
-from groupwise.optim.shards import is_sharded
 from groupwise.plan import Resolution
 
 Description: TypeAlias = Mapping[str, Mapping[str, str]]
 """What a rank runs: by part (a group, the plan, the scheduler) and property, as text."""
 
-PATIENCE: Final = 10.0
 _LOOKED_AT: Final = 8
 
 
@@ -47,20 +45,8 @@ class Run(NamedTuple):
     step_info: StepInfo | None
 
 
-class Store(Protocol):
-    """What is used of `torch.distributed.Store`."""
-
-    def set(self, key: str, value: str) -> object: ...
-
-    def add(self, key: str, number: int) -> int: ...
-
-    def check(self, keys: list[str]) -> bool: ...
-
-    def multi_get(self, keys: list[str]) -> list[bytes]: ...
-
-
 class Agreement:
-    """What this rank has told the others of its plan, and whether that was compared with theirs."""
+    """What this rank has written of its plan for the others, and whether that was compared with theirs."""
 
     def __init__(self) -> None:
         self._key = ""
@@ -72,13 +58,12 @@ class Agreement:
         return bool(self._key)
 
     def state(self, run: Run) -> None:
-        """Tell the other ranks what this one runs now. A comparison that was made is to be made again."""
-        store = _store()
-        if store is not None:
-            with contextlib.suppress(RuntimeError):  # a store that is gone, or of a kind that cannot do it
-                if not self.open:
-                    self._begin(store, run)
-                store.set(f"{self._key}/{self._ticket}", _digest(json.dumps(described(run))))
+        """Write for the other ranks what this one runs now. A comparison that was made is to be made again."""
+        with contextlib.suppress(RuntimeError):  # a store that is gone, or of a kind that cannot do it
+            if not self.open:
+                self._begin(run)
+            if (notes := Notes.under(self._key)) is not None and self.open:
+                notes.write(str(self._ticket), _digest(json.dumps(described(run))))
 
     def check(self, run: Run) -> None:
         """Compare, at the first step that moves anything.
@@ -87,10 +72,10 @@ class Agreement:
         """
         if torch.compiler.is_compiling() or not self.open or _is_idle(run.groups):
             return
-        store, differences = _store(), ""
-        if store is not None:
-            with contextlib.suppress(RuntimeError):
-                differences = self._differences(store, run)
+        differences = ""
+        with contextlib.suppress(RuntimeError):
+            if (group := _ranks.world()) is not None and (notes := Notes.under(self._key)) is not None:
+                differences = self._differences(notes, run, group.rank)
         if differences:
             raise OptimizerError(
                 f"the ranks that train this model do not run one plan: {differences}. Build the optimizer of every "
@@ -99,45 +84,48 @@ class Agreement:
             )
         self._key = ""
 
-    def _begin(self, store: Store, run: Run) -> None:
+    def _begin(self, run: Run) -> None:
+        """Take a key that ranks with the same parameters share, if there are others, and a ticket under it."""
         infos = sorted((info.name, tuple(info.shape)) for info in run.resolution.parameters)
         name = f"groupwise/{_digest(repr(infos))}"
-        turn = store.add(f"{name}/of rank {dist.get_rank()}", 1)
-        self._key = f"{name}/{turn}"
-        self._ticket = store.add(f"{self._key}/ranks", 1) - 1
+        group, notes = _ranks.world(), Notes.under(name)
+        if group is None or notes is None:
+            return
+        key = f"{name}/{notes.arrive(f'of rank {group.rank}')}"
+        if (notes := Notes.under(key)) is not None:
+            self._key, self._ticket = key, notes.arrive("ranks") - 1
 
-    def _differences(self, store: Store, run: Run) -> str:
-        if len(set(self._read(store, "").values())) <= 1:
+    def _differences(self, notes: Notes, run: Run, rank: int) -> str:
+        if len(set(_read(notes).values())) <= 1:
             return ""
         signs = _signs(run.groups)
-        mine = {"rank": dist.get_rank(), "plan": described(run), "signs": signs}
-        store.set(f"{self._key}/told/{self._ticket}", json.dumps(mine))
-        told: dict[int, bytes] = {}
-        for _ in _polls():
-            digests, told = self._read(store, ""), self._read(store, "/told")
+        notes.write(f"plan/{self._ticket}", json.dumps({"rank": rank, "plan": described(run), "signs": signs}))
+        plans: dict[int, str] = {}
+        for _ in _ranks.polls():
+            digests, plans = _read(notes), _read(notes, "plan/")
             if len(set(digests.values())) <= 1:
                 return ""
-            if told.keys() >= digests.keys():
+            if plans.keys() >= digests.keys():
                 break
-        ranks = [json.loads(text) for text in told.values()]
-        replicas = {rank["rank"]: rank["plan"] for rank in ranks if _are_replicas(rank["signs"], signs)}
-        self._let_others_read(store, len(told))
+        ranks = [json.loads(text) for text in plans.values()]
+        replicas = {each["rank"]: each["plan"] for each in ranks if _are_replicas(each["signs"], signs)}
+        _let_others_read(notes, len(plans))
         return compared(replicas)
 
-    def _let_others_read(self, store: Store, count: int) -> None:
-        """Wait until all have read: the store may live on this rank, which is about to raise and end."""
-        with contextlib.suppress(RuntimeError):  # another one has read all and ended
-            store.add(f"{self._key}/read", 1)
-            for _ in _polls():
-                if store.add(f"{self._key}/read", 0) >= count:
-                    break
 
-    def _read(self, store: Store, what: str) -> dict[int, bytes]:
-        """What the ranks have written so far, by ticket."""
-        keys = {i: f"{self._key}{what}/{i}" for i in range(store.add(f"{self._key}/ranks", 0))}
-        if not store.check([*keys.values()]):
-            keys = {i: key for i, key in keys.items() if store.check([key])}
-        return dict(zip(keys, store.multi_get([*keys.values()]), strict=True)) if keys else {}
+def _let_others_read(notes: Notes, count: int) -> None:
+    """Wait until all have read: the store may live on this rank, which is about to raise and end."""
+    with contextlib.suppress(RuntimeError):  # another one has read all and ended
+        notes.arrive("read")
+        for _ in _ranks.polls():
+            if notes.count("read") >= count:
+                break
+
+
+def _read(notes: Notes, kind: str = "") -> dict[int, str]:
+    """What the ranks have written so far, by ticket."""
+    found = notes.read([f"{kind}{i}" for i in range(notes.count("ranks"))])
+    return {int(name.removeprefix(kind)): text for name, text in found.items()}
 
 
 def described(run: Run) -> dict[str, dict[str, str]]:
@@ -154,9 +142,9 @@ def described(run: Run) -> dict[str, dict[str, str]]:
         values = {key: _text(value) for key, value in sorted(hyperparameters(live).items()) if key != "initial_lr"}
         declared = {f"{key}, as declared": _text(text) for key, text in sorted(live.get("declared", {}).items())}
         own = planned.get(live.get("name", ""))
-        told = {"trainable": _text(own.timeline), "clip": _text(own.clip)} if own is not None else {}
+        planned_too = {"trainable": _text(own.timeline), "clip": _text(own.clip)} if own is not None else {}
         fixed = {"algorithm": str(live.get("algorithm")), "parameters": listed(sorted(names_of(live)), 10**6)}
-        parts[f"group {live.get('name')!r}"] = {**fixed, **values, **declared, **told}
+        parts[f"group {live.get('name')!r}"] = {**fixed, **values, **declared, **planned_too}
     return parts
 
 
@@ -167,35 +155,15 @@ def compared(plans: Mapping[int, Description]) -> str:
     for part in parts:
         with_it = {rank: plan.get(part) for rank, plan in plans.items()}
         if None in with_it.values():
-            here, gone = (
-                [r for r, own in with_it.items() if own is not None],
-                [r for r in with_it if with_it[r] is None],
-            )
-            found.append(f"{part} is on {_ranks(here)} and not on {_ranks(gone)}")
+            here = [rank for rank, own in with_it.items() if own is not None]
+            gone = [rank for rank, own in with_it.items() if own is None]
+            found.append(f"{part} is on {named(here)} and not on {named(gone)}")
             continue
         for key in dict.fromkeys(key for own in with_it.values() for key in own or {}):
-            by_value: dict[str, list[int]] = {}
-            for rank, own in with_it.items():
-                by_value.setdefault((own or {}).get(key, "absent"), []).append(rank)
-            if len(by_value) > 1:
-                found.append(f"{part}: {key} is " + " and ".join(_said(v, r) for v, r in by_value.items()))
+            sides = by_rank({rank: (own or {}).get(key, "absent") for rank, own in with_it.items()})
+            if len(sides) > 1:
+                found.append(f"{part}: {key} is {' and '.join(sides)}")
     return "; ".join(found[:3]) + (f" (and {len(found) - 3} more differences)" if len(found) > 3 else "")
-
-
-def _said(value: str, ranks: Sequence[int]) -> str:
-    shown = value if len(value) <= 120 else f"{value[:117]}…"
-    return f"{shown} on {_ranks(ranks)}"
-
-
-def _ranks(ranks: Sequence[int]) -> str:
-    return f"rank{'s' if len(ranks) > 1 else ''} {listed(map(str, sorted(ranks)), 8)}"
-
-
-def _store() -> Store | None:
-    """The store of the process group, if there is one of several ranks."""
-    several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-    store: Store | None = _torch.default_store() if several else None
-    return store
 
 
 def _digest(text: str) -> str:
@@ -235,11 +203,3 @@ def _sign(p: Any) -> str:
 def _are_replicas(theirs: Sequence[str], ours: Sequence[str]) -> bool:
     signs = [(a, b) for a, b in zip(theirs, ours, strict=False) if a and b]
     return 2 * sum(a == b for a, b in signs) > len(signs)
-
-
-def _polls() -> Iterator[None]:
-    """Moments at which to look again, until `PATIENCE` is over."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        yield
-        time.sleep(0.02)

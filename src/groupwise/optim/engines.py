@@ -14,13 +14,14 @@ from typing import Any, TypeAlias
 
 import torch
 
+from groupwise._shards import is_sharded
 from groupwise.errors import OptimizerError, unknown
 from groupwise.optim.algorithms import TorchAlgorithms
 from groupwise.optim.borrowed import Groups, build, run_on, unhooked_step
 from groupwise.optim.kernels import FusableCache, with_fused
 from groupwise.optim.probe import ProbeResult
 from groupwise.optim.separable import separable
-from groupwise.optim.shards import any_sharded, is_sharded, one_by_one, with_local_tensors
+from groupwise.optim.shards import any_sharded, one_by_one, with_local_tensors
 from groupwise.plan import Resolution
 
 State: TypeAlias = MutableMapping[torch.Tensor, Any]

@@ -12,13 +12,14 @@ from collections.abc import Sequence
 import torch
 
 from groupwise import _torch
+from groupwise._shards import is_sharded, local
 from groupwise.optim.gradients import values_of
-from groupwise.optim.shards import is_sharded, of_ranks, own_part
+from groupwise.optim.shards import of_ranks
 
 
 def clip_values(tensors: Sequence[torch.Tensor], bound: float) -> torch.Tensor:
     """Clamp every entry to [-bound, bound] in place; return the largest magnitude found, shape []."""
-    parts = [own_part(t) for t in tensors]
+    parts = [local(t) for t in tensors]
     real = [torch.view_as_real(part) if part.is_complex() else part for part in parts]
     largest = _largest([part.abs() for part in real], tensors)
     _torch.clamp(real, bound)
@@ -32,7 +33,7 @@ def clip_unitwise(params: Sequence[torch.Tensor], ratio: float, eps: float) -> t
         gradient = values_of(p)
         allowed = _unit_norm(_touched(p)).clamp(min=eps)
         relative = _unit_norm(gradient) / allowed
-        own_part(gradient).mul_((ratio / relative).clamp(max=1.0).nan_to_num(nan=1.0))
+        local(gradient).mul_((ratio / relative).clamp(max=1.0).nan_to_num(nan=1.0))
         found.append(relative)
     return _largest(found, params)
 
@@ -55,7 +56,7 @@ def _touched(p: torch.Tensor) -> torch.Tensor:
 
 def _unit_norm(t: torch.Tensor) -> torch.Tensor:
     """The norm of every unit of `t` that this rank has a part of, to be broadcast over that part."""
-    part = own_part(t)
+    part = local(t)
     rows = tuple(range(1, t.ndim)) or None
     norm: torch.Tensor = torch.linalg.vector_norm(part, dim=rows, keepdim=rows is not None)
     return (

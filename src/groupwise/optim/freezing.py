@@ -13,12 +13,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from groupwise import _ranks
+from groupwise._shards import is_sharded
 from groupwise.errors import OptimizerError
 from groupwise.optim.borrowed import Groups
-from groupwise.optim.shards import is_sharded
 from groupwise.select import ParameterInfo
 
 
@@ -70,8 +70,7 @@ def drop_gradients(groups: Iterable[dict[str, Any]]) -> Groups:
 
 def may_flip(p: torch.Tensor) -> bool:
     """Whether `requires_grad` may change in mid-run: alone, and for shards."""
-    alone = not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1)
-    return alone or is_sharded(p)
+    return _ranks.world() is None or is_sharded(p)
 
 
 def is_wrapped(model: object) -> bool:

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from groupwise import _torch
-from groupwise.optim.shards import is_sharded, like, of_ranks, own_part
+from groupwise._shards import is_sharded, local
+from groupwise.optim.shards import like, of_ranks
 
 _HALF = (torch.float16, torch.bfloat16)  # their norms would round, or overflow
 
@@ -36,7 +37,7 @@ def norms_of(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     dtype = torch.float64 if double else torch.float32
     norms: list[torch.Tensor | None] = [None] * len(tensors)
     for indices in _alike(tensors):
-        parts = [own_part(tensors[i]) for i in indices]
+        parts = [local(tensors[i]) for i in indices]
         found = _torch.norms(parts, torch.float32 if parts[0].dtype in _HALF else None)
         for i, norm in zip(indices, _joined(found, tensors[indices[0]]), strict=True):
             norms[i] = norm
@@ -47,7 +48,7 @@ def norms_of(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
 def multiply(tensors: Sequence[torch.Tensor], factor: torch.Tensor) -> None:
     """Multiply every tensor, in place, by one number on a device, shape []."""
     for indices in _alike(tensors):
-        parts = [own_part(tensors[i]) for i in indices]
+        parts = [local(tensors[i]) for i in indices]
         _torch.multiply(parts, factor.to(parts[0].device))
 
 

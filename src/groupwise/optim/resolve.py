@@ -8,12 +8,12 @@ from typing import TypeAlias
 
 import torch
 
+from groupwise._shards import is_sharded
 from groupwise.errors import ResolutionError
 from groupwise.look import Example, parameters_of
 from groupwise.optim.algorithms import TorchAlgorithms
 from groupwise.optim.apart import set_apart
 from groupwise.optim.probe import ProbeResult, probe
-from groupwise.optim.shards import is_sharded
 from groupwise.plan import Plan, Resolution
 from groupwise.plan.mistakes import Mistakes
 from groupwise.select import ParameterInfo

@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 
 import torch
 
+from groupwise._shards import is_sharded
 from groupwise.errors import OptimizerError
-from groupwise.optim.shards import is_sharded
 
 RowsGiven: TypeAlias = "torch.Tensor | Sequence[int] | Sequence[bool]"
 """A mask over the old rows (those kept come first, in order), or for each new row the old one that it was, or -1."""

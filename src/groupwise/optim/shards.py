@@ -14,27 +14,16 @@ from typing import Any, TypeAlias
 
 import torch
 
+from groupwise._shards import is_sharded, local, sharded_like, split_dim
 from groupwise.errors import OptimizerError
 from groupwise.optim.borrowed import Groups
 
 State: TypeAlias = MutableMapping[Any, Any]
-_PLAIN = frozenset({torch.Tensor, torch.nn.Parameter})
-
-
-def is_sharded(t: object) -> bool:
-    """Whether a tensor is a DTensor."""
-    return type(t) not in _PLAIN and getattr(t, "device_mesh", None) is not None
 
 
 def any_sharded(groups: Groups) -> bool:
     """Whether any parameter of the groups is a DTensor."""
     return any(is_sharded(p) for group in groups for p in group["params"])
-
-
-def own_part(t: Any) -> torch.Tensor:
-    """What this rank holds of a tensor: all of a plain one. It shares memory with it."""
-    part: torch.Tensor = t.detach().to_local() if is_sharded(t) else t
-    return part
 
 
 def like(t: Any, p: Any) -> Any:
@@ -69,7 +58,7 @@ def of_ranks(values: torch.Tensor, t: Any, units: bool = False) -> torch.Tensor:
 
 def _splits(placement: Any, rows_stay: bool) -> bool:
     """Whether a placement splits a tensor; with `rows_stay`, whether it does so elsewhere than between rows."""
-    dim = getattr(placement, "dim", None)
+    dim = split_dim(placement)
     return dim is not None and not (rows_stay and dim == 0)
 
 
@@ -87,28 +76,28 @@ def with_local_tensors(
     views = {
         p: _full_copy(p) if whole and is_sharded(p) else _local_view(p) for group in groups for p in group["params"]
     }
-    local: Groups = [group | {"params": [views[p] for p in group["params"]]} for group in groups]
+    lent: Groups = [group | {"params": [views[p] for p in group["params"]]} for group in groups]
     plain = {**extra_state, **{views[p]: _local_state(state[p], p, whole) for p in views if state.get(p)}}
     finished = False
     try:
-        call(local, plain)
+        call(lent, plain)
         finished = True
     finally:
         if finished or not whole:  # parts share memory with the parameters, so their state goes with what was done
-            _write_back(groups, local, state, plain, views, whole)
+            _write_back(groups, lent, state, plain, views, whole)
 
 
 def _write_back(
-    groups: Groups, local: Groups, state: State, plain: State, views: Mapping[torch.Tensor, torch.Tensor], whole: bool
+    groups: Groups, lent: Groups, state: State, plain: State, views: Mapping[torch.Tensor, torch.Tensor], whole: bool
 ) -> None:
-    for group, used in zip(groups, local, strict=True):
+    for group, used in zip(groups, lent, strict=True):
         group.update({key: value for key, value in used.items() if key != "params"})
     for p, view in views.items():
         held = plain.pop(view, None)
         if held:
             state[p] = {key: _returned(value, state.get(p, {}).get(key), p, whole) for key, value in held.items()}
         if whole and is_sharded(p):
-            own_part(p).copy_(_cut(view, p).to_local())
+            local(p).copy_(_cut(view, p).to_local())
     state.update(plain)
 
 
@@ -124,8 +113,8 @@ def one_by_one(groups: Groups) -> Iterator[Groups]:
 def _local_view(p: torch.Tensor) -> torch.Tensor:
     if not is_sharded(p):
         return p
-    view = own_part(p)
-    view.grad = None if p.grad is None else own_part(like(p.grad, p))
+    view = local(p)
+    view.grad = None if p.grad is None else local(like(p.grad, p))
     return view
 
 
@@ -142,23 +131,21 @@ def _local_state(held: MutableMapping[str, Any], p: Any, whole: bool) -> Mutable
 def _plain(value: Any, p: Any, whole: bool) -> Any:
     """A value of the state as the engine is to see it. A whole tensor, from a plain checkpoint, is cut if need be."""
     if is_sharded(value):
-        return value.full_tensor() if whole else own_part(like(value, p))
+        return value.full_tensor() if whole else local(like(value, p))
     cut = isinstance(value, torch.Tensor) and value.ndim > 0 and value.shape == p.shape and not whole
     return _cut(value, p).to_local() if cut else value
 
 
 def _returned(value: Any, before: Any, p: Any, whole: bool) -> Any:
     """A value that the engine left, as the owner keeps it: in a DTensor if it is shaped as what was lent."""
-    from torch.distributed.tensor import DTensor
-
-    local_shape = p.shape if whole or not is_sharded(p) else own_part(p).shape
+    local_shape = p.shape if whole or not is_sharded(p) else local(p).shape
     if not is_sharded(p) or not isinstance(value, torch.Tensor) or value.ndim == 0 or value.shape != local_shape:
         return value
     if whole:
         return _cut(value, p)
-    if is_sharded(before) and before.shape == p.shape and own_part(before).data_ptr() == value.data_ptr():
+    if is_sharded(before) and before.shape == p.shape and local(before).data_ptr() == value.data_ptr():
         return before
-    return DTensor.from_local(value, p.device_mesh, p.placements, run_check=False, shape=p.shape, stride=p.stride())
+    return sharded_like(value, p)
 
 
 def _cut(whole: torch.Tensor, p: Any) -> Any:

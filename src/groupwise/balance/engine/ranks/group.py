@@ -16,13 +16,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeAlias, final
+from typing import TypeAlias, final
 
 import torch
 from torch import Tensor
-from torch import distributed as dist
 
-from groupwise.balance.engine.ranks.marks import differing, sums
+from groupwise._ranks import Group, by_rank, checksums, differing
 from groupwise.balance.engine.ranks.parts import Parts
 from groupwise.errors import BalanceError, listed
 
@@ -75,7 +74,7 @@ class Ranks:
     """The processes of one group.
 
     Args:
-        group: theirs.
+        group: theirs, with its exchanges.
         leaves: gives the parameters that each has a copy of.
         parts: the parameters that each has a part of, under `fully_shard`; None where there are copies.
 
@@ -84,12 +83,11 @@ class Ranks:
         broken: the tasks of this rank whose gradient was found broken, which goes into the next exchange.
     """
 
-    def __init__(self, group: Any, leaves: Callable[[], Iterable[Tensor]], parts: Parts | None = None) -> None:
-        self._group = group
+    def __init__(self, group: Group, leaves: Callable[[], Iterable[Tensor]], parts: Parts | None = None) -> None:
+        self.group = group
         self._all_leaves = leaves
         self.parts = parts
         self._names: list[str] = []
-        self.size = dist.get_world_size(group)
         self.leaves: list[Tensor] = []
         self.broken: frozenset[str] = frozenset()
         self._marks: Mapping[str, str] = {}
@@ -117,49 +115,27 @@ class Ranks:
         """
         found = self._summed(losses, reach, sparse)
         self._require_all(found)
-        other = differing(MARKS, found[_FLAGS:_HEADER], self.size)
+        other = differing(MARKS, found[_FLAGS:_HEADER], self.group.size)
         if wrong := [name for name in other if name != "tasks"]:
             raise BalanceError(
                 self._difference([name for name in wrong if name != "constants" or "method" not in wrong])
             )
         if found[_FRESH] or other:
-            gathered: list[list[str]] = [[] for _ in range(self.size)]
-            dist.all_gather_object(gathered, [*self._names, *losses], group=self._group)
-            self._names = sorted({name for names in gathered for name in names})
+            known = self.group.gather([*self._names, *losses])
+            self._names = sorted({name for names in known for name in names})
             found = self._summed(losses, reach, sparse)
         return self._read(found)
 
     def _difference(self, names: list[str]) -> str:
         """What differs, with the ranks that have each; the same text on every rank."""
-        gathered: list[list[str]] = [[] for _ in range(self.size)]
-        dist.all_gather_object(gathered, [self._texts()[MARKS.index(name)] for name in names], group=self._group)
-        parts = []
-        for name, texts in zip(names, zip(*gathered, strict=True), strict=True):
-            by_text: dict[str, list[str]] = {}
-            for rank, text in enumerate(texts):
-                by_text.setdefault(text, []).append(str(rank))
-            sides = (f"{_short(text)} on rank {listed(ranks)}" for text, ranks in by_text.items())
-            parts.append(f"{name}: {', '.join(sides)}")
+        found = self.group.gather([self._texts()[MARKS.index(name)] for name in names])
+        by_name = zip(names, zip(*found, strict=True), strict=True)
+        parts = (f"{name}: {', '.join(by_rank(dict(enumerate(texts))))}" for name, texts in by_name)
         return f"the ranks are not balancing the same way; {'; '.join(parts)}"
 
     def refuse(self) -> None:
         """Answer an `agree` of the other ranks with an error."""
-        self.add(self._header(_REFUSED).to(self.like.device))
-
-    def add(self, numbers: Tensor) -> Tensor:
-        """The sum over the ranks, in place."""
-        dist.all_reduce(numbers, group=self._group)
-        return numbers
-
-    def add_all(self, pieces: Mapping[Tensor, Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """The sums of what belongs to some parameters, one message for each device and dtype."""
-        families: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
-        for leaf in pieces:
-            families.setdefault((leaf.device, leaf.dtype), []).append(leaf)
-        for leaves in families.values():
-            flat = self.add(torch.cat([pieces[leaf].flatten() for leaf in leaves]))
-            for leaf, piece in zip(leaves, torch.split(flat, [leaf.numel() for leaf in leaves]), strict=True):
-                yield leaf, piece.view(leaf.shape)
+        self.group.add(self._header(_REFUSED).to(self.like.device))
 
     def _texts(self) -> list[str]:
         return [self._marks.get(name, "") if name != "tasks" else repr(self._names) for name in MARKS]
@@ -168,7 +144,7 @@ class Ranks:
         """[2048] the first message, without tasks."""
         header = torch.zeros(_LENGTH, dtype=torch.float64)
         header[[*flags]] = 1.0
-        header[_FLAGS:_HEADER] = torch.tensor(sums(self._texts()), dtype=torch.float64)
+        header[_FLAGS:_HEADER] = torch.tensor(checksums(self._texts()), dtype=torch.float64)
         return header
 
     @property
@@ -183,11 +159,11 @@ class Ranks:
         if _HEADER + table.numel() <= _LENGTH:
             first = header.to(self.like.device)
             first[_HEADER : _HEADER + table.numel()] = table.flatten()
-            return [float(number) for number in self.add(first).tolist()]
-        found = [float(number) for number in self.add(header.to(self.like.device)).tolist()]
-        if found[_REFUSED] or differing(MARKS, found[_FLAGS:_HEADER], self.size):
+            return [float(number) for number in self.group.add(first).tolist()]
+        found = [float(number) for number in self.group.add(header.to(self.like.device)).tolist()]
+        if found[_REFUSED] or differing(MARKS, found[_FLAGS:_HEADER], self.group.size):
             return found
-        return found[:_HEADER] + [float(number) for number in self.add(table.flatten()).tolist()]
+        return found[:_HEADER] + [float(number) for number in self.group.add(table.flatten()).tolist()]
 
     def _table(self, losses: Mapping[str, Tensor], reach: Reach) -> Tensor:
         """[known tasks, width] on the device of the messages."""
@@ -203,12 +179,12 @@ class Ranks:
         return moved
 
     def _require_all(self, found: list[float]) -> None:
+        size = self.group.size
         if found[_REFUSED]:
-            raise BalanceError(
-                f"{found[_REFUSED]:.0f} of {self.size} ranks could not go on with their batch; their errors say why"
-            )
-        if found[_IDLE] == self.size:
-            raise BalanceError(f"no task on any of {self.size} ranks: losses may be empty on some, but not on all")
+            some = f"{found[_REFUSED]:.0f} of {size} ranks"
+            raise BalanceError(f"{some} could not go on with their batch; their errors say why")
+        if found[_IDLE] == size:
+            raise BalanceError(f"no task on any of {size} ranks: losses may be empty on some, but not on all")
 
     def _read(self, found: list[float]) -> Agreement:
         count = len(self._names) * self._width
@@ -234,7 +210,7 @@ class Ranks:
 def require_everywhere(ranks: Ranks, agreed: Agreement, why: str, instead: str) -> None:
     """Raise `BalanceError`, on every rank, for a task that some rank lacks."""
     pairs = zip(agreed.tasks, agreed.counts, strict=True)
-    partly = [f"{task!r} (on {count} of {ranks.size})" for task, count in pairs if count < ranks.size]
+    partly = [f"{task!r} (on {count} of {ranks.group.size})" for task, count in pairs if count < ranks.group.size]
     if partly:
         raise BalanceError(
             f"{why}, every rank needs every task; missing on some: {listed(partly)}; use batches that have them all, "
@@ -252,10 +228,3 @@ def propagated(ranks: Ranks | None) -> Iterator[None]:
     finally:
         if ranks is not None and not done:
             ranks.refuse()
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-
-
-_SHOWN = 120

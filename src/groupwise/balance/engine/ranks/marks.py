@@ -1,13 +1,11 @@
 """What must be the same on all ranks besides the losses: the method, its constants, the arguments, the step, the draws.
 
-Each is a text, which an exchange carries as a number of 20 bits. The sum of n numbers and that of their squares tell
-whether they are all equal: n sum x^2 = (sum x)^2 then, and only then. Both sums are exact in float64 for up to 2^13
-ranks. So a difference is seen by every rank at once, in the message that is sent anyway.
+Each is a text without addresses or an order of insertion, or a number that stands for a state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from zlib import crc32
 
@@ -15,24 +13,6 @@ import torch
 from torch import Tensor
 
 from groupwise.balance.method import Method
-
-BITS = 20
-
-
-def number(text: str) -> int:
-    """A text as a number of 20 bits."""
-    return crc32(text.encode()) % (1 << BITS)
-
-
-def sums(texts: Sequence[str]) -> list[float]:
-    """What one rank adds to the exchange: each number and its square."""
-    return [float(value) for text in texts for value in (number(text), number(text) ** 2)]
-
-
-def differing(names: Sequence[str], found: Sequence[float], size: int) -> list[str]:
-    """The names of the texts that are not the same on `size` ranks, from the sums over all."""
-    pairs = zip(found[::2], found[1::2], strict=True)
-    return [name for name, (first, second) in zip(names, pairs, strict=True) if size * int(second) != int(first) ** 2]
 
 
 def constants(method: Method) -> str:

@@ -7,17 +7,19 @@ the parts are taken out of `.grad`. What they are parts of is the gradient of th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor, Replicate
 
+from groupwise._shards import copies, local, sharded_like
 from groupwise.balance.engine.task_graph import TaskGraph, translated
 from groupwise.errors import BalanceError
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 
 @final
@@ -50,11 +52,11 @@ class Parts:
         """Look at the parameters anew. A part stands for its parameter for as long as it has the same layout."""
         self._by_part = {}
         for parameter in self.whole:
-            local = _local(parameter)
-            layout = local.shape, local.stride(), local.dtype, local.device
+            part = local(parameter)
+            layout = part.shape, part.stride(), part.dtype, part.device
             known = self._known.get(parameter)
             if known is None or known[1] != layout:
-                known = self._known[parameter] = local, layout
+                known = self._known[parameter] = part, layout
             self._by_part[known[0]] = parameter
 
     def passes(self, task_graph: TaskGraph) -> Generator[tuple[str, dict[Tensor, Tensor]]]:
@@ -78,39 +80,25 @@ class Parts:
     def grads(self) -> Iterator[None]:
         """Inside, the `.grad` of a part is the part of the parameter's `.grad`."""
         for part, parameter in self._parameters.items():
-            part.grad = None if parameter.grad is None else _local(parameter.grad)
+            part.grad = None if parameter.grad is None else local(parameter.grad)
         try:
             yield
             for part, parameter in self._parameters.items():
                 if part.grad is not None and parameter.grad is None:
-                    parameter.grad = DTensor.from_local(
-                        part.grad,
-                        parameter.device_mesh,
-                        parameter.placements,
-                        run_check=False,
-                        shape=parameter.shape,
-                        stride=parameter.stride(),
-                    )
+                    parameter.grad = sharded_like(part.grad, parameter)
         finally:
             for part in self._parameters:
                 part.grad = None
 
     def copies(self, part: Tensor) -> int:
         """How many ranks have the same part."""
-        parameter = self._parameters[part]
-        placed = enumerate(parameter.placements)
-        return math.prod(parameter.device_mesh.size(i) for i, placement in placed if isinstance(placement, Replicate))
+        return copies(self._parameters[part])
 
 
 def _taken(parameter: DTensor) -> Tensor | None:
     """A parameter's part of its gradient, taken out of `.grad`: a copy, for one buffer holds those of a whole layer."""
     gradient, parameter.grad = parameter.grad, None
-    return None if gradient is None else _local(gradient).clone()
-
-
-def _local(whole: Tensor) -> Tensor:
-    """This rank's part, as a view."""
-    return whole.to_local().detach() if isinstance(whole, DTensor) else whole.detach()
+    return None if gradient is None else local(gradient).clone()
 
 
 @contextmanager

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import distributed as dist
 from torch import nn
-from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from groupwise import _ranks
+from groupwise._ranks import Group
+from groupwise._shards import is_sharded
 from groupwise.balance.engine.ranks.group import Ranks
 from groupwise.balance.engine.ranks.parts import Parts
 from groupwise.errors import BalanceError
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 
 def ranks_of(parameters: object) -> Ranks | None:
@@ -23,8 +28,8 @@ def ranks_of(parameters: object) -> Ranks | None:
     copied = [module for module in modules if isinstance(module, DistributedDataParallel)]
     if len(copied) > 1:
         raise BalanceError(f"parameters holds {len(copied)} DistributedDataParallel modules: wrap one that holds all")
-    if copied and dist.get_world_size(copied[0].process_group) > 1:
-        return Ranks(copied[0].process_group, copied[0].module.parameters)
+    if copied and (group := Group(copied[0].process_group)).size > 1:
+        return Ranks(group, copied[0].module.parameters)
 
     shards = [parameter for module in modules for parameter in _parts_of(module)]
     return Ranks(_group_of(shards), tuple, Parts(shards)) if shards else None
@@ -32,34 +37,35 @@ def ranks_of(parameters: object) -> Ranks | None:
 
 def _parts_of(module: nn.Module) -> list[DTensor]:
     """The parameters in parts; between forward and backward some are there whole instead, which is undone here."""
-    for part in module.modules():
-        if isinstance(part, FSDPModule):
-            part.reshard()
-    return [parameter for parameter in module.parameters() if isinstance(parameter, DTensor)]
+    if (fsdp := sys.modules.get("torch.distributed.fsdp")) is not None:  # else nobody has called fully_shard
+        for part in module.modules():
+            if isinstance(part, fsdp.FSDPModule):
+                part.reshard()
+    return [parameter for parameter in module.parameters() if is_sharded(parameter)]
 
 
-def _group_of(shards: Sequence[DTensor]) -> Any:
+def _group_of(shards: Sequence[DTensor]) -> Group:
     mesh = shards[0].device_mesh
     if any(parameter.device_mesh != mesh for parameter in shards):
         raise BalanceError(
             "the parameters of the fully_shard module lie on several meshes: balancing needs one for all"
         )
     if mesh.size() == dist.get_world_size():
-        return dist.group.WORLD
+        return Group(dist.group.WORLD)
     if mesh.ndim > 1:
         raise BalanceError(
             f"the mesh of the fully_shard module has {mesh.ndim} dimensions and {mesh.size()} of "
             f"{dist.get_world_size()} ranks: balancing needs a mesh of one dimension, or of all ranks"
         )
-    return mesh.get_group()
+    return Group(mesh.get_group())
 
 
 def require_single(alone: bool) -> None:
     """Raise `BalanceError` where several processes run and nobody said how they belong together."""
-    several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-    if several and not alone:
+    world = None if alone else _ranks.world()
+    if world is not None:
         raise BalanceError(
-            f"{dist.get_world_size()} ranks are running, and their gradients have to be averaged before they are "
+            f"{world.size} ranks are running, and their gradients have to be averaged before they are "
             "balanced: pass parameters= the DistributedDataParallel or the fully_shard module; "
             'or distributed="local" if each is for itself'
         )

@@ -78,7 +78,7 @@ class Replicated(OnRanks):
         shares = self.coefficients(agreed.tasks) / torch.tensor(agreed.counts)
         found = gradient_of(losses, shares[[agreed.tasks.index(task) for task in losses]])
         sums = {leaf: found.pop(leaf) if leaf in found else torch.zeros_like(leaf) for leaf in agreed.reach}
-        return HeldOut({**found, **dict(self.ranks.add_all(sums))})
+        return HeldOut({**found, **dict(self.ranks.group.add_all(sums))})
 
     def find_broken(self, batch: Batch) -> None:
         super().find_broken(batch)

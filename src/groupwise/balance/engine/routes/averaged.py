@@ -59,7 +59,7 @@ class Averaged(Route):
 
     @property
     def words(self) -> str:
-        over = f"averaged over {counted(self._ranks.size, 'rank')}"
+        over = f"averaged over {counted(self._ranks.group.size, 'rank')}"
         if not self._by_hooks:
             return f"weighted: a backward for each task that is not skipped, their weighted sums {over}; exact"
         who = "DistributedDataParallel" if self._ranks.parts is None else "fully_shard"
@@ -73,7 +73,7 @@ class Averaged(Route):
             self._add_up(weights.tolist(), own.tolist(), kept)
             return
         counts = torch.tensor([self._agreed.counts[place] for place in self._places], dtype=torch.float64)
-        factors = self._ranks.size / counts
+        factors = self._ranks.group.size / counts
         route = Weighted(self._losses, self._scale, self._task_graph)
         here = [i for i, place in enumerate(self._places) if place in kept]
         route.write(weights[self._places] * factors, own[self._places] * factors, here)
@@ -83,7 +83,7 @@ class Averaged(Route):
         if self._agreed.idle or len(kept) < len(self._agreed.tasks):
             return True
         apart = self._task_graph is not None and not torch.equal(weights, own)
-        uneven = any(count < self._ranks.size for count in self._agreed.counts)
+        uneven = any(count < self._ranks.group.size for count in self._agreed.counts)
         return apart and (uneven or not bool(own.all()))
 
     def _add_up(self, weights: Sequence[float], own: Sequence[float], kept: Sequence[int]) -> None:
@@ -105,8 +105,8 @@ class Averaged(Route):
             if leaf in total:
                 total[leaf].add_(gradient, alpha=share)
             else:
-                elsewhere.append((leaf, gradient * (share * self._ranks.size)))
-        accumulate_grad.add(self._ranks.add_all(total))
+                elsewhere.append((leaf, gradient * (share * self._ranks.group.size)))
+        accumulate_grad.add(self._ranks.group.add_all(total))
         for update in elsewhere:
             accumulate_grad.add([update])
 

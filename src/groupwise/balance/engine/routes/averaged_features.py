@@ -41,15 +41,17 @@ class AveragedFeatures(Route):
         self._reach = agreed.reach
         self._count = len(task_graph.tasks)
         self._inputs = [leaf for leaf in task_graph.graph.leaves if leaf not in task_graph.own]
-        self._rows, self._edges, self._own = probe(task_graph, edges, 1 / ranks.size)
+        self._rows, self._edges, self._own = probe(task_graph, edges, 1 / ranks.group.size)
         table = sum(products(block.matrix).to(ranks.like.device) for block in self._rows.blocks)
-        self._facts = ranks.add(torch.cat([torch.as_tensor(table).flatten(), self._own.sums().to(ranks.like.device)]))
+        self._facts = ranks.group.add(
+            torch.cat([torch.as_tensor(table).flatten(), self._own.sums().to(ranks.like.device)])
+        )
 
     @property
     def words(self) -> str:
         entries = sum(block.matrix.shape[1] for block in self._rows.blocks)
         return (
-            f"features ({len(self._edges)}, {entries:,} entries on each of {self._ranks.size} ranks): the heads' "
+            f"features ({len(self._edges)}, {entries:,} entries on each of {self._ranks.group.size} ranks): the heads' "
             "backwards, and one through the trunk, added up; the weights are those of the upper bound, the update is "
             "exact for them"
         )
@@ -69,8 +71,8 @@ class AveragedFeatures(Route):
             if leaf in total:
                 total[leaf] += gradient
             else:  # no copy of it is known: scaled as DDP's hooks would find it
-                elsewhere.append((leaf, gradient * self._ranks.size))
-        accumulate_grad.add(self._ranks.add_all(total))
+                elsewhere.append((leaf, gradient * self._ranks.group.size))
+        accumulate_grad.add(self._ranks.group.add_all(total))
         for update in elsewhere:
             accumulate_grad.add([update])
 
@@ -85,4 +87,4 @@ class AveragedFeatures(Route):
                 yield leaf, gradient
         for leaf, by_task in self._own.found.items():
             for task in sorted(by_task.keys() & set(kept)):
-                yield leaf, by_task[task] * (float(own[task]) / self._ranks.size)
+                yield leaf, by_task[task] * (float(own[task]) / self._ranks.group.size)

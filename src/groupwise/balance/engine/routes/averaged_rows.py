@@ -52,13 +52,13 @@ def averaged_rows(
             targets[leaf].add_(found[leaf], alpha=share)
         elsewhere = {leaf: gradient for leaf, gradient in found.items() if leaf not in targets}
         for leaf, gradient in elsewhere.items():  # no copy of it is known: scaled as DDP's hooks would find it
-            own.put(place, leaf, gradient * (share * ranks.size))
+            own.put(place, leaf, gradient * (share * ranks.group.size))
         for leaf in [*(found.keys() & targets.keys())][:1]:
             _spoil(targets[leaf], elsewhere.values())
     _add(ranks, rows)
-    for leaf, gradient in ranks.add_all(kept):
+    for leaf, gradient in ranks.group.add_all(kept):
         own.put(next(iter(lone[leaf])), leaf, gradient)
-    words = f"sequential on {ranks.size} ranks: one backward for each task, rows averaged over the ranks; exact"
+    words = f"sequential on {ranks.group.size} ranks: one backward for each task, rows averaged over the ranks; exact"
     return Rowwise(rows, shared, own, words)
 
 
@@ -118,7 +118,7 @@ def _views(rows: Rows, task: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _add(ranks: Ranks, rows: Rows) -> None:
     for block in rows.blocks:
-        ranks.add(block.matrix)
+        ranks.group.add(block.matrix)
 
 
 def _spoil(target: Tensor, gradients: Iterable[Tensor]) -> None:

@@ -42,7 +42,7 @@ class ShardedRows(Route):
     def words(self) -> str:
         return (
             f"sequential: {self._passes} backwards, one for each task, averaged by fully_shard, whose parts on "
-            f"{counted(self._ranks.size, 'rank')} are kept as rows; exact"
+            f"{counted(self._ranks.group.size, 'rank')} are kept as rows; exact"
         )
 
     @property
@@ -73,7 +73,7 @@ class ShardedRows(Route):
                 for task, gradient in by_task.items():
                     if gradient.numel():
                         largest[task] += torch.linalg.vector_norm(gradient, math.inf).to(largest)
-            self._reduced = self._ranks.add(torch.cat([table.flatten(), largest]))
+            self._reduced = self._ranks.group.add(torch.cat([table.flatten(), largest]))
         return self._reduced
 
 
