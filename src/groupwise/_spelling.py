@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import reprlib
-from typing import Final
+from typing import Any, Final
 
 LONGEST: Final = 2000
 """Characters of the longest message."""
@@ -42,6 +42,16 @@ def number(x: object, digits: int = 4) -> str:
         return f"{x:.{digits}g}" if abs(x) < 1000 else f"{x:.0f}"
     mantissa, _, exponent = f"{x:.{digits - 1}e}".partition("e")
     return f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}e{int(exponent)}"
+
+
+def number_from_text(value: object) -> Any:
+    """`"1e-3"` (a string to YAML) as the number it spells; anything else as it is, for its reader to judge."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        return value
 
 
 def counted(n: int, what: str) -> str:

@@ -149,6 +149,15 @@ class Program:
         """The model's parameters in a group."""
         return [self.by_tensor[id(tensor)] for tensor in group.tensors if id(tensor) in self.by_tensor]
 
+    def held_by(self, owner: Owner) -> list[ParameterInfo]:
+        """The model's parameters in the groups of an optimizer."""
+        return [info for group in owner.groups for info in self.held(group)]
+
+    @property
+    def loop(self) -> Record:
+        """The watched loop; an empty one where none was watched."""
+        return self.record or Record((), {}, frozenset())
+
     def drivers(self, owner: Owner) -> list[Driver]:
         """The schedulers that drive an optimizer."""
         return [driver for driver in self.schedulers if driver.optimizer == owner.name]

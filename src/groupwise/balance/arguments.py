@@ -11,14 +11,14 @@ from typing import Annotated, TypeAlias
 
 import torch
 
-from groupwise._spelling import shown
+from groupwise._spelling import number_from_text, shown
 from groupwise.balance.by_task import ByTask, by_task
 from groupwise.balance.memory import Memory
 from groupwise.balance.method import Method
 from groupwise.errors import BalanceError, ScheduleError
 from groupwise.schedules import Schedule, arguments, decode
 from groupwise.schedules.arguments import Fraction, Kind, NonNegative, Number, Positive, Times, for_python_alone
-from groupwise.schedules.numbers import number, number_from_text
+from groupwise.schedules.numbers import number
 
 
 def read(method: Method) -> None:

@@ -20,13 +20,13 @@ from typing import Any, ClassVar, Literal, NamedTuple, final
 import keras
 
 from groupwise import _loss_weights as formulas
+from groupwise._spelling import number_from_text
 from groupwise.errors import BalanceError, ScheduleError, listed, unknown, within
 from groupwise.keras.program import Lengths
 from groupwise.keras.table import Table
 from groupwise.plan import ScalarSetting
 from groupwise.schedules import Schedule, arguments, decode, encode, is_table
 from groupwise.schedules.arguments import Count, Positive, Times
-from groupwise.schedules.numbers import number_from_text
 
 ops = keras.ops
 _KERAS = formulas.Namespace(

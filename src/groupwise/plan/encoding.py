@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from groupwise._spelling import shown
+from groupwise._spelling import number_from_text, shown
 from groupwise.errors import PlanError, listed, unknown, within
 from groupwise.plan.clip import Clip, clip_adaptive, clip_norm, clip_value
 from groupwise.plan.declarations import Exact, Factor, LayerDecay, Product, Scale, exact, layer_decay, scale
@@ -32,7 +32,7 @@ def _value(data: object) -> object:
     if isinstance(data, list | tuple):
         return tuple(_value(item) for item in data)
     if isinstance(data, str):
-        return _number_or_text(data)
+        return number_from_text(data)
     if data is None or isinstance(data, bool | int | float):
         return data
     raise PlanError(f"a value is a number, text, true or false, a list or a table, not {shown(data)}")
@@ -58,7 +58,7 @@ def _from_table(data: Mapping[str, Any]) -> object:
 
 def _factor(key: str, table: Mapping[str, Any]) -> Factor:
     data = table[key]
-    by = decode_schedule(data) if isinstance(data, Mapping) else _number(data)
+    by = decode_schedule(data) if isinstance(data, Mapping) else number_from_text(data)
     if key == "scale":
         strange = [name for name in table if name in OF_DECAY]
         if strange and "layer_decay" not in table:
@@ -66,7 +66,7 @@ def _factor(key: str, table: Mapping[str, Any]) -> Factor:
         return scale(by)
     options = {name: table[name] for name in OF_DECAY if name in table}
     if "floor" in options:
-        options["floor"] = _number(options["floor"])
+        options["floor"] = number_from_text(options["floor"])
     return layer_decay(by, **options)
 
 
@@ -87,7 +87,7 @@ def _plain(value: object) -> object:
         return [_plain(item) for item in value]
     if value is None:
         raise PlanError("None has no form in a plan file: leave the hyperparameter out")
-    if isinstance(value, str) and _number_or_text(value) != value:
+    if isinstance(value, str) and number_from_text(value) != value:
         raise PlanError(f"the text {shown(value)} has no form in a plan file, which reads it as a number")
     return value
 
@@ -127,8 +127,8 @@ def decode_clip(data: object) -> Clip | Literal[False] | None:
         for key in options:
             if key not in allowed:
                 raise PlanError(unknown(f"option of clip {kinds[0]}", key, allowed))
-        options = {key: _number(item) if key == "eps" else item for key, item in options.items()}
-        return _CLIPS[kinds[0]](_number(data[kinds[0]]), **options)
+        options = {key: number_from_text(item) if key == "eps" else item for key, item in options.items()}
+        return _CLIPS[kinds[0]](number_from_text(data[kinds[0]]), **options)
 
 
 def encode_clip(clip: Clip | Literal[False]) -> object:
@@ -167,15 +167,3 @@ def encode_trainable(when: Timeline) -> object:
     if when.start is not None:
         return {"unfreeze_down" if when.downwards else "after": str(when.start)}
     return {"until": str(when.end)} if when.end is not None else not when.never
-
-
-def _number_or_text(text: str) -> float | str:
-    """YAML reads `1e-3` as text: text that spells a number is one."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _number(data: object) -> Any:
-    return _number_or_text(data) if isinstance(data, str) else data

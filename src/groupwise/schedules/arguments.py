@@ -15,10 +15,10 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, final, get_args, get_origin, get_type_hints
 
-from groupwise._spelling import shown
+from groupwise._spelling import number_from_text, shown
 from groupwise.errors import ScheduleError, listed, unknown, within
 from groupwise.schedules.lengths import Length, length
-from groupwise.schedules.numbers import number, number_from_text
+from groupwise.schedules.numbers import number
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Literal, TypeAlias, final
 
-from groupwise._spelling import shown
+from groupwise._spelling import number_from_text, shown
 from groupwise.errors import ScheduleError
 from groupwise.schedules.arguments import Kind
 from groupwise.schedules.finite_curves import interpolate
 from groupwise.schedules.lengths import Length, length
-from groupwise.schedules.numbers import number, number_from_text
+from groupwise.schedules.numbers import number
 from groupwise.schedules.segment import Segment
 from groupwise.schedules.shape import EndlessCurve, progress
 

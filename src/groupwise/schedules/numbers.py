@@ -24,13 +24,3 @@ def number(value: object) -> float:
     if not math.isfinite(result):
         raise ScheduleError(f"{shown(value)} is not a finite number")
     return result
-
-
-def number_from_text(value: object) -> object:
-    """`"1e-3"` (a string to YAML) as the number it spells; anything else as it is."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return float(value)
-    except ValueError:
-        return value

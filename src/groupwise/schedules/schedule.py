@@ -23,13 +23,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, ClassVar, Never, TypeAlias, final
 
-from groupwise._spelling import shown
+from groupwise._spelling import number_from_text, shown
 from groupwise.errors import LengthError, ScheduleError
 from groupwise.schedules import arguments
 from groupwise.schedules.arguments import Kind, Number, Span
 from groupwise.schedules.expression import Expression
 from groupwise.schedules.lengths import Length, length, listed_needs
-from groupwise.schedules.numbers import number, number_from_text
+from groupwise.schedules.numbers import number
 from groupwise.schedules.segment import Segment
 
 DEEPEST = 32  # levels of then, scaled and clamped; a longer chain is a piecewise or a multi_step

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, final
 
-from groupwise._spelling import shown
+from groupwise._spelling import number_from_text, shown
 from groupwise.errors import SelectorError, unknown, within
 from groupwise.select.by_fact import depth, ndim, role, shape, size, tag
 from groupwise.select.by_place import inside, kind, name, network, regex
@@ -220,12 +220,10 @@ def _fields(value: object, known: tuple[str, ...]) -> dict[str, Any]:
 
 def _real(value: object) -> Any:
     """A number from text that says one (YAML reads 1e-3 as text); anything else as it is, for its selector to judge."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return float(value)
-    except ValueError:
-        raise SelectorError(f"{shown(value)} is no number") from None
+    number = number_from_text(value)
+    if isinstance(number, str):
+        raise SelectorError(f"{shown(value)} is no number")
+    return number
 
 
 def _whole(value: object) -> Any:

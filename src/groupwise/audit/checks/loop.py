@@ -14,7 +14,7 @@ from groupwise.errors import listed
 
 def _kept(program: Program) -> Iterator[Finding]:
     for owner in program.optimizers:
-        used = program.record.kept.get(owner.name, frozenset()) if program.record is not None else frozenset()
+        used = program.loop.kept.get(owner.name, frozenset())
         infos = [info for info in program.parameters if id(info.parameter) in used]
         if infos:
             yield Finding(
@@ -26,9 +26,12 @@ def _kept(program: Program) -> Iterator[Finding]:
 
 
 def _early_scheduler(program: Program) -> Iterator[Finding]:
-    events = program.record.events if program.record is not None else ()
     for driver in program.schedulers:
-        calls = [e.kind for e in events if e.who == driver.optimizer or (e.kind == "schedule" and e.who == driver.name)]
+        calls = [
+            e.kind
+            for e in program.loop.events
+            if e.who == driver.optimizer or (e.kind == "schedule" and e.who == driver.name)
+        ]
         if driver.optimizer and calls and calls[0] == "schedule" and "step" in calls:
             yield Finding(
                 "early-scheduler", "warning", (),
@@ -38,12 +41,10 @@ def _early_scheduler(program: Program) -> Iterator[Finding]:
 
 
 def _early_clip(program: Program) -> Iterator[Finding]:
-    if program.record is None:
-        return
-    misled = set(_clipped_before_backward(program.record))
+    misled = set(_clipped_before_backward(program.loop))
     for owner in program.optimizers:
         if owner.name in misled:
-            infos = [info for group in owner.groups for info in program.held(group)]
+            infos = program.held_by(owner)
             yield Finding(
                 "early-clip", "error", names(infos),
                 f"gradients are clipped before backward, so that {owner} steps with unclipped ones",
@@ -84,9 +85,8 @@ def _concerns(clip: Event, touched: frozenset[int]) -> bool:
 
 
 def _clipped_twice(program: Program) -> Iterator[Finding]:
-    events = program.record.events if program.record is not None else ()
     for owner in program.optimizers:
-        twice = set(_clipped_besides(events, owner.name, owner.clipped))
+        twice = set(_clipped_besides(program.loop.events, owner.name, owner.clipped))
         infos = [info for info in program.parameters if id(info.parameter) in twice]
         if infos:
             yield Finding(
@@ -109,23 +109,20 @@ def _clipped_besides(events: Iterable[Event], optimizer: str, own: frozenset[int
 
 
 def _spent(program: Program) -> Iterator[Finding]:
-    spent = program.record.spent if program.record is not None else {}
     for owner in program.optimizers:
-        drivers = program.drivers(owner)
-        still = all(group.lr == 0 for group in owner.groups)
-        if drivers and still and owner.name in spent and spent[owner.name] > 1:
+        drivers, spent = program.drivers(owner), program.loop.spent.get(owner.name, 0)
+        if drivers and all(group.lr == 0 for group in owner.groups) and spent > 1:
             yield Finding(
-                "spent-schedule", "warning", names(i for group in owner.groups for i in program.held(group)),
+                "spent-schedule", "warning", names(program.held_by(owner)),
                 f"{drivers[0]} has brought every rate of {owner} to 0, and the loop goes on: in its last "
-                f"{counted(spent[owner.name], 'step')} nothing moved",
+                f"{counted(spent, 'step')} nothing moved",
                 "give the scheduler the length of the whole run, in what it is stepped by (updates, or epochs)",
             )  # fmt: skip
 
 
 def _never(program: Program) -> Iterator[Finding]:
-    record = program.record
-    steps = {owner.name: record.steps(owner.name) for owner in program.optimizers} if record is not None else {}
-    idle = [owner for owner in program.optimizers if steps and not steps[owner.name]]
+    steps = {owner.name: program.loop.steps(owner.name) for owner in program.optimizers}
+    idle = [owner for owner in program.optimizers if not steps[owner.name]]
     if idle:
         held = {id(tensor) for owner in idle for tensor in owner.tensors}
         infos = [info for info in program.parameters if id(info.parameter) in held]

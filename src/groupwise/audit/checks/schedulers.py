@@ -52,7 +52,7 @@ def _overwritten(program: Program) -> Iterator[Finding]:
                 f"{absolute} computes the rates of {owner} anew at each step, so what {others} writes is lost",
                 "chain them: SequentialLR(optimizer, [warmup, rest], milestones=[…])",
             )  # fmt: skip
-        elif absolute is not None and program.record is not None and absolute.name in program.record.strayed:
+        elif absolute is not None and absolute.name in program.loop.strayed:
             yield _finding(
                 program, owner,
                 f"{owner} stepped with other rates than {absolute} wrote, which writes its own at its next step",
@@ -75,8 +75,7 @@ def _edited(driver: Driver, owner: Owner) -> str:
 
 
 def _finding(program: Program, owner: Owner, message: str, remedy: str) -> Finding:
-    infos = [info for group in owner.groups for info in program.held(group)]
-    return Finding("overwritten-lr", "warning", names(infos), message, remedy)
+    return Finding("overwritten-lr", "warning", names(program.held_by(owner)), message, remedy)
 
 
 SCHEDULERS: Iterable[Check] = (

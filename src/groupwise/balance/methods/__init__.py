@@ -68,7 +68,6 @@ __all__ = [
     "IMTL",
     "IMTL_G",
     "IMTL_L",
-    "METHODS",
     "MGDA",
     "PCD",
     "RLW",

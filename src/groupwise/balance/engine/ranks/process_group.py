@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from torch import distributed as dist
 from torch import nn
@@ -41,7 +41,8 @@ def _parts_of(module: nn.Module) -> list[DTensor]:
         for part in module.modules():
             if isinstance(part, fsdp.FSDPModule):
                 part.reshard()
-    return [parameter for parameter in module.parameters() if is_sharded(parameter)]
+    parameters: Iterable[Any] = module.parameters()
+    return [parameter for parameter in parameters if is_sharded(parameter)]
 
 
 def _group_of(shards: Sequence[DTensor]) -> Group:
