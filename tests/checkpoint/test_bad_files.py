@@ -215,7 +215,7 @@ def test_a_stream_that_looks_like_an_archive_is_an_error(tmp_path: Path) -> None
 
 
 def test_an_entry_that_says_it_is_packed_is_refused_even_at_its_own_size() -> None:
-    stored = layout._Told(
+    stored = layout._DirectoryEntry(
         "run/data.pkl", flags=0, method=zipfile.ZIP_STORED, checksum=0, sizes=(5, 5), place=0, more=()
     )
     assert stored.is_plain

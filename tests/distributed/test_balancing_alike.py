@@ -171,7 +171,7 @@ def _rebuilt() -> list[Tensor]:
         state = balancer.state_dict()
         balancer = Balancer(CAGrad(), parameters=wrapped)
         balancer.load_state_dict(state)
-        balancer._run.loaded = 0  # as if it had not been told: only what it knows of tasks is different
+        balancer._state.loaded = 0  # as if it had not been told: only what it knows of tasks is different
     balancer.backward(wrapped(x[1], "cb"))
     return [p.grad for p in net.parameters() if p.grad is not None]
 

@@ -22,7 +22,7 @@ from groupwise.audit.describing import (
 )
 from groupwise.audit.finding import Finding
 from groupwise.audit.inspected import Program
-from groupwise.audit.statistics import Statistics
+from groupwise.audit.running_statistics import Statistics
 from groupwise.audit.watching import Recorder
 from groupwise.errors import AuditError
 from groupwise.look import Example
@@ -49,7 +49,7 @@ def audit(
             as for `groupwise.optim.parameters_of`.
 
     Returns:
-        The findings, worst first. `inspect` tells as well which checks ran, and what the others would have needed.
+        The findings, worst first. `inspect` says as well which checks ran, and what the others would have needed.
 
     Raises:
         AuditError: what was given is no model, no optimizer, no scheduler or no loss.
@@ -123,7 +123,7 @@ class watch:
 
     @property
     def inspection(self) -> Inspection:
-        """What `inspect` tells, of the loop as it was seen and of the program as it is now."""
+        """What `inspect` returns, of the loop as it was recorded and of the program as it is now."""
         program = _described(self._model, self._optimizers, self._schedulers)
         drifting = self._statistics.moved() if self._entered else self._drifting
         return _checked(dataclasses.replace(program, record=self._recorder.record, drifting=drifting))

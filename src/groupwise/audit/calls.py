@@ -1,9 +1,9 @@
-"""Calls of torch's functions, told to whoever listens.
+"""Calls of torch's functions, passed on to callbacks.
 
 torch has no hook for what a loop calls besides `step`: backward, clipping, an update of GradScaler. So these functions
 stand wrapped in their modules, once for all listeners, from the first that comes until the last has gone, in whatever
 order they go. A wrapper passes everything through, keywords included. It is never taken from under another one: where
-somebody has wrapped the wrapper meanwhile, it stays inside, tells nobody, and goes when it is found on the outside.
+somebody has wrapped the wrapper meanwhile, it stays inside, calls nothing, and goes when it is found on the outside.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Calls:
         self._settling = threading.RLock()  # a collection of garbage may end listening in the middle of it
 
     def listen(self, listener: Listener) -> Callable[[], None]:
-        """Tell a bound method of every call from now on, as long as its object lives; returns what ends that."""
+        """Call a bound method at every call from now on, while its object lives; returns what ends that."""
         number = next(self._numbers)
         end = functools.partial(self._end, number)
         self._listeners[number] = weakref.WeakMethod(listener, end)
@@ -64,7 +64,7 @@ class Calls:
             setattr(self._owner, self._name, wrapper.__wrapped__)
 
     def _live(self, wrapper: Callable[..., Any]) -> list[Listener]:
-        """Whom a wrapper has to tell. One that was left inside another's goes as soon as it is outside again."""
+        """The callbacks of a wrapper. One that was left inside another's goes as soon as it is outside again."""
         if self._wrapper is not wrapper:
             self._unwrap(wrapper)
             return []

@@ -17,7 +17,7 @@ from groupwise._spelling import shown
 from groupwise._torch import runs_step_hooks
 from groupwise.audit.graph import Reach, reach_of
 from groupwise.audit.inspected import Driver, Group, Owner, number_of, settings_of
-from groupwise.audit.statistics import Statistics
+from groupwise.audit.running_statistics import Statistics
 from groupwise.errors import AuditError, SelectorError, listed
 from groupwise.look import Example, parameters_of
 from groupwise.look.untouched import untouched
@@ -82,11 +82,11 @@ def followed(name: str, optimizer: Any) -> torch.optim.Optimizer:
     return found
 
 
-def _inmost(optimizer: Any, groups: list[dict[str, Any]], seen: set[int]) -> torch.optim.Optimizer | None:
-    seen.add(id(optimizer))
+def _inmost(optimizer: Any, groups: list[dict[str, Any]], visited: set[int]) -> torch.optim.Optimizer | None:
+    visited.add(id(optimizer))
     held = [each for each in getattr(optimizer, "__dict__", {}).values() if isinstance(each, torch.optim.Optimizer)]
-    alike = [each for each in held if id(each) not in seen and same(groups_of(each), groups)]
-    found = next((inner for each in alike if (inner := _inmost(each, groups, seen)) is not None), None)
+    alike = [each for each in held if id(each) not in visited and same(groups_of(each), groups)]
+    found = next((inner for each in alike if (inner := _inmost(each, groups, visited)) is not None), None)
     if found is not None:
         return found
     return optimizer if isinstance(optimizer, torch.optim.Optimizer) and runs_step_hooks(optimizer) else None

@@ -6,7 +6,7 @@ the top of the graph, where every node is a scalar. Taken apart, these give the 
 
 Two things are not in the graph: the parameters inside a re-entrant checkpoint, which runs its part of the model again
 during the backward, and those of a model sharded by FSDP2, which autograd knows only in gathered form. There the graph
-does not tell, and `opaque` says why.
+does not show it, and `opaque` says why.
 """
 
 from __future__ import annotations
@@ -88,15 +88,15 @@ def leaves_of(roots: Iterable[object]) -> tuple[frozenset[int], bool]:
 def _leaves(start: Any) -> tuple[dict[int, torch.Tensor], str]:
     found: dict[int, torch.Tensor] = {}
     hidden = ""
-    seen, waiting = {start}, [start]
+    visited, waiting = {start}, [start]
     while waiting:
         node = waiting.pop()
         if node.name().endswith("AccumulateGrad"):
             found[id(node.variable)] = node.variable
         if node.name().startswith("CheckpointFunctionBackward"):
             hidden = "the model uses re-entrant checkpointing, whose inside the graph does not show"
-        following = {after for after, _ in node.next_functions if after is not None} - seen
-        seen |= following
+        following = {after for after, _ in node.next_functions if after is not None} - visited
+        visited |= following
         waiting += following
     return found, hidden
 

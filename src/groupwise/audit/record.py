@@ -1,4 +1,4 @@
-"""What was seen of a training loop: its calls in their order, and what became of the gradients."""
+"""What was recorded of a training loop: its calls in their order, and what became of the gradients."""
 
 from __future__ import annotations
 

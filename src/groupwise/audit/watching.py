@@ -55,7 +55,7 @@ class Recorder:
     Args:
         optimizers: by name.
         schedulers: by name.
-        steps: how often each optimizer is to be seen.
+        steps: how many steps of each optimizer to record.
 
     Raises:
         AuditError: an optimizer whose steps cannot be followed.
@@ -82,7 +82,7 @@ class Recorder:
 
     @property
     def record(self) -> Record:
-        """What was seen so far."""
+        """What was recorded so far."""
         with self._lock:
             kept = {name: frozenset(again) for name, again in self._kept.items()}
             spent = dict(self._spent)
@@ -158,7 +158,7 @@ class Recorder:
         self._events.append(Event(kind, who, touched, threading.get_ident()))  # type: ignore[arg-type]
 
     def _to_reach(self, roots: object) -> frozenset[int]:
-        """Which of the parameters a backward is about to reach; all, where the graph does not tell and none shows."""
+        """Which of the parameters a backward is about to reach; all, where the graph does not show them."""
         self._look()
         ours = {id(p): p for p in self._parameters()}
         leaves, opaque = leaves_of(_flat([roots]))
@@ -186,7 +186,7 @@ class Recorder:
             self._add_clip(touched, of_nothing=not flat)
 
     def _add_clip(self, touched: frozenset[int], of_nothing: bool = False) -> None:
-        """A clip; clipping looks up several functions, each of which tells."""
+        """A clip; clipping looks up several functions, each of which reports it."""
         last = next((e for e in reversed(self._events) if e.thread == threading.get_ident()), None)
         known = last is not None and last.kind == "clip" and touched <= last.touched
         if (touched or of_nothing) and not known:

@@ -22,9 +22,9 @@ from groupwise.balance.engine.finite import NonFinite
 from groupwise.balance.engine.places import Parameters, Place
 from groupwise.balance.engine.reduction import reduction_of
 from groupwise.balance.engine.reduction.reduction import Reduction
-from groupwise.balance.engine.run import Run
 from groupwise.balance.engine.scaling import without_autocast
 from groupwise.balance.engine.setup import Distributed, RouteChoice
+from groupwise.balance.engine.state import State
 from groupwise.balance.engine.state_dict import load, saved
 from groupwise.balance.method import Method, TaskOnly
 from groupwise.balance.plan_table import read_balance
@@ -42,8 +42,8 @@ class Balancer:
             ("unweighted"); by default as the method says: loss methods weighted, the others not.
         at: the layer whose gradients a Gramian method takes: a module, parameters, or a name within `parameters`.
         parameters: what may count as shared: a module, a mapping of names to modules or tensors, or tensors. Without
-            it, all that two tasks reach is. Tensors that are left out are treated as task-only ones are. Name the
-            trunk where the graph cannot tell: losses that are cut out of one tensor, or come out of one compiled
+            it, all that two tasks reach is. Tensors that are left out count as task-only. Name the
+            trunk where the graph does not show it: losses that are cut out of one tensor, or come out of one compiled
             function, all seem to reach whatever lies below it.
         total_steps, steps_per_epoch: lengths, for weights that are schedules.
         route: "auto", or the one to take: "sequential", "gramian" or "features" (see `BalanceResult.route`).
@@ -75,7 +75,7 @@ class Balancer:
         distributed: Distributed = "joint",
     ) -> None:
         lengths = total_steps, steps_per_epoch
-        self._run = Run(setup.read(method, task_only, at, parameters, lengths, route, nonfinite, distributed))
+        self._state = State(setup.read(method, task_only, at, parameters, lengths, route, nonfinite, distributed))
 
     @classmethod
     @renamed(BalanceError, {"cost": "route", "ranks": "distributed"})
@@ -111,12 +111,12 @@ class Balancer:
     @property
     def method(self) -> Method:
         """The method that it was built with."""
-        return self._run.method
+        return self._state.method
 
     @property
     def step(self) -> int:
         """How many updates there were."""
-        return self._run.step
+        return self._state.step
 
     def backward(self, losses: Mapping[str, Tensor], features: object = None, scaler: object = None) -> BalanceResult:
         """Add the balanced gradient to `.grad` of every tensor that the losses reach, as `backward` would.
@@ -129,15 +129,15 @@ class Balancer:
         Raises:
             BalanceError: losses that cannot be balanced, naming the task.
         """
-        after = " after accumulate" if self._run.accumulated else ""
+        after = " after accumulate" if self._state.accumulated else ""
         call = f"backward{after}{'' if features is None else ' with features'}"
         with self._changing(call, exchanges=True) as reduction:
             with reduction.propagated():
                 batch = reduction.given(losses, scaler)._replace(features=features)
-                if reduction.run.accumulated and features is not None:
+                if reduction.state.accumulated and features is not None:
                     raise BalanceError("features= cannot be used in an update that began with accumulate()")
             with without_autocast(batch.losses.values()):
-                if not (reduction.run.needs_rows or reduction.run.accumulated):
+                if not (reduction.state.needs_rows or reduction.state.accumulated):
                     _loss_hooks.call(batch.losses)
                 return update.complete(reduction, batch)
 
@@ -149,7 +149,7 @@ class Balancer:
         the old one is there as well. A method whose weights are known beforehand (`Property.SEPARATE`: `Static`,
         `Uncertainty`) takes one weighted backward at once instead, and keeps nothing but the losses.
         """
-        exchanges = reduction_of(self._run).accumulate_exchanges
+        exchanges = reduction_of(self._state).accumulate_exchanges
         with self._changing("accumulate", exchanges) as reduction:
             with reduction.propagated(exchanges):
                 batch = reduction.given(losses, scaler)
@@ -162,7 +162,7 @@ class Balancer:
         What a weighted micro-batch has added to `.grad` is the optimizer's to drop, with `zero_grad()`.
         """
         with self._changing("discard", needs_parameters=False) as reduction:
-            reduction.run.discard()
+            reduction.state.discard()
 
     def after_step(self, losses: Mapping[str, Tensor | float]) -> None:
         """Give the losses on the same batch after the optimizer's step (FAMO).
@@ -171,37 +171,37 @@ class Balancer:
         """
         with self._changing("after_step", exchanges=True, needs_parameters=False) as reduction:
             found = reduction.means(losses)
-            reduction.run.after_step(tuple(found), torch.tensor([*found.values()], dtype=torch.float64))
+            reduction.state.after_step(tuple(found), torch.tensor([*found.values()], dtype=torch.float64))
 
     def learn(self, losses: Mapping[str, Tensor]) -> None:
         """Learn from the losses on a held-out batch (Auto-Lambda), at the next `backward`, which then takes rows."""
         with self._changing("learn", exchanges=True) as reduction:
             with reduction.propagated():
                 checked = reduction.differentiable(losses)
-            reduction.run.held_out = reduction.held_out(checked)
+            reduction.state.held_out = reduction.held_out(checked)
 
     def end_epoch(self) -> None:
         """Note that an epoch has ended (DWA)."""
         with self._changing("end_epoch", needs_parameters=False) as reduction:
-            run = reduction.run
-            run.epoch += 1
-            run.method.end_epoch(run.memory)
+            state = reduction.state
+            state.epoch += 1
+            state.method.end_epoch(state.memory)
 
     def forget(self, task: str) -> None:
         """Drop all that is known of a task that has left for good. Raises `BalanceError` if nothing is."""
-        if task not in self._run.tasks:
-            raise BalanceError(unknown("task", task, sorted(self._run.tasks)))
+        if task not in self._state.tasks:
+            raise BalanceError(unknown("task", task, sorted(self._state.tasks)))
         with self._changing("forget", needs_parameters=False) as reduction:
-            run = reduction.run
-            run.memory.forget(task)
-            run.tasks = run.tasks - {task}
+            state = reduction.state
+            state.memory.forget(task)
+            state.tasks = state.tasks - {task}
 
     def state_dict(self) -> dict[str, Any]:
         """All that the method and the balancer remember, as plain values and tensors.
 
         Raises `StateError` between `accumulate` or `learn` and the `backward` that completes them.
         """
-        return saved(self._run)
+        return saved(self._state)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` gave. Raises `StateError`, having changed nothing, for what is no such state.
@@ -211,11 +211,11 @@ class Balancer:
         order, so the first batch has to reach the same ones.
         """
         with self._changing("load_state_dict", needs_parameters=False) as reduction:
-            load(reduction.run, state_dict)
+            load(reduction.state, state_dict)
 
     @contextmanager
     def _changing(self, call: str, exchanges: bool = False, needs_parameters: bool = True) -> Iterator[Reduction]:
-        """A draft to work on, which takes the run's place at the end; if that is not reached, nothing has changed.
+        """A copy to work on, which takes the old one's place at the end; if that is not reached, nothing has changed.
 
         Args:
             call: its name, which the ranks compare.
@@ -227,20 +227,20 @@ class Balancer:
                 f"{call} is called while {self._call} of the same balancer is under way, in a hook or another thread: "
                 "give each a balancer of its own"
             )
-        before = self._run
-        run = before.draft()
-        reduction, undo = reduction_of(run), run.undo
+        before = self._state
+        state = before.copy()
+        reduction, undo = reduction_of(state), state.undo
         done = False
         try:
             self._call = call
             with reduction.propagated(exchanges):
                 reduction.begin(call, needs_parameters)
             yield reduction
-            self._run = run.finalized()
+            self._state = state.finalized()
             done = True
         finally:
             self._call = None
             if not done:
-                self._run = before
+                self._state = before
                 if undo is not None:
                     undo.restore()

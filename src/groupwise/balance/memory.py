@@ -25,7 +25,7 @@ class Columns(Protocol):
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """A label for each, that tells it from the others and changes with its shape."""
+        """A label for each, that differs from the others' and changes with its shape."""
 
     @property
     def splits(self) -> tuple[int, ...]:

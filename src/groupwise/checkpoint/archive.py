@@ -43,10 +43,10 @@ def write(path: Path, content: Content) -> None:
     if reason := obstacle(path):
         raise StateError(reason)
     with replacing(path) as file:
-        told = {"format": FORMAT, "version": VERSION, "parts": dict(content.parts), "extra": content.extra}
+        data = {"format": FORMAT, "version": VERSION, "parts": dict(content.parts), "extra": content.extra}
         torch_sees = _Remembering(file)
         try:
-            torch.save(told, cast(BinaryIO, torch_sees))
+            torch.save(data, cast(BinaryIO, torch_sees))
         except RuntimeError:
             if torch_sees.refusal is not None:
                 raise torch_sees.refusal from None
@@ -69,23 +69,23 @@ def read(path: Path, map_location: MAP_LOCATION) -> Content:
             _refuse_code(file)
         file.seek(0)
         with refusing("damaged, or not a checkpoint"):
-            told = torch.load(file, map_location=map_location, weights_only=True)
-    return _content(told)
+            data = torch.load(file, map_location=map_location, weights_only=True)
+    return _content(data)
 
 
-def _content(told: object) -> Content:
-    if not isinstance(told, dict) or told.get("format") != FORMAT:
-        held = f"the keys {listed(map(repr, told), 5)}" if isinstance(told, dict) else type(told).__name__
+def _content(data: object) -> Content:
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        held = f"the keys {listed(map(repr, data), 5)}" if isinstance(data, dict) else type(data).__name__
         raise StateError(
             f"a torch file, but not one of groupwise.checkpoint.save: it holds {held}. Read it with torch.load(path, "
             "weights_only=True) and give its parts to load_state_dict"
         )
-    version = told.get("version")
+    version = data.get("version")
     if isinstance(version, int) and version > VERSION:
         raise StateError(f"written by a newer groupwise: format {version}, this one reads up to {VERSION}")
-    if version != VERSION or not isinstance(told.get("parts"), dict):
-        raise StateError(f"damaged: format {shown(version)} with parts {type(told.get('parts')).__name__}")
-    return Content(told["parts"], told.get("extra"))
+    if version != VERSION or not isinstance(data.get("parts"), dict):
+        raise StateError(f"damaged: format {shown(version)} with parts {type(data.get('parts')).__name__}")
+    return Content(data["parts"], data.get("extra"))
 
 
 class _Remembering:

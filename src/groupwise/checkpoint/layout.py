@@ -5,8 +5,8 @@
     end          where the directory lies
     seal         the digest of directory and end, as the archive's comment; torch and every zip reader pass it over
 
-A zip archive tells most things twice, and readers differ in which they believe: in torch's, one bit of the directory
-makes an entry a folder, which has no data, and a tensor is left with whatever the memory held. Here what is told twice
+A zip archive states most things twice, and readers differ in which they believe: in torch's, one bit of the directory
+makes an entry a folder, which has no data, and a tensor is left with whatever the memory held. Here what stands twice
 has to agree, and what `torch.save` never writes (compression, encryption, attributes, gaps, a name twice) is refused.
 So there is one way to read the file, and reading takes as much memory as the file is long. The seal binds the
 checksums of all data together: a damaged bit of a value, a cut, or parts of two files in one are found wherever they
@@ -101,7 +101,7 @@ class _Directory(NamedTuple):
     seal: bytes
 
 
-class _Told(NamedTuple):
+class _DirectoryEntry(NamedTuple):
     """What the directory says of an entry."""
 
     name: str
@@ -128,18 +128,18 @@ def layout(file: BinaryIO) -> Layout:
     """
     source = _Bytes(file)
     found = _directory(source)
-    told = list(_told(source.at(found.start, found.size)))
-    names = [entry.name for entry in told]
+    entries = list(_directory_entries(source.at(found.start, found.size)))
+    names = [entry.name for entry in entries]
     if not any(name.endswith("/data.pkl") for name in names):
         raise StateError(f"a zip archive, but no torch file: it holds {listed(names, 5)}")
     if found.seal and found.seal != _digest(source, found):
         raise _damaged("its directory is not what was written")
-    if len(told) != found.entries or len(set(names)) != len(names):
+    if len(entries) != found.entries or len(set(names)) != len(names):
         raise _damaged("its directory does not list every entry once")
-    ends = [*(entry.place for entry in told[1:]), found.start]
-    if told[0].place:
+    ends = [*(entry.place for entry in entries[1:]), found.start]
+    if entries[0].place:
         raise _damaged("something stands before its first entry")
-    return Layout({entry.name: _entry(source, entry, end) for entry, end in zip(told, ends, strict=True)})
+    return Layout({entry.name: _entry(source, entry, end) for entry, end in zip(entries, ends, strict=True)})
 
 
 def seal(file: BinaryIO) -> None:
@@ -154,8 +154,8 @@ def seal(file: BinaryIO) -> None:
 def _directory(source: _Bytes) -> _Directory:
     for comment in (_SEAL, 0):
         place = source.length - comment - _END.size
-        sign, *_, count, size, start, told = source.numbers(place, _END)
-        if sign == _IS_END and told == comment:
+        sign, *_, count, size, start, length = source.numbers(place, _END)
+        if sign == _IS_END and length == comment:
             break
     else:
         raise _damaged("it does not end as it should")
@@ -174,7 +174,7 @@ def _digest(source: _Bytes, found: _Directory) -> bytes:
     return hashlib.sha256(source.at(found.start, found.end - 2 - found.start)).hexdigest().encode()
 
 
-def _told(directory: bytes) -> Iterator[_Told]:
+def _directory_entries(directory: bytes) -> Iterator[_DirectoryEntry]:
     at = 0
     while at < len(directory):
         fields = _unpacked(_ENTRY, directory[at : at + _ENTRY.size])
@@ -185,7 +185,7 @@ def _told(directory: bytes) -> Iterator[_Told]:
         if sign != _IS_ENTRY or at > len(directory):
             raise _damaged("its directory is not what save writes")
         size, packed, place = _beyond(beyond, size, packed, place)
-        yield _Told(name, flags, method, checksum, (packed, size), place, (comment, *more))
+        yield _DirectoryEntry(name, flags, method, checksum, (packed, size), place, (comment, *more))
 
 
 def _beyond(more: bytes, *numbers: int) -> list[int]:
@@ -199,22 +199,22 @@ def _beyond(more: bytes, *numbers: int) -> list[int]:
     return [next(wide) if number == _BEYOND else number for number in numbers]
 
 
-def _entry(source: _Bytes, told: _Told, end: int) -> Entry:
-    """The entry that the directory tells of, if it is all there is up to `end`."""
-    if not told.is_plain:
-        raise _damaged(f"{shown(told.name)} is packed, locked or a folder, which save never writes")
-    name = told.name.encode()
-    header = source.at(told.place, _LOCAL.size + len(name))
+def _entry(source: _Bytes, stated: _DirectoryEntry, end: int) -> Entry:
+    """The entry that the directory states, if it is all there is up to `end`."""
+    if not stated.is_plain:
+        raise _damaged(f"{shown(stated.name)} is packed, locked or a folder, which save never writes")
+    name = stated.name.encode()
+    header = source.at(stated.place, _LOCAL.size + len(name))
     sign, _, flags, method, *_, named, more = _unpacked(_LOCAL, header[: _LOCAL.size])
-    if (sign, flags, method, named, header[_LOCAL.size :]) != (_IS_LOCAL, told.flags, 0, len(name), name):
-        raise _damaged(f"the header of {shown(told.name)} is not what the directory says")
-    start, size = told.place + len(header) + more, told.sizes[0]
+    if (sign, flags, method, named, header[_LOCAL.size :]) != (_IS_LOCAL, stated.flags, 0, len(name), name):
+        raise _damaged(f"the header of {shown(stated.name)} is not what the directory says")
+    start, size = stated.place + len(header) + more, stated.sizes[0]
     rest = end - start - size
     form = _SUM_64 if rest == _SUM_64.size else _SUM
-    follows = form.pack(_IS_SUM, told.checksum, size, size) if flags & _SUM_FOLLOWS else b""
+    follows = form.pack(_IS_SUM, stated.checksum, size, size) if flags & _SUM_FOLLOWS else b""
     if rest != len(follows) or source.at(start + size, rest) != follows:
-        raise _damaged(f"{shown(told.name)} does not end as the directory says")
-    return Entry(told.name, start, size, told.checksum)
+        raise _damaged(f"{shown(stated.name)} does not end as the directory says")
+    return Entry(stated.name, start, size, stated.checksum)
 
 
 def _unpacked(form: struct.Struct, data: bytes) -> tuple[int, ...]:

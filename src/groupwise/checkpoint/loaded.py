@@ -23,9 +23,9 @@ class Loaded:
     extra: Any
 
     def __str__(self) -> str:
-        told = [f"restored {', '.join(self.restored)}"]
+        sentences = [f"restored {', '.join(self.restored)}"]
         if self.unused:
-            told.append(f"left {', '.join(self.unused)} in the file")
+            sentences.append(f"left {', '.join(self.unused)} in the file")
         if self.report is not None:
-            told.append(str(self.report))
-        return "; ".join(told)
+            sentences.append(str(self.report))
+        return "; ".join(sentences)

@@ -40,8 +40,8 @@ class ModelPart(Part):
             for name, value in there.items()
             if name in here and _shape(value) != _shape(here[name])
         ]
-        told = ((missing, "not in the file"), (unexpected, "not in this model"), (differing, "of another shape"))
-        wrong = [f"{len(names)} {what} ({listed(names, 3)})" for names, what in told if names]
+        faults = ((missing, "not in the file"), (unexpected, "not in this model"), (differing, "of another shape"))
+        wrong = [f"{len(names)} {what} ({listed(names, 3)})" for names, what in faults if names]
         if wrong:
             raise StateError(f"of another architecture: of {len(here)} entries, " + "; ".join(wrong))
 
@@ -62,7 +62,7 @@ class ModelPart(Part):
     def apply(self, saved: Any) -> bool:
         state = OrderedDict(self._named(saved))
         modules = {without_wrappers(name): name for name, _ in self._model.named_modules()}
-        versions = {modules.get(without_wrappers(name), name): told for name, told in saved["versions"].items()}
+        versions = {modules.get(without_wrappers(name), name): version for name, version in saved["versions"].items()}
         setattr(state, "_metadata", versions)  # noqa: B010  where torch looks for it
         self._model.load_state_dict(state)
         return True

@@ -118,9 +118,9 @@ def _tuple(parts: list[Any], most: int) -> _Tuple:
     return _Tuple(parts, size, depth)
 
 
-def _data(told: Any) -> Data:
+def _data(state: Any) -> Data:
     """`("storage", class, key, device, number of elements)`."""
-    word, kind, key, _, count = told.parts if isinstance(told, _Tuple) else ()
+    word, kind, key, _, count = state.parts if isinstance(state, _Tuple) else ()
     if word != "storage" or not isinstance(kind, str) or not isinstance(key, str) or type(count) is not int:
         raise ValueError("a storage that is none")
     return Data(key, count * _ITEM_SIZES.get(kind, 1))

@@ -1,5 +1,5 @@
 """Jobs that run: a plan beside its honest competitors, on real data, in seconds."""
 
-from groupwise.demos.run import demo
+from groupwise.demos.comparison import demo
 
 __all__ = ["demo"]

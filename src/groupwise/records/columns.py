@@ -91,7 +91,7 @@ class Columns:
                 block.drop(row)
             if isinstance(error, RecordError):
                 raise
-            values.step(keys)  # tells what is wrong
+            values.step(keys)  # raises what is wrong
             raise RecordError(f"step {step} is not of the schema") from None
         self.steps.append(step)
         self.times.append(time)

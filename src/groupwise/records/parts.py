@@ -219,5 +219,5 @@ def _short(writer: object) -> str:
 
 
 def _foreign(path: Path, first: bytes) -> str:
-    told = first[:60].decode(errors="replace").rstrip("\n")
-    return f'{path} is no run of groupwise: its first line is {told!r}, not a header ({{"kind": "run", …}})'
+    beginning = first[:60].decode(errors="replace").rstrip("\n")
+    return f'{path} is no run of groupwise: its first line is {beginning!r}, not a header ({{"kind": "run", …}})'

@@ -90,8 +90,8 @@ class Run:
     @property
     def tasks(self) -> list[str]:
         """The names of the tasks: those of the headers, then any that a step names."""
-        told = [task for header in self._headers for task in header.tasks]
-        return list(dict.fromkeys([*told, *self._columns.names("tasks"), *self._columns.names("shares")]))
+        declared = [task for header in self._headers for task in header.tasks]
+        return list(dict.fromkeys([*declared, *self._columns.names("tasks"), *self._columns.names("shares")]))
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -162,14 +162,14 @@ class Run:
                 f"{self.path}: two runs in one folder: {path.name} is of run {shown(part.header.run)}, the part before "
                 f"it of {shown(before.run)}; give each a folder of its own"
             )
-        if lacking := self._lacking(before.part + 1, part.header.part):
-            warnings.warn(f"{self.path} lacks {lacking}: the run has a gap", GroupwiseWarning, stacklevel=6)
+        if missing := self._missing(before.part + 1, part.header.part):
+            warnings.warn(f"{self.path} lacks {missing}: the run has a gap", GroupwiseWarning, stacklevel=6)
         self._columns.begin()
         self._headers.append(part.header)
         self._firsts.append(None)
         self._groups = part.header.groups
 
-    def _lacking(self, first: int, last: int) -> str:
+    def _missing(self, first: int, last: int) -> str:
         """The parts from `first` to before `last` that are not there; one may be there without its header."""
         there = sorted(number for number in map(number_of, self._parts) if first <= number < last)
         edges = [first - 1, *there, last]

@@ -128,7 +128,7 @@ def line(value: Header | Record) -> dict[str, Any]:
     Raises `RecordError` for what no reader takes.
     """
     if isinstance(value, Step):
-        return {"kind": "step", "step": value.step, **_told(value)}
+        return {"kind": "step", "step": value.step, **_keys(value)}
     version = {"version": value.version} if isinstance(value, Header) else {}
     return {"kind": "run" if isinstance(value, Header) else "event", **version, **CODEC.encode(value)}
 
@@ -141,15 +141,15 @@ def changed(
     Hyperparameters change seldom. Of each group only the numbers are written that are not what they were; a group of
     which nothing is has an empty mapping, which `groupwise.records.columns` reads as "as before".
     """
-    told: dict[str, Numbers] = {}
+    changes: dict[str, Numbers] = {}
     for group, numbers in values.items():
         before = known.get(group)
         if numbers is before or not numbers:
-            told[group] = {}
+            changes[group] = {}
         else:
             old = before or {}
-            told[group] = {key: number for key, number in numbers.items() if old.get(key) != number}
-    return {group: numbers for group, numbers in told.items() if numbers or group in known}, {**known, **values}
+            changes[group] = {key: number for key, number in numbers.items() if old.get(key) != number}
+    return {group: numbers for group, numbers in changes.items() if numbers or group in known}, {**known, **values}
 
 
 def header(keys: Mapping[str, Any]) -> Header:
@@ -166,20 +166,20 @@ def event(keys: Mapping[str, Any]) -> Event:
 
 
 def step(keys: Mapping[str, Any]) -> Step:
-    """The step that a line's keys say, for what it lacks in speed it tells what is wrong. Raises `RecordError`."""
+    """The step that a line's keys say, for what it lacks in speed it says what is wrong. Raises `RecordError`."""
     return cast(Step, CODEC.decode(Step, keys, "step"))
 
 
-def _told(value: Step) -> dict[str, Any]:
-    told = {name: inner for name in Step.__dataclass_fields__ if (inner := getattr(value, name)) or inner == 0}
+def _keys(value: Step) -> dict[str, Any]:
+    keys = {name: inner for name in Step.__dataclass_fields__ if (inner := getattr(value, name)) or inner == 0}
     if type(value.step) is not int or not 0 <= value.step < 2**63:
         raise RecordError(f"a step has the number {shown(value.step)}, and the first update is 0")
     for section in (*NESTED, "scalars"):
-        held = told.get(section, {})
+        held = keys.get(section, {})
         for name, numbers in held.items() if section != "scalars" else (("", held),):
             try:
                 array("d", numbers.values())
             except (AttributeError, TypeError, OverflowError):
                 place = f"{section}[{shown(name)}]" if name else section
                 raise RecordError(f"step {value.step}: {place} holds something that is no number") from None
-    return told
+    return keys

@@ -10,9 +10,9 @@ from torch.optim import Optimizer
 from groupwise.balance.method import Method
 from groupwise.errors import GroupwiseError
 from groupwise.schedules import Schedule
-from groupwise.testing.engines import engine_laws
 from groupwise.testing.law import Law, all_of
 from groupwise.testing.methods import method_laws
+from groupwise.testing.optimizers import optimizer_laws
 from groupwise.testing.schedules import schedule_laws
 
 
@@ -33,7 +33,7 @@ def laws_of(part: Method | Schedule | type[Optimizer], hyperparameters: Mapping[
 
 
 def check(part: Method | Schedule | type[Optimizer], hyperparameters: Mapping[str, Any] | None = None) -> None:
-    """Check every law of a part (see `laws_of`). Raises one `LawBroken` that tells all that were broken."""
+    """Check every law of a part (see `laws_of`). Raises one `LawBroken` that names all that were broken."""
     all_of(laws_of(part, hyperparameters))
 
 
@@ -43,7 +43,7 @@ def _laws(part: object, hyperparameters: Mapping[str, Any] | None) -> Iterator[L
     if isinstance(part, Schedule):
         return schedule_laws(part)
     if isinstance(part, type) and issubclass(part, Optimizer):
-        return engine_laws(part, hyperparameters)
+        return optimizer_laws(part, hyperparameters)
     raise GroupwiseError(
         f"{part!r} is no balancing method, no schedule and no optimizer class, so no laws are known for it"
         + ("; say what it takes: FromLosses(f), FromGramian(f) or FromJacobian(f)" if callable(part) else "")

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from groupwise.balance.balancer import Balancer
 from groupwise.balance.method import Method
 from groupwise.errors import LawBroken
+from groupwise.testing.every_method import through_a_file
 from groupwise.testing.law import demand
-from groupwise.testing.properties import through_a_file
 
 STEPS, STOP, EPOCH = 5, 3, 2
 TASKS = ("a", "b", "c")

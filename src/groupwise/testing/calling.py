@@ -35,7 +35,7 @@ def update(
 def run(
     method: Method, steps: Iterable[Sample], memory: Memory, begin: int = 0, tasks: tuple[str, ...] = NAMES
 ) -> list[Tensor]:
-    """The updates of a run, with everything that a method may be told on the way."""
+    """The updates of a run, with every call that a method may get on the way."""
     updates = []
     for number, sample in enumerate(steps, start=begin):
         updates.append(update(method, sample, memory, number, tasks))
@@ -51,6 +51,6 @@ def close(one: Tensor, other: Tensor, within: float) -> bool:
     return bool(torch.isfinite(one).all() and (one - other).abs().max() <= within)
 
 
-def told(vector: Tensor) -> str:
+def text(vector: Tensor) -> str:
     """A vector in few digits."""
     return "[" + ", ".join(f"{value:.6g}" for value in vector.tolist()) + "]"

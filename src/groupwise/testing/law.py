@@ -48,9 +48,9 @@ def demand(holds: bool, otherwise: str) -> None:
 
 
 def all_of(laws: Iterable[Law]) -> None:
-    """Check every law, and raise one `LawBroken` that tells every law that was broken."""
-    told = [str(broken) for broken in map(_broken, laws) if broken is not None]
-    demand(not told, "\n".join(told))
+    """Check every law, and raise one `LawBroken` that names every law that was broken."""
+    messages = [str(broken) for broken in map(_broken, laws) if broken is not None]
+    demand(not messages, "\n".join(messages))
 
 
 def _broken(law: Law) -> LawBroken | None:

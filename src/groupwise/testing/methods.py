@@ -1,4 +1,4 @@
-"""The laws of balancing methods: what each of them owes, and what this one claims besides.
+"""The laws of balancing methods: those of every method, and one for each property of this one.
 
 A method is called as a balancer calls it, with rows of some tasks, their names, and a `Memory`. For a loss method the
 gradients are those that its weights multiply.
@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from groupwise.balance.method import Method
-from groupwise.testing import balancing, properties
-from groupwise.testing.claimed import CLAIMED
+from groupwise.testing import balancing, every_method
 from groupwise.testing.law import Law
+from groupwise.testing.properties import BY_PROPERTY
 
 Search = Callable[[Method], None]
 
-OWED: dict[str, Search] = {
-    "the same inputs give the same update": properties.pure,
-    "the update is finite on every scale": properties.finite,
-    "one task is left its direction": properties.along,
-    "a task that is absent has no say": properties.absent,
-    "a run that was saved goes on to the last bit": properties.resumes,
+COMMON: dict[str, Search] = {
+    "the same inputs give the same update": every_method.pure,
+    "the update is finite on every scale": every_method.finite,
+    "one task is left its direction": every_method.along,
+    "a task that is absent has no say": every_method.absent,
+    "a run that was saved goes on to the last bit": every_method.resumes,
     "a balancer that was saved goes on to the last bit": balancing.resumed,
     "a scaler for mixed precision makes no difference": balancing.scaled,
     "an update that fails leaves no trace": balancing.untouched,
@@ -29,9 +29,9 @@ OWED: dict[str, Search] = {
 
 
 def method_laws(method: Method) -> Iterator[Law]:
-    """Every law that this method has to obey: those of all methods, and one for each of its claims."""
-    claimed = {claim.value: search for claim, search in CLAIMED.items() if claim in method.properties}
-    for name, search in {**OWED, **claimed}.items():
+    """Every law that this method has to obey: those of all methods, and one for each of its properties."""
+    own = {name.value: search for name, search in BY_PROPERTY.items() if name in method.properties}
+    for name, search in {**COMMON, **own}.items():
         yield Law(repr(method), name, _bound(search, method))
 
 

@@ -1,86 +1,121 @@
-"""What every balancing method owes, whatever it claims."""
+"""One law for each property of a balancing method, tried on samples that would break it."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
+from torch import Tensor
 
 from groupwise.balance.memory import Memory
 from groupwise.balance.method import Method
-from groupwise.testing.calling import NAMES, close, run, told, update
+from groupwise.balance.properties import Property
+from groupwise.testing.calling import NAMES, close, text, update
 from groupwise.testing.law import demand
-from groupwise.testing.samples import SCALES, course, samples
+from groupwise.testing.samples import SCALES, Sample, course, regular, samples
 
-STEPS = 6
-_ROUNDING = 1e-9
+_CLOSE = 1e-7
+_ZERO = 1e-7
 
 
-def pure(method: Method) -> None:
-    """Two fresh memories, two equal updates; the method is a value that no call changes."""
+def _equivariant(method: Method) -> None:
     for sample in samples():
-        before = repr(method)
-        first, second = update(method, sample), update(method, sample)
-        demand(torch.equal(first, second), f"on {sample} it gave {told(first)}, then {told(second)}")
-        demand(repr(method) == before, f"it changed into {method!r}")
+        order = list(reversed(range(len(sample.losses))))
+        other = sample.rows(order)
+        names = tuple(NAMES[i] for i in order)
+        _equal(update(method, sample), update(method, other, tasks=names), sample, "with the tasks reversed")
 
 
-def finite(method: Method) -> None:
-    """Gradients of every size, together and apart."""
+def _homogeneous(method: Method) -> None:
     for sample in samples():
-        apart = torch.logspace(-6, 6, len(sample.losses), dtype=torch.float64)
-        for loud in (sample, sample.scaled(apart), *map(sample.scaled, SCALES)):
-            made = update(method, loud)
-            demand(made.shape == loud.jacobian.shape[1:], f"the update has the shape {tuple(made.shape)}")
-            demand(bool(torch.isfinite(made).all()), f"on {loud} the update is {told(made)}")
+        expected = update(method, sample)
+        for s in SCALES:
+            _equal(expected, update(method, sample.scaled(s)) / s, sample, f"scaled by {s}, and back,")
 
 
-def along(method: Method) -> None:
-    """Alone, a task goes where it wants: the update is a positive multiple of its gradient."""
+def _scale_free(method: Method) -> None:
+    for sample in samples():
+        expected = update(method, sample)
+        for s in SCALES:
+            _equal(expected, update(method, sample.scaled(s)), sample, f"scaled by {s}")
+
+
+def _task_scale_free(method: Method) -> None:
+    for sample in regular():
+        expected = update(method, sample)
+        for low, high in ((0.5, 4.0), (2.0**-12, 2.0**12)):
+            by = torch.logspace(0, 1, len(sample.losses), dtype=torch.float64) * low
+            by[-1] = high
+            _equal(expected, update(method, sample.scaled(by)), sample, f"with tasks scaled by {by.tolist()}")
+
+
+def _non_conflicting(method: Method) -> None:
+    for sample in samples():
+        made = update(method, sample)
+        rises = sample.jacobian @ made
+        limit = -_CLOSE * sample.scale * max(sample.scale, float(made.norm()))
+        demand(bool((rises >= limit).all()), f"on {sample} the update {text(made)} has products {text(rises)}")
+
+
+def _duplicable(method: Method) -> None:
+    for sample in samples():
+        twice = sample.rows([*range(len(sample.losses)), 0])
+        _equal(update(method, sample), update(method, twice), sample, "with the first task given twice")
+
+
+def _single(method: Method) -> None:
     for scale in (1.0, *SCALES):
-        alone = next(sample for sample in samples() if len(sample.losses) == 1).scaled(scale)
-        made, gradient = update(method, alone), alone.jacobian[0]
-        length = float(made @ gradient / (gradient @ gradient))
-        demand(length > 0, f"the gradient {told(gradient)} gave {told(made)}")
-        demand(
-            close(made, length * gradient, _ROUNDING * length * alone.scale),
-            f"{told(made)} is not along {told(gradient)}",
-        )
+        alone = next(sample for sample in regular() if len(sample.losses) == 1).scaled(scale)
+        _equal(alone.jacobian[0], update(method, alone), alone, "alone")
 
 
-def absent(method: Method) -> None:
-    """What is remembered of a task that is not there makes no difference to those that are."""
-    for gone in (1, 2):
-        there = [i for i in range(3) if i != gone]
-        kept, forgotten = Memory(), Memory()
-        for memory in (kept, forgotten):
-            run(method, course(3, STEPS), memory)
-        forgotten.forget(NAMES[gone])
-        demand(NAMES[gone] not in forgotten.tasks(), f"a forgotten task is still known: {sorted(forgotten.tasks())}")
-        later, names = [sample.rows(there) for sample in course(3, STEPS, seed=10)], tuple(NAMES[i] for i in there)
-        for one, other in zip(*(run(method, later, m, STEPS, names) for m in (kept, forgotten)), strict=True):
-            demand(torch.equal(one, other), f"an absent task turned {told(other)} into {told(one)}")
+def _strongly_stationary(method: Method) -> None:
+    for sample in samples():
+        made = update(method, sample)
+        zero = float(made.norm()) <= _ZERO * sample.scale
+        demand(not zero or sample.cancels, f"on {sample} the update is zero, and no positive weights make them cancel")
 
 
-def resumes(method: Method) -> None:
-    """Saved at some step, loaded elsewhere: every later update is equal, bit by bit."""
-    whole = run(method, course(3, STEPS), Memory())
-    for stop in (0, 1, STEPS - 2):
-        memory, loaded = Memory(), Memory(seed=1)
-        run(method, list(course(3, STEPS))[:stop], memory)
-        loaded.load_state_dict(through_a_file(memory.state_dict()))
-        rest = run(method, list(course(3, STEPS))[stop:], loaded, stop)
-        for number, (one, other) in enumerate(zip(rest, whole[stop:], strict=True), start=stop):
-            demand(
-                torch.equal(one, other), f"saved before step {stop}, step {number} is {told(one)}, not {told(other)}"
-            )
+def _memoryless(method: Method) -> None:
+    memory = Memory()
+    for number, sample in enumerate(course(3, 4)):
+        _equal(update(method, sample, step=number), update(method, sample, memory, number), sample, "with a past")
 
 
-def through_a_file(state: Mapping[str, object]) -> dict[str, object]:
-    """What a file gives back that was written and read as plain data."""
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    loaded: dict[str, object] = torch.load(file, weights_only=True)
-    return loaded
+def _deterministic(method: Method) -> None:
+    for sample in samples():
+        _equal(update(method, sample), update(method, sample, Memory(seed=5)), sample, "with another seed")
+
+
+def _separate(method: Method) -> None:
+    """Two runs that differ in nothing but the other tasks and the losses of the moment."""
+    past = list(course(3, 4))
+    for chosen in range(3):
+        whole, alone = Memory(), Memory()
+        for number, sample in enumerate(past):
+            update(method, sample, whole, number)
+            update(method, sample.rows([chosen]), alone, number, (NAMES[chosen],))
+        now = past[-1].rows([chosen])
+        later = Sample("other losses of the moment", now.jacobian, 3 * now.losses)
+        expected = update(method, now, whole, len(past), (NAMES[chosen],))
+        _equal(expected, update(method, later, alone, len(past), (NAMES[chosen],)), now, "by itself")
+
+
+def _equal(expected: Tensor, made: Tensor, sample: Sample, how: str) -> None:
+    within = _CLOSE * max(float(expected.abs().max()), sample.scale)
+    demand(close(made, expected, within), f"on {sample} the update is {text(expected)}; {how} {text(made)}")
+
+
+BY_PROPERTY: Mapping[Property, Callable[[Method], None]] = {
+    Property.EQUIVARIANT: _equivariant,
+    Property.HOMOGENEOUS: _homogeneous,
+    Property.SCALE_FREE: _scale_free,
+    Property.TASK_SCALE_FREE: _task_scale_free,
+    Property.NON_CONFLICTING: _non_conflicting,
+    Property.DUPLICABLE: _duplicable,
+    Property.SINGLE: _single,
+    Property.STRONGLY_STATIONARY: _strongly_stationary,
+    Property.MEMORYLESS: _memoryless,
+    Property.DETERMINISTIC: _deterministic,
+    Property.SEPARATE: _separate,
+}

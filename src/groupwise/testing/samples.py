@@ -1,7 +1,7 @@
 """Gradients to hold methods against: what training shows, and what breaks a solver.
 
 Every sample is a Jacobian [t, n] in float64, one row a task. They are drawn from a fixed seed, so a law that is broken
-is broken on every machine; the names tell what is particular about each.
+is broken on every machine; the names say what is particular about each.
 """
 
 from __future__ import annotations

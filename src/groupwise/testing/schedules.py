@@ -1,4 +1,4 @@
-"""The laws of schedules: a value over time that nothing advances, looked at over runs of many lengths.
+"""The laws of schedules: a value over time that nothing advances, evaluated over runs of many lengths.
 
 They hold for the shapes and combinators of `groupwise.schedules` by construction. What can break them is a
 `function(callable)`: one that counts its own calls, draws a number or divides by what is left of the run.
@@ -56,7 +56,7 @@ def _pure(schedule: Schedule) -> None:
     back = [schedule.at(*moment) for moment in reversed(moments)][::-1]
     for moment, first, second in zip(moments, there, back, strict=True):
         demand(first == second, f"at(step, total, epoch) = at{moment} was {first}, then {second}")
-    demand(repr(schedule) == before, f"it changed into {schedule!r} by being looked at")
+    demand(repr(schedule) == before, f"it changed into {schedule!r} by being evaluated")
 
 
 def _finite(schedule: Schedule) -> None:

@@ -48,13 +48,13 @@ def brittle(model: nn.Module) -> nn.Module:
 
 def picture(balancer: Balancer, model: nn.Module, method: Method) -> dict[str, Any]:
     """All that a call may change, copied."""
-    run = balancer._run
+    run = balancer._state
     rows = run.accumulated.by_task() if run.accumulated.begun else {}
     return {
         "step": balancer.step,
         "memory": _copied(run.memory.state_dict()),
         "draws": [generator.get_state() for generator in generators_of(method)],
-        "tasks": [sorted(run.tasks), sorted(run.heard), sorted(run.expected), sorted(run.suspects)],
+        "tasks": [sorted(run.tasks), sorted(run.given), sorted(run.expected), sorted(run.suspects)],
         "accumulated": [_copied(dict(run.accumulated.losses)), [_copied([*row.values()]) for row in rows.values()]],
         "held out": run.held_out is None,
         "grads": {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()},

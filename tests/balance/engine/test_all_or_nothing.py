@@ -286,7 +286,7 @@ def test_a_state_that_is_refused_changes_nothing(part: dict[str, object]) -> Non
     state = Balancer(Uncertainty()).state_dict()
     broken = {**state, "memory": {**state["memory"], **part}}
     assert twins.fails(lambda: twins.balancers[0].load_state_dict(broken), StateError)
-    memory = twins.balancers[0]._run.memory
+    memory = twins.balancers[0]._state.memory
     before = memory.state_dict()
     with pytest.raises(StateError, match="this is not the state of a"):
         memory.load_state_dict(broken["memory"])
@@ -340,9 +340,9 @@ def test_the_engine_is_left_to_work_on_drafts_alone() -> None:
     """What the other tests rely on: the state of a balancer is replaced, never changed."""
     model, balancer = built("Plain"), Balancer(UPGrad())
     for call in (balancer.accumulate, balancer.backward):
-        before = balancer._run
+        before = balancer._state
         call(model.losses())
-        assert balancer._run is not before
+        assert balancer._state is not before
 
 
 def test_rows_that_are_added_up_are_not_shared_with_who_made_them() -> None:

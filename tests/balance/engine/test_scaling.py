@@ -201,7 +201,7 @@ def test_a_task_that_recovers_takes_part_again() -> None:
     with pytest.warns(GroupwiseWarning, match="task 'b'"):
         _, balancer, _, results = run(CAGrad(), at_times, 6)
     assert [result.tasks for result in results] == [(), *[("a", "c")] * 3, *[("a", "b", "c")] * 2]
-    assert not balancer._run.suspects
+    assert not balancer._state.suspects
 
 
 def test_a_broken_task_and_an_overflow_at_once_are_told_apart() -> None:

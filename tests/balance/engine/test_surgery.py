@@ -180,7 +180,7 @@ def test_parameters_that_are_gone_are_let_go(make: Callable[[], Method], named: 
         gc.collect()
         assert [there() for there in gone] == [None] * len(gone)  # at once, not at the next update
     balancer.backward(net.losses())
-    assert sum(held.numel() for held in balancer._run.buffers._held.values()) <= 2 * sum(
+    assert sum(held.numel() for held in balancer._state.buffers._held.values()) <= 2 * sum(
         p.numel() for p in net.parameters()
     )
 
@@ -192,7 +192,7 @@ def test_rows_of_another_dtype_are_let_go() -> None:
     net.float()
     net.zero_grad()
     balancer.backward(net.losses())
-    assert {dtype for _, dtype in balancer._run.buffers._held} == {torch.float32}
+    assert {dtype for _, dtype in balancer._state.buffers._held} == {torch.float32}
 
 
 def test_a_balancer_alone_keeps_no_model_alive() -> None:

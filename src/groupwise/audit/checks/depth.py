@@ -30,7 +30,7 @@ _OF_SCHEDULERS = re.compile(r"^(initial|max|min|base)_(lr|momentum)$|^name$|^dec
 
 
 def levelled(program: Program, owner: Owner) -> str:
-    """The scheduler that brought one rate to groups that nothing else tells apart; empty if there is none."""
+    """The scheduler that brought one rate to groups that differ in nothing else; empty if there is none."""
     setter = next((driver for driver in program.drivers(owner) if SETTERS & set(driver.kinds)), None)
     return str(setter) if setter and len(owner.groups) > 1 and _alike(owner.groups) else ""
 
@@ -97,7 +97,7 @@ def _lone(groups: Sequence[Group]) -> bool:
 
 
 def _by_tensor(groups: Sequence[Group]) -> bool:
-    """Whether there is a group for each tensor, as loops over names make them, and nothing tells them apart."""
+    """Whether there is a group for each tensor, as loops over names make them, which differ in nothing."""
     return len(groups) > _FEW and _alike(groups)
 
 

@@ -25,12 +25,12 @@ def _zero(program: Program) -> Iterator[Finding]:
         kinds = [set(driver.kinds) for driver in program.drivers(owner)]
         raised = any(not kind & MULTIPLIERS for kind in kinds)  # a scheduler that sets the rate itself
         groups = [g for g in owner.groups if _stays_zero(g) and not raised]
-        still = [i for group in groups for i in program.held(group) if i.requires_grad]
-        if still:
+        idle = [i for group in groups for i in program.held(group) if i.requires_grad]
+        if idle:
             times = "; the scheduler multiplies it, and it stays 0" if kinds else ""
             yield Finding(
-                "zero-lr", "warning", names(still),
-                f"{owner}: lr is 0 for {program.brief(still)}{times}",
+                "zero-lr", "warning", names(idle),
+                f"{owner}: lr is 0 for {program.brief(idle)}{times}",
                 f'{owner.name}.param_groups[{groups[0].index}]["lr"] = …, before a scheduler is built; '
                 "to freeze them, requires_grad_(False)",
             )  # fmt: skip

@@ -47,7 +47,7 @@ def compare(
         methods: what to compare.
         updates: how many updates the static weights get. A method whose update takes r times as long gets 1/r of them.
         seeds: one run each; the differences are paired by seed.
-        static: the grid of weights, each tried with every seed beside equal weights, and judged on `Job.tuning`. By
+        static: the grid of weights, each tried with every seed beside equal weights, and measured by `Job.tuning`. By
             default the losses of the first batch to the power of -1/2, -1 and -3/2.
         probe: look for conflict before every so many updates, outside of all timing.
 

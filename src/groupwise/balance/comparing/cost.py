@@ -2,7 +2,7 @@
 
 Time: contestants take turns, so that a noisy machine is noisy for all of them; what counts is the median over the
 rounds of a contestant's ratio to the reference. Memory: on CUDA, what the allocator says; elsewhere every tensor that
-an operation returns is watched until it is freed. What a kernel allocates for itself is not seen there.
+an operation returns is watched until it is freed. What a kernel allocates for itself is not counted there.
 """
 
 from __future__ import annotations

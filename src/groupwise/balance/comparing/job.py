@@ -19,7 +19,7 @@ class Ticking(Protocol):
     """A scheduler, ours or torch's."""
 
     def step(self) -> None:
-        """Told after every update."""
+        """Called after every update."""
 
 
 @final

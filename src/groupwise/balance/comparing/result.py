@@ -12,7 +12,7 @@ from groupwise.balance.comparing.training import Run
 from groupwise.balance.method import Method
 
 _GAP = "  "
-_MOST_ERRORS = 4  # columns of a table; more are told by their mean and the worst
+_MOST_ERRORS = 4  # columns of a table; of more, the mean and the worst
 
 
 def shown(method: Method) -> str:

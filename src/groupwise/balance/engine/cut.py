@@ -117,6 +117,6 @@ def _leading_to(graph: Graph, leaves: set[Tensor]) -> set[Node]:
 
 
 def _size(node: Node, number: int) -> float:
-    """The number of entries of a node's output; infinite where torch does not tell."""
+    """The number of entries of a node's output; infinite where torch does not say."""
     shapes = output_shapes(node)
     return shapes[number].numel() if number < len(shapes) else math.inf

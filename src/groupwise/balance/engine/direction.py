@@ -61,7 +61,7 @@ def direction_of(
     labels: Mapping[Tensor, str],
     memory: Memory,
 ) -> Direction:
-    """The update of the `kept` tasks, times the scale as the rows are; `given` lacks the splits and the parameters."""
+    """The update of the `kept` tasks, times the scale as the rows are; `given` has no splits and no parameters yet."""
     if any(block.touched is not None for block in rows.blocks):
         raise BalanceError(
             f"{method.name} works on whole rows, and those of a sparse embedding have other columns in every batch: "

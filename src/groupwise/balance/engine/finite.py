@@ -35,7 +35,7 @@ class Facts:
 
     Attributes:
         losses: [t].
-        gramian: [t, t], where the route has looked.
+        gramian: [t, t], where the route has one.
         own: [t] not finite where the gradient of a task-only tensor is not.
     """
 

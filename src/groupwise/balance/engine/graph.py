@@ -95,17 +95,17 @@ def walk_from(tasks: tuple[str, ...], roots: tuple[GradientEdge, ...], stop: Seq
 def leaves_of(losses: Iterable[Tensor]) -> list[Tensor]:
     """Every tensor that a backward of the losses would give a gradient, in no order that means anything."""
     level = {get_gradient_edge(loss).node for loss in losses}
-    seen: set[Node] = set()
+    visited: set[Node] = set()
     leaves: dict[Tensor, None] = {}
     while level:
-        seen |= level
+        visited |= level
         below: set[Node | None] = set()
         for node in level:
             if edges := node.next_functions:
                 below.update([edge[0] for edge in edges])
             elif isinstance(leaf := getattr(node, "variable", None), Tensor):
                 leaves[leaf] = None
-        level = {node for node in below - seen if node is not None}
+        level = {node for node in below - visited if node is not None}
     return [*leaves]
 
 

@@ -1,6 +1,6 @@
 """`parameters=` and `at=`: modules, tensors or names, and the tensors that they stand for at the moment.
 
-A module is looked into anew at every update, since layers are unfrozen, grow and are replaced. Tensors that were given
+A module is walked anew at every update, since layers are unfrozen, grow and are replaced. Tensors that were given
 one by one are held weakly: one that is gone is an error, as nobody can say which took its place.
 """
 
@@ -120,7 +120,7 @@ def _there(held: Callable[[], Tensor | None], what: str) -> Tensor:
     tensor = held()
     if tensor is None:
         raise BalanceError(
-            f"{what} holds a tensor that is gone (replaced in the model?): give the module, which is looked into at "
+            f"{what} holds a tensor that is gone (replaced in the model?): give the module, which is walked at "
             "every update, or build the balancer anew"
         )
     return tensor

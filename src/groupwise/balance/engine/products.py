@@ -33,7 +33,7 @@ def outer(part: Tensor) -> Tensor:
     if part.dtype in {torch.float16, torch.bfloat16}:
         part = part.float()
     if part.is_cuda and part.dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32:
-        part = part.double()  # ten bits of mantissa would not tell a conflict from none
+        part = part.double()  # ten bits of mantissa would not separate a conflict from none
     return (part @ part.mH).real.double()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from groupwise._spelling import shown
 from groupwise.balance.engine.columns import Columns
 from groupwise.balance.engine.ranks.marks import digest
-from groupwise.balance.engine.run import Run
+from groupwise.balance.engine.state import State
 from groupwise.balance.memory import Memory
 from groupwise.balance.method import Method
 from groupwise.errors import StateError, listed
@@ -19,41 +19,41 @@ _COLUMNS = "columns"
 """The parameters by whose order rows are remembered; only where they have no names."""
 
 
-def saved(run: Run) -> dict[str, Any]:
-    """All that a run remembers. Raises `StateError` in the middle of an update."""
-    if run.accumulated or run.held_out is not None:
-        call = "accumulate()" if run.accumulated else "learn()"
+def saved(state: State) -> dict[str, Any]:
+    """All that a balancer remembers. Raises `StateError` in the middle of an update."""
+    if state.accumulated or state.held_out is not None:
+        call = "accumulate()" if state.accumulated else "learn()"
         raise StateError(
             f"an update is under way ({call} without its backward): save after the backward, or discard() it"
         )
-    known = {"step": run.step, "tasks": sorted(run.tasks), "memory": run.memory.state_dict()}
-    unnamed = run.memory.has_rows and run.setup.places.parameters is None
-    columns = {_COLUMNS: list(run.columns.order)} if unnamed else {}
-    return {"method": kind(run.method), **known, **columns}
+    known = {"step": state.step, "tasks": sorted(state.tasks), "memory": state.memory.state_dict()}
+    unnamed = state.memory.has_rows and state.setup.places.parameters is None
+    columns = {_COLUMNS: list(state.columns.order)} if unnamed else {}
+    return {"method": kind(state.method), **known, **columns}
 
 
-def load(run: Run, state: Mapping[str, Any]) -> None:
+def load(state: State, given: Mapping[str, Any]) -> None:
     """Go on from what `saved` gave. Raises `StateError`, having changed nothing, for anything else."""
-    if not isinstance(state, Mapping) or set(state) - {_COLUMNS} != set(_KEYS):
-        raise StateError(f"this is not the state of a balancer, which has {listed(_KEYS)}: {shown(state)}")
-    if state["method"] != kind(run.method):
+    if not isinstance(given, Mapping) or set(given) - {_COLUMNS} != set(_KEYS):
+        raise StateError(f"this is not the state of a balancer, which has {listed(_KEYS)}: {shown(given)}")
+    if given["method"] != kind(state.method):
         raise StateError(
-            f"the state is of the method {state['method']}, and this balancer has {kind(run.method)}: "
+            f"the state is of the method {given['method']}, and this balancer has {kind(state.method)}: "
             "build it with the same one, or start afresh"
         )
     memory = Memory()
     try:
-        memory.load_state_dict(state["memory"])
-        step, tasks = int(state["step"]), frozenset(str(task) for task in state["tasks"])
-        order = _labels(state.get(_COLUMNS, ()))
+        memory.load_state_dict(given["memory"])
+        step, tasks = int(given["step"]), frozenset(str(task) for task in given["tasks"])
+        order = _labels(given.get(_COLUMNS, ()))
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise StateError(f"this is not the state of a balancer, or a broken one: {error}") from error
     if step < 0:
         raise StateError(f"this is not the state of a balancer, or a broken one: its step is {step}")
-    run.memory, run.step, run.tasks, run.expected = memory, step, tasks, tasks
-    run.columns = Columns().after_loading(order)
-    run.loaded = digest(state)
-    run.discard()
+    state.memory, state.step, state.tasks, state.expected = memory, step, tasks, tasks
+    state.columns = Columns().after_loading(order)
+    state.loaded = digest(given)
+    state.discard()
 
 
 def kind(method: Method) -> str:

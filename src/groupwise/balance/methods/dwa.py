@@ -38,7 +38,7 @@ class DWA(LossMethod):
     Args:
         temperature: T; larger makes the weights more even.
         window: None for epochs; a number n for the mean of the last n batches over that of the n before them, as soon
-            as 2n are seen, this batch included. `end_epoch` then does nothing.
+            as 2n were given, this batch included. `end_epoch` then does nothing.
     """
 
     temperature: Positive = 2.0

@@ -2,7 +2,7 @@
 
 Near the optimum the excess of a loss is about g' H^-1 g / 2. With H replaced by the diagonal h = sqrt(sum of g^2 so
 far), it is the sum of g^2 / h, in the units of g. Divided by its own first value it says how much of the excess is
-left, and the weights rise exponentially with it. No epsilon is needed: an entry that has only seen zeros contributes
+left, and the weights rise exponentially with it. No epsilon is needed: an entry that was only ever zero contributes
 zero.
 """
 

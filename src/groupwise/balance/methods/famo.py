@@ -92,7 +92,7 @@ class FAMO(LossMethod):
         """Move the logits of the tasks that the last backward saw and of which nothing has been said since."""
         before, call = memory.of_tasks(_BEFORE, context.tasks, _NEVER).unbind(1)
         last = call == memory.of_run("call", 1.0)
-        tasks = [task for task, pending in zip(context.tasks, last.tolist(), strict=True) if pending]
+        tasks = [task for task, waits in zip(context.tasks, last.tolist(), strict=True) if waits]
         if tasks:
             logits = Learned(memory, _LOGIT, tasks)
             z = torch.softmax(logits.value, 0)

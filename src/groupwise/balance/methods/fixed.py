@@ -24,7 +24,7 @@ _KEPT = frozenset(
     {Property.EQUIVARIANT, Property.HOMOGENEOUS, Property.MEMORYLESS, Property.DETERMINISTIC, Property.SEPARATE}
 )
 _PATIENCE = 10
-"""Updates without a task, after which it is said that nobody has seen it."""
+"""Updates without a task, after which a warning names it."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -112,7 +112,7 @@ class Fixed(Around):
         return weights
 
     def _note(self, context: MethodContext, memory: Memory) -> None:
-        """Count the updates of stated tasks that nobody has seen; say so."""
+        """Count the updates of stated tasks without a loss; warn of them."""
         count = float(memory.of_run(_COUNT, 0.0)) + 1
         memory.keep_run(_COUNT, count)
         for task in self.weights_.keys() & set(context.tasks):

@@ -26,7 +26,7 @@ class GCS(GramianMethod):
     Scale: a sum of those that count.
 
     Args:
-        primary: the task p; by default the first one ever seen.
+        primary: the task p; by default the first one ever given.
         variant: "unweighted"; or "weighted", where each counts with its cosine.
 
     Raises:

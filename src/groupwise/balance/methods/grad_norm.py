@@ -79,8 +79,8 @@ class GradNorm(GramianMethod):
     def _lag(self, context: MethodContext, memory: Memory) -> Tensor:
         """[t] r_i, after noting the first losses of tasks that are new."""
         new = ~memory.has_tasks(_FIRST, context.tasks)
-        judged = torch.where(new | (context.losses != 0), context.losses, 1.0)  # a later 0 has a ratio, which is 0
-        require_positive(self, judged, context.tasks, "add a constant to that loss, or leave the task out", _WANTS)
+        positive = torch.where(new | (context.losses != 0), context.losses, 1.0)  # a later 0 has a ratio, which is 0
+        require_positive(self, positive, context.tasks, "add a constant to that loss, or leave the task out", _WANTS)
         first = torch.where(new, context.losses, memory.of_tasks(_FIRST, context.tasks, 1.0))
         memory.keep_tasks(_FIRST, context.tasks, first)
         ratio = context.losses / first

@@ -35,7 +35,7 @@ class MetaBalance(JacobianMethod):
     Scale: a sum of gradients of about the primary one's size.
 
     Args:
-        primary: the task whose gradients set the size; the first one seen by default.
+        primary: the task whose gradients set the size; the first one given by default.
         relax: r from 0 (the plain sum) to 1 (equal norms).
         beta: the smoothing of the norms.
 
@@ -73,7 +73,7 @@ class MetaBalance(JacobianMethod):
         return update.to(jacobian.dtype)
 
     def _primary(self, context: MethodContext, memory: Memory) -> str:
-        """The task whose norms, as last seen, set the size."""
+        """The task whose norms, as last measured, set the size."""
         if self.primary is not None:
             if self.primary not in memory.tasks():
                 raise BalanceError(

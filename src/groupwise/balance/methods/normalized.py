@@ -47,7 +47,7 @@ class Normalized(Around):
 
     @property
     def properties(self) -> frozenset[Property]:
-        """What the inner method promises of the direction; the length is homogeneous."""
+        """The inner method's properties of the direction; the length is homogeneous."""
         follows = {Property.HOMOGENEOUS} if self.method.properties & _HOMOGENEOUS else set()
         return (self.method.properties & _KEPT) | follows | {Property.SINGLE}
 

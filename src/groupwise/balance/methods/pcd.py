@@ -36,7 +36,7 @@ class PCD(GramianMethod):
         tau: the progress of each other task, as a share of what its own normalised gradient would bring.
         beta: the decay of the moving mean.
         eps: added to the mean square. The paper has 1e-8, which ties the result to the scale of the losses; 0 does not.
-        primary: the task p; by default the first one ever seen.
+        primary: the task p; by default the first one ever given.
 
     Raises:
         BalanceError: the primary is not among the tasks of this update.

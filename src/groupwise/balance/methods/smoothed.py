@@ -27,8 +27,8 @@ _KEPT = frozenset({Property.EQUIVARIANT, Property.HOMOGENEOUS, Property.SINGLE, 
 class Smoothed(Around):
     """w <- rate w + (1 - rate) w', w' the inner method's weights (CR-MOGM: Zhou et al. 2022, NeurIPS).
 
-    The average is kept by task and starts at the first weight that the task gets. What the inner method promises about
-    conflicts no longer holds of the average. Jacobian methods have no weights to smooth.
+    The average is kept by task and starts at the first weight that the task gets. The inner method's
+    property about conflicts does not hold of the average. Jacobian methods have no weights to smooth.
 
     Scale: the inner method's.
 

@@ -47,7 +47,7 @@ class Times(GramianMethod):
 
     @property
     def properties(self) -> frozenset[Property]:
-        """What both halves promise; no conflict is a matter of the gradients' half."""
+        """The properties of both halves; no conflict is a matter of the gradients' half."""
         free = {Property.NON_CONFLICTING} & self.gradients.properties
         return (self.losses.properties & self.gradients.properties & _BOTH) | free
 

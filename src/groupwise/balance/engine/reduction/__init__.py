@@ -6,12 +6,12 @@ from groupwise.balance.engine.reduction.alone import Alone
 from groupwise.balance.engine.reduction.reduction import Reduction
 from groupwise.balance.engine.reduction.replicated import Replicated
 from groupwise.balance.engine.reduction.sharded import Sharded
-from groupwise.balance.engine.run import Run
+from groupwise.balance.engine.state import State
 
 
-def reduction_of(run: Run) -> Reduction:
+def reduction_of(state: State) -> Reduction:
     """That of the module in `parameters=`."""
-    ranks = run.setup.ranks
+    ranks = state.setup.ranks
     if ranks is None:
-        return Alone(run)
-    return Replicated(run, ranks) if ranks.parts is None else Sharded(run, ranks, ranks.parts)
+        return Alone(state)
+    return Replicated(state, ranks) if ranks.parts is None else Sharded(state, ranks, ranks.parts)

@@ -32,8 +32,8 @@ class Alone(Reduction):
 
     def begin(self, call: str, needs_parameters: bool) -> None:
         if needs_parameters:
-            require_single(self.run.setup.alone)
-            self.run.scope = self.run.setup.places.now()
+            require_single(self.state.setup.alone)
+            self.state.scope = self.state.setup.places.now()
 
     @property
     def accumulate_exchanges(self) -> bool:
@@ -41,7 +41,7 @@ class Alone(Reduction):
 
     def given(self, losses: Losses, scaler: object) -> Batch:
         checked = self.differentiable(losses)
-        self.run.expect(checked)
+        self.state.expect(checked)
         return Batch(checked, scale_of(scaler, next(iter(checked.values()))))
 
     def weighted(self, batch: Batch) -> tuple[Route, Losses]:
@@ -50,25 +50,29 @@ class Alone(Reduction):
 
     def probed(self, batch: Batch) -> tuple[Route, Losses]:
         self.find_broken(batch)
-        if not self.run.due(tuple(batch.losses)):
+        if not self.state.due(tuple(batch.losses)):
             return self._weighted(batch)
         with self._whole_graph(batch) as task_graph:
-            if self.run.held_out is not None:
-                return sequential(task_graph, self.run.buffers, None), batch.losses
+            if self.state.held_out is not None:
+                return sequential(task_graph, self.state.buffers, None), batch.losses
             return self._route(task_graph, batch.features), batch.losses
 
     def completed(self, batch: Batch) -> tuple[Route, Losses]:
         self.accumulate(batch)
-        whole, self.run.accumulated, self.run.broken = self.run.accumulated, Accumulated(), self.run.accumulated.broken
-        shared = whole.shared(self.run.scope.candidates)
-        columns = self.run.columns_of(shared, len(whole.losses))
+        whole, self.state.accumulated, self.state.broken = (
+            self.state.accumulated,
+            Accumulated(),
+            self.state.accumulated.broken,
+        )
+        shared = whole.shared(self.state.scope.candidates)
+        columns = self.state.columns_of(shared, len(whole.losses))
         return whole.finalize(shared if columns is None else columns), whole.losses
 
     def accumulate(self, batch: Batch) -> None:
         self.find_broken(batch)
         with self._whole_graph(batch) as task_graph:
             found = passes(task_graph)
-            self.run.accumulated = self.run.accumulated.with_rows(batch.losses, found, self.run.broken)
+            self.state.accumulated = self.state.accumulated.with_rows(batch.losses, found, self.state.broken)
 
     def held_out(self, losses: Losses) -> HeldOut:
         return HeldOut(gradient_of(losses, self.coefficients(tuple(losses))))
@@ -77,22 +81,22 @@ class Alone(Reduction):
         return values(losses)
 
     def _weighted(self, batch: Batch) -> tuple[Route, Losses]:
-        task_graph = None if self.run.setup.weighted else self.task_graph(batch)
+        task_graph = None if self.state.setup.weighted else self.task_graph(batch)
         return Weighted(batch.losses, batch.scale, task_graph), batch.losses
 
     def _route(self, task_graph: TaskGraph, features: object) -> Route:
-        route, layer = self.run.setup.route, self.run.scope.layer
-        columns = self.run.columns_of(task_graph.shared, len(task_graph.tasks))
+        route, layer = self.state.setup.route, self.state.scope.layer
+        columns = self.state.columns_of(task_graph.shared, len(task_graph.tasks))
         if not task_graph.shared and features is None and layer is None:
-            return sequential(task_graph, self.run.buffers, columns)  # a trunk that is frozen: nothing to look at
+            return sequential(task_graph, self.state.buffers, columns)  # a trunk that is frozen: nothing to look at
         if features is not None or route == "features":
             place = AUTO if features is None else features
             return Features(*cut(task_graph, place), isinstance(place, str))
         if layer is not None:
             return Layer(task_graph, layer)
-        if route == "gramian" or (route == "auto" and columns is None and not _fit(task_graph, self.run.buffers)):
+        if route == "gramian" or (route == "auto" and columns is None and not _fit(task_graph, self.state.buffers)):
             return Batched(task_graph)
-        return sequential(task_graph, self.run.buffers, columns)
+        return sequential(task_graph, self.state.buffers, columns)
 
     @contextmanager
     def _whole_graph(self, batch: Batch) -> Iterator[TaskGraph]:
@@ -104,7 +108,7 @@ class Alone(Reduction):
 
 
 def _fit(task_graph: TaskGraph, buffers: Buffers) -> bool:
-    """Whether the rows have a place: they do if they had one before, or if nobody can tell."""
+    """Whether the rows have a place: they do if they had one before, or if that is not known."""
     on_device = [leaf for leaf in task_graph.shared if leaf.is_cuda]
     if not on_device or buffers.held:
         return True

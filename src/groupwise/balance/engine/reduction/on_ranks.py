@@ -15,8 +15,8 @@ from groupwise.balance.engine.ranks.marks import digest
 from groupwise.balance.engine.reduction.reduction import Batch, Losses, Reduction
 from groupwise.balance.engine.routes.averaged import Averaged
 from groupwise.balance.engine.routes.route import Route
-from groupwise.balance.engine.run import Run
 from groupwise.balance.engine.scaling import scale_of
+from groupwise.balance.engine.state import State
 from groupwise.balance.engine.task_graph import TaskGraph
 from groupwise.balance.engine.undo import generators_of
 from groupwise.errors import BalanceError
@@ -26,19 +26,19 @@ class OnRanks(Reduction):
     """One call on several ranks.
 
     Args:
-        run: the draft.
+        state: the copy.
         ranks: the processes.
     """
 
-    def __init__(self, run: Run, ranks: Ranks) -> None:
-        super().__init__(run)
+    def __init__(self, state: State, ranks: Ranks) -> None:
+        super().__init__(state)
         self.ranks = ranks
 
     def begin(self, call: str, needs_parameters: bool) -> None:
-        run = self.run
-        draws = {str(i): g.get_state() for i, g in enumerate([run.memory.generator, *generators_of(run.method)])}
-        state = {"call": call, "step": str(run.step), "epoch": str(run.epoch), "draws": f"{digest(draws):x}"}
-        self.ranks.begin({**run.setup.shared_settings, **state, "loaded state": f"{run.loaded:x}"})
+        state = self.state
+        draws = {str(i): g.get_state() for i, g in enumerate([state.memory.generator, *generators_of(state.method)])}
+        now = {"call": call, "step": str(state.step), "epoch": str(state.epoch), "draws": f"{digest(draws):x}"}
+        self.ranks.begin({**state.setup.shared_settings, **now, "loaded state": f"{state.loaded:x}"})
         if needs_parameters:
             self.find_scope()
 
@@ -67,27 +67,27 @@ class OnRanks(Reduction):
         with self.propagated():
             self.require_possible(batch.features)
             self.find_broken(batch)
-            task_graph = None if self.run.setup.weighted else self.task_graph(batch)
+            task_graph = None if self.state.setup.weighted else self.task_graph(batch)
         agreed = self.agreed(batch.losses)
         return self.averaged(agreed, batch, task_graph), agreed.losses
 
     def averaged(self, agreed: Agreement, batch: Batch, task_graph: TaskGraph | None) -> Averaged:
         """The weighted backward of the tasks that were agreed on."""
-        apart = None if self.run.setup.weighted else task_graph
-        return Averaged(self.ranks, agreed, batch.losses, batch.scale, apart, self.run.scope.candidates)
+        apart = None if self.state.setup.weighted else task_graph
+        return Averaged(self.ranks, agreed, batch.losses, batch.scale, apart, self.state.scope.candidates)
 
     def agreed(self, losses: Losses, reach: Reach = NOWHERE, sparse: bool = False) -> Agreement:
         """What all ranks know of this batch. Raises `BalanceError`, on every rank."""
         found = self.ranks.agree(losses, reach, sparse)
-        self.run.expect(found.tasks)
-        self.run.broken = found.broken
+        self.state.expect(found.tasks)
+        self.state.broken = found.broken
         return found
 
     def require_possible(self, features: object) -> None:
         """Raise `BalanceError` for what one process can and several cannot."""
-        if self.run.setup.route == "gramian":
+        if self.state.setup.route == "gramian":
             raise BalanceError('route="gramian" is not there on several ranks; "sequential" and "features" are')
-        if (features is not None or self.run.setup.route == "features") and (why := self.no_features):
+        if (features is not None or self.state.setup.route == "features") and (why := self.no_features):
             raise BalanceError(f"the features route is not there {why}: leave out features=")
 
     @property

@@ -14,7 +14,7 @@ from groupwise.balance.engine.graph import leaves_of
 from groupwise.balance.engine.held_out import HeldOut
 from groupwise.balance.engine.losses import differentiable
 from groupwise.balance.engine.routes.route import Route
-from groupwise.balance.engine.run import Run
+from groupwise.balance.engine.state import State
 from groupwise.balance.engine.task_graph import TaskGraph, task_graph_of
 from groupwise.errors import BalanceError
 
@@ -36,14 +36,14 @@ class Batch(NamedTuple):
 
 
 class Reduction(ABC):
-    """One call, on a draft of the balancer's state.
+    """One call, on a copy of the balancer's state.
 
     Args:
-        run: the draft.
+        state: the copy.
     """
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    def __init__(self, state: State) -> None:
+        self.state = state
 
     @abstractmethod
     def begin(self, call: str, needs_parameters: bool) -> None:
@@ -93,26 +93,26 @@ class Reduction(ABC):
 
     def remember_grads(self, losses: Losses, route: Route) -> None:
         """Take down every `.grad` that the route is about to write."""
-        if self.run.undo is not None:
-            self.run.undo.remember(route.written or leaves_of(losses.values()))
+        if self.state.undo is not None:
+            self.state.undo.remember(route.written or leaves_of(losses.values()))
 
     def find_broken(self, batch: Batch) -> None:
         """Look at the gradients of the suspects without the scaler's scale."""
-        suspects = self.run.suspects.intersection(batch.losses)
+        suspects = self.state.suspects.intersection(batch.losses)
         if batch.scale is None or not suspects:
             return
         try:
-            self.run.broken |= broken_among(self.task_graph(Batch(batch.losses, None)), suspects)
+            self.state.broken |= broken_among(self.task_graph(Batch(batch.losses, None)), suspects)
         except BalanceError:
             return  # a graph that gives no gradients by task
 
     def task_graph(self, batch: Batch) -> TaskGraph:
         """The losses with their graph. Raises `BalanceError` for one that cannot be balanced."""
-        return task_graph_of(batch.losses, self.run.scope.candidates, batch.scale)
+        return task_graph_of(batch.losses, self.state.scope.candidates, batch.scale)
 
     def coefficients(self, tasks: Sequence[str]) -> Tensor:
         """[t] of the held-out losses. Raises `BalanceError` for a method that learns nothing from them."""
-        method = self.run.method
+        method = self.state.method
         found = method.held_out(tasks)
         if found is None:
             raise BalanceError(f"{method.name} learns nothing from held-out losses; AutoLambda does")

@@ -26,45 +26,45 @@ class Replicated(OnRanks):
     """Ranks may have different tasks, or none."""
 
     def find_scope(self) -> None:
-        self.run.scope = self.run.setup.places.now()
+        self.state.scope = self.state.setup.places.now()
 
     @property
     def accumulate_exchanges(self) -> bool:
-        return self.run.weighs_at_once
+        return self.state.weighs_at_once
 
     @property
     def no_features(self) -> str:
-        method = self.run.method
+        method = self.state.method
         return f"for {method.name} on several ranks" if isinstance(method, JacobianMethod) else ""
 
     def probed(self, batch: Batch) -> tuple[Route, Losses]:
-        run, at_features = self.run, batch.features is not None or self.run.setup.route == "features"
-        if at_features and run.held_out is None:
+        state, at_features = self.state, batch.features is not None or self.state.setup.route == "features"
+        if at_features and state.held_out is None:
             return self._at_features(batch)
         with self.propagated():
             self.require_possible(batch.features)
             task_graph = self.task_graph(batch)
             self.find_broken(batch)
         agreed = self.agreed(batch.losses, _reach(task_graph), bool(task_graph.graph.sparse))
-        if run.due(agreed.tasks) and run.scope.layer is None:
-            rows = averaged_rows(self.ranks, agreed, passes(task_graph), run.buffers, self._columns(agreed))
+        if state.due(agreed.tasks) and state.scope.layer is None:
+            rows = averaged_rows(self.ranks, agreed, passes(task_graph), state.buffers, self._columns(agreed))
             return rows, agreed.losses
         weighted = self.averaged(agreed, batch, task_graph)
-        if run.scope.layer is None or not run.due(agreed.tasks):
+        if state.scope.layer is None or not state.due(agreed.tasks):
             return weighted, agreed.losses
-        layer = AveragedLayer(self.ranks, agreed, task_graph, run.scope.layer, run.buffers, weighted)
+        layer = AveragedLayer(self.ranks, agreed, task_graph, state.scope.layer, state.buffers, weighted)
         return layer, agreed.losses
 
     def completed(self, batch: Batch) -> tuple[Route, Losses]:
         with self.propagated():
             self.require_possible(batch.features)
             sparse = self._add(batch)
-            accumulated = self.run.accumulated
+            accumulated = self.state.accumulated
             self.ranks.broken = accumulated.broken
             rows = accumulated.by_task()
         agreed = self.agreed(accumulated.losses, rows, sparse)
         columns = self._columns(agreed)
-        return averaged_rows(self.ranks, agreed, rows.items(), self.run.buffers, columns), agreed.losses
+        return averaged_rows(self.ranks, agreed, rows.items(), self.state.buffers, columns), agreed.losses
 
     def accumulate(self, batch: Batch) -> None:
         self._add(batch)
@@ -82,19 +82,19 @@ class Replicated(OnRanks):
 
     def find_broken(self, batch: Batch) -> None:
         super().find_broken(batch)
-        self.ranks.broken = self.run.broken
+        self.ranks.broken = self.state.broken
 
     def remember_grads(self, losses: Losses, route: Route) -> None:
         super().remember_grads(losses, route)
-        if self.run.undo is not None:
-            self.run.undo.remember(self.ranks.leaves)
+        if self.state.undo is not None:
+            self.state.undo.remember(self.ranks.leaves)
 
     def _add(self, batch: Batch) -> bool:
         """Keep a micro-batch's rows, which are this rank's own; whether it has sparse gradients."""
         self.find_broken(batch)
         task_graph = self.task_graph(batch)
         found = passes(task_graph)
-        self.run.accumulated = self.run.accumulated.with_rows(batch.losses, found, self.run.broken)
+        self.state.accumulated = self.state.accumulated.with_rows(batch.losses, found, self.state.broken)
         return bool(task_graph.graph.sparse)
 
     def _at_features(self, batch: Batch) -> tuple[Route, Losses]:
@@ -104,7 +104,7 @@ class Replicated(OnRanks):
             self.find_broken(batch)
             parted, edges = cut(task_graph, AUTO if batch.features is None else batch.features)
         agreed = self.agreed(batch.losses, _reach(task_graph), bool(task_graph.graph.sparse))
-        if not self.run.due(agreed.tasks):
+        if not self.state.due(agreed.tasks):
             return self.averaged(agreed, batch, task_graph), agreed.losses
         require_dense(agreed)
         require_everywhere(self.ranks, agreed, "for features on several ranks", "leave out features=")
@@ -112,7 +112,9 @@ class Replicated(OnRanks):
 
     def _columns(self, agreed: Agreement) -> tuple[Tensor, ...] | None:
         """Those of a Jacobian method, which may remember them."""
-        return self.run.columns_of([leaf for leaf, tasks in agreed.reach.items() if len(tasks) > 1], len(agreed.tasks))
+        return self.state.columns_of(
+            [leaf for leaf, tasks in agreed.reach.items() if len(tasks) > 1], len(agreed.tasks)
+        )
 
 
 def _reach(task_graph: TaskGraph) -> Reach:

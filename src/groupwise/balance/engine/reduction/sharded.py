@@ -15,7 +15,7 @@ from groupwise.balance.engine.reduction.on_ranks import OnRanks
 from groupwise.balance.engine.reduction.reduction import Batch, Losses
 from groupwise.balance.engine.routes.route import Route
 from groupwise.balance.engine.routes.sharded_rows import ShardedRows
-from groupwise.balance.engine.run import Run
+from groupwise.balance.engine.state import State
 from groupwise.errors import BalanceError
 
 
@@ -23,12 +23,12 @@ from groupwise.errors import BalanceError
 class Sharded(OnRanks):
     """Rows are kept as parts; `parts` gives them."""
 
-    def __init__(self, run: Run, ranks: Ranks, parts: Parts) -> None:
-        super().__init__(run, ranks)
+    def __init__(self, state: State, ranks: Ranks, parts: Parts) -> None:
+        super().__init__(state, ranks)
         self._parts = parts
 
     def find_scope(self) -> None:
-        self.run.scope = Scope(None, self.run.setup.places.now().layer)  # the graph knows the unsharded ones alone
+        self.state.scope = Scope(None, self.state.setup.places.now().layer)  # the graph knows the unsharded ones alone
 
     @property
     def accumulate_exchanges(self) -> bool:
@@ -40,12 +40,12 @@ class Sharded(OnRanks):
 
     def require_possible(self, features: object) -> None:
         super().require_possible(features)
-        if self.run.scope.layer is not None:
+        if self.state.scope.layer is not None:
             raise BalanceError("at= is not there under fully_shard: without it, all that is shared is looked at")
 
     def probed(self, batch: Batch) -> tuple[Route, Losses]:
         ordered = self._everywhere(batch)
-        if not self.run.due(tuple(ordered.losses)):
+        if not self.state.due(tuple(ordered.losses)):
             return self.weighted(ordered)
         return self._rows(ordered)
 
@@ -71,12 +71,12 @@ class Sharded(OnRanks):
         self._remember_parts()
 
     def _remember_parts(self) -> None:
-        if self.run.undo is not None:
-            self.run.undo.remember(self._parts.whole)
+        if self.state.undo is not None:
+            self.state.undo.remember(self._parts.whole)
 
     def _rows(self, batch: Batch) -> tuple[Route, Losses]:
         self._add(batch)
-        accumulated = self.run.accumulated
+        accumulated = self.state.accumulated
         joint = self.ranks.agree(accumulated.losses).losses
         rows = accumulated.finalize(accumulated.shared(None))
         route = ShardedRows(self.ranks, self._parts, rows, accumulated.passes)
@@ -85,7 +85,7 @@ class Sharded(OnRanks):
     def _add(self, batch: Batch) -> None:
         self._remember_parts()
         found = self._parts.passes(self.task_graph(batch))
-        self.run.accumulated = self.run.accumulated.with_rows(batch.losses, found, frozenset())
+        self.state.accumulated = self.state.accumulated.with_rows(batch.losses, found, frozenset())
 
     def _everywhere(self, batch: Batch) -> Batch:
         """The losses in the order of all ranks. Raises `BalanceError`, on every rank, for a task that some lack."""

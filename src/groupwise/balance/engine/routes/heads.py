@@ -19,27 +19,27 @@ from groupwise.balance.engine.task_graph import TaskGraph
 Found: TypeAlias = Iterator[tuple[int, list[Tensor | None], list[tuple[Tensor, Tensor | None]]]]
 """For each task its gradient at each feature, and of each of its own tensors."""
 
-_Doors: TypeAlias = dict[Node, list[tuple[int, int]]]
+_Boundaries: TypeAlias = dict[Node, list[tuple[int, int]]]
 
 
 def probe(task_graph: TaskGraph, features: Sequence[GradientEdge]) -> Found:
     """The gradients of the (scaled) losses."""
-    doors = _doors(task_graph, features)
-    return _one_by_one(task_graph, features) if doors is None else _together(task_graph, features, doors)
+    boundaries = _boundaries(task_graph, features)
+    return _one_by_one(task_graph, features) if boundaries is None else _together(task_graph, features, boundaries)
 
 
-def _doors(task_graph: TaskGraph, features: Sequence[GradientEdge]) -> _Doors | None:
+def _boundaries(task_graph: TaskGraph, features: Sequence[GradientEdge]) -> _Boundaries | None:
     """The nodes with an edge to a feature, with these edges and features by number; None where tasks share one."""
     graph, places = task_graph.graph, {(edge.node, edge.output_nr): place for place, edge in enumerate(features)}
-    doors: _Doors = {}
+    boundaries: _Boundaries = {}
     for node, children in graph.children.items():
         through = [(i, places[edge]) for i, edge in enumerate(children) if edge in places]
         if through:
-            doors[node] = through
-    alone = all(graph.masks[node].bit_count() == 1 for node in doors)
+            boundaries[node] = through
+    alone = all(graph.masks[node].bit_count() == 1 for node in boundaries)
     alone = alone and all(mask.bit_count() == 1 for mask in task_graph.own.values())
     inside = any((root.node, root.output_nr) in places for root in graph.roots)
-    return doors if alone and not inside else None
+    return boundaries if alone and not inside else None
 
 
 def _one_by_one(task_graph: TaskGraph, features: Sequence[GradientEdge]) -> Found:
@@ -49,18 +49,18 @@ def _one_by_one(task_graph: TaskGraph, features: Sequence[GradientEdge]) -> Foun
         yield task, grads[: len(features)], list(zip(leaves, grads[len(features) :], strict=True))
 
 
-def _together(task_graph: TaskGraph, features: Sequence[GradientEdge], doors: _Doors) -> Found:
+def _together(task_graph: TaskGraph, features: Sequence[GradientEdge], boundaries: _Boundaries) -> Found:
     count, leaves = len(task_graph.tasks), [*task_graph.own]
-    seen: list[list[Tensor | None]] = [[None] * len(features) for _ in range(count)]
+    received: list[list[Tensor | None]] = [[None] * len(features) for _ in range(count)]
     masks = task_graph.graph.masks
     with ExitStack() as hooks:
-        for node, through in doors.items():
-            hooks.callback(node.register_hook(_watch(seen[masks[node].bit_length() - 1], through)).remove)
+        for node, through in boundaries.items():
+            hooks.callback(node.register_hook(_watch(received[masks[node].bit_length() - 1], through)).remove)
         grads = task_graph.gradients([*features, *leaves])
     own: list[list[tuple[Tensor, Tensor | None]]] = [[] for _ in range(count)]
     for leaf, gradient in zip(leaves, grads[len(features) :], strict=True):
         own[task_graph.own[leaf].bit_length() - 1].append((leaf, gradient))
-    yield from ((task, seen[task], own[task]) for task in range(count))
+    yield from ((task, received[task], own[task]) for task in range(count))
 
 
 def _watch(

@@ -45,7 +45,7 @@ class Route(ABC):
         return ()
 
     def gramian(self) -> Tensor | None:
-        """[t, t] float64 on the device, if the route has looked."""
+        """[t, t] float64 on the device, if the route has one."""
         return None if self.rows is None else products.gramian(self.rows)
 
     def rescaled(self, table: Tensor) -> Tensor:

@@ -29,10 +29,10 @@ def sequential(task_graph: TaskGraph, buffers: Buffers, columns: Sequence[Tensor
     count = len(task_graph.tasks)
     own = TaskSpecificGradients(task_graph.losses)
     shared = task_graph.shared if columns is None else tuple(columns)
-    loose = task_graph.graph.sparse.intersection(shared)
-    rows = buffers.rows([leaf for leaf in shared if leaf not in loose], count)
+    apart = task_graph.graph.sparse.intersection(shared)
+    rows = buffers.rows([leaf for leaf in shared if leaf not in apart], count)
     reach: dict[Tensor, set[int]] = {leaf: set() for leaf in shared}
-    sparse: dict[Tensor, dict[int, Tensor]] = {leaf: {} for leaf in shared if leaf in loose}
+    sparse: dict[Tensor, dict[int, Tensor]] = {leaf: {} for leaf in shared if leaf in apart}
     for task, (_, found) in enumerate(passes(task_graph)):
         for block in rows.blocks:
             _fill(block, task, found)

@@ -1,6 +1,6 @@
-"""The laws of optimizer classes as engines: under `GroupedOptimizer`, a class does what it does alone.
+"""The laws of optimizer classes: under `GroupedOptimizer`, a class does what it does alone.
 
-A class runs on a slice of somebody else's groups and state. It must therefore keep all that it knows in
+A class runs on a slice of the groups and the state of `GroupedOptimizer`. It must therefore keep all that it knows in
 `param_groups` and `state`: a counter in an attribute, or a buffer beside them, is lost by a save or shared by groups
 that do not share it. The model under test is five small layers; the class has the second and the third, the latter at
 half the rate, between layers under AdamW. Gradients are random; a class that draws numbers is given the same ones.
@@ -30,8 +30,8 @@ _ROUNDING = 1e-6
 Class = type[Optimizer]
 
 
-def engine_laws(cls: Class, hyperparameters: Mapping[str, Any] | None = None) -> Iterator[Law]:
-    """Every law of engines, for a class with these hyperparameters (by default a learning rate of 1e-2)."""
+def optimizer_laws(cls: Class, hyperparameters: Mapping[str, Any] | None = None) -> Iterator[Law]:
+    """Every law of optimizer classes, for one with these hyperparameters (by default a learning rate of 1e-2)."""
     arguments = {"lr": _RATE, **(hyperparameters or {})}
     laws: dict[str, Callable[[Class, Mapping[str, Any]], None]] = {
         "it steps as the class alone": _alone,

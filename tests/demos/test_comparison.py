@@ -9,9 +9,9 @@ import torch
 from rich.console import Console
 
 from groupwise.demos import demo
+from groupwise.demos.comparison import Comparison, fresh_model, loudness
 from groupwise.demos.contestants import naive, planned, shipped, tuned
 from groupwise.demos.model import TwoDigitNet
-from groupwise.demos.run import Comparison, fresh_model, loudness
 from groupwise.demos.train import losses, train
 from groupwise.demos.two_digits import load_scans, split
 from groupwise.errors import BalanceError, GroupwiseError

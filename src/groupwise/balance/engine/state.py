@@ -1,4 +1,4 @@
-"""All that a balancer keeps from call to call. A call works on a draft, which takes the old one's place at its end."""
+"""All that a balancer keeps from call to call. A call works on a copy, which takes the old one's place at its end."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from groupwise.balance.properties import Property
 from groupwise.errors import BalanceError, GroupwiseWarning, StateError, listed, unknown
 
 _FALLS = 3
-"""Of the scaler's scale in a row, after which tasks are suspects that nobody has looked at."""
+"""Of the scaler's scale in a row, after which tasks are suspects that were not measured."""
 
 
 @final
 @dataclass(eq=False)
-class Run:
+class State:
     """The state of a balancer.
 
     Attributes:
@@ -37,7 +37,7 @@ class Run:
         step: how many updates there were.
         epoch: how many epochs were ended since this object was made.
         tasks: those that took part in an update.
-        heard: those of which a loss was given since this object was made.
+        given: those of which a loss was given since this object was made.
         accumulated: the micro-batches of the update that is under way.
         held_out: the gradient of the held-out losses that the next backward learns from.
         columns: the parameters that a Jacobian method sees.
@@ -47,7 +47,7 @@ class Run:
         broken: those of them that are not finite without it either, in this update.
         scale, falls: the scaler's last scale, and how often it fell in a row.
         said: whether the warning about what is not finite was given.
-        buffers: memory to work in, which every draft may overwrite.
+        buffers: memory to work in, which every call may overwrite.
         undo: the way back; None between calls.
         scope: the parameters that count as shared, during a call.
     """
@@ -57,7 +57,7 @@ class Run:
     step: int = 0
     epoch: int = 0
     tasks: frozenset[str] = frozenset()
-    heard: frozenset[str] = frozenset()
+    given: frozenset[str] = frozenset()
     accumulated: Accumulated = field(default_factory=Accumulated)
     held_out: HeldOut | None = None
     columns: Columns = field(default_factory=Columns)
@@ -77,12 +77,12 @@ class Run:
         """The method."""
         return self.setup.method
 
-    def draft(self) -> Run:
+    def copy(self) -> State:
         """One to work on."""
         return replace(self, memory=self.memory.copy(), undo=Undo(self.method), broken=frozenset())
 
-    def finalized(self) -> Run:
-        """What is kept of a draft: nothing that was of this call only."""
+    def finalized(self) -> State:
+        """What is kept of the copy: nothing that was of this call only."""
         columns = self.columns if self.columns.resumed or self.columns.names or self.memory.has_rows else Columns()
         return replace(self, undo=None, scope=Scope(), broken=frozenset(), columns=columns)
 
@@ -135,7 +135,7 @@ class Run:
 
     def after_step(self, tasks: tuple[str, ...], losses: Tensor) -> None:
         """Pass on the [t] losses after the step, of the tasks that are not broken."""
-        known = self.tasks | self.heard
+        known = self.tasks | self.given
         for task in tasks if known else ():
             if task not in known:
                 raise BalanceError(f"after_step: {unknown('task', task, sorted(known))}")
@@ -153,7 +153,7 @@ class Run:
 
         `scale` is the scaler's, None without one; `last` is false for a micro-batch that others follow.
         """
-        self.heard = self.heard.union(tasks)
+        self.given = self.given.union(tasks)
         verdict = judge(tasks, facts, self.setup.nonfinite, 1.0 if scale is None else scale, self.broken)
         if scale is not None and last:
             self._suspect(tasks, facts, verdict, scale)
