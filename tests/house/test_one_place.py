@@ -39,6 +39,23 @@ def test_the_names_of_wrappers_stand_in_one_list() -> None:
     assert places(r"_orig_mod|_fsdp_wrapped_module", "groupwise._wrappers") == []
 
 
+def test_ranks_exchange_through_one_file() -> None:
+    exchanges = r"all_reduce\(|all_gather\w*\(|broadcast\w*\(|barrier\(|dist\.is_initialized|compare_set|default_store"
+    assert places(exchanges, "groupwise._ranks", "groupwise._torch") == []
+
+
+def test_what_a_sharded_tensor_is_stands_in_one_file() -> None:
+    assert places(r"'device_mesh', None\) is|== 'DTensor'|isinstance\(\w+, DTensor", "groupwise._shards") == []
+
+
+def test_private_modules_of_torch_are_imported_in_one_file() -> None:
+    assert places(r"(from|import) torch(\.\w+)*\._|from torch(\.\w+)* import _", "groupwise._torch") == []
+
+
+def test_text_is_read_as_a_number_in_one_place() -> None:
+    assert places(r"except ValueError:\n\s+return (value|text|data)\b", "groupwise._spelling") == []
+
+
 def test_private_names_of_keras_stand_in_one_file() -> None:
     owner = "groupwise.keras.grouped_optimizer"
     used = {module.name: set(KERAS.findall(code_of(module))) for module in source() if module.package == "keras"}

@@ -14,6 +14,7 @@ from typing import TypeAlias, final
 
 import torch
 
+from groupwise._shards import is_sharded
 from groupwise.errors import SelectorError, within
 from groupwise.look.chains import Dependence, levels_of
 from groupwise.look.example import Example, caller_of
@@ -89,7 +90,7 @@ class _Subject:
         """Raises `SelectorError` for no model, and for a sharded one."""
         trees, infos = trees_of(model), walked(model)
         for info in infos:
-            if any(kind.__name__ == "DTensor" for kind in type(info.parameter).__mro__):
+            if is_sharded(info.parameter):
                 raise SelectorError(
                     f"example: {info.name!r} is sharded (a DTensor): look before sharding, "
                     "parameters = parameters_of(model, example=…), and give what is found to GroupedOptimizer"

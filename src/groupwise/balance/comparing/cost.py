@@ -10,15 +10,13 @@ from __future__ import annotations
 import statistics
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, final
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
 
-from groupwise._torch import storage_key
+from groupwise._torch import DispatchMode, storage_key
 
 Work = Callable[[], object]
 
@@ -67,7 +65,7 @@ def peak(work: Work) -> int:
 
 
 @final
-class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Live(DispatchMode):
     """Counts the bytes of the tensors that operations return, from their making until they are freed."""
 
     def __init__(self) -> None:
@@ -80,11 +78,10 @@ class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Run the operation, and watch what it made."""
-        given = {storage_key(x) for x in tree_iter((args, kwargs)) if _plain(x)}
+        given = {storage_key(x) for x in _tensors((args, kwargs))}
         made = func(*args, **(kwargs or {}))
-        for x in tree_iter(made):
-            if _plain(x):
-                self._watch(x, given)
+        for x in _tensors(made):
+            self._watch(x, given)
         return made
 
     def _watch(self, tensor: Tensor, given: set[int]) -> None:
@@ -103,5 +100,13 @@ class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.now -= size
 
 
-def _plain(x: object) -> bool:
-    return isinstance(x, Tensor) and type(x) in (Tensor, torch.nn.Parameter) and x.layout == torch.strided
+def _tensors(value: object) -> Iterator[Tensor]:
+    """The plain, dense tensors in the arguments or the results of an operation."""
+    if isinstance(value, Tensor):
+        if type(value) in (Tensor, torch.nn.Parameter) and value.layout == torch.strided:
+            yield value
+    elif isinstance(value, Mapping):
+        yield from _tensors([*value.values()])
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _tensors(each)

@@ -59,11 +59,8 @@ class Alone(Reduction):
 
     def completed(self, batch: Batch) -> tuple[Route, Losses]:
         self.accumulate(batch)
-        whole, self.state.accumulated, self.state.broken = (
-            self.state.accumulated,
-            Accumulated(),
-            self.state.accumulated.broken,
-        )
+        whole, self.state.accumulated = self.state.accumulated, Accumulated()
+        self.state.broken = whole.broken
         shared = whole.shared(self.state.scope.candidates)
         columns = self.state.columns_of(shared, len(whole.losses))
         return whole.finalize(shared if columns is None else columns), whole.losses
