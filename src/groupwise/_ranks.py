@@ -130,7 +130,7 @@ def polls(seconds: float | None = None) -> Iterator[None]:
 
 
 def checksums(texts: Sequence[str]) -> list[float]:
-    """What a rank adds to a sum so that `differing` can tell: two numbers for each text."""
+    """What a rank adds to a sum by which `differing` finds them: two numbers for each text."""
     numbers = [crc32(text.encode()) % (1 << _BITS) for text in texts]
     return [float(value) for number in numbers for value in (number, number**2)]
 

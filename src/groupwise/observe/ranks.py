@@ -62,7 +62,7 @@ class Ranks:
 
         Args:
             sums: [n], of the same length on every rank.
-            logged: 0-dim tensors by name.
+            metrics: 0-dim tensors by name.
         """
         slots = _slots(metrics)
         keys = list(slots)
@@ -83,7 +83,7 @@ class Ranks:
 
 
 def _slots(metrics: Mapping[str, Any]) -> dict[str, int]:
-    """Where each name goes; of two that would share a place, the second stays at home."""
+    """Where each name goes; of two that would share a place, the second is not exchanged."""
     taken: dict[int, str] = {}
     for key in metrics:
         taken.setdefault(_hash(key) % SLOTS, key)

@@ -34,7 +34,7 @@ from groupwise.plan import Resolution
 Description: TypeAlias = Mapping[str, Mapping[str, str]]
 """What a rank runs: by part (a group, the plan, the scheduler) and property, as text."""
 
-_LOOKED_AT: Final = 8
+_COMPARED: Final = 8
 
 
 class Run(NamedTuple):
@@ -142,9 +142,9 @@ def described(run: Run) -> dict[str, dict[str, str]]:
         values = {key: _text(value) for key, value in sorted(hyperparameters(live).items()) if key != "initial_lr"}
         declared = {f"{key}, as declared": _text(text) for key, text in sorted(live.get("declared", {}).items())}
         own = planned.get(live.get("name", ""))
-        planned_too = {"trainable": _text(own.timeline), "clip": _text(own.clip)} if own is not None else {}
+        planned_values = {"trainable": _text(own.timeline), "clip": _text(own.clip)} if own is not None else {}
         fixed = {"algorithm": str(live.get("algorithm")), "parameters": listed(sorted(names_of(live)), 10**6)}
-        parts[f"group {live.get('name')!r}"] = {**fixed, **values, **declared, **planned_too}
+        parts[f"group {live.get('name')!r}"] = {**fixed, **values, **declared, **planned_values}
     return parts
 
 
@@ -183,10 +183,10 @@ def _is_idle(groups: Iterable[Mapping[str, Any]]) -> bool:
 
 
 def _signs(groups: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Signs that tell replicas: for some of the parameters one each, empty where there is none."""
-    named = sorted((name, p) for group in groups for name, p in zip(names_of(group), group["params"], strict=True))
-    moved = [p for _, p in named if p.grad is not None]
-    return [_sign(p) for p in moved[:: max(1, len(moved) // _LOOKED_AT)]]
+    """Signs by which replicas are known: for some of the parameters one each, empty where there is none."""
+    by_name = sorted((name, p) for group in groups for name, p in zip(names_of(group), group["params"], strict=True))
+    moved = [p for _, p in by_name if p.grad is not None]
+    return [_sign(p) for p in moved[:: max(1, len(moved) // _COMPARED)]]
 
 
 def _sign(p: Any) -> str:

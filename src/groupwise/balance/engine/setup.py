@@ -11,7 +11,7 @@ from groupwise._spelling import shown
 from groupwise.balance.engine import places
 from groupwise.balance.engine.finite import NonFinite
 from groupwise.balance.engine.places import Parameters, Place, Places
-from groupwise.balance.engine.ranks.group import Ranks
+from groupwise.balance.engine.ranks.agreement import Ranks
 from groupwise.balance.engine.ranks.marks import constants
 from groupwise.balance.engine.ranks.process_group import ranks_of
 from groupwise.balance.method import JacobianMethod, LossMethod, Method, TaskOnly

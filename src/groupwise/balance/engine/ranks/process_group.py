@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from groupwise import _ranks
 from groupwise._ranks import Group
 from groupwise._shards import is_sharded
-from groupwise.balance.engine.ranks.group import Ranks
+from groupwise.balance.engine.ranks.agreement import Ranks
 from groupwise.balance.engine.ranks.parts import Parts
 from groupwise.errors import BalanceError
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from groupwise.balance.engine.losses import values
-from groupwise.balance.engine.ranks.group import NOWHERE, Agreement, Ranks, Reach, propagated
+from groupwise.balance.engine.ranks.agreement import NOWHERE, Agreement, Ranks, Reach, propagated
 from groupwise.balance.engine.ranks.marks import digest
 from groupwise.balance.engine.reduction.reduction import Batch, Losses, Reduction
 from groupwise.balance.engine.routes.averaged import Averaged

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from groupwise.balance.engine.cut import AUTO, cut
 from groupwise.balance.engine.held_out import HeldOut, gradient_of
-from groupwise.balance.engine.ranks.group import Agreement, Reach, require_everywhere
+from groupwise.balance.engine.ranks.agreement import Agreement, Reach, require_everywhere
 from groupwise.balance.engine.reduction.on_ranks import OnRanks
 from groupwise.balance.engine.reduction.reduction import Batch, Losses
 from groupwise.balance.engine.routes.averaged_features import AveragedFeatures

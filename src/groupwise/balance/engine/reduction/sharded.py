@@ -9,7 +9,7 @@ from typing import final
 
 from groupwise.balance.engine.held_out import HeldOut
 from groupwise.balance.engine.places import Scope
-from groupwise.balance.engine.ranks.group import NOWHERE, Agreement, Ranks, Reach, require_everywhere
+from groupwise.balance.engine.ranks.agreement import NOWHERE, Agreement, Ranks, Reach, require_everywhere
 from groupwise.balance.engine.ranks.parts import Parts
 from groupwise.balance.engine.reduction.on_ranks import OnRanks
 from groupwise.balance.engine.reduction.reduction import Batch, Losses

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from groupwise._spelling import counted
 from groupwise.balance.engine import accumulate_grad
-from groupwise.balance.engine.ranks.group import Agreement, Ranks
+from groupwise.balance.engine.ranks.agreement import Agreement, Ranks
 from groupwise.balance.engine.routes.route import Route
 from groupwise.balance.engine.routes.weighted import Weighted
 from groupwise.balance.engine.rows import Update

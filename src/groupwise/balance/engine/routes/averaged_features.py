@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from groupwise.balance.engine import accumulate_grad
-from groupwise.balance.engine.ranks.group import Agreement, Ranks
+from groupwise.balance.engine.ranks.agreement import Agreement, Ranks
 from groupwise.balance.engine.routes.features import probe
 from groupwise.balance.engine.routes.route import Route
 from groupwise.balance.engine.routes.sharded_rows import products

@@ -14,7 +14,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from groupwise.balance.engine.ranks.group import Agreement, Ranks
+from groupwise.balance.engine.ranks.agreement import Agreement, Ranks
 from groupwise.balance.engine.routes.route import Route, TaskSpecificGradients, entries
 from groupwise.balance.engine.routes.rowwise import Rowwise
 from groupwise.balance.engine.rows import Buffers, Rows

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from groupwise._spelling import counted
-from groupwise.balance.engine.ranks.group import Ranks
+from groupwise.balance.engine.ranks.agreement import Ranks
 from groupwise.balance.engine.ranks.parts import Parts
 from groupwise.balance.engine.routes.route import Route
 from groupwise.balance.engine.routes.rowwise import Rowwise
