@@ -13,7 +13,7 @@ The inner products themselves cost no extra pass where the rows g_i are at hand.
 the first-order form (an error O(a)), and saves the second copy of the model. The factor a drops out: an Adam step
 without its epsilon does not see the scale of the gradient.
 
-What the engine does: `learn(held_out_losses)` keeps v, the gradient of the losses weighted by `held_out`; at the next
+What the balancer does: `learn(held_out_losses)` keeps v, the gradient of the losses weighted by `held_out`; at the next
 backward it forms <g_i, v>, passes them to `learn`, and only then asks for `weights`.
 
 Liu, James, Davison, Johns: Auto-Lambda: Disentangling Dynamic Task Relationships, TMLR 2022.
