@@ -32,7 +32,7 @@ def readable(program: Program | None, variables: int, store: Any, refrozen: bool
     """How many variables of the file `store` to read; 0, with a warning, where other variables train than did then.
 
     Args:
-        program: of the optimizer; None before its build.
+        program: of the built optimizer; None where nothing trains.
         variables: how many it has.
         refrozen: whether the optimizer knows that layers were frozen or unfrozen since the state was made.
 
@@ -46,7 +46,7 @@ def readable(program: Program | None, variables: int, store: Any, refrozen: bool
         )
     expected, found = mark(program).tolist(), list(store[MARK])
     saved = len(store.keys()) - 1
-    if found and program is not None and (refrozen or len(expected) != len(found)):
+    if found and (program is None or refrozen or len(expected) != len(found)):
         warnings.warn(
             f"the weights are loaded and the optimizer's state is not: it was saved for {len(found)} variables, and "
             f"{'others' if len(expected) == len(found) else len(expected)} train here, since layers were frozen or "
@@ -55,7 +55,7 @@ def readable(program: Program | None, variables: int, store: Any, refrozen: bool
             stacklevel=3,
         )
         return 0
-    if found and (expected != found or saved != variables):
+    if found and program is not None and (expected != found or saved != variables):
         raise StateError(f"the saved optimizer state does not fit: {_difference(program, expected, found)}")
     return min(saved, variables)  # one that was saved before its build has a step count and a factor alone
 
@@ -85,9 +85,7 @@ def facts_of(program: Program) -> dict[str, object]:
     }
 
 
-def _difference(program: Program | None, expected: Sequence[int], found: Sequence[int]) -> str:
-    if program is None:
-        return "this optimizer has not been built: call optimizer.build(model.trainable_variables) first"
+def _difference(program: Program, expected: Sequence[int], found: Sequence[int]) -> str:
     other = [name for name, a, b in zip(facts_of(program), expected, found, strict=True) if a != b]
     where = listed(other) or "the optimizer's own variables"
     return f"other groups or algorithms for {where}; load it with the plan that it was saved with, or {_ALONE}"
