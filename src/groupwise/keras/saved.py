@@ -27,7 +27,8 @@ from groupwise.select.info import Occurrence
 
 _OWN = (
     ": the model was changed after the optimizer had met it (enable_lora, quantize, other layers), or is another "
-    "architecture. To train it, give it an optimizer of its own: model.compile(GroupedOptimizer(plan, …).bind(model), …)"
+    "architecture. To train it, give it an optimizer of its own: "
+    "model.compile(GroupedOptimizer(plan, …).bind(model), …)"
 )
 
 
