@@ -47,8 +47,9 @@ def adamw() -> Any:
 
 def parts() -> Any:
     """Two optimizers of Keras, by a pattern."""
-    sgd = keras.optimizers.SGD(LR, momentum=MOMENTUM, weight_decay=DECAY)
-    return keras.optimizers.MultiOptimizer({".*head.*": sgd}, adamw())
+    by_pattern = keras.optimizers.OptimizerMap(adamw())
+    by_pattern[".*head.*"] = keras.optimizers.SGD(LR, momentum=MOMENTUM, weight_decay=DECAY)
+    return keras.optimizers.MultiOptimizer(by_pattern)
 
 
 def step(size: tuple[int, int], optimizer: Callable[[Any], Any]) -> Work:

@@ -6,6 +6,7 @@
 | `_apply_weight_decay`, `_backend_update_step` | a group's decay and update | both as Keras documents them |
 | `_iterations` | a group's own count of updates | `iterations`, the same without accumulation |
 | `_get_variable_index`, `_trainable_variables` of an optimizer | the place of a variable in the build | by identity |
+| `_track_trackable` (of tensorflow) | `tf.train.Checkpoint` | it holds no state of groups |
 | `_flatten_layers` | the order in which layers were registered | the order of the attributes |
 | `_trainable_variables` of a layer | its variables, frozen ones included | what its public properties list |
 | `_modules` (of torch), `_functional`, `_operations`, `_layers`, `_self_*` (of tensorflow) | attributes that are \
@@ -153,6 +154,14 @@ def require_eager(what: str) -> None:
     tensorflow = sys.modules.get("tensorflow") if keras.backend.backend() == "tensorflow" else None
     if tensorflow is not None and not tensorflow.executing_eagerly():
         raise OptimizerError(f"{what}, in a traced step: call optimizer.build(model.trainable_variables) before it")
+
+
+def track(optimizer: Any, variables: Mapping[str, Any]) -> None:
+    """Have tensorflow's own checkpoints (`tf.train.Checkpoint`) hold `variables` with the optimizer, by these names."""
+    add = getattr(optimizer, "_track_trackable", None)
+    if add is not None and keras.backend.backend() == "tensorflow":
+        for name, variable in variables.items():
+            add(variable.value, name=name, overwrite=True)
 
 
 def own_variables(layer: Any) -> list[Any]:

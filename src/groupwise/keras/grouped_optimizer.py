@@ -30,6 +30,7 @@ from groupwise.keras._keras import (
     place_of,
     require_eager,
     require_hooks,
+    track,
 )
 from groupwise.keras.elsewhere import in_the_plan
 from groupwise.keras.grouping import Grouping
@@ -214,6 +215,7 @@ class GroupedOptimizer(OneStep):
         with eagerly(known), keras.name_scope(self.name, caller=self):
             super().build(variables)
             held.start(variables, self._factor)
+            track(self, state.by_name(held.program))
             if held.unread is not None:
                 require_eager("the weights were loaded, with a state, before the optimizer was built")
                 store, held.unread = held.unread, None

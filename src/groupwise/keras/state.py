@@ -8,6 +8,7 @@ for each variable of the model: a checksum of the group and algorithm that its s
 from __future__ import annotations
 
 import warnings
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -73,6 +74,14 @@ def assign(variables: Sequence[Any], values: Sequence[Any], what: str) -> None:
             raise StateError(f"{what}: variable {i}, {path_of(variable)}, has shape {own} here and {given} there")
     for variable, value in zip(variables, values, strict=True):
         variable.assign(keras.ops.copy(keras.ops.convert_to_tensor(value)))  # jax donates the buffers of a step
+
+
+def by_name(program: Program | None) -> dict[str, Any]:
+    """The groups' state by names that only an optimizer with the same groups has."""
+    if program is None:
+        return {}
+    groups = zlib.crc32(repr(fingerprint(facts_of(program).values())).encode())
+    return {f"groups_{groups:08x}_{i}": variable for i, variable in enumerate(program.state)}
 
 
 def facts_of(program: Program) -> dict[str, object]:

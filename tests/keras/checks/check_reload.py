@@ -194,6 +194,22 @@ def test_state_that_is_loaded_before_the_build_comes_with_it(tmp_path: Path) -> 
     assert same(model, third)
 
 
+@pytest.mark.parametrize("built", [True, False])
+def test_a_checkpoint_of_tensorflow_holds_the_groups(built: bool, tmp_path: Path) -> None:
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("it is tensorflow's")
+    tensorflow = pytest.importorskip("tensorflow")
+    model, fresh = compiled(functional()), compiled(functional(seed=5))
+    fit(model)
+    path = tensorflow.train.Checkpoint(model=model, optimizer=model.optimizer).save(str(tmp_path / "now"))
+    if built:
+        fresh.optimizer.build(fresh.trainable_variables)
+    tensorflow.train.Checkpoint(model=fresh, optimizer=fresh.optimizer).restore(path)
+    for one in (model, fresh):
+        fit(one, epochs=1)
+    assert same(model, fresh)
+
+
 def test_a_copy_of_an_optimizer_has_its_state() -> None:
     model = compiled(functional())
     fit(model)
