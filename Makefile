@@ -21,7 +21,7 @@ test: $(VENV)/.dev  ## run the tests (ARGS="tests/plan -x" for some of them)
 
 tensorflow: $(TENSORFLOW)/.installed  ## an environment for the Keras checks on tensorflow, which `make test` then runs too
 
-versions: $(VENV)/.dev  ## run the Keras checks with Keras 3.12 to the newest (ARGS="3.14.1"; some minutes)
+versions: $(VENV)/.dev  ## run the Keras checks with Keras 3.12 to the newest (ARGS="3.14.1", ARGS=--short; half an hour)
 	$(BIN)/python -m tests.keras.versions $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff and mypy, as the continuous integration runs them

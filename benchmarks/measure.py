@@ -12,13 +12,16 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
 from rich.console import Console
 from rich.table import Table
-from torch import nn
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Work = Callable[[], object]
+Clock = Callable[[], float]
 FLOAT = 4  # bytes
 
 
@@ -30,8 +33,11 @@ class Timing:
     ratio: float
 
 
-def race(contestants: Mapping[str, Work], reference: str, seconds: float = 3.0) -> dict[str, Timing]:
+def race(
+    contestants: Mapping[str, Work], reference: str, seconds: float = 3.0, clock: Clock | None = None
+) -> dict[str, Timing]:
     """Let contestants take turns for about `seconds`; three rounds at least, after one that does not count."""
+    clock = clock or _clock()
     for work in contestants.values():
         work()
     times: dict[str, list[float]] = {name: [] for name in contestants}
@@ -39,7 +45,7 @@ def race(contestants: Mapping[str, Work], reference: str, seconds: float = 3.0) 
     while rounds < 3 or time.perf_counter() < deadline:
         turn = rounds % len(names)
         for name in names[turn:] + names[:turn]:
-            times[name].append(_timed(contestants[name]))
+            times[name].append(_timed(contestants[name], clock))
         rounds += 1
     return {
         name: Timing(statistics.median(own), _ratio(own, times[reference]) if reference in times else 1.0)
@@ -59,9 +65,11 @@ def repeated(work: Work, times: int) -> Work:
 
 def speed(model: nn.Module) -> float:
     """Bytes a second that this machine moves at best in `p += g` on the tensors of `model`: what floors are told at."""
+    import torch
+
     values = [parameter.data for parameter in model.parameters()]
     gradients = [torch.ones_like(value) for value in values]
-    times = [_timed(lambda: torch._foreach_add_(values, gradients)) for _ in range(30)]
+    times = [_timed(lambda: torch._foreach_add_(values, gradients), _clock()) for _ in range(30)]
     return 3 * FLOAT * sum(value.numel() for value in values) / min(times)
 
 
@@ -90,13 +98,20 @@ def threads_from_arguments(about: str | None) -> int:
     """Read `--threads` (default 1, which is steadier on a shared machine), set it, return it."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1, help="torch threads (default: 1)")
+    import torch
+
     threads: int = parser.parse_args().threads
     torch.set_num_threads(threads)
     return threads
 
 
-def _timed(work: Work) -> float:
-    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+def _clock() -> Clock:
+    import torch
+
+    return time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+
+
+def _timed(work: Work, clock: Clock) -> float:
     began = clock()
     work()
     return clock() - began

@@ -2,10 +2,11 @@
 
 | name | for | when it changes |
 |---|---|---|
-| the `HOOKS` of the optimizer's base class | one step around all groups | `require_hooks` refuses it |
+| the `HOOKS` of the optimizer's base class (`OneStep`) | one step around all groups | `require_hooks` refuses it |
 | `_apply_weight_decay`, `_backend_update_step` | a group's decay and update | both as Keras documents them |
 | `_iterations` | a group's own count of updates | `iterations`, the same without accumulation |
 | `_get_variable_index`, `_trainable_variables` of an optimizer | the place of a variable in the build | by identity |
+| `_track_trackable` (of tensorflow) | `tf.train.Checkpoint` | it holds no state of groups |
 | `_flatten_layers` | the order in which layers were registered | the order of the attributes |
 | `_trainable_variables` of a layer | its variables, frozen ones included | what its public properties list |
 | `_modules` (of torch), `_functional`, `_operations`, `_layers`, `_self_*` (of tensorflow) | attributes that are \
@@ -47,6 +48,44 @@ def require_hooks(base: type[Any]) -> None:
             f"keras {keras.__version__} has no {listed(missing)} in its optimizers, which a step over groups is made "
             "of: use a version that groupwise was tested with (docs/keras.md, Limits)"
         )
+
+
+class OneStep(keras.optimizers.Optimizer):  # type: ignore[misc]  # keras has no types
+    """An optimizer whose clipping, decay and update are one step around all groups; the hooks in public names.
+
+    Keras' `apply` accumulates, calls the hooks, and averages.
+    """
+
+    def one_step(self, variables: Sequence[Any]) -> contextlib.AbstractContextManager[object]:
+        """The context of an update of `variables`, those that have a gradient, accumulated or not."""
+        raise NotImplementedError
+
+    def clip_step(self, gradients: Sequence[Any]) -> Sequence[Any]:
+        """The gradients as they are to be applied; within `one_step`."""
+        raise NotImplementedError
+
+    def decay_step(self) -> None:
+        """What to decay of the weights before `apply_step`; within `one_step`."""
+        raise NotImplementedError
+
+    def apply_step(self, gradients: Sequence[Any]) -> None:
+        """Decay and update the variables with the clipped `gradients`; within `one_step`."""
+        raise NotImplementedError
+
+    def _backend_apply_gradients(self, grads: Sequence[Any], trainable_variables: Sequence[Any]) -> None:
+        with self.one_step(trainable_variables):
+            super()._backend_apply_gradients(grads, trainable_variables)
+
+    def _clip_gradients(self, grads: Sequence[Any]) -> Sequence[Any]:
+        return self.clip_step(grads)
+
+    def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
+        self.decay_step()
+
+    def _backend_update_step(
+        self, grads: Sequence[Any], trainable_variables: Sequence[Any], learning_rate: Any
+    ) -> None:
+        self.apply_step(grads)
 
 
 def decay_weights(optimizer: Any, variables: Sequence[Any]) -> None:
@@ -108,6 +147,21 @@ def eagerly(now: bool) -> contextlib.AbstractContextManager[object]:
         return contextlib.nullcontext()
     scope: contextlib.AbstractContextManager[object] = tensorflow.init_scope()
     return scope
+
+
+def require_eager(what: str) -> None:
+    """Raise `OptimizerError` within a trace of tensorflow, where an assignment would be made anew at each step."""
+    tensorflow = sys.modules.get("tensorflow") if keras.backend.backend() == "tensorflow" else None
+    if tensorflow is not None and not tensorflow.executing_eagerly():
+        raise OptimizerError(f"{what}, in a traced step: call optimizer.build(model.trainable_variables) before it")
+
+
+def track(optimizer: Any, variables: Mapping[str, Any]) -> None:
+    """Have tensorflow's own checkpoints (`tf.train.Checkpoint`) hold `variables` with the optimizer, by these names."""
+    add = getattr(optimizer, "_track_trackable", None)
+    if add is not None and keras.backend.backend() == "tensorflow":
+        for name, variable in variables.items():
+            add(variable.value, name=name, overwrite=True)
 
 
 def own_variables(layer: Any) -> list[Any]:

@@ -1,10 +1,10 @@
 """A plan as one Keras optimizer.
 
 Keras' trainers call three things of an optimizer, and all of them come down to `apply`, whose inner hooks are the same
-on every backend: accumulate, `_clip_gradients`, `_apply_weight_decay`, `_backend_update_step`, average. Only these are
-overridden, so accumulation, averages, loss scaling and the treatment of absent gradients stay Keras' own and happen
-once, in the right order, around all groups. (Clipping the accumulated gradient by a norm across groups is what a
-dispatcher over whole optimizers cannot do.)
+on every backend: accumulate, clip, decay, update, average. Only clipping,
+decay and update are overridden (`_keras.OneStep`), so accumulation, averages, loss scaling and the treatment of absent
+gradients stay Keras' own and happen once, in the right order, around all groups. (Clipping the accumulated gradient by
+a norm across groups is what a dispatcher over whole optimizers cannot do.)
 
 `learning_rate` is a factor on every group's own rate, 1.0 at first (`rates` has the other reading). That is why
 callbacks that set it work, also where Keras wraps this optimizer to scale losses.
@@ -12,15 +12,26 @@ callbacks that set it work, also where Keras wraps this optimizer to scale losse
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, final
 
 import keras
+import numpy as np
 
-from groupwise.errors import OptimizerError, listed, within
+from groupwise.errors import OptimizerError, StateError, listed, within
 from groupwise.keras import state
-from groupwise.keras._keras import eagerly, path_of, place_of, require_hooks
+from groupwise.keras._keras import (
+    OneStep,
+    built_for,
+    eagerly,
+    path_of,
+    place_of,
+    require_eager,
+    require_hooks,
+    track,
+)
 from groupwise.keras.elsewhere import in_the_plan
 from groupwise.keras.grouping import Grouping
 from groupwise.keras.hyperparameters import ByGroup
@@ -35,7 +46,7 @@ from groupwise.plan import Plan, Resolution
 
 @final
 @keras.saving.register_keras_serializable("groupwise")
-class GroupedOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # keras has no types
+class GroupedOptimizer(OneStep):
     """The optimizer that a plan describes, for `model.compile` and `model.fit` on any backend of Keras 3.
 
         optimizer = GroupedOptimizer(plan, total_steps=10_000).bind(model)
@@ -204,6 +215,11 @@ class GroupedOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # ker
         with eagerly(known), keras.name_scope(self.name, caller=self):
             super().build(variables)
             held.start(variables, self._factor)
+            track(self, state.by_name(held.program))
+            if held.unread is not None:
+                require_eager("the weights were loaded, with a state, before the optimizer was built")
+                store, held.unread = held.unread, None
+                self._read(store)
 
     def _factor(self) -> Any:
         return self._held.outside.factor(self.learning_rate)
@@ -217,8 +233,8 @@ class GroupedOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # ker
 
     def stateless_apply(self, optimizer_variables: Any, grads: Any, trainable_variables: Any) -> Any:
         """As `apply`, on values; Keras calls it on jax."""
-        built = len(self._trainable_variables) if self.built else len(trainable_variables)
-        if len(trainable_variables) != built:
+        known = built_for(self)
+        if known is not None and len(known) != len(trainable_variables):
             raise OptimizerError(f"the optimizer is to update {len(trainable_variables)} variables, {UNKNOWN}")
         return super().stateless_apply(optimizer_variables, grads, trainable_variables)
 
@@ -228,27 +244,29 @@ class GroupedOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # ker
         own: list[Any] = super().variables
         return own if self._held.program is None else own + self._held.program.state
 
-    def _backend_apply_gradients(self, grads: Sequence[Any], trainable_variables: Sequence[Any]) -> None:
+    @contextlib.contextmanager
+    def one_step(self, variables: Sequence[Any]) -> Iterator[None]:
+        """The context of one update; Keras' hooks open it."""
         running, step = self._built(), self.iterations
         running.write(step, self._factor())
-        positions = [place_of(self, variable) or 0 for variable in trainable_variables]
-        self._held.update = Update(running, step, trainable_variables, positions)
+        positions = [place_of(self, variable) or 0 for variable in variables]
+        self._held.update = Update(running, step, variables, positions)
         try:
-            super()._backend_apply_gradients(grads, trainable_variables)
+            yield
         finally:
             self._held.update = None
 
-    def _clip_gradients(self, grads: Sequence[Any]) -> Sequence[Any]:
-        return self._under_way().clip(grads)
+    def clip_step(self, gradients: Sequence[Any]) -> Sequence[Any]:
+        """The gradients as the plan clips them. Raises `OptimizerError` outside of an update."""
+        return self._under_way().clip(gradients)
 
-    def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
-        """Nothing: each group decays its own weights, just before it updates them."""
+    def decay_step(self) -> None:
+        """Nothing: each group decays its own weights just before it updates them. Errors as of `clip_step`."""
         self._under_way()
 
-    def _backend_update_step(
-        self, grads: Sequence[Any], trainable_variables: Sequence[Any], learning_rate: Any
-    ) -> None:
-        self._under_way().apply(grads, self._held.measuring)
+    def apply_step(self, gradients: Sequence[Any]) -> None:
+        """Decay and update, group by group. Raises `OptimizerError` outside of an update."""
+        self._under_way().apply(gradients, self._held.measuring)
 
     def _under_way(self) -> Update:
         if self._held.update is None:
@@ -256,6 +274,8 @@ class GroupedOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # ker
         return self._held.update
 
     def _built(self) -> Program:
+        if self._held.misfit:
+            raise StateError(self._held.misfit)
         if self._held.program is None:
             raise OptimizerError(
                 "the optimizer is not built yet: fit builds it, or optimizer.build(model.trainable_variables)"
@@ -287,13 +307,27 @@ class GroupedOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # ker
 
     def save_own_variables(self, store: Any) -> None:
         """Write all state by position, and what its groups are."""
+        if self._held.unread is not None:
+            for name, value in self._held.unread.items():
+                store[name] = value
+            return
         super().save_own_variables(store)
         store[state.MARK] = state.mark(self._held.program)
 
     def load_own_variables(self, store: Any) -> None:
-        """Read what `save_own_variables` wrote. Raises `StateError` where the groups are not the same."""
+        """Read what `save_own_variables` wrote; before the build the state is kept until then.
+
+        Raises `StateError` where the groups are not the same.
+        """
         if not store.keys():
             super().load_own_variables(store)  # which warns that the file has no optimizer
+        elif self.built:
+            self._read(store)
+        else:
+            self._held.unread = {name: np.array(store[name]) for name in store.keys()}  # noqa: SIM118  # no mapping
+
+    def _read(self, store: Any) -> None:
+        if self._held.misfit:
             return
         saved = state.readable(self._held.program, len(self.variables), store, self._held.refrozen)
         state.assign(self.variables[:saved], [store[str(i)] for i in range(saved)], "the saved optimizer state")

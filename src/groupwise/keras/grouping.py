@@ -13,7 +13,7 @@ from groupwise.keras.algorithms import KerasAlgorithms
 from groupwise.keras.bounds import check_schedules, check_values
 from groupwise.keras.program import Lengths, Program, check, program
 from groupwise.keras.rates import OutsideRate
-from groupwise.keras.saved import Described, described, fitted, repositioned, resolution_of
+from groupwise.keras.saved import Described, described, fitted, misfit, repositioned, resolution_of
 from groupwise.keras.stepping import Update
 from groupwise.keras.tracing import numbers_read
 from groupwise.keras.walker import averaging_layers, paths_of, variables_of
@@ -40,6 +40,8 @@ class Grouping:
         self.update: Update | None = None  # the one that is under way, or being compiled
         self.measuring = False
         self.refrozen = False  # whether other variables train than did when the state was made that is to be loaded
+        self.misfit = ""  # why the groups of a saved optimizer are not those of the model that it was built for
+        self.unread: dict[str, Any] | None = None  # the state of a file that was read before the build
         self._restored = False
         self._read: Mapping[str, Collection[str]] | None = None
 
@@ -79,9 +81,16 @@ class Grouping:
             self.refrozen = self.kept != tuple(kept)
 
     def place(self, variables: Sequence[Any]) -> None:
-        """Give each variable of the build its place in the groups. Raises where one is not known, or does not fit."""
+        """Give each variable of the build its place in the groups. Raises where one is not known.
+
+        Warns where the groups of a saved optimizer do not fit: the model's weights can be used all the same.
+        """
         if self._restored and self.kept is not None:
-            self.kept = fitted(self.kept, variables)
+            self.misfit = misfit(self.kept, variables)
+            if self.misfit:
+                warnings.warn(f"the weights are loaded, and {self.misfit}", GroupwiseWarning, stacklevel=4)
+            else:
+                self.kept = fitted(self.kept, variables)
             return
         if self.kept is None and not variables:
             return  # everything is frozen, and nobody bound a model: there is nothing to group
@@ -92,13 +101,14 @@ class Grouping:
         if strange:
             raise ResolutionError(
                 f"the optimizer is to update {listed(strange, 5)}, which the model that it was bound to does not have "
-                "(or did not have yet): bind the model that is compiled, once all its layers are built"
+                "(or did not have yet): bind the model that is compiled, once all its layers are built (and after "
+                "enable_lora)"
             )
         self._number(variables)
 
     def start(self, variables: Sequence[Any], factor: Callable[[], Any]) -> None:
         """Make the groups' optimizers for `variables`, which have their places; `factor` multiplies every rate."""
-        if self.resolution is None:
+        if self.resolution is None or self.misfit:
             return
         if self._read is None:  # the groups came with a saved model
             held = {one.info.name: one.info.parameter for one in self.kept or ()}

@@ -5,7 +5,8 @@ once may match something else, or nothing. What is kept is therefore not the gro
 each variable, by its position, the rules that matched it and the few facts that the cascade asks for (depth, network,
 module). The cascade is a pure function of these and of the plan, so it comes to the same groups and tables.
 
-On loading, positions and shapes must agree; anything else is an error that names the first variable that does not.
+On loading, positions and shapes must agree. Where they do not, `misfit` names the first variable that does not, and the
+optimizer makes no step: a model's weights can be used whatever became of its optimizer.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
-from groupwise.errors import StateError
 from groupwise.keras._keras import path_of
 from groupwise.plan import Algorithm, Plan, Resolution
 from groupwise.plan.group import groups_of
@@ -25,7 +25,11 @@ from groupwise.plan.resolve import matches_of, resolve_parameters
 from groupwise.select import ParameterInfo
 from groupwise.select.info import Occurrence
 
-_OWN = "Load the weights alone, load_model(…, compile=False), and give the model an optimizer of its own"
+_OWN = (
+    ": the model was changed after the optimizer had met it (enable_lora, quantize, other layers), or is another "
+    "architecture. To train it, give it an optimizer of its own: "
+    "model.compile(GroupedOptimizer(plan, …).bind(model), …)"
+)
 
 
 @final
@@ -110,21 +114,22 @@ def resolution_of(plan: Plan, kept: Sequence[Described], algorithms: Mapping[str
     return Resolution(plan.rules, plan.clip, dict(plan.values), groups, known, by_name)
 
 
-def fitted(kept: Sequence[Described], variables: Sequence[Any]) -> tuple[Described, ...]:
-    """`kept` with the variables of a loaded model in their places. Raises `StateError` if they do not fit."""
+def misfit(kept: Sequence[Described], variables: Sequence[Any]) -> str:
+    """Why the groups of a saved optimizer are not those of `variables`; empty if they are."""
     expected = sorted((one for one in kept if one.position is not None), key=lambda one: one.position or 0)
     if len(expected) != len(variables):
-        raise StateError(
-            f"the saved optimizer groups {len(expected)} variables, and this model trains {len(variables)}: it is "
-            f"another architecture, or other layers are frozen. {_OWN}"
-        )
+        return f"the saved optimizer groups {len(expected)} variables, while this model trains {len(variables)}{_OWN}"
     for i, (one, variable) in enumerate(zip(expected, variables, strict=True)):
         if tuple(variable.shape) != one.info.shape:
-            raise StateError(
-                f"variable {i} of the saved optimizer was {one.info.name!r} with shape {one.info.shape}, and this "
-                f"model's is {path_of(variable)!r} with shape {tuple(variable.shape)}: it is another architecture. "
-                f"{_OWN}"
+            return (
+                f"variable {i} of the saved optimizer was {one.info.name!r} with shape {one.info.shape}, while this "
+                f"model's is {path_of(variable)!r} with shape {tuple(variable.shape)}{_OWN}"
             )
+    return ""
+
+
+def fitted(kept: Sequence[Described], variables: Sequence[Any]) -> tuple[Described, ...]:
+    """`kept` with the variables of a loaded model in their places, which they fit."""
     held = dict(enumerate(variables))
     return tuple(
         one if one.position is None else replace(one, info=replace(one.info, parameter=held[one.position]))

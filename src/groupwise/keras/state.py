@@ -8,6 +8,7 @@ for each variable of the model: a checksum of the group and algorithm that its s
 from __future__ import annotations
 
 import warnings
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,7 +33,7 @@ def readable(program: Program | None, variables: int, store: Any, refrozen: bool
     """How many variables of the file `store` to read; 0, with a warning, where other variables train than did then.
 
     Args:
-        program: of the optimizer; None before its build.
+        program: of the built optimizer; None where nothing trains.
         variables: how many it has.
         refrozen: whether the optimizer knows that layers were frozen or unfrozen since the state was made.
 
@@ -46,7 +47,7 @@ def readable(program: Program | None, variables: int, store: Any, refrozen: bool
         )
     expected, found = mark(program).tolist(), list(store[MARK])
     saved = len(store.keys()) - 1
-    if found and program is not None and (refrozen or len(expected) != len(found)):
+    if found and (program is None or refrozen or len(expected) != len(found)):
         warnings.warn(
             f"the weights are loaded and the optimizer's state is not: it was saved for {len(found)} variables, and "
             f"{'others' if len(expected) == len(found) else len(expected)} train here, since layers were frozen or "
@@ -55,7 +56,7 @@ def readable(program: Program | None, variables: int, store: Any, refrozen: bool
             stacklevel=3,
         )
         return 0
-    if found and (expected != found or saved != variables):
+    if found and program is not None and (expected != found or saved != variables):
         raise StateError(f"the saved optimizer state does not fit: {_difference(program, expected, found)}")
     return min(saved, variables)  # one that was saved before its build has a step count and a factor alone
 
@@ -75,6 +76,14 @@ def assign(variables: Sequence[Any], values: Sequence[Any], what: str) -> None:
         variable.assign(keras.ops.copy(keras.ops.convert_to_tensor(value)))  # jax donates the buffers of a step
 
 
+def by_name(program: Program | None) -> dict[str, Any]:
+    """The groups' state by names that only an optimizer with the same groups has."""
+    if program is None:
+        return {}
+    groups = zlib.crc32(repr(fingerprint(facts_of(program).values())).encode())
+    return {f"groups_{groups:08x}_{i}": variable for i, variable in enumerate(program.state)}
+
+
 def facts_of(program: Program) -> dict[str, object]:
     """By variable, in the order of the build, what decides the layout of its state."""
     places = {engine: i for i, engine in enumerate(program.engines)}
@@ -85,9 +94,7 @@ def facts_of(program: Program) -> dict[str, object]:
     }
 
 
-def _difference(program: Program | None, expected: Sequence[int], found: Sequence[int]) -> str:
-    if program is None:
-        return "this optimizer has not been built: call optimizer.build(model.trainable_variables) first"
+def _difference(program: Program, expected: Sequence[int], found: Sequence[int]) -> str:
     other = [name for name, a, b in zip(facts_of(program), expected, found, strict=True) if a != b]
     where = listed(other) or "the optimizer's own variables"
     return f"other groups or algorithms for {where}; load it with the plan that it was saved with, or {_ALONE}"

@@ -1,5 +1,7 @@
 """What happens where Keras no longer has a private name that is relied upon: the table of `groupwise.keras._keras`."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -9,6 +11,71 @@ from groupwise import GroupwiseError, Plan, Rule
 from groupwise.keras import GroupedOptimizer, _keras
 from groupwise.keras.walker import variables_of
 from tests.keras.nets import difference, fit, functional, subclassed
+
+
+def optimizers() -> list[Any]:
+    """One of each class whose private names are read, built."""
+    made = [keras.optimizers.SGD(0.1)]
+    if hasattr(keras.optimizers, "MultiOptimizer"):
+        made.append(keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(keras.optimizers.SGD(0.1))))
+    made[0].build([keras.Variable([1.0], name="one")])
+    made[0].exclude_from_weight_decay(var_names=["bias"])
+    return made
+
+
+OF_OPTIMIZERS = {
+    **dict.fromkeys(_keras.HOOKS, "no plan runs: clipping, decay and update are not one step over all groups"),
+    "_iterations": "under accumulation a group counts micro-steps: bias corrections are not those of its updates",
+    "_get_variable_index": "variables are found one by one, which takes longer with each of them",
+    "_trainable_variables": "jax updates whatever it is given; an audit does not see what the optimizer was built for",
+    "_use_weight_decay": "an audit takes excluded variables for decayed",
+    "_exclude_from_weight_decay_pattern": "an audit does not see exclusions that match nothing",
+    "_learning_rate": "an audit takes a schedule for a number",
+}
+if keras.backend.backend() == "tensorflow":
+    OF_OPTIMIZERS["_track_trackable"] = "tf.train.Checkpoint holds no state of groups"
+OF_MULTI = {"_optimizer_map": "an audit does not see the parts of a MultiOptimizer"}
+OF_LAYERS = {
+    "_flatten_layers": "layers of subclassed models come in the order of attributes: depth may differ",
+    "_trainable_variables": "layers with frozen variables of their own may lose them from the names",
+    "_layers": "bookkeeping that has another name now becomes a part of names",
+}
+"""Private names that are read, and what breaks without each: what a failure with a newer Keras says."""
+
+
+@pytest.mark.parametrize("name", sorted(OF_OPTIMIZERS))
+def test_keras_has_what_is_read_of_an_optimizer(name: str) -> None:
+    assert name in dir(optimizers()[0]), f"keras {keras.__version__}: no {name} of optimizers: {OF_OPTIMIZERS[name]}"
+
+
+@pytest.mark.parametrize("name", sorted(OF_MULTI))
+def test_keras_has_what_is_read_of_an_optimizer_of_parts(name: str) -> None:
+    for multi in optimizers()[1:]:
+        assert name in dir(multi), f"keras {keras.__version__}: no {name} of MultiOptimizer: {OF_MULTI[name]}"
+
+
+@pytest.mark.parametrize("name", sorted(OF_LAYERS))
+def test_keras_has_what_is_read_of_a_layer(name: str) -> None:
+    assert name in dir(keras.layers.Dense(1)), f"keras {keras.__version__}: no {name} of layers: {OF_LAYERS[name]}"
+
+
+def test_every_name_that_is_read_is_in_these_tables() -> None:
+    read = set(re.findall(r'getattr\(\w+, "(_\w+)"', Path(str(_keras.__file__)).read_text(encoding="utf-8")))
+    assert read <= OF_OPTIMIZERS.keys() | OF_MULTI.keys() | OF_LAYERS.keys() | {"_track_trackable"}
+
+
+def test_without_exclusions_parts_and_schedules_an_audit_sees_none() -> None:
+    variable = keras.Variable([1.0], name="bias")
+    plain = keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.5), weight_decay=0.1)
+    plain.exclude_from_weight_decay(var_names=["bias"])
+    plain.build([variable])
+    assert not _keras.is_decayed(plain, variable)
+    assert (_keras.excluded_names(plain) is None, _keras.has_schedule(plain)) == (False, True)
+    bare = Without(plain, *OF_OPTIMIZERS, *OF_MULTI)
+    assert _keras.is_decayed(bare, variable)
+    assert (_keras.excluded_names(bare), _keras.has_schedule(bare)) == (None, False)
+    assert [_keras.map_of(Without(one, *OF_MULTI)) for one in optimizers()] == [None] * len(optimizers())
+    assert _keras.built_for(bare) is None
 
 
 class Without:

@@ -1,5 +1,6 @@
 """What is saved goes on exactly; what does not fit is refused."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,12 @@ import keras
 import numpy as np
 import pytest
 
-from groupwise import GroupwiseError, Plan, Rule, after, clip_norm, scale
+from groupwise import GroupwiseError, GroupwiseWarning, Plan, Rule, after, clip_norm, scale
+from groupwise.errors import StateError
 from groupwise.keras import GroupedOptimizer
 from groupwise.schedules import cosine, exponential, linear
 from groupwise.select import magnitude, role, where
-from tests.keras.nets import FORMS, difference, fit, functional, nested, sequential, state, subclassed, weights
+from tests.keras.nets import FORMS, data, difference, fit, functional, nested, sequential, state, subclassed, weights
 
 PLAN = Plan(
     [
@@ -134,17 +136,99 @@ def test_state_of_another_class_of_optimizer_is_refused(tmp_path: Path) -> None:
         ours.load_weights(tmp_path / "plain.weights.h5")
 
 
-def test_the_groups_of_another_architecture_are_refused() -> None:
+def test_the_groups_of_another_architecture_are_said_and_never_step() -> None:
     saved = compiled(functional())
     saved.optimizer.build(saved.trainable_variables)
-    again = keras.optimizers.deserialize(keras.optimizers.serialize(saved.optimizer))
-    wide = keras.Sequential([keras.Input((4,)), keras.layers.Dense(6), keras.layers.Dense(1)])
-    with pytest.raises(
-        GroupwiseError, match=r"'body\.kernel' with shape \(4, 5\).*\(4, 6\): it is another architecture"
+    variables = keras.Sequential([keras.Input((4,)), keras.layers.Dense(6), keras.layers.Dense(1)]).trainable_variables
+    for own, message in (
+        (variables, r"'body\.kernel' with shape \(4, 5\).*\(4, 6\): the model was changed"),
+        (variables[:2], "groups 4 variables, while this model trains 2"),
     ):
-        again.build(wide.trainable_variables)
-    with pytest.raises(GroupwiseError, match="groups 4 variables, and this model trains 2"):
-        keras.optimizers.deserialize(keras.optimizers.serialize(saved.optimizer)).build(wide.trainable_variables[:2])
+        again = keras.optimizers.deserialize(keras.optimizers.serialize(saved.optimizer))
+        with pytest.warns(GroupwiseWarning, match=message):
+            again.build(own)
+        with pytest.raises(StateError, match=message):
+            again.apply([keras.ops.ones(variable.shape) for variable in own], own)
+
+
+def lora(model: Any) -> Any:
+    model.get_layer("body").enable_lora(2)
+    return model
+
+
+def quantized(model: Any) -> Any:
+    for name in ("body", "head"):
+        model.get_layer(name).quantize("int8")
+    return model
+
+
+@pytest.mark.parametrize("change", [lora, quantized])
+def test_a_model_that_was_changed_after_its_fit_loads_and_asks_for_a_new_optimizer(
+    change: Callable[[Any], Any], tmp_path: Path
+) -> None:
+    model = compiled(functional())
+    fit(model, epochs=1)
+    change(model).save(tmp_path / "model.keras")
+    with pytest.warns(GroupwiseWarning, match="the weights are loaded, and the saved optimizer groups"):
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+    x, _ = data()
+    assert np.array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+    with pytest.raises(StateError, match=r"model\.compile\(GroupedOptimizer\(plan, …\)\.bind\(model\), …\)"):
+        loaded.optimizer.apply([keras.ops.ones(v.shape) for v in loaded.trainable_variables])
+    loaded.compile(GroupedOptimizer(PLAN + [Rule("*", lr=0.01)], 16, 4).bind(loaded), "mse")
+    fit(loaded, epochs=1)
+
+
+def test_state_that_is_loaded_before_the_build_comes_with_it(tmp_path: Path) -> None:
+    model = compiled(functional())
+    fit(model)
+    model.save_weights(tmp_path / "now.weights.h5")
+    fresh = compiled(functional(seed=5))
+    fresh.load_weights(tmp_path / "now.weights.h5")
+    fresh.save_weights(tmp_path / "again.weights.h5")  # before any step
+    third = compiled(functional(seed=6))
+    third.load_weights(tmp_path / "again.weights.h5")
+    for one in (model, fresh, third):
+        fit(one, epochs=1)
+    assert same(model, fresh)
+    assert same(model, third)
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_a_checkpoint_of_tensorflow_holds_the_groups(built: bool, tmp_path: Path) -> None:
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("it is tensorflow's")
+    tensorflow = pytest.importorskip("tensorflow")
+    model, fresh = compiled(functional()), compiled(functional(seed=5))
+    fit(model)
+    path = tensorflow.train.Checkpoint(model=model, optimizer=model.optimizer).save(str(tmp_path / "now"))
+    if built:
+        fresh.optimizer.build(fresh.trainable_variables)
+    tensorflow.train.Checkpoint(model=fresh, optimizer=fresh.optimizer).restore(path)
+    for one in (model, fresh):
+        fit(one, epochs=1)
+    assert same(model, fresh)
+
+
+def test_a_copy_of_an_optimizer_has_its_state() -> None:
+    model = compiled(functional())
+    fit(model)
+    twin = keras.models.clone_model(model)
+    twin.set_weights(model.get_weights())
+    twin.compile(copy.deepcopy(model.optimizer), "mse")
+    for one in (model, twin):
+        fit(one, epochs=1)
+    assert same(model, twin)
+
+
+def test_state_of_other_groups_that_is_loaded_before_the_build_is_refused_by_it(tmp_path: Path) -> None:
+    model = compiled(functional())
+    fit(model)
+    model.save_weights(tmp_path / "now.weights.h5")
+    other = compiled(functional(), Plan([Rule("*", optimizer="SGD", lr=0.1, momentum=0.9)]))
+    other.load_weights(tmp_path / "now.weights.h5")
+    with pytest.raises(StateError, match="other groups or algorithms"):
+        other.optimizer.build(other.trainable_variables)
 
 
 def test_a_config_that_has_met_no_model_can_be_bound() -> None:
