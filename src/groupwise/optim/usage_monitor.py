@@ -227,6 +227,7 @@ class UsageMonitor:
             rates: by group, the learning rate that it had, where the plan declares the same one.
         """
         self._loaded, self._scheduler_steps, self._early = updates, 0, False
+        self._since_scheduler_step.clear()
         self._made = self._eager = 0
         self._saved_rates = rates
         self._first_updates.have(begun)
