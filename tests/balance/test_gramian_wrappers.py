@@ -22,6 +22,7 @@ from groupwise.balance.methods import (
     FromGramian,
     FromJacobian,
     FromLosses,
+    GradNorm,
     LogSum,
     MoCo,
     NashMTL,
@@ -34,6 +35,7 @@ from groupwise.balance.methods import (
     UPGrad,
 )
 from groupwise.errors import BalanceError
+from groupwise.schedules import linear
 from tests.balance.driving import reloaded
 
 
@@ -114,6 +116,45 @@ def test_a_product_balances_the_gradients_of_scaled_losses_and_shows_heads_the_s
     found = jacobian.T @ method.weights(jacobian @ jacobian.T, told, memory)
     torch.testing.assert_close(found, scaled.T @ DualProj()(scaled @ scaled.T))
     torch.testing.assert_close(method.task_specific_weights(told, memory), 1 / losses)
+
+
+@pytest.mark.parametrize(
+    "method", [MGDA(), UPGrad(), CAGrad(), PCGrad(), NashMTL(), GradNorm(), DualProj(), IMTL_G()], ids=str
+)
+@pytest.mark.parametrize("out", ["a", "c", "ac"])
+def test_a_task_that_is_scaled_by_0_is_not_there_for_the_other_half(method: GramianMethod, out: str) -> None:
+    product, memory, alone = (
+        Times(Static({task: 0.0 if task in out else 2.0 for task in "abcd"}), method),
+        Memory(),
+        Memory(),
+    )
+    kept = [i for i, task in enumerate("abcd") if task not in out]
+    for step in range(3):
+        jacobian = drawn(4, 9, step)
+        gramian, losses = jacobian @ jacobian.T, torch.arange(1.0, 5.0).double()
+        found = product.weights(gramian, context("abcd", step, losses), memory)
+        few = context("".join("abcd"[i] for i in kept), step, 2 * losses[kept])
+        torch.testing.assert_close(found[kept], 2 * method.weights(4 * gramian[kept][:, kept], few, alone))
+        assert not found[["abcd".index(task) for task in out]].any()
+
+
+def test_a_weight_that_begins_at_0_lets_the_task_in_when_it_has_grown() -> None:
+    method = Times(Static({"a": 1.0, "b": linear(0.0, 1.0)}), MGDA())
+    jacobian = torch.tensor([[3.0, 0.0], [0.0, 4.0]]).double()
+    lengths = {"total_steps": 2}
+    found = [
+        method.weights(
+            jacobian @ jacobian.T, MethodContext(("a", "b"), torch.ones(2).double(), step, **lengths), Memory()
+        )
+        for step in (0, 2)
+    ]
+    assert found[0].tolist() == [1.0, 0.0]
+    assert found[1].tolist() == pytest.approx([0.64, 0.36])
+
+
+def test_nothing_is_left_of_a_product_whose_scales_are_all_0() -> None:
+    found = Times(Static({"a": 0.0, "b": 0.0}), MGDA()).weights(torch.eye(2).double(), context("ab"), Memory())
+    assert found.tolist() == [0.0, 0.0]
 
 
 def test_impartial_learning_is_the_product_of_its_halves() -> None:

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from groupwise import GroupedOptimizer, GroupwiseWarning, Plan, Rule, scale
+from groupwise import GroupedOptimizer, GroupwiseWarning, Plan, Rule, clip_norm, clip_value, scale
 from groupwise.optim import resolve
+from groupwise.plan import Clip
 from groupwise.select import role
 
 BASE = Rule("*", label="base", optimizer="AdamW", lr=3e-4, weight_decay=0.0)
@@ -101,3 +102,30 @@ def test_a_table_that_is_taken_out_of_an_algorithm_without_a_rate_is_noted_with_
     assert resolution.cautions == ()
     own = Rule("table", optimizer="AdamW", lr=1e-3, weight_decay=0.0)
     assert resolve(net, Plan([BASE, muon, own])).readings == ()
+
+
+@pytest.mark.parametrize("clip", [clip_norm(0.2), clip_value(0.1)])
+@pytest.mark.parametrize("more", [[], [Rule("head", clip=clip_norm(0.1))]])
+def test_a_clip_that_is_unset_where_only_the_plans_own_clips_is_told(clip: Clip, more: list[Rule]) -> None:
+    model = nn.ModuleDict({"body": nn.Linear(4, 4), "head": nn.Linear(4, 2)})
+    rules = [Rule("*", optimizer="AdamW", lr=1e-3, weight_decay=0.0), *more, Rule("body", clip=False)]
+    (sentence,) = resolve(model, Plan(rules, clip=clip)).cautions
+    assert sentence.startswith(
+        f"rule {len(rules)} 'body' says clip=False for body.weight, body.bias, which no rule clips"
+    )
+    with pytest.warns(GroupwiseWarning, match="clips it all the same"):
+        GroupedOptimizer(model, Plan(rules, clip=clip))
+
+
+@pytest.mark.parametrize(
+    ("rules", "clip"),
+    [
+        ([Rule("*", clip=clip_norm(1.0)), Rule("body", clip=False)], clip_norm(5.0)),
+        ([Rule("body", clip=False)], None),
+        ([], clip_norm(5.0)),
+    ],
+)
+def test_a_clip_that_is_unset_where_a_rule_clips_says_nothing(rules: list[Rule], clip: Clip | None) -> None:
+    model = nn.ModuleDict({"body": nn.Linear(4, 4), "head": nn.Linear(4, 2)})
+    base = Rule("*", optimizer="AdamW", lr=1e-3, weight_decay=0.0)
+    assert resolve(model, Plan([base, *rules], clip=clip)).cautions == ()

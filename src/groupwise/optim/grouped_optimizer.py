@@ -312,9 +312,15 @@ class GroupedOptimizer(torch.optim.Optimizer):
 
         before = self.register_load_state_dict_pre_hook(laid_out)
         after = self.register_load_state_dict_post_hook(finish, prepend=True)
+        scheduler = self._monitor.scheduler if prefer != "checkpoint" else None
         try:
-            with with_all_groups(self._views.values()), AllOrNothing(self):
+            with (
+                with_all_groups(self._views.values()),
+                AllOrNothing(self, [self._monitor, *([scheduler] if scheduler else [])]),
+            ):
                 super().load_state_dict(state_dict)
+                if scheduler is not None and scheduler.last_epoch >= 0:
+                    scheduler.write()  # what the plan schedules, and was perhaps edited by hand since
                 report, edits = done[-1][0].report, done[-1][0].edits
                 unexpected = [f"load_state_dict: {report}"] if is_unexpected(report, self.param_groups) else []
                 for sentence in [*unexpected, *sentences(edits)]:

@@ -27,7 +27,7 @@ class LoadReport:
         lost: known before, but in no group now; their state is dropped.
         restarted: their algorithm changed, so their state starts afresh.
         found: they have the state that they had; the next four say of some of them how.
-        renamed: the same tensor under another name.
+        renamed: the same tensor under another name, such as the one that a parametrization gives it.
         replaced: another tensor of the same name and shape, which took the state over.
         copied: untied from another parameter, and given a copy of the shared state.
         resized: tables of another number of rows: rows that were kept have their state, new ones start at zero.

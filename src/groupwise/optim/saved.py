@@ -16,9 +16,10 @@ import torch
 
 from groupwise._wrappers import without_wrappers
 from groupwise.errors import StateError, listed
+from groupwise.optim.spellings import other_spellings
 
 Found: TypeAlias = Literal["found", "renamed", "replaced", "copied"]
-"""How a regroup found a parameter: as it was, under another name, as another tensor, or untied from another one."""
+"""How a parameter was found: as it was, under another name, as another tensor, or untied from another one."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,17 @@ def read(state_dict: Mapping[str, Any], names: Sequence[str], aliases: Mapping[s
     groups, state = _parts(state_dict)
     parameters: dict[str, SavedParameter] = {}
     origin: dict[str, tuple[str, object]] = {}
-    for group, own in zip(groups, _names(groups, names, aliases), strict=True):
+    named = _names(groups, names, aliases)
+    respelled = _respelled(list(chain.from_iterable(named)), aliases)
+    for group, own in zip(groups, named, strict=True):
         values = {key: value for key, value in group.items() if key not in ("params", "param_names")}
         for identity, name in zip(group["params"], own, strict=True):
-            known = _known(name, aliases)
+            known = respelled.get(name, _known(name, aliases))
             if origin.setdefault(known, (name, identity)) != (name, identity):
                 raise StateError(_twice(origin[known][0], name, known))
             if known not in parameters:  # a group that is repeated as it is says nothing new
-                parameters[known] = SavedParameter(_held(name, state.pop(identity, None)), values)
+                found: Found = "renamed" if name in respelled else "found"
+                parameters[known] = SavedParameter(_held(name, state.pop(identity, None)), values, found)
     astray = [key for key in state if isinstance(key, int)]
     if astray:
         raise StateError(f"ambiguous: the state under {listed(map(str, astray), 3)} is of no parameter in any group")
@@ -82,6 +86,18 @@ def read(state_dict: Mapping[str, Any], names: Sequence[str], aliases: Mapping[s
 def _known(name: str, aliases: Mapping[str, str]) -> str:
     """A saved name as this model says it: seen through wrappers, and by the first of a tied parameter's names."""
     return aliases[name] if name in aliases else aliases.get(without_wrappers(name), name)
+
+
+def _respelled(names: Sequence[str], aliases: Mapping[str, str]) -> dict[str, str]:
+    """The saved names that are known here under a parametrization only, or without it, and that no other name takes."""
+    known = {_known(name, aliases) for name in names}
+    found: dict[str, str] = {}
+    for name in (name for name in names if _known(name, aliases) not in aliases):
+        others = (aliases[other] for other in other_spellings(without_wrappers(name)) if other in aliases)
+        here = next((other for other in others if other not in known), None)
+        if here is not None:
+            found[name] = here
+    return found
 
 
 def _twice(first: str, second: str, known: str) -> str:

@@ -25,14 +25,15 @@ from groupwise.optim.first_updates import FirstUpdates
 from groupwise.optim.live import StepInfo, names_of
 from groupwise.optim.load_report import LoadReport
 from groupwise.optim.rates import RateEdit, UndoneEdits
-from groupwise.optim.run_length import other_rate, still_due
+from groupwise.optim.run_length import other_rate, still_due, unheard_plateau
 from groupwise.optim.scheduled_values import Position
 
 UNSTEPPED = 50
 """So many updates without one step of the scheduler are a mistake; a part may train alone for a while before."""
 
 STOPPED = 10
-"""So many updates without a step of the scheduler, which had been stepped before, are a mistake."""
+"""So many updates without a step of the scheduler, which had been stepped before, are a mistake, unless as many as
+half of them had passed between two of its steps before."""
 
 TAKEN_OVER = 3
 """So many of them are, at rates that something else writes: another scheduler is in its place."""
@@ -68,7 +69,7 @@ class UsageMonitor:
         self._loaded: int | None = None
         self._placed = False
         self._overwrites = 0
-        self._steps_before_update = self._updates_with_several = 0
+        self._steps_before_update = self._updates_with_several = self._longest = 0
         self._trained: set[str] = set()
         self._position: Position | None = None
         self._done = False
@@ -146,10 +147,20 @@ class UsageMonitor:
         if self._scheduler_steps:
             self._check_place(groups)
         elif min(self._since_scheduler_step.values()) >= UNSTEPPED:
-            self._say(
-                "the plan has schedules, but its PlanScheduler has not been stepped since it was built or loaded: "
-                f"{UNSTEPPED} updates were made with the same values. Call scheduler.step() after each optimizer.step()"
-            )
+            self._check_unstepped()
+
+    def _check_unstepped(self) -> None:
+        """Look at a scheduler that was never stepped. A plateau needs none of its steps, only its metric."""
+        if self._position is None or "unstepped" in self._said:
+            return
+        if not self._due():
+            self.note(unheard_plateau(self._position.scheduled_values, self._made))
+            return
+        self._say(
+            "the plan has schedules, but its PlanScheduler has not been stepped since it was built or loaded: "
+            f"{UNSTEPPED} updates were made with the same values. Call scheduler.step() after each optimizer.step()",
+            once="unstepped",
+        )
 
     def _check_gone(self) -> None:
         due = self._due() if "gone" not in self._said else []
@@ -173,7 +184,7 @@ class UsageMonitor:
         if since < TAKEN_OVER or position is None or "stopped" in self._said:
             return
         taken = position.overwritten(groups)
-        if not taken and since < STOPPED:
+        if not taken and since < max(STOPPED, 2 * self._longest):
             return
         due = self._due(without_rates=bool(taken))
         if due:
@@ -216,6 +227,7 @@ class UsageMonitor:
             rates: by group, the learning rate that it had, where the plan declares the same one.
         """
         self._loaded, self._scheduler_steps, self._early = updates, 0, False
+        self._since_scheduler_step.clear()
         self._made = self._eager = 0
         self._saved_rates = rates
         self._first_updates.have(begun)
@@ -242,10 +254,15 @@ class UsageMonitor:
 
     def scheduler_stepped(self, counts_steps: bool) -> None:
         """Note a step of the scheduler; `counts_steps` is whether its lengths are meant in updates."""
-        if counts_steps and self._since_scheduler_step and min(self._since_scheduler_step.values()) > 1:
+        since = min(self._since_scheduler_step.values(), default=0)
+        self._longest = max(self._longest, since)
+        if counts_steps and since > 1:
             self._say(
-                "the optimizer stepped several times between two steps of PlanScheduler, whose lengths are in updates: "
-                "call scheduler.step() after each optimizer.step(), not once per epoch"
+                f"the optimizer stepped {since} times between two steps of PlanScheduler, whose lengths are in "
+                "updates: call scheduler.step() after each optimizer.step(), not once per epoch. (If each of its steps "
+                "is meant as an epoch, or a round of several updates, and total_steps counts those, say "
+                "steps_per_epoch=1)",
+                once="between",
             )
         self._since_scheduler_step.clear()
         self._early |= self.updates == 0

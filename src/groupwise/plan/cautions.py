@@ -65,6 +65,29 @@ def rates_left_by(
     )
 
 
+def unset_in_vain(
+    rules: Sequence[Rule], parameters: Sequence[ParameterInfo], resolved: Sequence[ResolvedSettings]
+) -> tuple[str, ...]:
+    """Rules that say `clip=False` where no rule clips, under a plan whose own clip is over everything."""
+    idle: dict[int, list[str]] = {}
+    busy: set[int] = set()
+    for info, decided in zip(parameters, resolved, strict=True):
+        outcomes = decided.outcomes.get("clip", ())
+        unset = next((outcome.rule for outcome in outcomes if outcome.status == "last word"), None)
+        if unset is None or rules[unset].clip is not False:
+            continue
+        if any(rules[outcome.rule].clip for outcome in outcomes):
+            busy.add(unset)
+        else:
+            idle.setdefault(unset, []).append(info.name)
+    return tuple(
+        f"{title(rules, i)} says clip=False for {listed(names, 3)}, which no rule clips; the plan's own clip is "
+        'over everything, and clips it all the same. To leave it out give that clip to a rule: Rule("*", clip=…)'
+        for i, names in idle.items()
+        if i not in busy
+    )
+
+
 def _sentence(
     rules: Sequence[Rule], by_role: Sequence[int], base: Sequence[int], left: Sequence[ParameterInfo], share: float
 ) -> str:

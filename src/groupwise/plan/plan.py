@@ -18,7 +18,7 @@ from groupwise.errors import PlanError, ResolutionError, within
 from groupwise.plan import plan_file
 from groupwise.plan.algorithm import Algorithm
 from groupwise.plan.cascade import text_of
-from groupwise.plan.cautions import cautions_of, rates_left_by
+from groupwise.plan.cautions import cautions_of, rates_left_by, unset_in_vain
 from groupwise.plan.clip import Clip
 from groupwise.plan.group import groups_of
 from groupwise.plan.ladder import ladders_of, readings_of
@@ -160,6 +160,8 @@ class Plan:
             *rates_left_by(self.rules, parameters, resolved, known),
         )
         cautions = cautions_of(self.rules, parameters, matches)
+        if self.clip is not None:
+            cautions += unset_in_vain(self.rules, parameters, resolved)
         return Resolution(self.rules, self.clip, dict(self.values), groups, known, by_name, (), cautions, readings)
 
     def _known(self, algorithms: Mapping[str, Algorithm], mistakes: Mistakes) -> dict[str, Algorithm]:

@@ -175,6 +175,16 @@ def test_a_backward_that_cannot_be_batched_says_so() -> None:
         Balancer(MGDA(), route="gramian").backward(losses)
 
 
+def test_an_intermediate_gradient_that_a_batched_backward_cannot_keep_says_so() -> None:
+    trunk, heads = torch.nn.Linear(4, 3), torch.nn.Linear(3, 2)
+    z = trunk(torch.ones(2, 4))
+    z.retain_grad()
+    losses = {str(i): heads(z)[:, i].square().mean() for i in range(2)}
+    with pytest.raises(BalanceError, match=r'retain_grad\(\).*use route="sequential"'):
+        Balancer(MGDA(), route="gramian").backward(losses)
+    assert trunk.weight.grad is None
+
+
 class _Unbatched(torch.autograd.Function):
     @staticmethod
     def forward(ctx: object, x: Tensor) -> Tensor:

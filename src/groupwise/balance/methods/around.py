@@ -6,7 +6,8 @@ several shapes is built as the one of its inner method.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -50,6 +51,11 @@ class Around(Method):
 def inside(memory: Memory) -> Memory:
     """The memory of the inner method."""
     return memory.part(_PART)
+
+
+def among(context: MethodContext, chosen: Sequence[int]) -> MethodContext:
+    """What is known of some of the tasks."""
+    return replace(context, tasks=tuple(context.tasks[i] for i in chosen), losses=context.losses[list(chosen)])
 
 
 def shape_of(method: object) -> type[Method] | None:

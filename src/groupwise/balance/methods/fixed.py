@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 import torch
@@ -15,7 +15,7 @@ from groupwise.balance.arguments import TaskValues
 from groupwise.balance.by_task import by_task
 from groupwise.balance.memory import Memory
 from groupwise.balance.method import GramianMethod, JacobianMethod, LossMethod, Method, MethodContext
-from groupwise.balance.methods.around import Around, inside, shape_of
+from groupwise.balance.methods.around import Around, among, inside, shape_of
 from groupwise.balance.properties import Property
 from groupwise.errors import GroupwiseWarning, unknown
 from groupwise.schedules import Schedule
@@ -68,18 +68,18 @@ class Fixed(Around):
     def due(self, context: MethodContext, memory: Memory) -> bool:
         """As the inner one says of its tasks."""
         others = self._others(context)
-        return bool(others) and self.method.due(_among(context, others), inside(memory))
+        return bool(others) and self.method.due(among(context, others), inside(memory))
 
     def task_specific_weights(self, context: MethodContext, memory: Memory) -> Tensor:
         """[t] the inner one's, and the stated ones."""
         others = self._others(context)
-        found = self.method.task_specific_weights(_among(context, others), inside(memory)) if others else None
+        found = self.method.task_specific_weights(among(context, others), inside(memory)) if others else None
         return self._joined(torch.ones(len(others)).double() if found is None else found, others, context)
 
     def after_step(self, context: MethodContext, memory: Memory) -> None:
         """Pass on what is of the inner one's tasks."""
         if others := self._others(context):
-            self.method.after_step(_among(context, others), inside(memory))
+            self.method.after_step(among(context, others), inside(memory))
 
     def held_out(self, tasks: Sequence[str]) -> Tensor | None:
         """The inner one's; 0 for the tasks that it does not see."""
@@ -92,7 +92,7 @@ class Fixed(Around):
     def learn(self, alignments: Tensor, context: MethodContext, memory: Memory) -> None:
         """Pass on what is of the inner one's tasks."""
         if others := self._others(context):
-            self.method.learn(alignments[others], _among(context, others), inside(memory))
+            self.method.learn(alignments[others], among(context, others), inside(memory))
 
     def __repr__(self) -> str:
         return f"Fixed({self.method!r}, {self.weights_!r})"
@@ -128,11 +128,6 @@ class Fixed(Around):
             )
 
 
-def _among(context: MethodContext, chosen: Sequence[int]) -> MethodContext:
-    """What is known of some of the tasks."""
-    return replace(context, tasks=tuple(context.tasks[i] for i in chosen), losses=context.losses[list(chosen)])
-
-
 @final
 class _OfLosses(Fixed, LossMethod):
     def weights(self, losses: Tensor, context: MethodContext, memory: Memory) -> Tensor:
@@ -140,7 +135,7 @@ class _OfLosses(Fixed, LossMethod):
         self._note(context, memory)
         others = self._others(context)
         inner: Callable[..., Tensor] = self.method.weights  # type: ignore[attr-defined]
-        found = inner(losses[others], _among(context, others), inside(memory)) if others else losses[:0]
+        found = inner(losses[others], among(context, others), inside(memory)) if others else losses[:0]
         return self._joined(found, others, context)
 
 
@@ -152,7 +147,7 @@ class _OfGramian(Fixed, GramianMethod):
         others = self._others(context)
         inner: Callable[..., Tensor] = self.method.weights  # type: ignore[attr-defined]
         block = gramian[others][:, others]
-        found = inner(block, _among(context, others), inside(memory)) if others else gramian.new_zeros(0)
+        found = inner(block, among(context, others), inside(memory)) if others else gramian.new_zeros(0)
         return self._joined(found, others, context)
 
 
@@ -170,7 +165,7 @@ class _OfJacobian(Fixed, JacobianMethod):
         if not others:
             return stated
         inner: Callable[..., Tensor] = self.method.update  # type: ignore[attr-defined]
-        return stated + inner(jacobian[others], _among(context, others), inside(memory))
+        return stated + inner(jacobian[others], among(context, others), inside(memory))
 
 
 _SEEN, _COUNT = "seen", "updates"

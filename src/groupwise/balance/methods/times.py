@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import final
 
+import torch
 from torch import Tensor
 
 from groupwise.balance import arguments
 from groupwise.balance.arguments import Inner
 from groupwise.balance.memory import Memory
 from groupwise.balance.method import GramianMethod, LossMethod, MethodContext
+from groupwise.balance.methods.around import among
 from groupwise.balance.properties import Property
 from groupwise.errors import BalanceError
 
@@ -23,7 +25,8 @@ _BOTH = frozenset({Property.EQUIVARIANT, Property.MEMORYLESS, Property.DETERMINI
 class Times(GramianMethod):
     """s_i a_i: s the weights of `losses`, a those of `gradients` from the gradients of s_i L_i.
 
-    Task-only parameters see s_i alone, as each half says by itself.
+    Task-only parameters see s_i alone, as each half says by itself. A task with s_i = 0 is not there for `gradients`,
+    and its weight is 0: what has no length would else be the shortest vector there is (MGDA), or have no logarithm.
 
     Scale: that of `gradients`, for gradients that `losses` has scaled.
 
@@ -55,9 +58,14 @@ class Times(GramianMethod):
         """[t] s_i a_i."""
         s: Tensor = self.losses.weights(context.losses, context, memory.part("losses"))  # type: ignore[attr-defined]
         memory.keep_tasks(_FACTOR, context.tasks, s)
-        scaled = replace(context, losses=s * context.losses)
-        a: Tensor = self.gradients.weights(gramian * s.outer(s), scaled, memory.part("gradients"))  # type: ignore[attr-defined]
-        return s * a
+        seen = [i for i, factor in enumerate(s.tolist()) if factor]
+        if not seen:
+            return torch.zeros_like(s)
+        among_seen, scale = among(context, seen), s[seen]
+        scaled = replace(among_seen, losses=scale * among_seen.losses)
+        block = gramian[seen][:, seen] * scale.outer(scale)
+        a: Tensor = self.gradients.weights(block, scaled, memory.part("gradients"))  # type: ignore[attr-defined]
+        return torch.zeros_like(s).index_put((torch.tensor(seen),), scale * a)
 
     def task_specific_weights(self, context: MethodContext, memory: Memory) -> Tensor | None:
         """[t] s_i."""

@@ -115,7 +115,15 @@ class Batched(Route):
         return all(bool(torch.isfinite(gradient).all()) for gradient in grads if gradient is not None)
 
     def write(self, weights: Tensor, own: Tensor, kept: Sequence[int]) -> None:
-        self._write.write(weights, own, kept)
+        try:
+            self._write.write(weights, own, kept)
+        except RuntimeError as error:
+            if "vmapped" not in str(error):
+                raise
+            raise BalanceError(
+                "an intermediate tensor keeps its gradient (retain_grad(), or a hook that stores it), which a batched "
+                'backward cannot fill: use route="sequential"'
+            ) from error
 
     def _take(self, tasks: Sequence[int]) -> None:
         """Add the products of these tasks' gradients up."""
