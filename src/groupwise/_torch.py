@@ -84,6 +84,35 @@ _UNTRACED_STEPS: Final[dict[Callable[..., Any], Callable[..., Any]]] = {}
 """By the step that `torch.compiler.disable` has wrapped: the same without hooks. One for each class at most."""
 
 
+def without_dynamo(cls: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+    """A subclass whose building and stepping do not import torch._dynamo, which takes seconds, where torch's own do.
+
+    They import it to keep themselves out of a trace. Lacking: the class itself, and torch imports it.
+    """
+    adds, step = torch.optim.Optimizer.add_param_group, without_hooks(cls.step)
+    body: dict[str, Any] = {}
+    if cls.add_param_group is adds:
+        body["add_param_group"] = inspect.unwrap(adds)
+    if getattr(step, "__code__", None) is _differentiable_step_code():
+        body["step"] = _without_graph_breaks(step.__wrapped__)  # type: ignore[attr-defined]
+    return type(cls.__name__, (cls,), {"__module__": cls.__module__, "__qualname__": cls.__qualname__, **body})
+
+
+def _without_graph_breaks(step: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(step)
+    def run(optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> Any:
+        with torch.set_grad_enabled(optimizer.defaults["differentiable"]):
+            return step(optimizer, *args, **kwargs)
+
+    return run
+
+
+def _differentiable_step_code() -> CodeType | None:
+    """The code of what torch puts around the steps that may be differentiated."""
+    wrap = getattr(sys.modules[torch.optim.Optimizer.__module__], "_use_grad_for_differentiable", None)
+    return None if wrap is None else wrap(len).__code__
+
+
 def _is_untraced(function: Callable[..., Any]) -> bool:
     """Whether `torch.compiler.disable` made this; what wraps such a function has a copy of its marks, not its id."""
     return getattr(function, "_torchdynamo_wrapper_id", None) == id(function)

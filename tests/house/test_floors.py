@@ -30,6 +30,7 @@ MAY: Mapping[str, set[str]] = {
     "keras": BELOW,
     "integrations": BELOW | ACT,
     "demos": BELOW | ACT,
+    "__main__": {"cli"},
     "cli": BELOW | ACT | {"checkpoint", "testing", "keras"} | DOORS,
 }
 

@@ -19,13 +19,19 @@ weight_decay = 0.0
 """
 
 
-def loaded(code: str) -> set[str]:
-    """The top-level packages, neither ours nor of the standard library, that a fresh interpreter holds after `code`."""
-    report = "\nimport json, sys\nsys.stdout.write(json.dumps([name.partition('.')[0] for name in sys.modules]))"
+def modules_after(code: str) -> set[str]:
+    """The modules that a fresh interpreter holds after `code`."""
+    report = "\nimport json, sys\nsys.stdout.write(json.dumps([*sys.modules]))"
     command = [sys.executable, "-W", "error", "-c", code + report]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return set(json.loads(done.stdout)) - sys.stdlib_module_names - {"groupwise", "__main__"}
+    return set(json.loads(done.stdout))
+
+
+def loaded(code: str) -> set[str]:
+    """The top-level packages among them that are neither ours nor of the standard library."""
+    packages = {name.partition(".")[0] for name in modules_after(code)}
+    return packages - sys.stdlib_module_names - {"groupwise", "__main__"}
 
 
 @pytest.mark.parametrize(
@@ -47,3 +53,31 @@ def test_describing_loads_neither_torch_nor_any_other_library(code: str) -> None
 
 def test_a_torch_backed_name_of_the_face_loads_torch_on_first_use() -> None:
     assert "torch" in loaded("import groupwise\ngroupwise.GroupedOptimizer")
+
+
+SLOW = {"torch._dynamo", "torch.distributed.tensor", "torch.distributed.fsdp", "torch.distributed.checkpoint"}
+"""What takes torch seconds to import, and few programs need."""
+
+RESOLVED = """
+import torch
+from torch import nn
+from groupwise import Plan, Rule
+from groupwise.optim import resolve
+from groupwise.select import kind
+layers = [nn.Linear(2, 2) for _ in range(12)] + [nn.Embedding(3, 2, sparse=True)]
+names = "Adadelta Adafactor Adagrad Adam AdamW Adamax ASGD Muon NAdam RAdam RMSprop SGD".split()
+rules = [Rule("*", optimizer="Rprop", lr=0.1), Rule(kind("Embedding"), optimizer="SparseAdam", lr=0.1)]
+rules += [Rule(f"{i}.weight", optimizer=name, lr=0.1) for i, name in enumerate(names)]
+resolve(nn.Sequential(*layers), Plan(rules))
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param("from groupwise import Balancer, GroupedOptimizer, Observer", id="import"),
+        pytest.param(RESOLVED, id="resolve"),
+    ],
+)
+def test_what_is_slow_in_torch_is_imported_by_those_who_need_it(code: str) -> None:
+    assert not SLOW & modules_after(code)

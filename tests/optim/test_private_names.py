@@ -3,6 +3,7 @@
 import ast
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -68,6 +69,32 @@ def test_without_the_name_training_comes_to_the_same(name: str, monkeypatch: pyt
     monkeypatch.setattr(_torch, "_HOOKED_STEP", _torch._hooked_step_code())
     assert getattr(owner, last) is not None
     torch.testing.assert_close(trained(), expected, rtol=1e-5, atol=1e-7)
+
+
+CLASSES = [cls for cls in vars(torch.optim).values() if isinstance(cls, type) and cls is not torch.optim.Optimizer]
+
+
+@pytest.mark.parametrize("cls", [cls for cls in CLASSES if cls not in (torch.optim.LBFGS, torch.optim.SparseAdam)])
+@pytest.mark.parametrize("lacking", [False, True])
+def test_an_optimizer_without_dynamo_takes_the_steps_of_its_class(
+    cls: type[torch.optim.Optimizer], lacking: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if lacking:
+        monkeypatch.delattr(sys.modules["torch.optim.optimizer"], "_use_grad_for_differentiable")
+
+    def stepped(cls: Any) -> tuple[torch.Tensor, dict[str, Any]]:
+        p = nn.Parameter(torch.arange(6.0).view(2, 3))
+        engine = cls([p], lr=0.1)
+        for i in range(3):
+            p.grad = torch.cos(p.detach() + i)
+            engine.step()
+        assert torch.is_grad_enabled()
+        return p.detach(), engine.state_dict()
+
+    light = _torch.without_dynamo(cls)
+    assert issubclass(light, cls)
+    assert (light.__name__, light.__module__) == (cls.__name__, cls.__module__)
+    torch.testing.assert_close(stepped(light), stepped(cls), rtol=0, atol=0)
 
 
 def private_names_of_torch(tree: ast.AST) -> Iterator[ast.AST]:

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias
 
 import torch
 
+from groupwise._torch import without_dynamo
 from groupwise.errors import OptimizerError, ResolutionError
 from groupwise.optim.algorithms import TorchAlgorithms
 from groupwise.optim.borrowed import unhooked_step
@@ -58,10 +59,13 @@ def probe(resolution: Resolution, algorithms: TorchAlgorithms, mistakes: Mistake
     """
     probed: dict[str, ProbeResult] = {}
     seen: dict[object, ProbeResult] = {}
+    classes: dict[str, type[torch.optim.Optimizer]] = {}
     for group in resolution.groups:
         if group.algorithm is None:
             continue
-        cls = algorithms.engine_of(group.algorithm)
+        if group.algorithm not in classes:
+            classes[group.algorithm] = without_dynamo(algorithms.engine_of(group.algorithm))
+        cls = classes[group.algorithm]
         unscaled = {name: s.unscaled if name in _UNBOUNDED else s for name, s in group.settings.items()}
         own: dict[str, Any] = {}
         with _refused_for(resolution, group, group.parameters, mistakes):
