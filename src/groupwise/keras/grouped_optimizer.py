@@ -18,7 +18,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, final
 
 import keras
-import numpy as np
 
 from groupwise.errors import OptimizerError, StateError, listed, within
 from groupwise.keras import state
@@ -324,7 +323,7 @@ class GroupedOptimizer(OneStep):
         elif self.built:
             self._read(store)
         else:
-            self._held.unread = {name: np.array(store[name]) for name in store.keys()}  # noqa: SIM118  # no mapping
+            self._held.unread = state.copied(store)
 
     def _read(self, store: Any) -> None:
         if self._held.misfit:

@@ -61,6 +61,12 @@ def readable(program: Program | None, variables: int, store: Any, refrozen: bool
     return min(saved, variables)  # one that was saved before its build has a step count and a factor alone
 
 
+def copied(store: Any) -> dict[str, Any]:
+    """What a file holds of an optimizer, as arrays that outlive it."""
+    held = {name: keras.ops.convert_to_tensor(store[name]) for name in store.keys()}  # noqa: SIM118  # no mapping
+    return {name: keras.ops.convert_to_numpy(keras.ops.copy(value)) for name, value in held.items()}
+
+
 def assign(variables: Sequence[Any], values: Sequence[Any], what: str) -> None:
     """Assign a copy of a value to each variable. Raises `StateError` where one does not fit, before any is assigned."""
     if len(values) != len(variables):
