@@ -28,13 +28,14 @@ from groupwise.plan.encoding import (
     encode_value,
 )
 from groupwise.plan.rule import LONGEST_NAME, RULE_FIELDS, Rule
+from groupwise.plan.stated_depth import checked_depth
 from groupwise.schedules import Schedule
 from groupwise.schedules import decode as decode_schedule
 from groupwise.schedules import encode as encode_schedule
 from groupwise.select import decode as decode_selector
 from groupwise.select import encode as encode_selector
 
-TABLES = ("rule", "clip", "values", "balance")
+TABLES = ("rule", "clip", "values", "balance", "depth")
 
 
 class PlanArguments(TypedDict):
@@ -44,6 +45,7 @@ class PlanArguments(TypedDict):
     clip: Clip | None
     values: dict[str, Schedule]
     balance: Mapping[str, Any] | None
+    depth: Mapping[str, int]
 
 
 def load(path: str | os.PathLike[str], allow: Sequence[str]) -> PlanArguments:
@@ -63,7 +65,11 @@ def loads(text: str, allow: Sequence[str], format: str) -> PlanArguments:
 
 
 def dumps(
-    rules: Sequence[Rule], clip: Clip | None, values: Mapping[str, Schedule], balance: Mapping[str, Any] | None
+    rules: Sequence[Rule],
+    clip: Clip | None,
+    values: Mapping[str, Schedule],
+    balance: Mapping[str, Any] | None,
+    depth: Mapping[str, int],
 ) -> str:
     """A plan as TOML."""
     data: dict[str, Any] = {}
@@ -72,6 +78,8 @@ def dumps(
     data["rule"] = [encode_rule(rule) for rule in rules]
     if values:
         data["values"] = {name: encode_schedule(schedule) for name, schedule in values.items()}
+    if depth:
+        data["depth"] = dict(depth)
     if balance is not None:
         data["balance"] = dict(balance)
     return formats.write_toml(data)
@@ -105,6 +113,7 @@ def decode(data: Mapping[str, Any], allow: Sequence[str]) -> PlanArguments:
         clip=_plan_clip(data.get("clip")),
         values={name: _value(name, value) for name, value in values.items()},
         balance=None if balance is None else _balance(_table("balance", balance)),
+        depth=checked_depth(data.get("depth", {})),
     )
 
 
@@ -126,13 +135,15 @@ def decode_rule(i: int, data: object, allow: Sequence[str]) -> Rule:
             "clip": decode_clip(fields.pop("clip", None)),
             "optional": _bool("optional", fields.pop("optional", False)),
         }
-        mapping = _table("hyperparameters", fields.pop("hyperparameters", {}))
+        mapping, extra = (_table(key, fields.pop(key, {})) for key in ("hyperparameters", "extra"))
         for name in fields:
             if not name.isidentifier() or len(name) > LONGEST_NAME:
                 raise PlanError(f"{shown(name)} is not the name of a hyperparameter: write it as one word")
         values: dict[str, Any] = {name: decode_value(name, value) for name, value in fields.items()}
-        inside = {name: decode_value(name, value) for name, value in mapping.items()}
-        return Rule(match, **own, **values, hyperparameters=inside)
+        own["hyperparameters"] = {name: decode_value(name, value) for name, value in mapping.items()}
+        with within("extra"):
+            own["extra"] = {name: decode_value(name, value) for name, value in extra.items()}
+        return Rule(match, **own, **values)
 
 
 def encode_rule(rule: Rule) -> dict[str, Any]:
@@ -145,6 +156,9 @@ def encode_rule(rule: Rule) -> dict[str, Any]:
         values = {name: encode_value(name, value) for name, value in rule.hyperparameters.items()}
         inside = {name: values.pop(name) for name in RULE_FIELDS if name in values}
         data |= {**values, **({"hyperparameters": inside} if inside else {})}
+        if rule.extra:
+            with within("extra"):
+                data["extra"] = {name: encode_value(name, value) for name, value in rule.extra.items()}
         if rule.trainable is not None:
             data["trainable"] = encode_trainable(rule.trainable)
         if rule.clip is not None:
