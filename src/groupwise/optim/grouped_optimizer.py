@@ -36,7 +36,7 @@ from groupwise.optim.regroup import Regrouped, Running, check_foreign_schedulers
 from groupwise.optim.resolve import Model, infos_of
 from groupwise.optim.rows import RowsGiven
 from groupwise.optim.runtime import Runtime
-from groupwise.optim.transaction import AllOrNothing
+from groupwise.optim.transaction import AllOrNothing, refill
 from groupwise.optim.transfer import Transfer
 from groupwise.optim.unique import Distinct, check_savable
 from groupwise.optim.usage_monitor import Scheduler, UsageMonitor
@@ -206,7 +206,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
 
     def _run(self, after: Regrouped, model: Model | None) -> None:
         """Put a regrouping in place."""
-        self.state, self.param_groups = after.state, after.groups
+        refill(self, self.param_groups, self.state, after.groups, after.state)
         self._runtime = after.runtime
         if model is not None:
             self._origin, self._wrapped = Origin(model, self.resolution.parameters), is_wrapped(model)
@@ -294,6 +294,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         do at the end of a load.
         """
         done: list[tuple[Transfer, Layout]] = []
+        held: list[Any] = []
 
         if not isinstance(state_dict, Mapping):
             raise StateError(
@@ -302,12 +303,14 @@ class GroupedOptimizer(torch.optim.Optimizer):
             )
 
         def laid_out(_: torch.optim.Optimizer, given: dict[str, Any]) -> Layout:
+            held[:] = self.param_groups, self.state
             transfer = lay_out(self._runtime, self.param_groups, given, prefer, self._driver)
             done.append((transfer, transfer.in_torchs_layout()))
             return done[-1][1]
 
         def finish(_: torch.optim.Optimizer) -> None:
             runtime = self._runtime
+            refill(self, *held, self.param_groups, self.state)
             runtime.engines.loaded(self.param_groups, self.state, runtime.route, done[-1][1])
 
         before = self.register_load_state_dict_pre_hook(laid_out)
