@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from groupwise._misuse import explained
 from groupwise._renamed import renamed
 from groupwise.errors import GroupwiseWarning, OptimizerError, StateError, unknown
 from groupwise.look import Example
@@ -66,6 +67,14 @@ class GroupedOptimizer(torch.optim.Optimizer):
             or names a class that cannot run in it.
     """
 
+    @explained(
+        OptimizerError,
+        "GroupedOptimizer",
+        dict.fromkeys(
+            ("lr", "weight_decay", "betas", "momentum", "eps", "optimizer", "clip"),
+            "hyperparameters are declared by rules: Plan([Rule('*', optimizer='AdamW', lr=1e-3)])",
+        ),
+    )
     def __init__(self, model: Model, plan: Plan | str | os.PathLike[str], example: Example | None = None) -> None:
         plan = plan if isinstance(plan, Plan) else Plan.load(plan)
         self._runtime = Runtime.of(infos_of(model, example), plan)
@@ -83,7 +92,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         self._agreement = Agreement()
         self._tell_ranks()
         for caution in self.resolution.cautions:
-            warnings.warn(caution, GroupwiseWarning, stacklevel=2)
+            warnings.warn(caution, GroupwiseWarning, stacklevel=3)
         if _LOG.isEnabledFor(logging.INFO):
             for line in self.resolution.lines():
                 _LOG.info("%s", line)
@@ -310,7 +319,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
 
         def finish(_: torch.optim.Optimizer) -> None:
             runtime = self._runtime
-            refill(self, *held, self.param_groups, self.state)
+            refill(self, held[0], held[1], self.param_groups, self.state)
             runtime.engines.loaded(self.param_groups, self.state, runtime.route, done[-1][1])
 
         before = self.register_load_state_dict_pre_hook(laid_out)

@@ -14,6 +14,7 @@ from typing import Any, SupportsFloat
 
 from torch.optim.lr_scheduler import LRScheduler
 
+from groupwise._misuse import explained
 from groupwise._spelling import shown
 from groupwise.errors import OptimizerError, StateError, listed
 from groupwise.optim.freezing import check_unfreeze, freeze
@@ -46,6 +47,20 @@ class _Ready:
     frozen: list[tuple[dict[str, Any], bool]]
 
 
+_TOTAL = ("T_max", "max_steps", "num_steps", "steps", "num_training_steps", "total_iters", "n_steps", "t_initial")
+_EPOCH = ("steps_per_epochs", "epoch_steps", "updates_per_epoch", "num_batches")
+_WARMUP = ("warmup", "num_warmup_steps", "warmup_steps", "warmup_t")
+_MEANT = {
+    **dict.fromkeys(_TOTAL, "say total_steps=, the updates in the whole run"),
+    **dict.fromkeys(_EPOCH, "say steps_per_epoch=, the updates in an epoch"),
+    **dict.fromkeys(_WARMUP, "a warmup is part of the plan: lr=cosine(1e-3, warmup='5%')"),
+    **dict.fromkeys(("eta_min", "end", "lr_min"), "an end is part of the plan: lr=cosine(1e-3, end=1e-5)"),
+    "epochs": "say total_steps=, the updates in the whole run, and steps_per_epoch= where lengths are in epochs",
+    "last_epoch": "load its state, scheduler.load_state_dict(…), to go on where a run was",
+    "lr_lambda": "schedules are part of the plan: lr=cosine(1e-3)",
+}
+
+
 class PlanScheduler(LRScheduler):
     """Run the schedules of a plan.
 
@@ -68,6 +83,7 @@ class PlanScheduler(LRScheduler):
 
     optimizer: GroupedOptimizer
 
+    @explained(OptimizerError, "PlanScheduler", _MEANT)
     def __init__(
         self,
         optimizer: GroupedOptimizer,
@@ -92,7 +108,7 @@ class PlanScheduler(LRScheduler):
         super().__init__(optimizer)
         optimizer._tell_ranks()
         for sentence in time_checks(optimizer.resolution, *self._lengths):
-            self._monitor.note(sentence)
+            self._monitor.note(sentence, stacklevel=5)
 
     @property
     def step_info(self) -> StepInfo:

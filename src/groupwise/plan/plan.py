@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from groupwise import _html
+from groupwise._misuse import explained
 from groupwise._pickling import Public, Reduced
 from groupwise._spelling import counted, shown
 from groupwise.errors import PlanError, ResolutionError, within
@@ -60,6 +61,12 @@ class Plan:
     balance: Mapping[str, Any] | None
     depth: Mapping[str, int]
 
+    @explained(
+        PlanError,
+        "Plan",
+        dict.fromkeys(("clip_norm", "max_norm", "clipnorm", "grad_clip"), "say clip=clip_norm(…)"),
+        "give the rules in one list: Plan([Rule(…), Rule(…)])",
+    )
     def __init__(
         self,
         rules: Iterable[Rule],
@@ -68,6 +75,9 @@ class Plan:
         balance: Mapping[str, Any] | None = None,
         depth: Mapping[str, int] | None = None,
     ) -> None:
+        for name, table in (("values", values), ("balance", balance)):
+            if table is not None and not isinstance(table, Mapping):
+                raise PlanError(f"{name} is a mapping, not {shown(table)}")
         fields = {
             "rules": _rules(rules),
             "clip": clip,
@@ -184,7 +194,7 @@ class Plan:
 
 def _rules(rules: Iterable[Rule]) -> tuple[Rule, ...]:
     if not isinstance(rules, list | tuple):
-        raise PlanError(f"a plan is made of a list of rules, not {type(rules).__name__}")
+        raise PlanError(f"a plan is made of a list of rules, not {type(rules).__name__}: Plan([Rule(…), …])")
     for rule in rules:
         if not isinstance(rule, Rule):
             raise PlanError(f"a plan is made of rules: write Rule(match, …) instead of {shown(rule)}")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
+from groupwise._misuse import explained
 from groupwise._pickling import Public, Reduced
 from groupwise._spelling import clipped, shown
 from groupwise.errors import PlanError, nearest, within
@@ -62,6 +63,7 @@ class Rule:
     hyperparameters: Mapping[str, object]
     algorithm_class: type | None = field(compare=False, repr=False)
 
+    @explained(PlanError, "Rule", {}, 'after what it matches, everything has its name: Rule("*", optimizer="AdamW")')
     def __init__(
         self,
         /,
@@ -85,7 +87,7 @@ class Rule:
                 "optimizer": None if optimizer is None else _spec(optimizer),
                 "trainable": None if trainable is None else timeline(trainable),
                 "clip": _clip(clip),
-                "optional": bool(optional),
+                "optional": _bool("optional", optional),
                 "extra": MappingProxyType({k: declared(k, v) for k, v in _extra(extra, own).items()}),
                 "hyperparameters": MappingProxyType({k: declared(k, v) for k, v in own.items()}),
                 "algorithm_class": optimizer if isinstance(optimizer, type) else None,
@@ -187,6 +189,12 @@ def _text(what: str, value: object) -> str:
         raise PlanError(f"{what} must be text that is not empty, got {shown(value)}")
     if len(value) > LONGEST_NAME:
         raise PlanError(f"{what} has at most {LONGEST_NAME} characters, not {len(value):,}: {shown(value)}")
+    return value
+
+
+def _bool(what: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise PlanError(f"{what} is True or False, not {shown(value)}")
     return value
 
 

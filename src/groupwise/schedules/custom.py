@@ -39,7 +39,7 @@ def _plain_points(value: object) -> object:
 
 
 def _callable(value: object) -> object:
-    if not callable(value):
+    if not callable(value) or isinstance(value, Schedule):
         raise ScheduleError(f"{shown(value)} is not a function of the step")
     return value
 
