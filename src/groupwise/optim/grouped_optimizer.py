@@ -25,6 +25,7 @@ from groupwise.look import Example
 from groupwise.optim.added import completed, rename_replaced, standing_outside
 from groupwise.optim.agreement import Agreement, Run
 from groupwise.optim.clipping import Measured
+from groupwise.optim.fitting import check_reshaped
 from groupwise.optim.freezing import check_unfreeze, drop_gradients, freeze, is_wrapped, may_flip, restore_requires_grad
 from groupwise.optim.live import START, names_of
 from groupwise.optim.load_report import LoadReport
@@ -117,6 +118,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
             OptimizerError: at the first step among several processes, if the ranks that are replicas do not run one
                 plan; or a tensor stands in two groups, or a joint clip cannot be joint, or a norm is not finite and
                 its clip says "raise". Under "skip_step" such a step changes nothing, and counts as one all the same.
+                Or a parameter has got another shape in place: its state is then of the one that it had.
         """
         loss = None
         if closure is not None:
@@ -134,7 +136,11 @@ class GroupedOptimizer(torch.optim.Optimizer):
             return loss
         active = drop_gradients(self.param_groups)
         self._look_where_idle(active)
-        self._runtime.engines.step(active, self.state, self._runtime.route)
+        try:
+            self._runtime.engines.step(active, self.state, self._runtime.route)
+        except Exception as error:
+            check_reshaped(active, self.state, error)
+            raise
         return loss
 
     def only(self, *networks: str) -> NetworkView:
