@@ -196,6 +196,11 @@ class Balancer:
             state.memory.forget(task)
             state.tasks = state.tasks - {task}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle or a copy takes. Raises `StateError` in the middle of an update, as `state_dict` does."""
+        check_complete(self._run)
+        return vars(self).copy()
+
     def state_dict(self) -> dict[str, Any]:
         """All that the method and the balancer remember, as plain values and tensors.
 
