@@ -25,7 +25,7 @@ from groupwise.balance.engine.reduction.reduction import Reduction
 from groupwise.balance.engine.scaling import without_autocast
 from groupwise.balance.engine.setup import Distributed, RouteChoice
 from groupwise.balance.engine.state import State
-from groupwise.balance.engine.state_dict import load, saved
+from groupwise.balance.engine.state_dict import check_complete, load, saved
 from groupwise.balance.method import Method, TaskOnly
 from groupwise.balance.plan_table import read_balance
 from groupwise.balance.result import BalanceResult
@@ -198,7 +198,7 @@ class Balancer:
 
     def __getstate__(self) -> dict[str, Any]:
         """What a pickle or a copy takes. Raises `StateError` in the middle of an update, as `state_dict` does."""
-        check_complete(self._run)
+        check_complete(self._state)
         return vars(self).copy()
 
     def state_dict(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from functools import cached_property
 from typing import Annotated, ClassVar, Never, TypeAlias, final
 
 from groupwise._spelling import number_from_text, shown
-from groupwise.errors import LengthError, ScheduleError
+from groupwise.errors import LengthError, ScheduleError, listed
 from groupwise.schedules import arguments
 from groupwise.schedules.arguments import Kind, Number, Span
 from groupwise.schedules.expression import Expression
