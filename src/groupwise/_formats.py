@@ -195,6 +195,13 @@ def load(path: Path) -> dict[str, Any]:
     return parse(read(path), format)
 
 
+def lines_of(text: str, format: str, key: str, tables: object) -> list[int]:
+    """The lines of the headers of an array of tables in TOML, from 1; empty where it is written in another way."""
+    header = re.compile(rf"\s*\[\[\s*{key}\s*\]\]")
+    lines = [i for i, line in enumerate(text.splitlines(), 1) if header.match(line)]
+    return lines if format == "toml" and isinstance(tables, list) and len(tables) == len(lines) else []
+
+
 def write_toml(data: Mapping[str, Any]) -> str:
     """A table of plain data as TOML: top-level tables and arrays of tables as sections, all below them inline.
 

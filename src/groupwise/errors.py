@@ -97,12 +97,15 @@ def within(where: str) -> Iterator[None]:
         raise type(error)(f"{clipped(where, _PLACE)}: {error}") from error.__cause__
 
 
-def nearest(given: str, options: Iterable[str], limit: int = 3) -> list[str]:
-    """The options that look most like `given`, best first; case does not count, nor what follows 200 characters."""
+def nearest(given: str, options: Iterable[str], limit: int = 3, cutoff: float = 0.51) -> list[str]:
+    """The options that look most like `given`, best first; case does not count, nor what follows 200 characters.
+
+    `cutoff` is the least likeness, as `difflib` measures it.
+    """
     spelled: dict[str, str] = {}
     for option in options:
         spelled.setdefault(option[:_COMPARED].lower(), option)
-    close = difflib.get_close_matches(given[:_COMPARED].lower(), spelled, n=limit, cutoff=0.51)
+    close = difflib.get_close_matches(given[:_COMPARED].lower(), spelled, n=limit, cutoff=cutoff)
     return [spelled[key] for key in close]
 
 

@@ -48,6 +48,11 @@ def test_help_names_the_commands_and_where_to_start() -> None:
         assert word in text
 
 
+@pytest.mark.parametrize("name", ["demo", "show", "explain", "audit", "report"])
+def test_no_help_prints_a_type_where_a_flag_takes_no_value(name: str) -> None:
+    assert "bool" not in run(name, "--help", width=140).stdout.lower()
+
+
 @pytest.mark.parametrize("name", ["demo", "show", "explain"])
 def test_every_command_has_an_example_in_its_help(name: str) -> None:
     text = run(name, "--help", width=140).stdout

@@ -88,7 +88,7 @@ def test_its_state_is_one_counter_and_the_length_of_the_run_and_loading_writes_t
     net, optimizer, scheduler = prepared()
     train(net, batches(7), optimizer.step, scheduler.step)
     state = scheduler.state_dict()
-    assert state == {"last_epoch": 7, "total_steps": 20, "plateaus": {}}
+    assert state == {"last_epoch": 7, "total_steps": 20, "plateaus": {}, "overwritten": []}
     _, other, resumed = prepared()
     resumed.load_state_dict(state)
     for ours, theirs in zip(other.param_groups, optimizer.param_groups, strict=True):

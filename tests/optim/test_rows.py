@@ -226,3 +226,33 @@ def test_a_new_row_of_adam_moves_by_about_six_rates_at_most() -> None:
 def test_a_number_has_no_rows() -> None:
     assert not same_but_for_rows((), ())
     assert same_but_for_rows((2,), (3,))
+
+
+@pytest.mark.filterwarnings("ignore::groupwise.GroupwiseWarning")
+@pytest.mark.parametrize("rows", [3, 8], ids=["shrunk", "grown"])
+@pytest.mark.parametrize("foreach", [None, True, False])
+@pytest.mark.parametrize("algorithm", ["AdamW", "SGD", "Adagrad", "Adafactor"])
+def test_a_table_resized_in_place_is_named_at_the_step_with_the_way_out(
+    algorithm: str, foreach: bool | None, rows: int
+) -> None:
+    model = nn.ModuleDict({"table": nn.Embedding(5, 4), "out": nn.Linear(4, 2)})
+    more = {"momentum": 0.9} if algorithm == "SGD" else {}
+    rule = Rule("*", optimizer=algorithm, lr=1e-2, hyperparameters={**more, "foreach": foreach})
+    optimizer = GroupedOptimizer(model, Plan([rule]))
+
+    def step() -> None:
+        optimizer.zero_grad()
+        model["out"](model["table"](torch.arange(3))).sum().backward()
+        optimizer.step()
+
+    step()
+    optimizer.zero_grad()
+    old = model["table"].weight.data
+    model["table"].weight.data = torch.cat([old, old])[:rows].clone()
+    with pytest.raises(
+        OptimizerError, match=rf"'table.weight' has got the shape \({rows}, 4\) in place, .* \(5.*regroup"
+    ):
+        step()
+    optimizer.regroup(model=model)
+    step()
+    assert all(value.isfinite().all() for p in optimizer.state.values() for value in p.values())

@@ -68,3 +68,45 @@ def test_one_mistake_is_raised_as_it_is() -> None:
 def test_mistakes_of_several_kinds_are_a_resolution_error() -> None:
     with pytest.raises(ResolutionError, match=r"(?s)^2 mistakes:.*matches no parameter.*has no hyperparameter"):
         resolve(Net(), Plan([base(wd=0.1), Rule("haed", lr=1e-2)]))
+
+
+FILE = """
+[[rule]]
+match = "*"
+optimizer = "AdamW"
+lr = { cosin = 1e-3 }
+weight_decay = { scale = "x" }
+clip = { norm = -1 }
+
+[[rule]]
+mtach = "head"
+lr = 0.1
+
+[vlaues]
+teacher = { cosine = 0.996 }
+
+[values]
+student = 3
+
+[depth]
+head = -1
+"""
+
+
+def test_every_mistake_of_a_file_is_told_with_the_line_of_its_rule() -> None:
+    with pytest.raises(PlanError, match=r"^7 mistakes:") as said:
+        Plan.loads(FILE)
+    told = str(said.value).splitlines()[1:]
+    for line, (place, what) in zip(told, [
+        ("", "unknown table 'vlaues'"), ("line 2: rule 1: ", "clip_norm must be positive"),
+        ("line 2: rule 1: ", "unknown schedule 'cosin'"), ("line 2: rule 1: ", "weight_decay: scale must be a finite"),
+        ("line 9: rule 2: ", "it has no match; did you mean match by 'mtach'?"), ("values.student: ", "a value is a"),
+        ("depth of 'head': ", "a level is a whole number"),
+    ], strict=True):  # fmt: skip
+        assert place in line
+        assert what in line
+
+
+def test_one_mistake_of_a_file_is_told_as_it_is() -> None:
+    with pytest.raises(PlanError, match=r"^rule 1: lr: unknown schedule 'cosin'"):
+        Plan.loads('[[rule]]\nmatch = "*"\nlr = { cosin = 1e-3 }')

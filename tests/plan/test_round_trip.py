@@ -33,7 +33,7 @@ from groupwise.select import Selector, role, where
 from tests.schedules.samplers import lengths, schedules
 from tests.select.samplers import selectors
 
-FIELDS = {"match", "label", "optimizer", "trainable", "clip", "optional"}
+FIELDS = {"match", "label", "optimizer", "trainable", "clip", "optional", "extra"}
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8).filter(str.strip)
 words = st.from_regex(r"[a-z_]{1,8}", fullmatch=True).filter(lambda w: w not in FIELDS and not keyword.iskeyword(w))
@@ -54,7 +54,9 @@ clips: st.SearchStrategy[Clip] = st.one_of(
 )
 timelines = st.one_of(st.booleans(), *(lengths().map(moment) for moment in (after, until, unfreeze_down)))
 rules = st.builds(
-    lambda match, own, hyperparameters: Rule(match, **own, **hyperparameters),
+    lambda match, own, hyperparameters, extra: Rule(
+        match, **own, **hyperparameters, extra={k: v for k, v in extra.items() if k not in hyperparameters}
+    ),
     selectors,
     st.fixed_dictionaries(
         {"trainable": timelines},
@@ -66,6 +68,7 @@ rules = st.builds(
         },
     ),
     st.dictionaries(words, declared, max_size=3),
+    st.dictionaries(words.filter(lambda w: w not in ("params", "name", "network", "frozen")), declared, max_size=2),
 )
 weights = st.one_of(
     st.floats(0, 9), schedules.map(lambda s: tomllib.loads(Plan([BASE], values={"x": s}).dumps())["values"]["x"])
@@ -79,6 +82,7 @@ plans = st.builds(
     clip=st.none() | clips,
     values=st.dictionaries(texts, schedules, max_size=2),
     balance=st.none() | balances,
+    depth=st.dictionaries(texts, st.integers(0, 99), max_size=2),
 )
 slow = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 

@@ -25,7 +25,7 @@ from groupwise.balance.engine.reduction.reduction import Reduction
 from groupwise.balance.engine.scaling import without_autocast
 from groupwise.balance.engine.setup import Distributed, RouteChoice
 from groupwise.balance.engine.state import State
-from groupwise.balance.engine.state_dict import load, saved
+from groupwise.balance.engine.state_dict import check_complete, load, saved
 from groupwise.balance.method import Method, TaskOnly
 from groupwise.balance.plan_table import read_balance
 from groupwise.balance.result import BalanceResult
@@ -195,6 +195,11 @@ class Balancer:
             state = reduction.state
             state.memory.forget(task)
             state.tasks = state.tasks - {task}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle or a copy takes. Raises `StateError` in the middle of an update, as `state_dict` does."""
+        check_complete(self._state)
+        return vars(self).copy()
 
     def state_dict(self) -> dict[str, Any]:
         """All that the method and the balancer remember, as plain values and tensors.

@@ -20,6 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # whose panels print the type of a flag, <bool>, as if it took one
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -134,7 +135,10 @@ def _groupwise(
     """See `help` above; a callback is where typer takes the options of the whole command from."""
 
 
-@app.command(epilog="Example:  groupwise demo --seeds 3")
+@app.command(
+    short_help="Train a small network under a plan, beside others.",
+    epilog="Example:  groupwise demo --seeds 3",
+)
 def demo(
     seeds: Annotated[int, typer.Option(metavar="N", parser=_count, help="Repeat with N seeds, show the spread.")] = 1,
     steps: Annotated[int, typer.Option(metavar="N", parser=_count, help="Updates in each training.")] = 400,
@@ -152,7 +156,10 @@ def demo(
         run(seeds=seeds, steps=steps, console=console(), out=out)
 
 
-@app.command(epilog="Example:  groupwise show plan.toml --model models.vit:build --steps 10000")
+@app.command(
+    short_help="Show the groups and schedules of a plan on a model.",
+    epilog="Example:  groupwise show plan.toml --model models.vit:build --steps 10000",
+)
 def show(
     plan: PlanFile,
     model: Model,
@@ -171,7 +178,10 @@ def show(
         run(Request(plan, model, tuple(allow or ()), Lengths(steps, epoch_steps), plot, example), console())
 
 
-@app.command(epilog="Example:  groupwise explain plan.toml backbone.layers.0.weight --model models.vit:build")
+@app.command(
+    short_help="Show which rule decided each value of a parameter.",
+    epilog="Example:  groupwise explain plan.toml backbone.layers.0.weight --model models.vit:build",
+)
 def explain(
     plan: PlanFile,
     parameter: Annotated[
@@ -188,7 +198,10 @@ def explain(
         run(plan, parameter, model, tuple(allow or ()), console(), example)
 
 
-@app.command(epilog="Example:  groupwise audit training.program:build --steps 10")
+@app.command(
+    short_help="Find the silent mistakes of a training program.",
+    epilog="Example:  groupwise audit training.program:build --steps 10",
+)
 def audit(
     program: Annotated[
         str,
@@ -224,7 +237,10 @@ def audit(
             raise typer.Exit(1)
 
 
-@app.command(epilog="Example:  groupwise report runs/first runs/second -o report.html")
+@app.command(
+    short_help="Say what a run was, on the terminal or in a file.",
+    epilog="Example:  groupwise report runs/first runs/second -o report.html",
+)
 def report(
     runs: Annotated[
         list[Path],

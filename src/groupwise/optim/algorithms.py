@@ -34,7 +34,7 @@ class TorchAlgorithms(Mapping[str, Algorithm]):
 
     def __getitem__(self, name: str) -> Algorithm:
         if name not in self._known:
-            self._known[name] = Algorithm(name, hyperparameters_of(self.class_of(name)))
+            self._known[name] = Algorithm(name, hyperparameters_of(self.class_of(name)), takes_extra=True)
         return self._known[name]
 
     def __iter__(self) -> Iterator[str]:

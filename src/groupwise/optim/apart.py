@@ -20,6 +20,7 @@ import torch
 from groupwise.errors import OptimizerError, ResolutionError, listed
 from groupwise.optim.algorithms import TorchAlgorithms, hyperparameters_of
 from groupwise.optim.borrowed import unhooked_step
+from groupwise.optim.extra import construct
 from groupwise.optim.probe import ProbeResult, Refusal, make_ready, trains
 from groupwise.plan import Group, Resolution
 from groupwise.plan.algorithm import PERFORMANCE
@@ -102,7 +103,12 @@ def _is_shared(
     mistakes: Mistakes,
 ) -> bool:
     """Whether groups of a class that differ in `name` have to be stepped apart; refused if it refuses them."""
-    base = probed[groups[0].name].hyperparameters
+    groups = [group for group in groups if name in probed[group.name].hyperparameters]  # an extra key is not in all
+    if len(groups) < 2:
+        return False
+    first = probed[groups[0].name]
+    arguments = {*hyperparameters_of(cls), *first.extra}
+    base = {key: value for key, value in first.hyperparameters.items() if key in arguments}
     one, other = _two_values([probed[group.name].hyperparameters[name] for group in groups])
     rank = 2 if any(info.ndim == 2 for group in groups for info in group.parameters) else groups[0].parameters[0].ndim
     verdicts = []
@@ -158,10 +164,9 @@ def _moved(
 ) -> tuple[list[torch.Tensor], str]:
     """A tensor for each of these values of `name`, after some steps as groups of one engine; or why not."""
     tensors = [torch.nn.Parameter(_start(rank) + 0.1 * i) for i in range(len(values))]
-    arguments = {key: base[key] for key in hyperparameters_of(cls) if key in base}
     with torch.random.fork_rng(devices=[]), torch.no_grad(), Refusal() as attempt:
         torch.manual_seed(0)
-        engine, *others = [cls([t], **{**arguments, name: value}) for t, value in zip(tensors, values, strict=True)]
+        engine, *others = [construct(cls, [t], {**base, name: value}) for t, value in zip(tensors, values, strict=True)]
         for other in others:
             engine.param_groups += other.param_groups
             engine.state.update(other.state)

@@ -74,14 +74,3 @@ def _part_of(state: Mapping[Any, Any], groups: Groups) -> dict[Any, Any]:
     """The entries of these parameters, and those of no parameter: a class may look through all that it finds."""
     part = {p: state[p] for group in groups for p in group["params"] if p in state}
     return part | {key: value for key, value in state.items() if not isinstance(key, torch.Tensor)}
-
-
-def build(
-    cls: type[torch.optim.Optimizer], group: Mapping[str, Any], arguments: Mapping[str, object]
-) -> torch.optim.Optimizer:
-    """An engine for groups like `group`: the class on a placeholder, with what the group holds of its arguments."""
-    placeholder = torch.nn.Parameter(torch.zeros((2, 2)))
-    values = {name: group[name] for name in arguments if name in group}
-    engine = cls([placeholder], **values)
-    engine.state.clear()
-    return engine

@@ -17,7 +17,8 @@ import torch
 from groupwise._shards import is_sharded
 from groupwise.errors import OptimizerError, unknown
 from groupwise.optim.algorithms import TorchAlgorithms
-from groupwise.optim.borrowed import Groups, build, run_on, unhooked_step
+from groupwise.optim.borrowed import Groups, run_on, unhooked_step
+from groupwise.optim.extra import construct, values_of
 from groupwise.optim.kernels import FusableCache, with_fused
 from groupwise.optim.probe import ProbeResult
 from groupwise.optim.separable import separable
@@ -101,7 +102,8 @@ class Engines:
         """
         cls, arguments = self._algorithms.engine_of(algorithm), self._algorithms[algorithm].defaults
         for group in members:
-            switches = {k: group[k] for k in arguments if k in group and isinstance(group[k], bool | str | None)}
+            held = values_of(group, arguments)
+            switches = {k: v for k, v in held.items() if k not in arguments or isinstance(v, bool | str | None)}
             values = {k: v for k, v in self._values(algorithm, group).items() if k in arguments} | switches
             for rank in {p.ndim for p in group["params"] if is_sharded(p)}:
                 key = algorithm, own, rank, tuple(switches.items())
@@ -124,14 +126,17 @@ class Engines:
 
     def _engine(self, algorithm: str, own: object, group: Mapping[str, Any]) -> torch.optim.Optimizer:
         if (algorithm, own) not in self._engines:
-            cls, arguments = self._algorithms.engine_of(algorithm), self._algorithms[algorithm].defaults
-            self._engines[algorithm, own] = build(cls, self._values(algorithm, group), arguments)
+            cls, placeholder = self._algorithms.engine_of(algorithm), torch.nn.Parameter(torch.zeros((2, 2)))
+            self._engines[algorithm, own] = construct(cls, [placeholder], self._values(algorithm, group))
+            self._engines[algorithm, own].state.clear()
         return self._engines[algorithm, own]
 
     def _values(self, algorithm: str, group: Mapping[str, Any]) -> dict[str, Any]:
         """What to build the class with: the probe's values, since what the group holds now may be an lr of 0."""
+        probed, arguments = self._probed[algorithm], self._algorithms[algorithm].defaults
         kept = {name: group[name] for name in self._constructor_only[algorithm] if name in group}
-        return {**self._probed[algorithm].hyperparameters, **kept}
+        values = {name: value for name, value in probed.hyperparameters.items() if name in arguments}
+        return {**values, **{name: probed.hyperparameters[name] for name in probed.extra}, **kept}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_engines": {}, "_fusable": {}}
@@ -161,8 +166,7 @@ def _make_state(
     for group in groups:
         bare = [p for p in group["params"] if p.grad is not None and not state.get(p)]
         if bare:
-            values = {name: group[name] for name in arguments if name in group}
-            state.update(cls(bare, **values).state)
+            state.update(construct(cls, bare, values_of(group, arguments)).state)
 
 
 @contextlib.contextmanager

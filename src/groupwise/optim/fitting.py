@@ -9,12 +9,13 @@ sharded state that only begins at some size, so there only what is certain is re
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from groupwise.errors import StateError
+from groupwise.errors import OptimizerError, StateError
+from groupwise.optim.live import names_of
 from groupwise.optim.probe import OURS, Shape, shapes_of_state
 
 _OF_SCHEDULERS = frozenset({"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum"})
@@ -53,6 +54,22 @@ def check_shapes(name: str, p: torch.Tensor, state: Mapping[str, Any], algorithm
                 f"{name!r} has shape {tuple(p.shape)}, but {key!r} in the checkpoint has {tuple(tensor.shape)}: "
                 "this is the state of another parameter, or of this one before its shape changed"
             )
+
+
+def check_reshaped(groups: Sequence[Mapping[str, Any]], state: Mapping[Any, Any], error: Exception) -> None:
+    """Raise an `OptimizerError` for a class's `error` that is about state from before a tensor was reshaped."""
+    for group in groups:
+        for name, p in zip(names_of(group), group["params"], strict=True):
+            try:
+                check_shapes(name, p, state.get(p) or {}, group.get("algorithm", ":"))
+            except StateError:
+                held = (tuple(t.shape) for t in state[p].values() if isinstance(t, torch.Tensor) and t.shape != p.shape)
+                before = next((shape for shape in held if shape), ())
+                raise OptimizerError(
+                    f"{name!r} has got the shape {tuple(p.shape)} in place, and its state is of the shape {before}: "
+                    "call optimizer.regroup(model=model) after such a change (resize_token_embeddings makes one). It "
+                    "keeps the state of the rows that are the first of both; rows= says where others are the same"
+                ) from error
 
 
 @functools.cache

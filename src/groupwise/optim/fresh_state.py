@@ -10,6 +10,7 @@ import torch
 
 from groupwise.optim.algorithms import TorchAlgorithms
 from groupwise.optim.borrowed import unhooked_step
+from groupwise.optim.extra import construct, values_of
 from groupwise.optim.probe import Refusal
 
 _ZERO = 1e-6  # Adamax puts its eps where others put nothing
@@ -38,14 +39,14 @@ class FreshState:
     def _made(self, group: Mapping[str, Any], rank: int, gradient: Any) -> list[Mapping[str, Any]]:
         """The state after one step from ones; empty if the class took neither a dense gradient nor a sparse one."""
         cls, arguments = self.algorithms.class_of(group["algorithm"]), self.algorithms[group["algorithm"]].defaults
-        values = {name: group[name] for name in arguments if name in group}
+        values = values_of(group, arguments)
         values |= {name: value for name, value in _PLAIN.items() if name in values}
         for sparse in (False, True):
             weight = torch.nn.Parameter(torch.ones((2,) * rank))
             dense = gradient((2,) * rank)
             weight.grad = dense.to_sparse(1) if sparse else dense
             with torch.no_grad(), Refusal() as probe_result:
-                engine = cls([weight], **values)
+                engine = construct(cls, [weight], values)
                 _step(engine)
             if not probe_result.refused:
                 return [engine.state.get(weight, {})]

@@ -18,12 +18,14 @@ from typing import Any
 
 import torch
 
+from groupwise._misuse import explained
 from groupwise._renamed import renamed
 from groupwise.errors import GroupwiseWarning, OptimizerError, StateError, unknown
 from groupwise.look import Example
 from groupwise.optim.added import completed, rename_replaced, standing_outside
 from groupwise.optim.agreement import Agreement, Run
 from groupwise.optim.clipping import Measured
+from groupwise.optim.fitting import check_reshaped
 from groupwise.optim.freezing import check_unfreeze, drop_gradients, freeze, is_wrapped, may_flip, restore_requires_grad
 from groupwise.optim.live import START, names_of
 from groupwise.optim.load_report import LoadReport
@@ -36,7 +38,7 @@ from groupwise.optim.regroup import Regrouped, Running, check_foreign_schedulers
 from groupwise.optim.resolve import Model, infos_of
 from groupwise.optim.rows import RowsGiven
 from groupwise.optim.runtime import Runtime
-from groupwise.optim.transaction import AllOrNothing
+from groupwise.optim.transaction import AllOrNothing, refill
 from groupwise.optim.transfer import Transfer
 from groupwise.optim.unique import Distinct, check_savable
 from groupwise.optim.usage_monitor import Scheduler, UsageMonitor
@@ -66,6 +68,14 @@ class GroupedOptimizer(torch.optim.Optimizer):
             or names a class that cannot run in it.
     """
 
+    @explained(
+        OptimizerError,
+        "GroupedOptimizer",
+        dict.fromkeys(
+            ("lr", "weight_decay", "betas", "momentum", "eps", "optimizer", "clip"),
+            "hyperparameters are declared by rules: Plan([Rule('*', optimizer='AdamW', lr=1e-3)])",
+        ),
+    )
     def __init__(self, model: Model, plan: Plan | str | os.PathLike[str], example: Example | None = None) -> None:
         plan = plan if isinstance(plan, Plan) else Plan.load(plan)
         self._runtime = Runtime.of(infos_of(model, example), plan)
@@ -83,7 +93,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         self._agreement = Agreement()
         self._tell_ranks()
         for caution in self.resolution.cautions:
-            warnings.warn(caution, GroupwiseWarning, stacklevel=2)
+            warnings.warn(caution, GroupwiseWarning, stacklevel=3)
         if _LOG.isEnabledFor(logging.INFO):
             for line in self.resolution.lines():
                 _LOG.info("%s", line)
@@ -108,6 +118,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
             OptimizerError: at the first step among several processes, if the ranks that are replicas do not run one
                 plan; or a tensor stands in two groups, or a joint clip cannot be joint, or a norm is not finite and
                 its clip says "raise". Under "skip_step" such a step changes nothing, and counts as one all the same.
+                Or a parameter has got another shape in place: its state is then of the one that it had.
         """
         loss = None
         if closure is not None:
@@ -125,7 +136,11 @@ class GroupedOptimizer(torch.optim.Optimizer):
             return loss
         active = drop_gradients(self.param_groups)
         self._look_where_idle(active)
-        self._runtime.engines.step(active, self.state, self._runtime.route)
+        try:
+            self._runtime.engines.step(active, self.state, self._runtime.route)
+        except Exception as error:
+            check_reshaped(active, self.state, error)
+            raise
         return loss
 
     def only(self, *networks: str) -> NetworkView:
@@ -206,7 +221,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
 
     def _run(self, after: Regrouped, model: Model | None) -> None:
         """Put a regrouping in place."""
-        self.state, self.param_groups = after.state, after.groups
+        refill(self, self.param_groups, self.state, after.groups, after.state)
         self._runtime = after.runtime
         if model is not None:
             self._origin, self._wrapped = Origin(model, self.resolution.parameters), is_wrapped(model)
@@ -294,6 +309,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         do at the end of a load.
         """
         done: list[tuple[Transfer, Layout]] = []
+        held: list[Any] = []
 
         if not isinstance(state_dict, Mapping):
             raise StateError(
@@ -302,12 +318,14 @@ class GroupedOptimizer(torch.optim.Optimizer):
             )
 
         def laid_out(_: torch.optim.Optimizer, given: dict[str, Any]) -> Layout:
+            held[:] = self.param_groups, self.state
             transfer = lay_out(self._runtime, self.param_groups, given, prefer, self._driver)
             done.append((transfer, transfer.in_torchs_layout()))
             return done[-1][1]
 
         def finish(_: torch.optim.Optimizer) -> None:
             runtime = self._runtime
+            refill(self, held[0], held[1], self.param_groups, self.state)
             runtime.engines.loaded(self.param_groups, self.state, runtime.route, done[-1][1])
 
         before = self.register_load_state_dict_pre_hook(laid_out)

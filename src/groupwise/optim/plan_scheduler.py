@@ -14,6 +14,7 @@ from typing import Any, SupportsFloat
 
 from torch.optim.lr_scheduler import LRScheduler
 
+from groupwise._misuse import explained
 from groupwise._spelling import shown
 from groupwise.errors import OptimizerError, StateError, listed
 from groupwise.optim.freezing import check_unfreeze, freeze
@@ -21,7 +22,16 @@ from groupwise.optim.grouped_optimizer import GroupedOptimizer
 from groupwise.optim.live import StepInfo
 from groupwise.optim.plateaus import Memory, carried, saved_memories, to_memories
 from groupwise.optim.run_length import other_length, outlived, unheard_plateau
-from groupwise.optim.scheduled_values import Entry, Position, ScheduledValues, write
+from groupwise.optim.scheduled_values import (
+    Entry,
+    Overwritten,
+    Position,
+    ScheduledValues,
+    overwritten,
+    restored,
+    saved_overwritten,
+    write,
+)
 from groupwise.optim.skipping import Scaler, SkippedUpdates
 from groupwise.plan.time_checks import time_checks
 
@@ -35,6 +45,20 @@ class _Ready:
     entries: list[Entry]
     named: Mapping[str, float]
     frozen: list[tuple[dict[str, Any], bool]]
+
+
+_TOTAL = ("T_max", "max_steps", "num_steps", "steps", "num_training_steps", "total_iters", "n_steps", "t_initial")
+_EPOCH = ("steps_per_epochs", "epoch_steps", "updates_per_epoch", "num_batches")
+_WARMUP = ("warmup", "num_warmup_steps", "warmup_steps", "warmup_t")
+_MEANT = {
+    **dict.fromkeys(_TOTAL, "say total_steps=, the updates in the whole run"),
+    **dict.fromkeys(_EPOCH, "say steps_per_epoch=, the updates in an epoch"),
+    **dict.fromkeys(_WARMUP, "a warmup is part of the plan: lr=cosine(1e-3, warmup='5%')"),
+    **dict.fromkeys(("eta_min", "end", "lr_min"), "an end is part of the plan: lr=cosine(1e-3, end=1e-5)"),
+    "epochs": "say total_steps=, the updates in the whole run, and steps_per_epoch= where lengths are in epochs",
+    "last_epoch": "load its state, scheduler.load_state_dict(…), to go on where a run was",
+    "lr_lambda": "schedules are part of the plan: lr=cosine(1e-3)",
+}
 
 
 class PlanScheduler(LRScheduler):
@@ -59,6 +83,7 @@ class PlanScheduler(LRScheduler):
 
     optimizer: GroupedOptimizer
 
+    @explained(OptimizerError, "PlanScheduler", _MEANT)
     def __init__(
         self,
         optimizer: GroupedOptimizer,
@@ -83,7 +108,7 @@ class PlanScheduler(LRScheduler):
         super().__init__(optimizer)
         optimizer._tell_ranks()
         for sentence in time_checks(optimizer.resolution, *self._lengths):
-            self._monitor.note(sentence)
+            self._monitor.note(sentence, stacklevel=5)
 
     @property
     def step_info(self) -> StepInfo:
@@ -195,17 +220,20 @@ class PlanScheduler(LRScheduler):
         return [group["lr"] for group in self.optimizer._all_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        """The counter, the length of the run, and each plateau's memory with the rules that it is of."""
+        """The counter, the length of the run, each plateau's memory with the rules that it is of, and the values that
+        something else (a scheduler whose turn has come in a SequentialLR) has written over those of this update.
+        """
         plateaus = {text: memory.to_dict() for text, memory in to_memories(self._scheduled_values).items()}
-        return {"last_epoch": self.last_epoch, "total_steps": self._lengths[0], "plateaus": plateaus}
+        counter = {"last_epoch": self.last_epoch, "total_steps": self._lengths[0]}
+        return {**counter, "plateaus": plateaus, "overwritten": self._overwritten()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a saved counter: the values of that update are written at once.
+        """Continue from a saved counter: the values of that update, as they stood then, are written at once.
 
         A plateau that was edited keeps its reductions, its count and its best metric. The memory of one that is gone is
         left, with a warning. Raises `StateError` if this is no PlanScheduler's state.
         """
-        update, memories = _read(state_dict)
+        update, memories, stood = _read(state_dict)
         if update < 0:  # it was not yet its turn in a SequentialLR, and what writes until then has its own state
             self.last_epoch = -1
             return
@@ -214,6 +242,7 @@ class PlanScheduler(LRScheduler):
         ready = self._prepare(scheduled_values.restated(states), update)
         frozen = {group["name"] for group in self.optimizer._all_groups if group.get("frozen", False)}
         self._commit(ready, update + 1)
+        write(restored(ready.entries, stood))
         self.optimizer._tell_ranks()
         self._monitor.placed()
         for sentence in (*notes, other_length(scheduled_values, update, state_dict.get("total_steps"))):
@@ -221,6 +250,11 @@ class PlanScheduler(LRScheduler):
         again = [name for name in frozen if self._trained_before(name)]
         unfrozen = [group for group in self.optimizer.param_groups if group.get("name") in again]
         self._monitor.unfrozen(unfrozen, self.optimizer.load_report)
+
+    def _overwritten(self) -> list[list[Any]]:
+        if self.last_epoch < 0:
+            return []
+        return overwritten(self._prepare(self._current_program(), self.last_epoch).entries)
 
     def _trained_before(self, name: str) -> bool:
         """Whether a group was trainable at an earlier update than the current one."""
@@ -243,15 +277,16 @@ class PlanScheduler(LRScheduler):
         self._seen_updates += self._monitor.updates
 
 
-def _read(state_dict: Mapping[str, Any]) -> tuple[int, Mapping[str, Memory]]:
-    """The update and the plateaus of a saved state; -1 for a scheduler whose turn in a SequentialLR had not come."""
+def _read(state_dict: Mapping[str, Any]) -> tuple[int, Mapping[str, Memory], Overwritten]:
+    """The update (-1 before the turn of a scheduler in a SequentialLR), the plateaus and the overwritten values
+    of a saved state."""
     if "last_epoch" not in state_dict:
         raise StateError(f"not a PlanScheduler's state: it needs 'last_epoch', this has {listed(state_dict)}")
     given, plateaus = state_dict["last_epoch"], state_dict.get("plateaus", {})
     update = -1 if given == -1 and not isinstance(given, bool) else _whole(given)
     if (update < 0 and given != -1) or not isinstance(plateaus, Mapping):
         raise StateError(f"a PlanScheduler counts whole updates from 0; this state has last_epoch = {given!r}")
-    return update, saved_memories(plateaus)
+    return update, saved_memories(plateaus), saved_overwritten(state_dict.get("overwritten", ()))
 
 
 def _whole(number: object) -> int:

@@ -21,6 +21,7 @@ from groupwise._torch import without_dynamo
 from groupwise.errors import OptimizerError, ResolutionError
 from groupwise.optim.algorithms import TorchAlgorithms
 from groupwise.optim.borrowed import unhooked_step
+from groupwise.optim.extra import AskedGroup, construct, extra_of
 from groupwise.optim.likeness import LARGEST, Likeness, small, whole
 from groupwise.plan import Group, Resolution, Setting
 from groupwise.plan.mistakes import Mistakes
@@ -41,7 +42,8 @@ class ProbeResult:
 
     `constructor_only` are the declared ones that the class keeps on itself instead. `takes_dense` is whether it takes
     dense gradients; `allocates_in_init` whether its constructor makes the state (Adagrad). Groups of another `part` get
-    an engine of their own (`apart`).
+    an engine of their own (`apart`). `extra` are the declared keys that its constructor does not take, `asked` those
+    that it asked the group for.
     """
 
     hyperparameters: Mapping[str, Any]
@@ -49,6 +51,8 @@ class ProbeResult:
     takes_dense: bool
     allocates_in_init: bool
     part: int = 0
+    extra: frozenset[str] = frozenset()
+    asked: frozenset[str] = frozenset()
 
 
 def probe(resolution: Resolution, algorithms: TorchAlgorithms, mistakes: Mistakes) -> dict[str, ProbeResult]:
@@ -77,7 +81,12 @@ def probe(resolution: Resolution, algorithms: TorchAlgorithms, mistakes: Mistake
                     seen[key] = _probe_parameter(cls, unscaled, likeness, whole(infos[0], trains(group)))
                 if not seen[key].allocates_in_init:
                     _check_shapes(resolution, group, infos, cls, mistakes)
-                probed[group.name] = replace(seen[key], hyperparameters={**seen[key].hyperparameters, **own})
+                probed[group.name] = replace(
+                    seen[key],
+                    hyperparameters={**seen[key].hyperparameters, **own},
+                    extra=frozenset(extra_of(group, algorithms)),
+                    asked=seen[key].asked | (probed[group.name].asked if group.name in probed else frozenset()),
+                )
     return probed
 
 
@@ -103,7 +112,7 @@ def _probe_parameter(
     if own.shape == likeness.shape:
         return _probe(cls, settings, likeness)
     peak: dict[str, Any] = {name: setting.peak for name, setting in settings.items()}
-    cls([own.without_memory()], **peak)
+    construct(cls, [own.without_memory()], peak)
     return _probe(cls, settings, own if math.prod(own.shape) <= LARGEST else likeness)
 
 
@@ -121,7 +130,7 @@ def _check_shapes(
     peak: dict[str, Any] = {name: setting.peak for name, setting in group.settings.items()}
     for own, of_shape in shapes.items():
         with _refused_for(resolution, group, of_shape, mistakes, alike=f"{group.name}, as {infos[0].name}"):
-            cls([own.without_memory()], **peak)
+            construct(cls, [own.without_memory()], peak)
 
 
 def _peaks(settings: Mapping[str, Setting]) -> dict[str, Any]:
@@ -134,10 +143,10 @@ def _peaks(settings: Mapping[str, Setting]) -> dict[str, Any]:
 
 def _probe(cls: type[torch.optim.Optimizer], settings: Mapping[str, Setting], likeness: Likeness) -> ProbeResult:
     for values in _key_values(settings):
-        cls([likeness.parameter()], **values)
+        construct(cls, [likeness.parameter()], values)
     peak: dict[str, Any] = {name: setting.peak for name, setting in settings.items()}
     parameter, sparse = likeness.parameter(), likeness.sparse
-    engine = cls([parameter], **peak)
+    engine = construct(cls, [parameter], peak)
     held = {name: value for name, value in engine.param_groups[0].items() if name not in ("params", "param_names")}
     lost = [name for name, setting in settings.items() if setting.schedules and name not in held]
     if lost:
@@ -146,6 +155,7 @@ def _probe(cls: type[torch.optim.Optimizer], settings: Mapping[str, Setting], li
     if ours:
         raise OptimizerError(f"{cls.__name__} keeps {ours[0]!r} in its groups, where groupwise keeps another thing")
     allocates_in_init = bool(engine.state)
+    asked = engine.param_groups[0] = _asked(engine.param_groups[0])
     _step(engine, parameter, sparse)
     constructor_only = frozenset(peak) - frozenset(held)
     return ProbeResult(
@@ -153,7 +163,12 @@ def _probe(cls: type[torch.optim.Optimizer], settings: Mapping[str, Setting], li
         constructor_only,
         takes_dense=not sparse or _takes_dense(cls, peak, likeness),
         allocates_in_init=allocates_in_init,
+        asked=frozenset(asked.asked),
     )
+
+
+def _asked(group: dict[str, Any]) -> AskedGroup:
+    return group if isinstance(group, AskedGroup) else AskedGroup(group)
 
 
 def _key_values(settings: Mapping[str, Setting]) -> list[dict[str, Any]]:
@@ -215,7 +230,7 @@ def _is_same(before: object, now: object) -> bool:
 def _takes_dense(cls: type[torch.optim.Optimizer], values: Mapping[str, Any], likeness: Likeness) -> bool:
     """Whether a class that took a sparse gradient takes a dense one as well; SparseAdam does not."""
     parameter = likeness.parameter()
-    engine = cls([parameter], **values)
+    engine = construct(cls, [parameter], values)
     parameter.grad = torch.ones_like(parameter)
     make_ready(engine)
     with torch.no_grad(), Refusal() as dense:

@@ -13,6 +13,7 @@ from groupwise.errors import ResolutionError
 from groupwise.look import Example, parameters_of
 from groupwise.optim.algorithms import TorchAlgorithms
 from groupwise.optim.apart import set_apart
+from groupwise.optim.extra import check_read
 from groupwise.optim.probe import ProbeResult, probe
 from groupwise.plan import Plan, Resolution
 from groupwise.plan.mistakes import Mistakes
@@ -63,6 +64,7 @@ def resolve_with(model: Model, plan: Plan, algorithms: TorchAlgorithms) -> tuple
     _check_trainable(resolution, mistakes)
     probed = probe(resolution, algorithms, mistakes)
     probed, remarks = set_apart(resolution, algorithms, probed, mistakes)
+    remarks += check_read(resolution, algorithms, {name: result.asked for name, result in probed.items()}, mistakes)
     mistakes.raise_all()
     return replace(resolution, remarks=(*resolution.remarks, *remarks)) if remarks else resolution, probed
 

@@ -66,9 +66,10 @@ class Runtime:
         return {name: value for name, value in self.routed(self.route).items() if name in common}
 
     def routed(self, algorithm: str) -> Mapping[str, Any]:
-        """The hyperparameters of the first group that runs under `algorithm`."""
+        """The hyperparameters of the first group that runs under `algorithm`, without its extra keys."""
         first = next((g.name for g in self.resolution.groups if g.algorithm == algorithm), next(iter(self.probed)))
-        return self.probed[first].hyperparameters
+        probed = self.probed[first]
+        return {name: value for name, value in probed.hyperparameters.items() if name not in probed.extra}
 
     @property
     def fresh_state(self) -> FreshState:

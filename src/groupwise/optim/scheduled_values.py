@@ -13,7 +13,8 @@ from typing import Any, TypeAlias
 
 import torch
 
-from groupwise.errors import within
+from groupwise._spelling import shown
+from groupwise.errors import StateError, within
 from groupwise.plan import Group, Resolution, ScalarSetting, Setting, TupleSetting
 from groupwise.plan.rule import property_of
 from groupwise.schedules import PlateauState, Schedule, plateaus, reduced
@@ -54,6 +55,10 @@ Entry: TypeAlias = tuple[dict[str, Any], str, Any]
 """(live group, hyperparameter, value)."""
 
 
+Overwritten: TypeAlias = Mapping[tuple[str, str], Any]
+"""By group and hyperparameter, what stood there in place of the scheduled value."""
+
+
 def write(entries: Iterable[Entry]) -> None:
     """Write values into live groups: a tensor is filled and stays the one that it is, anything else is replaced.
 
@@ -69,6 +74,47 @@ def write(entries: Iterable[Entry]) -> None:
             held.detach().fill_(value)
         else:
             group[key] = value
+
+
+def overwritten(entries: Iterable[Entry]) -> list[list[Any]]:
+    """What stands in the groups in place of the values of `entries`, as plain data: group, hyperparameter, value."""
+    held = [(group.get("name", ""), key, group.get(key), value) for group, key, value in entries]
+    stands = [(name, key, _plain(now)) for name, key, now, value in held if _plain(now) != _as_held(now, value)]
+    return [[*entry] for entry in stands if _is_value(entry[2])]
+
+
+def saved_overwritten(saved: Any) -> Overwritten:
+    """What `overwritten` gave, from a checkpoint. Raises `StateError` for anything else."""
+    try:
+        stood = {(str(group), str(key)): tuple(v) if isinstance(v, list) else v for group, key, v in saved}
+    except (TypeError, ValueError) as error:
+        raise StateError(f"'overwritten' is a list of group, hyperparameter and value, not {shown(saved)}") from error
+    for (group, key), value in stood.items():
+        if not _is_value(value):
+            raise StateError(f"'overwritten' has no number for {key} of group {group!r}: {shown(value)}")
+    return stood
+
+
+def restored(entries: Iterable[Entry], stood: Overwritten) -> list[Entry]:
+    """Those of `entries` that were overwritten, with what stood there."""
+    named = ((group, key, (str(group.get("name", "")), key)) for group, key, _ in entries)
+    return [(group, key, stood[place]) for group, key, place in named if place in stood]
+
+
+def _is_value(value: object) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_value, value))
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _as_held(held: object, value: Any) -> Any:
+    """A number as it would be after it was written into `held`: a tensor rounds it."""
+    number = isinstance(held, torch.Tensor) and isinstance(value, int | float)
+    return held.new_tensor(value).item() if number and isinstance(held, torch.Tensor) else value
+
+
+def _plain(held: object) -> object:
+    return held.item() if isinstance(held, torch.Tensor) and held.numel() == 1 else held
 
 
 class ScheduledValues:

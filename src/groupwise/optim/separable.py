@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from groupwise.optim.borrowed import unhooked_step
+from groupwise.optim.extra import construct
 from groupwise.optim.probe import Refusal, make_ready
 
 _STEPS = 4
@@ -41,7 +42,7 @@ def _parts(t: torch.Tensor) -> list[torch.Tensor]:
 
 def _run(cls: type[torch.optim.Optimizer], values: Mapping[str, Any], tensor: torch.nn.Parameter) -> dict[str, Any]:
     """Take some steps; return what the class keeps in its group (Prodigy a rate that it finds for all parameters)."""
-    engine = cls([tensor], **values)
+    engine = construct(cls, [tensor], values)
     make_ready(engine)
     for step in range(_STEPS):
         tensor.grad = torch.cos(tensor) + step

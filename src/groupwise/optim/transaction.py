@@ -1,13 +1,13 @@
 """All of a change of an optimizer, or nothing.
 
-A load and a regroup replace `state`, `param_groups` and the plan that runs, and hardly edit the old ones; but they also
-switch gradients on and off, and let the scheduler write. So what can be changed is noted before, and put back if
+A load and a regroup put other groups and other state into an optimizer's list and mapping, which wrappers share; they
+also switch gradients on and off, and let the scheduler write. So what can be changed is noted before, and put back if
 anything raises, whoever raised it: a user's hook, an engine, a schedule without its length, a warning made an error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, MutableMapping
 from types import TracebackType
 from typing import Any
 
@@ -26,10 +26,10 @@ class AllOrNothing:
     def __init__(
         self, optimizer: torch.optim.Optimizer, others: Iterable[object] = (), parameters: Iterable[torch.Tensor] = ()
     ) -> None:
-        groups = optimizer.param_groups
+        groups, self._optimizer = optimizer.param_groups, optimizer
         self._attributes = [(vars(each), dict(vars(each))) for each in (optimizer, *others)]
         self._groups = [(group, dict(group)) for group in groups]
-        self._list = groups, list(groups)
+        self._held = groups, optimizer.state, list(groups), dict(optimizer.state)
         tensors = {id(p): p for p in [*(p for group in groups for p in group["params"]), *parameters]}
         self._flags = [(p, p.requires_grad, p.grad) for p in tensors.values()]
 
@@ -44,15 +44,27 @@ class AllOrNothing:
 
     def _put_back(self) -> None:
         for live, before in [*self._attributes, *self._groups]:
-            _refill(live, before)
-        groups, members = self._list
-        groups[:] = members
+            live.clear()
+            live.update(before)
+        refill(self._optimizer, *self._held)
         for p, trains, gradient in self._flags:
             if p.requires_grad != trains:
                 p.requires_grad_(trains)
             p.grad = gradient
 
 
-def _refill(live: dict[str, Any], before: dict[str, Any]) -> None:
-    live.clear()
-    live.update(before)
+def refill(
+    optimizer: torch.optim.Optimizer,
+    groups: list[dict[str, Any]],
+    state: MutableMapping[Any, Any],
+    new_groups: Iterable[dict[str, Any]],
+    new_state: Mapping[Any, Any],
+) -> None:
+    """Give an optimizer new groups and state in the list and the mapping that it has had: wrappers (SAM, Lookahead)
+    share the list with the optimizer that they are around, and are to step what it steps.
+    """
+    own_groups, own_state = list(new_groups), dict(new_state)
+    groups[:] = own_groups
+    state.clear()
+    state.update(own_state)
+    optimizer.param_groups, optimizer.state = groups, state  # type: ignore[assignment]  # torch says defaultdict

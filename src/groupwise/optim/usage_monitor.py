@@ -291,10 +291,10 @@ class UsageMonitor:
                 "still frozen when the optimizer was loaded. Load the scheduler first, then the optimizer"
             )
 
-    def note(self, sentence: str) -> None:
+    def note(self, sentence: str, stacklevel: int = 4) -> None:
         """Say a sentence, if there is one, and once."""
         if sentence:
-            self._say(sentence)
+            self._say(sentence, stacklevel=stacklevel)
 
     def regrouped(self, scheduled: bool, fresh: Collection[str]) -> None:
         """Note that the groups are new ones, some with `fresh` parameters alone: the scheduler writes into them."""
@@ -306,11 +306,11 @@ class UsageMonitor:
         if scheduler is not None and scheduler.last_epoch >= 0:
             scheduler.write()
 
-    def _say(self, message: str, once: str = "") -> None:
+    def _say(self, message: str, once: str = "", stacklevel: int = 4) -> None:
         """Say a message that was not said before; messages of one kind, which differ in their numbers, count as one."""
         if (once or message) not in self._said:
             self._said.add(once or message)
-            warnings.warn(message, GroupwiseWarning, stacklevel=4)
+            warnings.warn(message, GroupwiseWarning, stacklevel=stacklevel)
 
 
 _TAKEN = (

@@ -7,8 +7,8 @@ assigns: a hyperparameter, or one element of a tuple of them (`betas[0]`, which 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from groupwise._spelling import shown
@@ -20,7 +20,7 @@ LEARNING_RATES: Final = ("lr", "learning_rate")
 PERFORMANCE: Final = frozenset({"foreach", "fused", "capturable"})
 """Arguments that choose a kernel, not an update: nobody misses one that a change of algorithm drops."""
 
-_RULE_FIELDS = ("match", "label", "optimizer", "trainable", "clip", "optional")
+_RULE_FIELDS = ("match", "label", "optimizer", "trainable", "clip", "optional", "extra")
 _OFF_AT_ZERO = frozenset({"weight_decay", "momentum", "dampening", "lr_decay", "nesterov"})
 _MEANT = {
     "wd": "weight_decay=",
@@ -57,13 +57,25 @@ class Required:
 REQUIRED: Final = Required()
 
 
+class Undeclared:
+    """The default of an extra key, which stands in a group only where a rule gives it a value."""
+
+    def __repr__(self) -> str:
+        return "undeclared"
+
+
+UNDECLARED: Final = Undeclared()
+
+
 @dataclass(frozen=True)
 class Algorithm:
-    """`defaults` by hyperparameter (`REQUIRED` where there is none); `aliases` from neutral names to slots."""
+    """`defaults` by hyperparameter (`REQUIRED` where there is none); `aliases` from neutral names to slots;
+    `takes_extra` says whether its groups are dicts, which may hold keys that its constructor does not take."""
 
     name: str
     defaults: Mapping[str, object]
     aliases: Mapping[str, str] = field(default_factory=dict)
+    takes_extra: bool = False
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -111,6 +123,18 @@ class Algorithm:
         for slot, element in zip(slots, _elements(name, value, len(slots)), strict=True):
             yield slot, _typed(slot, element, self.default(slot))
 
+    def with_extra(self, keys: Iterable[str]) -> Algorithm:
+        """The same with these keys of its group dicts besides."""
+        own = {key: UNDECLARED for key in keys if not self.knows(key)}
+        return replace(self, defaults={**self.defaults, **own}) if own else self
+
+    def check_extra(self, key: str) -> None:
+        """Raise `PlanError` for a key that is no extra one: its constructor takes it, or it has no group dicts."""
+        if not self.takes_extra:
+            raise PlanError(f"{self.name} has no group dicts that could hold {key!r}: extra= is for PyTorch")
+        if self.knows(key):
+            raise PlanError(f"{key!r} is a hyperparameter of {self.name}: say {key}=, not extra=")
+
     def knows(self, name: str) -> bool:
         """Whether `name` is one of its hyperparameters or an alias of one."""
         return name in self.defaults or self._alias(name) is not None
@@ -140,7 +164,10 @@ class Algorithm:
         field = nearest(name, [*self.defaults, *_RULE_FIELDS], limit=1)
         if field and field[0] in _RULE_FIELDS:
             return f"{self.name} has no hyperparameter {name!r}: did you mean {field[0]}=, which belongs to the rule?"
-        return unknown(f"hyperparameter of {self.name}", name, self.defaults)
+        told = unknown(f"hyperparameter of {self.name}", name, self.defaults)
+        if not self.takes_extra or nearest(name, self.defaults, limit=1):
+            return told
+        return f"{told}; what it reads from its group dicts alone is said as extra={{{name!r}: …}}"
 
 
 def _elements(name: str, value: object, n: int) -> tuple[object, ...]:
@@ -155,6 +182,8 @@ def _elements(name: str, value: object, n: int) -> tuple[object, ...]:
 def _typed(slot: str, value: object, default: object) -> object:
     """`value`, or a `PlanError` if the kind of `default` says that it cannot be meant."""
     plain = value.value if isinstance(value, Exact) else value
+    if isinstance(plain, tuple) and any(isinstance(item, Schedule | Factor | Exact) for item in plain):
+        raise PlanError(f"{slot} holds {shown(plain)}: only where the default is a tuple may an element be scheduled")
     wants_number = isinstance(default, int | float) and not isinstance(default, bool)
     if isinstance(plain, Factor) and (isinstance(default, bool | str)):
         raise PlanError(f"{slot} is {default!r} by default, not a number: a factor cannot multiply it")

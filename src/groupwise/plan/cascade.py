@@ -161,7 +161,7 @@ def depth_dependent(rule: Rule) -> bool:
 
 def factors_of(rule: Rule) -> list[Factor]:
     """Every single factor that the rule declares, those of a tuple's elements too."""
-    values = (v for value in rule.hyperparameters.values() for v in (value if isinstance(value, tuple) else (value,)))
+    values = (v for value in rule.values.values() for v in (value if isinstance(value, tuple) else (value,)))
     return [part for value in values if isinstance(value, Factor) for part in value.parts]
 
 
@@ -178,8 +178,9 @@ def _hyperparameters(
     declared: set[str] = set()
     namer = max(i for i in matched.matching if rules[i].optimizer is not None)
     satisfied = _satisfied(rules, matched.matching, algorithm, algorithms)
+    extended = algorithm.with_extra(key for i in matched.matching for key in rules[i].extra)
     for i in matched.matching:
-        for name, value in rules[i].hyperparameters.items():
+        for name, value in rules[i].values.items():
             if rules[i].optimizer not in (None, algorithm.name):
                 dropped.append((name, Declaration(i, value)))
                 outcome = Outcome(i, text_of(value), f"declared for {rules[i].optimizer} only", False, namer)
@@ -189,16 +190,18 @@ def _hyperparameters(
             else:
                 declared |= set() if isinstance(value, Factor) else {*algorithm.slots_of(name)}
                 with mistakes.collecting(matched.info.name), within(f"{title(rules, i)}, for {matched.info.name!r}"):
-                    for slot, assigned in algorithm.assignments(name, value):
+                    if name in rules[i].extra:
+                        algorithm.check_extra(name)
+                    for slot, assigned in extended.assignments(name, value):
                         _append(by_slot.setdefault(slot, []), slot, Declaration(i, assigned))
     _check_defaults(rules, namer, algorithm, declared, dropped, matched.info.name, mistakes)
     scalars = {}
     for slot, made in by_slot.items():
         place = f"{title(rules, made[-1].rule)}, for {matched.info.name!r}"
         with mistakes.collecting(matched.info.name), within(place):
-            scalars[slot], of_slot = _decide(slot, made, algorithm, matched)
+            scalars[slot], of_slot = _decide(slot, made, extended, matched)
             outcomes += [(slot, outcome) for outcome in of_slot]
-    return _assemble(algorithm, scalars), _by_slot(outcomes)
+    return _assemble(extended, scalars), _by_slot(outcomes)
 
 
 def _satisfied(
@@ -285,7 +288,7 @@ def _assemble(algorithm: Algorithm, scalars: Mapping[str, ScalarSetting]) -> dic
 def _declarations(rules: Sequence[Rule], matching: Iterable[int]) -> dict[str, list[Declaration]]:
     made: dict[str, list[Declaration]] = {}
     for i in matching:
-        for name, value in rules[i].hyperparameters.items():
+        for name, value in rules[i].values.items():
             made.setdefault(property_of(name), []).append(Declaration(i, value))
     return made
 

@@ -13,6 +13,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Never
 
 from groupwise._pickling import Public, Reduced
 from groupwise._spelling import number, shown
@@ -61,6 +62,14 @@ class Factor(ABC):
             f"a factor multiplies factors only, not {shown(other)}: a value and its factors are declared in rules of "
             f"their own, as lr=1e-3 in one and lr={self} in another; a number that is a factor is scale(…)"
         )
+
+    def _only_multiplies(self, other: object) -> Never:
+        raise PlanError(f"a factor only multiplies, and factors only: write {self} * scale(…), not {shown(other)}")
+
+    __truediv__ = __rtruediv__ = __add__ = __radd__ = __sub__ = __rsub__ = __pow__ = _only_multiplies
+
+    def __neg__(self) -> Never:
+        raise PlanError(f"a factor is not negative: -{self}")
 
     @property
     def parts(self) -> tuple[Factor, ...]:
@@ -175,6 +184,11 @@ class Exact:
     """A value that no earlier factor touches."""
 
     value: object
+
+    def _is_no_number(self, other: object) -> Never:
+        raise PlanError(f"{self} is a declaration and no number: write the value that you mean into it")
+
+    __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __add__ = __radd__ = __sub__ = __rsub__ = __pow__ = _is_no_number
 
     def __str__(self) -> str:
         return f"exact({self.value})"

@@ -38,7 +38,9 @@ class Explanation:
     def __str__(self) -> str:
         names = (*self.info.names[1:], *self.info.aliases)
         others = f" (also {', '.join(names)})" if names else ""
-        head = f"{self.info.name}{others}: {tuple(self.info.shape)}, depth {self.info.depth}, group {self.group!r}"
+        stated = " (as the plan states)" if self.info.occurrences[0].depth_without_plan is not None else ""
+        place = f"depth {self.info.depth}{stated}, group {self.group!r}"
+        head = f"{self.info.name}{others}: {tuple(self.info.shape)}, {place}"
         roles = [f"  role {role}: {why}" for role, why in sorted(self.info.reasons.items())]
         basis = [] if self.info.basis is None else [f"  roles and depth: {self.info.basis}"]
         return "\n".join([head, *basis, *roles, *map(str, self.properties)])
@@ -76,7 +78,7 @@ def _values(group: Group, algorithms: Mapping[str, Algorithm], declared: Collect
     }
     if group.algorithm is None:
         return values
-    algorithm = algorithms[group.algorithm]
+    algorithm = algorithms[group.algorithm].with_extra(group.settings)
     for name in algorithm.defaults:
         setting = group.settings.get(name)
         for i, slot in enumerate(algorithm.slots(name)):

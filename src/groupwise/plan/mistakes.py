@@ -18,33 +18,40 @@ class Mistakes:
     """Collects errors; `raise_all` raises one that tells them all."""
 
     def __init__(self) -> None:
-        self._found: dict[str, tuple[GroupwiseError, list[str]]] = {}
+        self._found: dict[str, tuple[GroupwiseError, list[str], str]] = {}
+
+    @property
+    def count(self) -> int:
+        """How many different ones there are."""
+        return len(self._found)
 
     @contextlib.contextmanager
-    def collecting(self, *parameters: str, alike: str = "") -> Iterator[None]:
+    def collecting(self, *parameters: str, alike: str = "", place: str = "") -> Iterator[None]:
         """Collect an error of the block, which is about these parameters if any are named, and go on after it.
 
+        Where several are told, each says its `place`, such as a line of a file.
         Errors of one text, but for the first parameter's name, are one mistake; so are those with one key `alike`.
         """
         try:
             yield
         except GroupwiseError as error:
             key = alike or (str(error).replace(repr(parameters[0]), "…") if parameters else str(error))
-            self._found.setdefault(key, (error, []))[1].extend(parameters)
+            self._found.setdefault(key, (error, [], place))[1].extend(parameters)
 
-    def raise_all(self) -> None:
-        """Raise what was collected: a single error as it is, several as one of their class or `ResolutionError`."""
+    def raise_all(self, mixed: type[GroupwiseError] = ResolutionError) -> None:
+        """Raise what was collected: a single error as it is, several as one of their class, or of the class `mixed`."""
         found = list(self._found.values())
         if not found:
             return
-        told = [_told(error, parameters) for error, parameters in found]
-        kinds = {type(error) for error, _ in found}
-        kind = kinds.pop() if len(kinds) == 1 else ResolutionError
+        told = [_told(error, parameters) for error, parameters, _ in found]
+        kinds = {type(error) for error, *_ in found}
+        kind = kinds.pop() if len(kinds) == 1 else mixed
         if len(found) == 1:
             raise kind(told[0]) from found[0][0].__cause__
-        lines = [f"  {i}. {text}" for i, text in enumerate(told[:_MOST], 1)]
+        places = [f"{place}: " if place else "" for *_, place in found]
+        lines = [f"  {i}. {place}{text}" for i, (place, text) in enumerate(zip(places, told, strict=True), 1)]
         rest = [f"  and {len(told) - _MOST} more"] if len(told) > _MOST else []
-        raise kind("\n".join([f"{len(told)} mistakes:", *lines, *rest]))
+        raise kind("\n".join([f"{len(told)} mistakes:", *lines[:_MOST], *rest]))
 
 
 def _told(error: GroupwiseError, parameters: list[str]) -> str:

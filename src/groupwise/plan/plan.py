@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from groupwise import _html
+from groupwise._misuse import explained
 from groupwise._pickling import Public, Reduced
 from groupwise._spelling import counted, shown
 from groupwise.errors import PlanError, ResolutionError, within
@@ -33,6 +34,7 @@ from groupwise.plan.resolve import (
     resolve_parameters,
 )
 from groupwise.plan.rule import Rule, title
+from groupwise.plan.stated_depth import checked_depth, reading_of, with_stated_depth
 from groupwise.schedules import Schedule
 from groupwise.select import ParameterInfo
 
@@ -46,6 +48,8 @@ class Plan:
         clip: one more clip scope, over everything that a step updates, applied after the rules' own.
         values: schedules that no parameter owns, by name; read at `scheduler.values[name]`.
         balance: the `[balance]` table of a plan file as plain data; the balancer reads it.
+        depth: levels for `layer_decay`, `unfreeze_down` and `depth(…)`, by glob, 0 being the input: of a parameter that
+            several match the last one's counts, and what none matches keeps its own.
 
     Raises:
         PlanError: no rule, or something that is not what it should be.
@@ -55,19 +59,31 @@ class Plan:
     clip: Clip | None
     values: Mapping[str, Schedule]
     balance: Mapping[str, Any] | None
+    depth: Mapping[str, int]
 
+    @explained(
+        PlanError,
+        "Plan",
+        dict.fromkeys(("clip_norm", "max_norm", "clipnorm", "grad_clip"), "say clip=clip_norm(…)"),
+        "give the rules in one list: Plan([Rule(…), Rule(…)])",
+    )
     def __init__(
         self,
         rules: Iterable[Rule],
         clip: Clip | None = None,
         values: Mapping[str, Schedule] | None = None,
         balance: Mapping[str, Any] | None = None,
+        depth: Mapping[str, int] | None = None,
     ) -> None:
+        for name, table in (("values", values), ("balance", balance)):
+            if table is not None and not isinstance(table, Mapping):
+                raise PlanError(f"{name} is a mapping, not {shown(table)}")
         fields = {
             "rules": _rules(rules),
             "clip": clip,
             "values": MappingProxyType(dict(values or {})),
             "balance": None if balance is None else MappingProxyType(dict(balance)),
+            "depth": MappingProxyType(checked_depth({} if depth is None else depth)),
         }
         if not (clip is None or isinstance(clip, Clip)):
             raise PlanError(f"clip must be clip_norm(…), clip_value(…) or clip_adaptive(…), not {shown(clip)}")
@@ -82,7 +98,7 @@ class Plan:
             object.__setattr__(self, name, field)
 
     def __add__(self, more: Sequence[Rule]) -> Plan:
-        return Plan([*self.rules, *_rules(more)], self.clip, self.values, self.balance)
+        return Plan([*self.rules, *_rules(more)], self.clip, self.values, self.balance, self.depth)
 
     def __hash__(self) -> int:
         return hash((self.rules, self.clip, frozenset(self.values)))
@@ -101,7 +117,7 @@ class Plan:
     def __reduce__(self) -> Reduced:
         values = dict(self.values)
         balance = None if self.balance is None else dict(self.balance)
-        return Public("groupwise.plan:Plan"), (self.rules, self.clip, values, balance)
+        return Public("groupwise.plan:Plan"), (self.rules, self.clip, values, balance, dict(self.depth))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], allow: Sequence[str] = ()) -> Plan:
@@ -119,7 +135,7 @@ class Plan:
 
     def dumps(self) -> str:
         """The plan as TOML, such that `Plan.loads(plan.dumps()) == plan`. `PlanError` for Python-only parts."""
-        return plan_file.dumps(self.rules, self.clip, self.values, self.balance)
+        return plan_file.dumps(self.rules, self.clip, self.values, self.balance, self.depth)
 
     def dump(self, path: str | os.PathLike[str]) -> None:
         """Write `dumps()` to a `.toml` file, whole or not at all.
@@ -141,6 +157,8 @@ class Plan:
         if not parameters:
             raise ResolutionError("the model has no parameters")
         mistakes = Mistakes()
+        with mistakes.collecting():
+            parameters = with_stated_depth(parameters, self.depth)
         known = self._known(algorithms, mistakes)
         matches = matches_of(self.rules, parameters)
         check_matched(self.rules, parameters, matches, mistakes)
@@ -156,6 +174,7 @@ class Plan:
         by_name = {info.name: decided for info, decided in zip(parameters, resolved, strict=True)}
         groups = groups_of(self.rules, parameters, resolved)
         readings = (
+            *reading_of(parameters, self.depth),
             *readings_of(self.rules, parameters, matches, ladders),
             *rates_left_by(self.rules, parameters, resolved, known),
         )
@@ -175,7 +194,7 @@ class Plan:
 
 def _rules(rules: Iterable[Rule]) -> tuple[Rule, ...]:
     if not isinstance(rules, list | tuple):
-        raise PlanError(f"a plan is made of a list of rules, not {type(rules).__name__}")
+        raise PlanError(f"a plan is made of a list of rules, not {type(rules).__name__}: Plan([Rule(…), …])")
     for rule in rules:
         if not isinstance(rule, Rule):
             raise PlanError(f"a plan is made of rules: write Rule(match, …) instead of {shown(rule)}")

@@ -7,16 +7,17 @@ the same way back.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
 from groupwise import _formats as formats
 from groupwise._atomic import obstacle, replacing
 from groupwise._spelling import clipped, shown
-from groupwise.errors import PlanError, unknown, within
+from groupwise.errors import PlanError, nearest, unknown, within
 from groupwise.plan.clip import Clip
 from groupwise.plan.declarations import finite
 from groupwise.plan.encoding import (
@@ -27,14 +28,16 @@ from groupwise.plan.encoding import (
     encode_trainable,
     encode_value,
 )
+from groupwise.plan.mistakes import Mistakes
 from groupwise.plan.rule import LONGEST_NAME, RULE_FIELDS, Rule
+from groupwise.plan.stated_depth import checked_depth
 from groupwise.schedules import Schedule
 from groupwise.schedules import decode as decode_schedule
 from groupwise.schedules import encode as encode_schedule
 from groupwise.select import decode as decode_selector
 from groupwise.select import encode as encode_selector
 
-TABLES = ("rule", "clip", "values", "balance")
+TABLES = ("rule", "clip", "values", "balance", "depth")
 
 
 class PlanArguments(TypedDict):
@@ -44,6 +47,7 @@ class PlanArguments(TypedDict):
     clip: Clip | None
     values: dict[str, Schedule]
     balance: Mapping[str, Any] | None
+    depth: Mapping[str, int]
 
 
 def load(path: str | os.PathLike[str], allow: Sequence[str]) -> PlanArguments:
@@ -54,16 +58,22 @@ def load(path: str | os.PathLike[str], allow: Sequence[str]) -> PlanArguments:
         given = type(path).__name__
         raise PlanError(f"a plan is Plan([Rule(…), …]) or the path of a plan file, not a {given}") from error
     with within(str(path)):
-        return decode(formats.load(place), allow)
+        format, text = formats.format_of(place), formats.read(place)
+        return loads(text, allow, format)
 
 
 def loads(text: str, allow: Sequence[str], format: str) -> PlanArguments:
     """Read a plan from text."""
-    return decode(formats.parse(text, format), allow)
+    data = formats.parse(text, format)
+    return decode(data, allow, formats.lines_of(text, format, "rule", data.get("rule")))
 
 
 def dumps(
-    rules: Sequence[Rule], clip: Clip | None, values: Mapping[str, Schedule], balance: Mapping[str, Any] | None
+    rules: Sequence[Rule],
+    clip: Clip | None,
+    values: Mapping[str, Schedule],
+    balance: Mapping[str, Any] | None,
+    depth: Mapping[str, int],
 ) -> str:
     """A plan as TOML."""
     data: dict[str, Any] = {}
@@ -72,6 +82,8 @@ def dumps(
     data["rule"] = [encode_rule(rule) for rule in rules]
     if values:
         data["values"] = {name: encode_schedule(schedule) for name, schedule in values.items()}
+    if depth:
+        data["depth"] = dict(depth)
     if balance is not None:
         data["balance"] = dict(balance)
     return formats.write_toml(data)
@@ -89,50 +101,82 @@ def dump(text: str, path: str | os.PathLike[str]) -> None:
         file.write(text.encode())
 
 
-def decode(data: Mapping[str, Any], allow: Sequence[str]) -> PlanArguments:
-    """The arguments of a plan from plain data."""
+def decode(data: Mapping[str, Any], allow: Sequence[str], lines: Sequence[int] = ()) -> PlanArguments:
+    """The arguments of a plan from plain data. Raises one error for all that is wrong, with the `lines` of rules."""
+    mistakes = Mistakes()
     for key in data:
-        if key not in TABLES:
-            raise PlanError(unknown("table", key, TABLES))
-    rules = data.get("rule")
+        with mistakes.collecting():
+            if key not in TABLES:
+                raise PlanError(unknown("table", key, TABLES))
+    decoded = PlanArguments(rules=[], clip=None, values={}, balance=None, depth={})
+    with mistakes.collecting():
+        for i, rule in enumerate(_rules(data.get("rule"))):
+            place = f"line {lines[i]}" if i < len(lines) else ""
+            with mistakes.collecting(place=place):
+                decoded["rules"] += _decode_rule(i, rule, allow, mistakes, place)
+    with mistakes.collecting():
+        decoded["clip"] = _plan_clip(data.get("clip"))
+    with mistakes.collecting():
+        for name, value in _table("values", data.get("values", {})).items():
+            with mistakes.collecting():
+                decoded["values"][name] = _value(name, value)
+    with mistakes.collecting():
+        if data.get("balance") is not None:
+            decoded["balance"] = _balance(_table("balance", data["balance"]))
+    with mistakes.collecting():
+        decoded["depth"] = checked_depth(data.get("depth", {}))
+    mistakes.raise_all(PlanError)
+    return decoded
+
+
+def _rules(rules: object) -> list[Any]:
     if not isinstance(rules, list) or not rules:
         hint = "write [[rule]], in double brackets, once per rule" if isinstance(rules, dict) else "add a [[rule]]"
         raise PlanError(f"the plan has no list of rules: {hint}")
-    values = _table("values", data.get("values", {}))
-    balance = data.get("balance")
-    return PlanArguments(
-        rules=[decode_rule(i, rule, allow) for i, rule in enumerate(rules)],
-        clip=_plan_clip(data.get("clip")),
-        values={name: _value(name, value) for name, value in values.items()},
-        balance=None if balance is None else _balance(_table("balance", balance)),
-    )
+    return rules
 
 
-def decode_rule(i: int, data: object, allow: Sequence[str]) -> Rule:
-    """The i-th rule from its table. Unknown keys are hyperparameters; the cascade knows which exist."""
-    if not isinstance(data, dict):
-        raise PlanError(f"rule {i + 1} must be a table, not {shown(data)}")
-    fields = dict(data)
+def _decode_rule(i: int, data: object, allow: Sequence[str], mistakes: Mistakes, place: str) -> list[Rule]:
+    """The i-th rule from its table, or nothing where a field of it is wrong: each such mistake is collected, as at
+    `place`. Unknown keys are hyperparameters; the cascade knows which exist.
+    """
+    fields = dict(_table(f"rule {i + 1}", data))
     label = fields.pop("label", None)
-    with within(f"rule {i + 1}" + (f" {shown(label)}" if isinstance(label, str) else "")):
+    title = f"rule {i + 1}" + (f" {shown(label)}" if isinstance(label, str) else "")
+    arguments: dict[str, Any] = {"label": label, "hyperparameters": {}, "extra": {}}
+
+    @contextlib.contextmanager
+    def field() -> Iterator[None]:
+        with mistakes.collecting(place=place), within(title):
+            yield
+
+    before = mistakes.count
+    with field():
         if "match" not in fields:
-            raise PlanError('it has no match: write match = "*" for every parameter')
-        match = decode_selector(fields.pop("match"))
+            close = nearest("match", fields, limit=1, cutoff=0.7)
+            hint = f"; did you mean match by {close[0]!r}?" if close else ': write match = "*" for every parameter'
+            raise PlanError(f"it has no match{hint}")
+        arguments["match"] = decode_selector(fields.pop("match"))
+    for key, decoded in _FIELDS.items():
+        with field():
+            arguments[key] = decoded(fields.pop(key, None))
+    with field():
         optimizer = fields.pop("optimizer", None)
-        own: dict[str, Any] = {
-            "label": label,
-            "optimizer": None if optimizer is None else _allowed(optimizer, allow),
-            "trainable": decode_trainable(fields.pop("trainable", None)),
-            "clip": decode_clip(fields.pop("clip", None)),
-            "optional": _bool("optional", fields.pop("optional", False)),
-        }
-        mapping = _table("hyperparameters", fields.pop("hyperparameters", {}))
-        for name in fields:
+        arguments["optimizer"] = None if optimizer is None else _allowed(optimizer, allow)
+    for key in ("hyperparameters", "extra"):
+        with field():
+            for name, value in _table(key, fields.pop(key, {})).items():
+                with field():
+                    arguments[key][name] = decode_value(name if key != "extra" else f"extra: {name}", value)
+    for name, value in fields.items():
+        with field():
             if not name.isidentifier() or len(name) > LONGEST_NAME:
                 raise PlanError(f"{shown(name)} is not the name of a hyperparameter: write it as one word")
-        values: dict[str, Any] = {name: decode_value(name, value) for name, value in fields.items()}
-        inside = {name: decode_value(name, value) for name, value in mapping.items()}
-        return Rule(match, **own, **values, hyperparameters=inside)
+            arguments[name] = decode_value(name, value)
+    if mistakes.count == before:
+        with mistakes.collecting(place=place), within(title):
+            return [Rule(arguments.pop("match"), **arguments)]
+    return []
 
 
 def encode_rule(rule: Rule) -> dict[str, Any]:
@@ -145,6 +189,9 @@ def encode_rule(rule: Rule) -> dict[str, Any]:
         values = {name: encode_value(name, value) for name, value in rule.hyperparameters.items()}
         inside = {name: values.pop(name) for name in RULE_FIELDS if name in values}
         data |= {**values, **({"hyperparameters": inside} if inside else {})}
+        if rule.extra:
+            with within("extra"):
+                data["extra"] = {name: encode_value(name, value) for name, value in rule.extra.items()}
         if rule.trainable is not None:
             data["trainable"] = encode_trainable(rule.trainable)
         if rule.clip is not None:
@@ -216,7 +263,10 @@ def _table(what: str, data: object) -> dict[str, Any]:
     return data
 
 
-def _bool(what: str, data: object) -> bool:
-    if not isinstance(data, bool):
-        raise PlanError(f"{what} must be true or false, not {shown(data)}")
-    return data
+def _optional(data: object) -> bool:
+    if data is not None and not isinstance(data, bool):
+        raise PlanError(f"optional must be true or false, not {shown(data)}")
+    return bool(data)
+
+
+_FIELDS: dict[str, Callable[[Any], Any]] = {"trainable": decode_trainable, "clip": decode_clip, "optional": _optional}

@@ -115,7 +115,7 @@ def _timed(resolution: Resolution) -> Iterator[tuple[str, str, str, frozenset[st
 def _declaring(resolution: Resolution, group: Group, name: str, schedule: Schedule) -> str:
     """The rules that declare `schedule` for a group."""
     rules = resolution.rules
-    said = [i for i in group.rules if any(holds(value, schedule) for value in rules[i].hyperparameters.values())]
+    said = [i for i in group.rules if any(holds(value, schedule) for value in rules[i].values.values())]
     return listed(title(rules, i) for i in said) or resolution.declaring_rules(group, property_of(name))
 
 

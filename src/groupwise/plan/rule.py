@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
+from groupwise._misuse import explained
 from groupwise._pickling import Public, Reduced
 from groupwise._spelling import clipped, shown
-from groupwise.errors import PlanError, within
+from groupwise.errors import PlanError, nearest, within
 from groupwise.plan.clip import Clip
 from groupwise.plan.declarations import Exact, Factor, is_finite
 from groupwise.plan.freezing import Timeline, timeline
@@ -23,9 +24,10 @@ from groupwise.select import Selector, selector
 LONGEST_NAME: Final = 200
 """Characters of the longest name: a label, a hyperparameter, an algorithm."""
 
-RULE_FIELDS: Final = ("match", "label", "optimizer", "trainable", "clip", "optional", "hyperparameters")
+RULE_FIELDS: Final = ("match", "label", "optimizer", "trainable", "clip", "optional", "extra", "hyperparameters")
 """The arguments of `Rule`: an algorithm's argument of such a name stands in the mapping `hyperparameters`."""
 
+_OURS = ("params", "param_names", "name", "algorithm", "network", "frozen", "declared")  # keys of every live group
 _TAKEN = ("optimizer", "trainable", "clip", "group", "algorithm", "tensors", "parameters", "trains")
 
 Match: TypeAlias = str | Selector | list[str | Selector] | tuple[str | Selector, ...]
@@ -42,6 +44,8 @@ class Rule:
         trainable: False, True, `after(…)`, `until(…)` or `unfreeze_down(…)`; without it `requires_grad` stays as it is.
         clip: `clip_norm(…)`, `clip_value(…)`, `clip_adaptive(…)`, or False to unset.
         optional: whether the rule may match nothing, be overridden everywhere, or count levels where there is but one.
+        extra: keys that the algorithm reads from its group dicts and whose constructor does not take them, as GaLore
+            does: `extra={"rank": 128}`. Values are as for hyperparameters. PyTorch only.
         **hyperparameters: arguments of the algorithm's constructor: numbers, text, bools, tuples, schedules, factors.
             One that is called like an argument above goes into a mapping: `hyperparameters={"clip": 0.5}`.
 
@@ -55,9 +59,11 @@ class Rule:
     trainable: Timeline | None
     clip: Clip | Literal[False] | None
     optional: bool
+    extra: Mapping[str, object]
     hyperparameters: Mapping[str, object]
     algorithm_class: type | None = field(compare=False, repr=False)
 
+    @explained(PlanError, "Rule", {}, 'after what it matches, everything has its name: Rule("*", optimizer="AdamW")')
     def __init__(
         self,
         /,
@@ -68,19 +74,22 @@ class Rule:
         trainable: bool | Timeline | None = None,
         clip: Clip | Literal[False] | None = None,
         optional: bool = False,
+        extra: Mapping[str, Any] | None = None,
         **hyperparameters: Any,
     ) -> None:
         chosen = selector(match)
         label = _label(chosen) if label is None else _text("label", label)
         with within(f"rule {shown(label)}"):
+            own = _joined(hyperparameters)
             values = {
                 "match": chosen,
                 "label": label,
                 "optimizer": None if optimizer is None else _spec(optimizer),
                 "trainable": None if trainable is None else timeline(trainable),
                 "clip": _clip(clip),
-                "optional": bool(optional),
-                "hyperparameters": MappingProxyType({k: declared(k, v) for k, v in _joined(hyperparameters).items()}),
+                "optional": _bool("optional", optional),
+                "extra": MappingProxyType({k: declared(k, v) for k, v in _extra(extra, own).items()}),
+                "hyperparameters": MappingProxyType({k: declared(k, v) for k, v in own.items()}),
                 "algorithm_class": optimizer if isinstance(optimizer, type) else None,
             }
             for name, value in values.items():
@@ -89,18 +98,24 @@ class Rule:
                 raise PlanError("it declares nothing: give it an optimizer, a hyperparameter, trainable= or clip=")
 
     @property
+    def values(self) -> dict[str, object]:
+        """What it declares for group dicts: the hyperparameters and the extra keys."""
+        return {**self.hyperparameters, **self.extra}
+
+    @property
     def declarations(self) -> dict[str, object]:
         """Everything the rule declares, by property, in a fixed order."""
         own = {"optimizer": self.optimizer, "trainable": self.trainable, "clip": self.clip}
         values = {name: value for name, value in own.items() if value is not None}
-        return values | {property_of(name): value for name, value in self.hyperparameters.items()}
+        return values | {property_of(name): value for name, value in self.values.items()}
 
     def __hash__(self) -> int:
-        return hash((self.match, self.label, self.optimizer, frozenset(self.hyperparameters)))
+        return hash((self.match, self.label, self.optimizer, frozenset(self.values)))
 
     def __reduce__(self) -> Reduced:
         words = {name: getattr(self, name) for name in RULE_FIELDS if name != "match"}
-        words |= {"optimizer": self.algorithm_class or self.optimizer, "hyperparameters": dict(self.hyperparameters)}
+        words |= {"optimizer": self.algorithm_class or self.optimizer}
+        words |= {"extra": dict(self.extra), "hyperparameters": dict(self.hyperparameters)}
         return Public("groupwise.plan:Rule", words), (self.match,)
 
 
@@ -123,7 +138,9 @@ def declared(name: str, value: object) -> object:
         )
     if value is None or isinstance(value, bool | int | float | str | Schedule | Factor):
         return value
-    raise PlanError(f"{name} must be a number, text, bool, tuple, schedule or factor, not {type(value).__name__}")
+    meant = nearest(name, ("extra", "hyperparameters"), limit=1) if isinstance(value, Mapping) else []
+    hint = f"; did you mean {meant[0]}=?" if meant else ""
+    raise PlanError(f"{name} must be a number, text, bool, tuple, schedule or factor, not {type(value).__name__}{hint}")
 
 
 def title(rules: Sequence[Rule], i: int) -> str:
@@ -133,16 +150,33 @@ def title(rules: Sequence[Rule], i: int) -> str:
 
 def _joined(named: Mapping[str, Any]) -> dict[str, Any]:
     """The hyperparameters given by keyword and those in the mapping `hyperparameters=`."""
-    mapping = named.get("hyperparameters", {})
-    if not isinstance(mapping, Mapping):
-        raise PlanError(f"hyperparameters is a mapping of names to values, not {shown(mapping)}")
+    mapping = _mapping("hyperparameters", named.get("hyperparameters", {}))
     keywords = {name: value for name, value in named.items() if name != "hyperparameters"}
     for name in mapping:
-        if not isinstance(name, str) or not name.isidentifier() or len(name) > LONGEST_NAME:
-            raise PlanError(f"{shown(name)} is not the name of a hyperparameter: write it as one word")
         if name in keywords:
             raise PlanError(f"it declares {name} twice: as an argument and in hyperparameters")
     return keywords | dict(mapping)
+
+
+def _extra(given: object, hyperparameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The extra keys of a rule, which are neither hyperparameters of it nor what every group holds anyway."""
+    mapping = _mapping("extra", {} if given is None else given)
+    for name in mapping:
+        if name in _OURS:
+            raise PlanError(f"extra cannot hold {name!r}, which every group has")
+        if name in hyperparameters:
+            raise PlanError(f"it declares {name} twice: as a hyperparameter and in extra")
+    return mapping
+
+
+def _mapping(what: str, given: object) -> Mapping[str, Any]:
+    if not isinstance(given, Mapping):
+        raise PlanError(f"{what} is a mapping of names to values, not {shown(given)}")
+    for name in given:
+        if not isinstance(name, str) or not name.isidentifier() or len(name) > LONGEST_NAME:
+            kind = "hyperparameter" if what == "hyperparameters" else "key of a group"
+            raise PlanError(f"{shown(name)} is not the name of a {kind}: write it as one word")
+    return given
 
 
 def _label(match: Selector) -> str:
@@ -155,6 +189,12 @@ def _text(what: str, value: object) -> str:
         raise PlanError(f"{what} must be text that is not empty, got {shown(value)}")
     if len(value) > LONGEST_NAME:
         raise PlanError(f"{what} has at most {LONGEST_NAME} characters, not {len(value):,}: {shown(value)}")
+    return value
+
+
+def _bool(what: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise PlanError(f"{what} is True or False, not {shown(value)}")
     return value
 
 

@@ -16,6 +16,7 @@ from groupwise.schedules.arguments import Kind
 from groupwise.schedules.finite_curves import interpolate
 from groupwise.schedules.lengths import Length, length
 from groupwise.schedules.numbers import number
+from groupwise.schedules.schedule import Schedule
 from groupwise.schedules.segment import Segment
 from groupwise.schedules.shape import EndlessCurve, progress
 
@@ -39,7 +40,7 @@ def _plain_points(value: object) -> object:
 
 
 def _callable(value: object) -> object:
-    if not callable(value):
+    if not callable(value) or isinstance(value, Schedule):
         raise ScheduleError(f"{shown(value)} is not a function of the step")
     return value
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, final, get_args
+from typing import Literal, Never, TypeAlias, final, get_args
 
 from groupwise._spelling import shown
 from groupwise.errors import LengthError, ScheduleError, unknown
@@ -49,6 +49,12 @@ class Length:
         if self.unit not in get_args(Unit):
             raise ScheduleError(unknown("unit", str(self.unit)[:40], get_args(Unit)))
         object.__setattr__(self, "amount", _checked(number(self.amount), self.unit))
+
+    def _is_no_number(self, other: object) -> Never:
+        raise ScheduleError(f"there is no arithmetic with lengths ({str(self)!r}): write the one that you mean")
+
+    __mul__ = __rmul__ = __truediv__ = __add__ = __radd__ = __sub__ = __rsub__ = _is_no_number
+    __lt__ = __le__ = __gt__ = __ge__ = _is_no_number
 
     @property
     def needs(self) -> frozenset[str]:

@@ -24,7 +24,7 @@ from functools import cached_property
 from typing import Annotated, ClassVar, Never, TypeAlias, final
 
 from groupwise._spelling import number_from_text, shown
-from groupwise.errors import LengthError, ScheduleError
+from groupwise.errors import LengthError, ScheduleError, listed
 from groupwise.schedules import arguments
 from groupwise.schedules.arguments import Kind, Number, Span
 from groupwise.schedules.expression import Expression
@@ -54,7 +54,14 @@ class Schedule(Expression):
             "mean into it, or multiply it in a rule of its own, lr=scale(0.1)"
         )
 
-    __mul__ = __rmul__ = __truediv__ = __add__ = __radd__ = __sub__ = _is_no_number
+    __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __add__ = __radd__ = __sub__ = __rsub__ = __pow__ = _is_no_number
+
+    def __neg__(self) -> Never:
+        self._is_no_number(-1)
+
+    def __call__(self, *step: object) -> Never:
+        at = listed(map(shown, step)) or "step"
+        raise ScheduleError(f"{self} is a value and no function: at an update it is {self}.at({at}, total_steps=…)")
 
     @final
     def at(self, step: int, total_steps: int | None = None, steps_per_epoch: int | None = None) -> float:

@@ -49,22 +49,33 @@ def with_depths(infos: Infos, depth: object) -> Infos:
     """`infos` with the levels of a `DeclaredDepth`; what none is stated for keeps its guessed one."""
     levels: dict[int, int] = {}
     if isinstance(depth, Mapping):
-        for glob, level in depth.items():
-            levels |= dict.fromkeys(_chosen(infos, "depth", glob), _level(repr(glob), level))
+        levels = stated_levels(infos, depth)
     elif callable(depth):
         told = {i: depth(info.name) for i, info in enumerate(infos)}
-        levels = {i: _level(repr(infos[i].name), level) for i, level in told.items() if level is not None}
+        levels = {i: checked_level(repr(infos[i].name), level) for i, level in told.items() if level is not None}
     else:
         given = type(depth).__name__
         raise SelectorError(f"depth= takes {{glob: level}} or a function from name to level, not {given}")
     return tuple(_at_level(info, levels[i]) if i in levels else info for i, info in enumerate(infos))
 
 
+def stated_levels(infos: Sequence[ParameterInfo], depth: Mapping[str, int]) -> dict[int, int]:
+    """By index, the levels that a table of globs states; the last entry that matches a parameter counts.
+
+    Raises `SelectorError` for an entry that matches nothing, and for a level that is no whole number from 0 upward.
+    """
+    levels: dict[int, int] = {}
+    for glob, level in depth.items():
+        levels |= dict.fromkeys(_chosen(infos, "depth", glob), checked_level(repr(glob), level))
+    return levels
+
+
 def _at_level(info: ParameterInfo, level: int) -> ParameterInfo:
     return replace(info, occurrences=tuple(replace(occurrence, depth=level) for occurrence in info.occurrences))
 
 
-def _level(of: str, level: object) -> int:
+def checked_level(of: str, level: object) -> int:
+    """`level`, or a `SelectorError` if it is none."""
     if isinstance(level, bool) or not isinstance(level, int) or level < 0:
         raise SelectorError(f"depth of {of}: a level is a whole number from 0 (the input) upward, not {level!r}")
     return level
@@ -85,7 +96,7 @@ def _declared(info: ParameterInfo, roles: list[str], headed: set[str]) -> Parame
     return with_reasons(info, [(*reasons, *((role, "the caller said so") for role in roles)) for reasons in kept])
 
 
-def _chosen(infos: Infos, where: str, declared: Declared) -> set[int]:
+def _chosen(infos: Sequence[ParameterInfo], where: str, declared: Declared) -> set[int]:
     with within(where):
         parts = _parts(declared)
         found = [{i for i, info in enumerate(infos) if part.matches(info)} for part in parts]

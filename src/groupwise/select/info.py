@@ -50,6 +50,7 @@ class Occurrence:
         reasons: why it has each of its roles here.
         aliases: names that selectors find it by as well: `layer.weight` for `layer.parametrizations.weight.original`.
         multiplied: why it would be a `matrix` if no other use spoke against it; empty where nothing says so.
+        depth_without_plan: its level before a plan stated `depth`; None where none did.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Occurrence:
     reasons: Reasons = ()
     aliases: tuple[str, ...] = ()
     multiplied: str = field(default="", compare=False, repr=False)
+    depth_without_plan: int | None = field(default=None, compare=False, repr=False)
 
     @property
     def roles(self) -> frozenset[str]:

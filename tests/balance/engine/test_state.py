@@ -1,7 +1,9 @@
 """A run that is stopped and resumed is the run that was never stopped, bit by bit, for every method."""
 
+import copy
 import io
-from collections.abc import Mapping
+import pickle
+from collections.abc import Callable, Mapping
 
 import pytest
 import torch
@@ -154,6 +156,19 @@ def test_nothing_is_saved_in_the_middle_of_an_update() -> None:
     learning.learn(model.losses())
     with pytest.raises(StateError, match=r"learn\(\) without its backward"):
         learning.state_dict()
+
+
+@pytest.mark.parametrize(
+    "method", [CAGrad(), GradNorm(), MGDA(), Uncertainty(), Static({"a": 1.0, "b": 1.0, "c": 1.0})], ids=repr
+)
+@pytest.mark.parametrize("taken", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_nothing_is_copied_or_pickled_in_the_middle_of_an_update(method: Method, taken: Callable[..., object]) -> None:
+    balancer, model = Balancer(method), built("Plain")
+    balancer.accumulate(model.losses())
+    with pytest.raises(StateError, match=r"under way \(accumulate\(\) without its backward\): .* or discard\(\) it"):
+        taken(balancer)
+    balancer.backward(model.losses())
+    taken(balancer)
 
 
 def test_a_forgotten_task_starts_afresh() -> None:

@@ -21,15 +21,20 @@ _COLUMNS = "columns"
 
 def saved(state: State) -> dict[str, Any]:
     """All that a balancer remembers. Raises `StateError` in the middle of an update."""
+    check_complete(state)
+    known = {"step": state.step, "tasks": sorted(state.tasks), "memory": state.memory.state_dict()}
+    unnamed = state.memory.has_rows and state.setup.places.parameters is None
+    columns = {_COLUMNS: list(state.columns.order)} if unnamed else {}
+    return {"method": kind(state.method), **known, **columns}
+
+
+def check_complete(state: State) -> None:
+    """Raise `StateError` in the middle of an update, whose gradients are of this process and of these parameters."""
     if state.accumulated or state.held_out is not None:
         call = "accumulate()" if state.accumulated else "learn()"
         raise StateError(
             f"an update is under way ({call} without its backward): save after the backward, or discard() it"
         )
-    known = {"step": state.step, "tasks": sorted(state.tasks), "memory": state.memory.state_dict()}
-    unnamed = state.memory.has_rows and state.setup.places.parameters is None
-    columns = {_COLUMNS: list(state.columns.order)} if unnamed else {}
-    return {"method": kind(state.method), **known, **columns}
 
 
 def load(state: State, given: Mapping[str, Any]) -> None:

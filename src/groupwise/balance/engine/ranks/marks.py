@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from groupwise.balance.method import Method
+from groupwise.schedules import Schedule
 
 
 def constants(method: Method) -> str:
@@ -27,7 +28,7 @@ def spelled(value: object) -> str:
         return f"{value.name}({constants(value)})"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key!r}: {spelled(value[key])}" for key in sorted(value)) + "}"
-    if callable(value):
+    if callable(value) and not isinstance(value, Schedule):
         return str(getattr(value, "__qualname__", type(value).__qualname__))
     return repr(value)
 
