@@ -123,6 +123,11 @@ def may_have_compiled() -> bool:
     return "torch._dynamo" in sys.modules
 
 
+def is_flat(parameter: torch.Tensor) -> bool:
+    """Whether FSDP1 has laid several parameters into this one. Lacking: never."""
+    return getattr(parameter, "_is_flat_param", False) is True
+
+
 def backward_pass() -> int | None:
     """A number of the backward pass inside of which this is called, as by a hook; None outside. Lacking: None."""
     current = None if torch.compiler.is_compiling() else private("_C", "_current_graph_task_id")

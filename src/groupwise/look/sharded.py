@@ -10,6 +10,8 @@ from collections.abc import Iterable
 
 import torch
 
+from groupwise._shards import is_sharded
+from groupwise._torch import is_flat
 from groupwise.errors import SelectorError
 
 _WAY_OUT = (
@@ -20,10 +22,9 @@ _WAY_OUT = (
 def refuse_sharded(named: Iterable[tuple[str, torch.Tensor]], modules: Iterable[torch.nn.Module]) -> None:
     """Raises `SelectorError` where a parameter is a shard (FSDP2, tensor parallel), or lies in a flat one (FSDP1)."""
     for name, tensor in named:
-        kinds = {kind.__name__ for kind in type(tensor).__mro__}
-        if "DTensor" in kinds:
+        if is_sharded(tensor):
             raise SelectorError(f"example: {name!r} is sharded (a DTensor): {_WAY_OUT}")
-        if "FlatParameter" in kinds:
+        if is_flat(tensor):
             raise SelectorError(f"example: {name!r} holds many parameters, flattened (FSDP): {_WAY_OUT}")
     for module in (inner for outer in modules for inner in outer.modules()):
         strategy = getattr(getattr(module, "sharding_strategy", None), "name", "NO_SHARD")
