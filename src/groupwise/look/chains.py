@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
-from groupwise.look.parts import Parts, Unit, layers
+from groupwise.look.dependence import Parts, Unit, layers
 from groupwise.select import Node
 
 _COLLECTIONS = {"ModuleList", "ModuleDict", "ParameterList", "ParameterDict"}

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import final
 
 from groupwise.look.chains import Structure
-from groupwise.look.parts import Dependence, Parts, Unit
+from groupwise.look.dependence import Dependence, Parts, Unit
 from groupwise.select import Node
 
 
@@ -49,16 +49,21 @@ def levels_of(root: Node, dependence: Dependence) -> Levels:
 @final
 @dataclass(slots=True)
 class _Ladder:
-    """Levels in order of first use; `rungs` are the parameters of what counts, by level."""
+    """Levels in order of first use.
+
+    `rungs` are the parameters of what counts, by level; `waiting` are those of what has no level yet.
+    """
 
     counting: Sequence[Unit]
     level_above: Callable[[Unit, int], int]
     rungs: list[int] = field(default_factory=list)
-    done: int = 0
+    waiting: int = 0
 
     def climb(self, units: Iterable[Unit]) -> None:
         """Give each its level: what it is worth above the highest that it depends on."""
         counts = set(map(id, self.counting))
+        for unit in self.counting:
+            self.waiting |= unit.mask
         for unit in sorted(units, key=lambda unit: unit.first):
             self._place(unit, counts)
 
@@ -66,13 +71,13 @@ class _Ladder:
         if unit.level >= 0 or not unit.mask:
             return
         unit.level = 0  # while it is being counted
-        if unit.above & ~self.done & ~unit.mask:  # it was used before something that it depends on, and again later
+        if unit.above & self.waiting & ~unit.mask:  # it was used before something that it depends on, and again later
             for other in self.counting:
                 if other.level < 0 and unit.depends(other):
                     self._place(other, counts)
         unit.level = self.level_above(unit, self._highest(unit))
-        self.done |= unit.mask
         if id(unit) in counts:
+            self.waiting &= ~unit.mask
             self.rungs += [0] * (unit.level + 1 - len(self.rungs))
             self.rungs[unit.level] |= unit.mask
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from groupwise.look.parts import Parts, layers
+from groupwise.look.dependence import Parts, layers
 from groupwise.look.provenance import bits, indices
 from groupwise.select import Node
 
@@ -33,6 +33,8 @@ def mixtures_of(root: Node, parts: Parts) -> Mixtures:
     for node in layers(root):
         _stacked(node, parts, found)
         _listed(node, parts, found)
+    if not found.routers:
+        return found
     for node in layers(root):
         found.routers |= _gates(node, parts, found.routers)
     found.routers |= _biases(parts, found.routers)
