@@ -118,6 +118,16 @@ def _is_untraced(function: Callable[..., Any]) -> bool:
     return getattr(function, "_torchdynamo_wrapper_id", None) == id(function)
 
 
+def may_have_compiled() -> bool:
+    """Whether `torch.compile` has been used in this process; to ask it would take seconds. Lacking: False."""
+    return "torch._dynamo" in sys.modules
+
+
+def is_flat(parameter: torch.Tensor) -> bool:
+    """Whether FSDP1 has laid several parameters into this one. Lacking: never."""
+    return getattr(parameter, "_is_flat_param", False) is True
+
+
 def backward_pass() -> int | None:
     """A number of the backward pass inside of which this is called, as by a hook; None outside. Lacking: None."""
     current = None if torch.compiler.is_compiling() else private("_C", "_current_graph_task_id")

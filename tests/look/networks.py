@@ -182,3 +182,26 @@ def _put_layer(put: Callable[..., None], path: str, level: int, bare: bool) -> N
     put(f"{path}.down.weight", level, "matrix", "weight")
     put(f"{path}.down.bias", level, "bias")
     put(f"{path}.size", level, "scalar")
+
+
+def renamed(model: nn.Module, names: Names) -> nn.Module:
+    """The same model with every attribute under another name; numbers, and the keys of dictionaries, stay."""
+    for module in list(model.modules()):
+        if isinstance(module, nn.ModuleDict | nn.ParameterDict | nn.utils.parametrize.ParametrizationList):
+            continue
+        given = {plain: names(plain) for plain in [*module._modules, *module._parameters] if not plain.isdigit()}
+        for held in (module._modules, module._parameters):
+            items = list(held.items())
+            held.clear()
+            held.update((given.get(plain, plain), part) for plain, part in items)  # type: ignore[misc]
+        module.__class__ = _answering(type(module), given)
+    return model
+
+
+def _answering(kind: type[nn.Module], given: dict[str, str]) -> type[nn.Module]:
+    """A class whose code finds its attributes under their other names."""
+
+    def found(self: nn.Module, name: str) -> Any:
+        return kind.__getattr__(self, given.get(name, name))
+
+    return type(kind.__name__, (kind,), {"__getattr__": found})

@@ -1,12 +1,10 @@
 """Real architectures on the meta device, against tables written by hand.
 
-A line is a pattern of names (`#` is a number, `*` anything), the level (`n` is the first number in the name), and
-roles. The first line that fits counts, and each parameter has one.
+`tables` says how they are read.
 """
 
 import functools
 import importlib
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +13,8 @@ import torch
 from torch import nn
 
 from groupwise.look import parameters_of
+from tests.look.networks import noise, renamed
+from tests.look.tables import differences
 from tests.vision import import_torchvision
 
 IDS = torch.arange(8)[None]
@@ -184,6 +184,98 @@ encoder.block.#.*weight              n+1  matrix weight
 decoder.block.#.*weight              n+3  matrix weight
 """,
     ),
+    "Gemma3": (
+        "Gemma3ForCausalLM", "Gemma3TextConfig", ROUTED | {"head_dim": 8}, IDS,
+        "model.embed_tokens.weight 0 embedding head weight" + DECODER,
+    ),
+    "OLMoE": (
+        "OlmoeForCausalLM", "OlmoeConfig", SMALL | {"num_experts": 4, "num_experts_per_tok": 2}, IDS, DECODER,
+    ),
+    "Falcon": (
+        "FalconForCausalLM", "FalconConfig",
+        {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}, IDS,
+        """
+transformer.word_embeddings.weight   0    embedding head weight
+transformer.h.#.*layernorm.weight    n+1  norm weight
+transformer.h.#.*layernorm.bias      n+1  bias norm
+transformer.h.#.*weight              n+1  matrix weight
+transformer.ln_f.weight              4    norm weight
+transformer.ln_f.bias                4    bias norm
+""",
+    ),
+    "RWKV": (
+        "RwkvForCausalLM", "RwkvConfig", {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 3}, IDS,
+        """
+rwkv.embeddings.weight               0    embedding weight
+rwkv.blocks.0.attention.time_decay   1    bias scalar
+rwkv.blocks.#.attention.time_decay   n+1  bias
+rwkv.blocks.#.attention.time_first   n+1  bias
+rwkv.blocks.#.*time_mix_*            n+1  scalar
+rwkv.blocks.#.*ln*.weight            n+1  norm weight
+rwkv.blocks.#.*ln*.bias              n+1  bias norm
+rwkv.blocks.#.*weight                n+1  matrix weight
+rwkv.ln_out.weight                   4    norm weight
+rwkv.ln_out.bias                     4    bias norm
+head.weight                          4    head weight
+""",
+    ),
+    "Jamba": (
+        "JambaForCausalLM", "JambaConfig",
+        ROUTED | {"num_experts": 4, "num_experts_per_tok": 2, "use_mamba_kernels": False, "attn_layer_period": 2,
+                  "attn_layer_offset": 1},
+        IDS,
+        """
+model.layers.#.mamba.A_log           n+1  scalar
+model.layers.#.mamba.D               n+1  scalar
+model.layers.#.mamba.conv1d.weight   n+1  conv weight
+model.layers.#.mamba.conv1d.bias     n+1  bias conv
+model.layers.#.feed_forward.router.weight n+1 router weight
+model.layers.#.feed_forward.experts.* n+1 expert stack weight
+model.final_layernorm.weight         4    norm weight
+""" + DECODER,
+    ),
+    "ConvNeXt": (
+        "ConvNextForImageClassification", "ConvNextConfig",
+        {"hidden_sizes": [8, 16, 24], "depths": [1, 2, 1], "num_stages": 3}, PIXELS,
+        """
+*.embeddings.patch_embeddings.weight 0    conv weight
+*.embeddings.patch_embeddings.bias   0    bias conv
+*.embeddings.layernorm.weight        0    norm weight
+*.embeddings.layernorm.bias          0    bias norm
+*.stages.#.*layer_scale_parameter    n+1  scalar
+*.stages.#.*layernorm.weight         n+1  norm weight
+*.stages.#.*layernorm.bias           n+1  bias norm
+*.stages.#.downsampling_layer.0.weight n+1 norm weight
+*.stages.#.downsampling_layer.0.bias n+1  bias norm
+*.stages.#.downsampling_layer.1.weight n+1 conv weight
+*.stages.#.downsampling_layer.1.bias n+1  bias conv
+*.stages.#.*dwconv.weight            n+1  conv weight
+*.stages.#.*dwconv.bias              n+1  bias conv
+*.stages.#.*weight                   n+1  matrix weight
+*.stages.#.*bias                     n+1  bias
+convnext.layernorm.weight            4    norm weight
+convnext.layernorm.bias              4    bias norm
+classifier.weight                    4    head weight
+classifier.bias                      4    bias head
+""",
+    ),
+    "PatchTST": (
+        "PatchTSTForPrediction", "PatchTSTConfig",
+        {"num_input_channels": 2, "context_length": 32, "patch_length": 4, "patch_stride": 4, "d_model": 16,
+         "num_attention_heads": 4, "num_hidden_layers": 3, "ffn_dim": 32, "prediction_length": 4},
+        {"past_values": torch.ones(2, 32, 2)},
+        """
+*.input_embedding.weight             0    matrix weight
+*.input_embedding.bias               0    bias
+*.position_enc                       0    embedding
+*.layers.#.*batchnorm.weight         n+1  norm weight
+*.layers.#.*batchnorm.bias           n+1  bias norm
+*.layers.#.*weight                   n+1  matrix weight
+*.layers.#.*bias                     n+1  bias
+head.projection.weight               4    head weight
+head.projection.bias                 4    bias head
+""",
+    ),
     "DETR": (
         "DetrForObjectDetection", "DetrConfig", EYES, {"pixel_values": PIXELS},
         """
@@ -233,29 +325,21 @@ def built(model: str, config: str, options: dict[str, Any]) -> nn.Module:
         return make(made).eval()
 
 
-def expected(table: str, name: str) -> tuple[int, set[str]]:
-    """Level and roles of a parameter."""
-    number = re.search(r"\.(\d+)\.", name)
-    for line in filter(None, map(str.strip, table.splitlines())):
-        pattern, level, *roles = line.split()
-        regex = re.escape(pattern).replace(r"\#", r"\d+").replace("\\*", ".*")
-        if re.fullmatch(regex, name):
-            first, _, more = level.partition("+")
-            return (int(number[1]) if first == "n" and number else int(first)) + int(more or 0), set(roles)
-    raise AssertionError(f"no line for {name}")
-
-
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", TABLES)
 def test_roles_and_depth_are_those_written_down(name: str) -> None:
     model, config, options, example, table = TABLES[name]
-    infos = parameters_of(built(model, config, options), example=example)
-    wrong = {
-        info.name: (info.depth, sorted(info.roles), *expected(table, info.name))
-        for info in infos
-        if (info.depth, set(info.roles)) != expected(table, info.name)
-    }
-    assert not wrong
+    module = built(model, config, options)
+    assert not differences(module, parameters_of(module, example=example), table)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", TABLES)
+def test_they_are_the_same_whatever_the_names(name: str) -> None:
+    model, config, options, example, table = TABLES[name]
+    module = built(model, config, options)
+    of = {id(parameter): name for name, parameter in module.named_parameters()}
+    assert not differences(module, parameters_of(renamed(module, noise(0)), example=example), table, of)
 
 
 @pytest.mark.filterwarnings("ignore")

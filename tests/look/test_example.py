@@ -1,11 +1,13 @@
 """What may be given as an example, what is refused, and where what was seen goes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
+from torch import distributed as dist
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from groupwise import Plan, Rule, layer_decay
 from groupwise.audit import audit
@@ -98,15 +100,30 @@ def test_what_the_forward_raises_is_told() -> None:
         parameters_of(Chain(), example=torch.ones(2, 5))
 
 
-class DTensor(torch.Tensor):
-    """A sharded parameter, by its class's name."""
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """A process group of one."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
 
 
-def test_a_sharded_model_is_refused() -> None:
-    model = Chain()
-    model.first.weight = nn.Parameter(torch.ones(8, 4).as_subclass(DTensor))
-    with pytest.raises(SelectorError, match=r"'first.weight' is sharded.*look before sharding"):
-        parameters_of(model, example=X)
+@pytest.mark.usefixtures("alone")
+@pytest.mark.filterwarnings("ignore")
+def test_a_sharded_model_is_refused_and_one_that_is_only_wrapped_is_not() -> None:
+    from torch.distributed.fsdp import FullyShardedDataParallel as Wrapped
+    from torch.distributed.fsdp import ShardingStrategy, fully_shard
+
+    mesh, cpu = dist.init_device_mesh("cpu", (1,)), torch.device("cpu")
+    with pytest.raises(SelectorError, match=r"'last.weight' is sharded \(a DTensor\): look before sharding"):
+        parameters_of(fully_shard(Chain(), mesh=mesh), example=X)
+    with pytest.raises(SelectorError, match=r"holds many parameters, flattened \(FSDP\): look before sharding"):
+        parameters_of(Wrapped(Chain(), device_id=cpu), example=X)
+    whole = Wrapped(Chain(), use_orig_params=True, device_id=cpu)
+    assert depths(parameters_of(whole, example=X)) == {"first": 1, "middle": 2, "last": 3}
+    whole.sharding_strategy = ShardingStrategy.FULL_SHARD
+    with pytest.raises(SelectorError, match=r"is sharded \(FullyShardedDataParallel, FULL_SHARD\)"):
+        parameters_of(whole, example=X)
 
 
 def test_what_is_stated_overrides_what_was_seen() -> None:
@@ -209,13 +226,43 @@ def compiled(model: nn.Module) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize("alter", [lora, weight_normed, compiled, nn.DataParallel])
+def stored_in_bytes(model: nn.Module) -> nn.Module:
+    class Scaled(nn.Module):
+        """Whole numbers, and one scale for each row."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(8, 4, dtype=torch.int8), requires_grad=False)
+            self.scale = nn.Parameter(torch.ones(8, 1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.linear(x, self.weight.to(x.dtype) * self.scale)
+
+    model.first = Scaled()
+    return model
+
+
+def checkpointed(model: nn.Module) -> nn.Module:
+    class Again(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return checkpoint(self.inner, x, use_reentrant=True)
+
+    model.first = Again(model.first)
+    return model
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("alter", [lora, weight_normed, compiled, stored_in_bytes, checkpointed, nn.DataParallel])
 def test_what_surrounds_a_weight_or_a_layer_is_seen_through(alter: Callable[[nn.Module], nn.Module]) -> None:
     infos = parameters_of(alter(Chain()), example=X)
     found = {info.name: (info.depth, info.roles & {"matrix", "head", "scalar"}) for info in infos if info.ndim == 2}
     assert found["last.weight"] == (3, {"head"})
     assert found["middle.weight"] == (2, {"matrix"})
     roles = {name: roles for name, (_, roles) in found.items() if name.startswith("first")}
-    lengths = {name for name in roles if name.endswith("original0")}
+    lengths = {name for name in roles if name.endswith(("original0", "scale"))}
     assert all(roles[name] == ({"scalar"} if name in lengths else {"matrix"}) for name in roles)
     assert {depth for name, (depth, _) in found.items() if name.startswith("first")} == {1}

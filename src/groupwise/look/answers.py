@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 import torch
 
 from groupwise.errors import SelectorError
+from groupwise.look.shapes import Unknown, by_shape
 
 BY_VALUE: Final = frozenset(
     f"aten::{name}"
@@ -47,6 +48,8 @@ def answered(watched: Asked, func: Any, args: Sequence[Any], kwargs: Mapping[str
         return _GUESSES[name](watched, func, args, kwargs)
     if name in BY_VALUE:
         return _on_ones(watched, func, args, kwargs)
+    if (known := by_shape(func, args, kwargs)) is not Unknown:
+        return known
     kwargs = {**kwargs, "device": torch.device("meta")} if kwargs.get("device") is not None else kwargs
     try:
         return func(*args, **kwargs)

@@ -14,14 +14,17 @@ from typing import TypeAlias, final
 
 import torch
 
-from groupwise._shards import is_sharded
+from groupwise._torch import may_have_compiled
 from groupwise.errors import SelectorError, within
-from groupwise.look.chains import Dependence, levels_of
+from groupwise.look.dependence import Dependence, Parts
 from groupwise.look.example import Example, caller_of
 from groupwise.look.flow import Flow, Record, merged
+from groupwise.look.levels import levels_of
+from groupwise.look.mixtures import Mixtures, mixtures_of
 from groupwise.look.provenance import Provenance, bits, memory_key, offset_of
 from groupwise.look.roles import heads_of, product_of, reasons_of
 from groupwise.look.run import Marking, Watched, Watching, tensors_in
+from groupwise.look.sharded import refuse_sharded
 from groupwise.look.untouched import untouched
 from groupwise.select import Node, ParameterInfo, Usage
 from groupwise.select import parameters_of as walked
@@ -89,13 +92,9 @@ class _Subject:
     def of(model: Model) -> _Subject:
         """Raises `SelectorError` for no model, and for a sharded one."""
         trees, infos = trees_of(model), walked(model)
-        for info in infos:
-            if is_sharded(info.parameter):
-                raise SelectorError(
-                    f"example: {info.name!r} is sharded (a DTensor): look before sharding, "
-                    "parameters = parameters_of(model, example=…), and give what is found to GroupedOptimizer"
-                )
         parts = tuple(model.values()) if isinstance(model, Mapping) else (model,)
+        modules = tuple(part for part in parts if isinstance(part, torch.nn.Module))
+        refuse_sharded(((info.name, info.parameter) for info in infos), modules)
         by_network: dict[str, int] = {}
         for i, info in enumerate(infos):
             for key in {occurrence.network for occurrence in info.occurrences}:
@@ -107,7 +106,7 @@ class _Subject:
             tuple(info.name for info in infos),
             networks,
             bits(i for i, info in enumerate(infos) if len(info.occurrences) > 1),
-            tuple(part for part in parts if isinstance(part, torch.nn.Module)),
+            modules,
             None if isinstance(model, Mapping) else unwrapped(model),
         )
 
@@ -234,9 +233,7 @@ def _chance() -> tuple[object, ...]:
 @contextlib.contextmanager
 def _eagerly() -> Iterator[None]:
     """Compiled modules run as they are written, as long as anything has been compiled."""
-    import sys
-
-    if "torch._dynamo" not in sys.modules:
+    if not may_have_compiled():
         yield
         return
     with torch.compiler.set_stance("force_eager"):
@@ -248,26 +245,28 @@ def _usage(subject: _Subject, flow: Flow, where: str, by_value: bool) -> Usage:
     trains = bits(i for i, tensor in enumerate(subject.tensors) if tensor.requires_grad)
     dependence = Dependence(flow.records, of, trains, subject.tied)
     depth: dict[str, int] = {}
-    inner = 0
+    inner, mixed = 0, Mixtures()
     for key, root in subject.trees:
-        found = levels_of(root, dependence)
+        found, mixture = levels_of(root, dependence), mixtures_of(root, Parts(dependence))
         inner |= found.inner
+        mixed = Mixtures(mixed.experts | mixture.experts, mixed.routers | mixture.routers)
         depth |= {(f"{key}.{name}" if key and name else key or name): level for name, level in found.by_name.items()}
-    return _told(subject.names, flow, heads_of(flow, inner), depth, where, by_value)
+    return _told(subject.names, flow, heads_of(flow, inner), mixed, depth, where, by_value)
 
 
 def _told(
-    names: Sequence[str], flow: Flow, heads: int, depth: dict[str, int], where: str, by_value: bool
+    names: Sequence[str], flow: Flow, heads: int, mixed: Mixtures, depth: dict[str, int], where: str, by_value: bool
 ) -> Usage:  # fmt: skip
-    seen = {name: record for name, record in zip(names, flow.records, strict=True) if record.uses}
-    is_head = {name: bool(heads >> i & 1) for i, name in enumerate(names)}
+    seen = {name: i for i, (name, record) in enumerate(zip(names, flow.records, strict=True)) if record.uses}
+    roles = {name: reasons_of(flow.records[i], i, heads, mixed) for name, i in seen.items()}
     used = {name for name, record in zip(names, flow.records, strict=True) if record.first >= 0}
     return Usage(
-        roles={name: reasons_of(record, is_head[name]) for name, record in seen.items()},
-        products={name: why for name, record in seen.items() if (why := product_of(record))},
+        roles=roles,
+        products={name: why for name, i in seen.items() if (why := product_of(flow.records[i]))},
         depth=depth,
         unreached=frozenset(names) - used,
         opaque={n: r.opaque for n, r in zip(names, flow.records, strict=True) if n in used and not r.uses},
         guessed=by_value,
         where=where,
+        mixtures=bool(mixed.experts),
     )

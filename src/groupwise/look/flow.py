@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, final
 
-from groupwise.look.provenance import Forms, Value, bits
+from groupwise.look.provenance import Forms, Value, bits, indices
 
 Use: TypeAlias = Literal[
     "matrix", "stack", "wide", "vector", "conv", "conv bias", "embedding", "rows", "token", "table", "norm",
@@ -48,6 +48,8 @@ class Record:
         above: the parameters that its input depended on.
         beside: of the product that it was added to, the parameters.
         recurs: whether it was multiplied by what it had itself given.
+        gives: how many features its product gave.
+        chosen_by: the parameters whose scores chose what it multiplied, or weighted what it gave.
     """
 
     shape: tuple[int, ...]
@@ -60,6 +62,8 @@ class Record:
     above: int = 0
     beside: int = 0
     recurs: bool = False
+    gives: int = 0
+    chosen_by: int = 0
 
     @property
     def sides(self) -> int:
@@ -106,8 +110,8 @@ class Flow:
         for i in self._met(chosen, data):
             self.records[i].opaque = self.records[i].opaque or self.operation
 
-    def multiply(self, chosen: Iterable[int], use: Use, data: Value) -> None:
-        """A product multiplied `data` by a parameter."""
+    def multiply(self, chosen: Iterable[int], use: Use, data: Value, gives: int = 0) -> None:
+        """A product multiplied `data` by a parameter, which gave so many features."""
         before = self.used
         for i in self._met(chosen, data):
             record = self.records[i]
@@ -115,6 +119,8 @@ class Flow:
                 record.above |= data.sources & record.earlier
             record.uses.setdefault(use, self.operation)
             record.recurs = record.recurs or bool(data.last >> i & 1)
+            record.gives = record.gives or gives
+            record.chosen_by |= data.chosen
             if record.multiplied_after < 0:
                 record.multiplied_after = before
             self.products |= 1 << i
@@ -125,6 +131,17 @@ class Flow:
         for i in self._met(chosen, data):
             self.records[i].uses.setdefault(use, self.operation)
             self.records[i].beside |= data.last
+
+    def weigh(self, products: int, scores: int) -> None:
+        """What some products gave was weighted by chosen scores."""
+        for i in indices(products):
+            self.records[i].chosen_by |= scores & ~(1 << i)
+
+    def look_up(self, chosen: Iterable[int], index: Value) -> None:
+        """Rows were taken of a table. Where the table's own scores chose them, it is a codebook, and no head."""
+        for i in chosen:
+            if self.records[i].multiplied_after >= 0 and LOOKED_UP.isdisjoint(self.records[i].uses):
+                self.followed |= index.sources & 1 << i
 
     def _met(self, chosen: Iterable[int], data: Value) -> list[int]:
         found = list(chosen)
@@ -155,6 +172,7 @@ def merged(flows: Sequence[Flow]) -> Flow:
                 record.opaque = record.opaque or other.opaque
                 record.above, record.beside = record.above | other.above, record.beside | other.beside
                 record.recurs = record.recurs or other.recurs
+                record.gives, record.chosen_by = record.gives or other.gives, record.chosen_by | other.chosen_by
             best.used, best.products = best.used | flow.used, best.products | flow.products
             best.followed |= flow.followed
     return best

@@ -14,11 +14,15 @@ import torch
 
 from groupwise._torch import storage_key, storage_weakly
 
-As: TypeAlias = Literal["itself", "rows", "scale", "shift", "statistic"]
+As: TypeAlias = Literal["itself", "rows", "curved", "scale", "shift", "statistic"]
 """How a parameter stands in a tensor that is made of parameters alone.
 
-`rows` are gathered from it; a `scale` multiplies a larger one, a `shift` is added to it; a `statistic` is reduced.
+`rows` are gathered from it; `curved`, it went through exp, log or the like; a `scale` multiplies a larger one, or is
+the curved factor of another; a `shift` is added to it; a `statistic` is reduced.
 """
+
+Norming: TypeAlias = Literal["", "unit", "gained"]
+"""Whether data was scaled by a reduction of itself, and whether a gain has multiplied it since."""
 
 Forms: TypeAlias = "tuple[tuple[int, As], ...]"
 """Each parameter that a tensor is made of, and how."""
@@ -44,8 +48,9 @@ class Value:
         products: those of them that a product multiplied it by.
         last: those that the last product multiplied it by.
         width: how many features that product gave.
-        statistic: whether it is a reduction of data.
-        normed: whether it was scaled by a reduction of itself.
+        statistic: how many times it was reduced since the last parameter was applied.
+        normed: whether it was normalised.
+        chosen: the parameters whose scores chose it: by softmax, sort or top-k of what a product with them gave.
     """
 
     forms: Forms = ()
@@ -54,8 +59,9 @@ class Value:
     products: int = 0
     last: int = 0
     width: int = 0
-    statistic: bool = False
-    normed: bool = False
+    statistic: int = 0
+    normed: Norming = ""
+    chosen: int = 0
 
     @property
     def made_of(self) -> int:
@@ -66,15 +72,15 @@ class Value:
         """The same as data that its parameters went into."""
         if not self.forms:
             return self if self.is_data else DATA
-        return Value(is_data=True, sources=self.sources | self.made_of)
+        return Value(is_data=True, sources=self.sources | self.made_of, chosen=self.chosen)
 
     def formed(self, how: As) -> Value:
-        """The same with every parameter that is there itself being there as `how`."""
-        return replace(self, forms=tuple((i, how if old == "itself" else old) for i, old in self.forms))
+        """The same with every parameter that is there itself, or curved, being there as `how`."""
+        return replace(self, forms=tuple((i, how if old in ("itself", "curved") else old) for i, old in self.forms))
 
     def through(self, operation: str) -> Value:
         """After an operation on it alone."""
-        return replace(self, normed=False) if self.normed and operation not in _VIEWED else self
+        return replace(self, normed="") if self.normed and operation not in _VIEWED else self
 
 
 CONSTANT: Final = Value()
@@ -99,14 +105,17 @@ def joined(values: Iterable[Value]) -> Value:
     given = [value for value in values if value is not CONSTANT]
     if len(given) < 2:
         return given[0] if given else CONSTANT
+    chosen = 0
+    for value in given:
+        chosen |= value.chosen
     if not any(value.is_data for value in given):
-        return Value(forms=tuple(dict.fromkeys(form for value in given for form in value.forms)))
+        return Value(forms=tuple(dict.fromkeys(form for value in given for form in value.forms)), chosen=chosen)
     found = [value.as_data() for value in given]
     sources, products, last = 0, 0, 0
     for value in found:
         sources, products, last = sources | value.sources, products | value.products, last | value.last
-    statistic = all(value.statistic for value in found)
-    return Value((), True, sources, products, last, max(value.width for value in found), statistic)
+    statistic = min(value.statistic for value in found)
+    return Value((), True, sources, products, last, max(value.width for value in found), statistic, chosen=chosen)
 
 
 @final

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from groupwise.look.flow import Flow, Record, Use
+from groupwise.look.mixtures import Mixtures
 from groupwise.look.provenance import bits
 
 _ROLES: Final[dict[Use, tuple[tuple[str, ...], str]]] = {
@@ -32,19 +33,23 @@ _STRONGER: Final[dict[Use, frozenset[Use]]] = {
 }
 """Uses that say nothing where one of these has been seen: a weight whose norm is penalised is no scale."""
 
+_HEAD: Final = "no product follows the one with it"
+_EXPERT: Final = "scores choose among as many as there are of it"
+_ROUTER: Final = "its scores choose among experts"
+
 _BIASES: Final[frozenset[Use]] = frozenset({"bias", "conv bias"})
 
 
-def reasons_of(record: Record, is_head: bool) -> tuple[tuple[str, str], ...]:
-    """(role, reason) pairs of what was seen; `matrix` is not among them, see `product_of`."""
+def reasons_of(record: Record, i: int, heads: int, mixed: Mixtures) -> tuple[tuple[str, str], ...]:
+    """(role, reason) pairs of what was seen of parameter `i`; `matrix` is not among them, see `product_of`."""
     found: dict[str, str] = {}
     for use, operation in record.uses.items():
         if _STRONGER.get(use, frozenset()).isdisjoint(record.uses):
             roles, why = _ROLES[use]
             for role in roles:
                 found.setdefault(role, f"{why}, in {operation}")
-    if is_head:
-        found["head"] = "no product follows the one with it"
+    sets = (("head", heads, _HEAD), ("expert", mixed.experts, _EXPERT), ("router", mixed.routers, _ROUTER))
+    found |= {role: why for role, having, why in sets if having >> i & 1}
     return tuple(found.items())
 
 
@@ -58,5 +63,7 @@ def heads_of(flow: Flow, inner: int) -> int:
     """The parameters that are a head or a head's bias; `inner` are those that are none though nothing follows them."""
     heads = flow.heads & ~inner
     return heads | bits(
-        i for i, record in enumerate(flow.records) if record.beside & heads and not _BIASES.isdisjoint(record.uses)
+        i
+        for i, record in enumerate(flow.records)
+        if record.beside & heads and not _BIASES.isdisjoint(record.uses) and "scale" not in record.uses
     )

@@ -21,7 +21,8 @@ from torch.overrides import TorchFunctionMode
 from groupwise._torch import DispatchMode, backward_pass
 from groupwise.look import answers
 from groupwise.look.flow import Flow
-from groupwise.look.operations import Given, Operation, observe
+from groupwise.look.operation import Given, Operation
+from groupwise.look.operations import observe
 from groupwise.look.provenance import Provenance, Value, joined, memory_key, offset_of
 
 _TAKE_DATA_FIRST = {F.linear: 1, F.multi_head_attention_forward: 3, F.bilinear: 2}

@@ -1,8 +1,8 @@
 """What a forward pass showed of a model's parameters, as a value: facts in place of guesses.
 
 Whoever can run the model (`groupwise.look`) makes a `Usage`; here it is only put into the infos. A role that was seen
-replaces the guessed ones of that parameter. Two roles are no use that an operation could show, what an expert is and
-what a router, so these two stay guessed from names. What the pass did not reach keeps its guesses, and says so.
+replaces the guessed ones of that parameter. What an expert is and what a router is guessed from names only where no
+mixture of experts was seen. What the pass did not reach keeps its guesses, and says so.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Usage:
         opaque: first names of those that only operations used that tell no role, with the operation.
         guessed: whether an answer that depends on values had to be guessed, as the meta device has none.
         where: the device that it ran on: "meta", "cpu".
+        mixtures: whether experts were seen, and what chooses among them, so that no name is asked for these.
     """
 
     roles: Mapping[str, Reasons] = field(default_factory=dict)
@@ -41,6 +42,7 @@ class Usage:
     opaque: Mapping[str, str] = field(default_factory=dict)
     guessed: bool = False
     where: str = ""
+    mixtures: bool = False
 
 
 def with_usage(infos: Iterable[ParameterInfo], usage: Usage) -> tuple[ParameterInfo, ...]:
@@ -85,7 +87,7 @@ def _why_guessed(name: str, usage: Usage) -> str:
 
 
 def _at(occurrence: Occurrence, usage: Usage, reasons: Reasons, product: str) -> Occurrence:
-    named = tuple((role, why) for role, why in occurrence.reasons if role in _NAMED)
+    named = () if usage.mixtures else tuple((role, why) for role, why in occurrence.reasons if role in _NAMED)
     return replace(_level(occurrence, usage), reasons=(*reasons, *named), multiplied=product)
 
 
