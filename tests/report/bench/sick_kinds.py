@@ -64,6 +64,7 @@ def clipped_by_the_loop_to_next_to_nothing() -> Path:
 @sick(r"though the weights moved: look at the data, the labels and the loss.*by \S+ of its weights")
 def labels_that_say_nothing() -> Path:
     net = Convolutional()
+    nn.init.zeros_(net.head.weight)
 
     def loss() -> torch.Tensor:
         return nn.functional.cross_entropy(net(torch.randn(32, 8)), torch.randint(4, (32,)))
