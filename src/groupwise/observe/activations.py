@@ -37,7 +37,6 @@ class Activation:
         entries: how many entries it has.
         axis: the dimension of its units.
         units: how many units it has.
-        module: the layer.
         alive: which of them are not exactly 0 throughout, [units]; None until what follows is seen.
         dead: how many of them are exactly 0 throughout, 0-dim; None as long as too few entries were seen.
     """
@@ -46,7 +45,6 @@ class Activation:
     entries: int
     axis: int
     units: int
-    module: nn.Module
     alive: torch.Tensor | None = None
     dead: torch.Tensor | None = None
 
@@ -63,7 +61,7 @@ class Activations:
         self.active = False
         self._found: dict[str, Activation] = {}
         self._open: Activation | None = None
-        self._alive: weakref.WeakKeyDictionary[nn.Module, tuple[int, torch.Tensor]] = weakref.WeakKeyDictionary()
+        self._alive: dict[str, tuple[int, torch.Tensor]] = {}
         self._names: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
         self._handles: list[Any] = []
         for name, module in layers_in(model):
@@ -75,9 +73,9 @@ class Activations:
     def take(self) -> Mapping[str, Activation]:
         """What was seen since the last call, by layer."""
         found, self._found, self._open = self._found, {}, None
-        for each in found.values():
+        for name, each in found.items():
             if each.alive is not None:
-                each.dead = self._dead(each.module, each.alive, each.entries // each.units)
+                each.dead = self._dead(name, each.alive, each.entries // each.units)
         return found
 
     def close(self) -> None:
@@ -104,7 +102,7 @@ class Activations:
         elif name not in self._found:
             axis = _axis(module, out)
             norm = torch.linalg.vector_norm(out.detach(), dtype=_wide(out))
-            self._found[name] = self._open = Activation(norm, out.numel(), axis, out.shape[axis], module)
+            self._found[name] = self._open = Activation(norm, out.numel(), axis, out.shape[axis])
 
     def looks_at(self, module: nn.Module) -> bool:
         """Whether a module is looked at now; a copy of one that is has the hooks, and is not."""
@@ -119,16 +117,16 @@ class Activations:
         largest = torch.linalg.vector_norm(out.detach(), float("inf"), dim=others) if others else out.detach().abs()
         seen.alive = largest != 0
 
-    def _dead(self, module: nn.Module, alive: torch.Tensor, entries: int) -> torch.Tensor | None:
+    def _dead(self, layer: str, alive: torch.Tensor, entries: int) -> torch.Tensor | None:
         """How many units are 0 on this batch, and on those before it that make up the number of entries."""
         if entries < ENTRIES:
-            before = self._alive.get(module)
+            before = self._alive.get(layer)
             if before is not None and before[1].shape == alive.shape:
                 entries, alive = entries + before[0], alive | before[1]
             if entries < ENTRIES:
-                self._alive[module] = entries, alive
+                self._alive[layer] = entries, alive
                 return None
-            self._alive.pop(module, None)
+            self._alive.pop(layer, None)
         return alive.numel() - torch.count_nonzero(alive)
 
 

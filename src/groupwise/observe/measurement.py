@@ -21,7 +21,7 @@ from groupwise.observe.programs import UNSCALED
 from groupwise.observe.sample import Samples, common, sample, sampled
 from groupwise.observe.scopes import factor_of
 from groupwise.observe.sums import Sums
-from groupwise.observe.tensors import entries, gathered, gradient_of, gradients_of, local, norms_of, precision, replicas
+from groupwise.observe.tensors import entries, gathered, gradient_of, gradients_of, norms_of, precision, replicas
 from groupwise.observe.update import Compared, Copy, compare, copied, product
 
 SPREAD: Final = 256

@@ -46,7 +46,7 @@ _ORDER: Final = {"look": 0, "note": 1, "fine": 2}
 def verdict(reading: Reading) -> tuple[Sentence, ...]:
     """What there is to say: first what to look at, then what is worth knowing, then what is as it should be."""
     sentences = [sentence for rule in RULES for sentence in rule(reading)]
-    if [sentence.head for sentence in sentences if sentence.tone == "look"] == [_FLAT]:
+    if {sentence.head for sentence in sentences if sentence.tone == "look"} <= {_FLAT}:
         sentences += pace.works(reading)
     return tuple(sorted(sentences, key=lambda sentence: _ORDER[sentence.tone]))
 
@@ -62,7 +62,7 @@ def summary(reading: Reading, sentences: tuple[Sentence, ...]) -> str:
     if looks:
         more = f" (and {len(looks) - 1} more to look at)" if len(looks) > 1 else ""
         return f"{course}. Look first: {looks[0]}{more}."
-    if any(sentence.rule == "works" for sentence in sentences):
+    if course == _FLAT and any(sentence.rule == "works" for sentence in sentences):
         return f"{course}, though the weights moved: look at the data, the labels and the loss."
     if any(sentence.tone == "look" for sentence in sentences):
         return f"{course}, and no rule of this report says why."
