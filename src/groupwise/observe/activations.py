@@ -2,8 +2,9 @@
 
 A unit is a feature (the last dimension) or a channel (dimension 1 of a convolution's output). It is dead on a batch if
 it is exactly 0 for every sample and place there, after what follows the layer: a module without parameters and children
-(`nn.ReLU`), or else whatever the next layer receives, if that has as many units, so `F.relu` is seen as well. Batches
-on which a unit that lives half of the time is 0 throughout are one in 2^n of n entries.
+(`nn.ReLU`), or else whatever the next layer receives, if that has as many units, so `F.relu` is seen as well. A unit
+that lives half of the time is 0 on n entries in one of 2^n draws; so batches count together until there are `ENTRIES`
+of a unit (a batch of one sample says nothing of its units by itself), and what was seen of fewer is not told.
 
 Forward hooks look at the first forward of each layer in an update that is due, while it trains. They reduce at once to
 two numbers a layer and keep no activation: one reduction of what a layer puts out, two operations on what it is given
@@ -15,12 +16,15 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Final, final
 
 import torch
 from torch import nn
 
 from groupwise.observe.layers import Model, layers_in
+
+ENTRIES: Final = 32
+"""How many entries of a unit have to be 0 for it to count as dead."""
 
 
 @final
@@ -33,13 +37,15 @@ class Activation:
         entries: how many entries it has.
         axis: the dimension of its units.
         units: how many units it has.
-        dead: how many of them are exactly 0 throughout, 0-dim; None until what follows is seen.
+        alive: which of them are not exactly 0 throughout, [units]; None until what follows is seen.
+        dead: how many of them are exactly 0 throughout, 0-dim; None as long as too few entries were seen.
     """
 
     norm: torch.Tensor
     entries: int
     axis: int
     units: int
+    alive: torch.Tensor | None = None
     dead: torch.Tensor | None = None
 
 
@@ -55,6 +61,7 @@ class Activations:
         self.active = False
         self._found: dict[str, Activation] = {}
         self._open: Activation | None = None
+        self._alive: dict[str, tuple[int, torch.Tensor]] = {}
         self._names: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
         self._handles: list[Any] = []
         for name, module in layers_in(model):
@@ -66,6 +73,9 @@ class Activations:
     def take(self) -> Mapping[str, Activation]:
         """What was seen since the last call, by layer."""
         found, self._found, self._open = self._found, {}, None
+        for name, each in found.items():
+            if each.alive is not None:
+                each.dead = self._dead(name, each.alive, each.entries // each.units)
         return found
 
     def close(self) -> None:
@@ -105,7 +115,19 @@ class Activations:
             return
         others = [axis for axis in range(out.ndim) if axis != seen.axis]
         largest = torch.linalg.vector_norm(out.detach(), float("inf"), dim=others) if others else out.detach().abs()
-        seen.dead = seen.units - torch.count_nonzero(largest)
+        seen.alive = largest != 0
+
+    def _dead(self, layer: str, alive: torch.Tensor, entries: int) -> torch.Tensor | None:
+        """How many units are 0 on this batch, and on those before it that make up the number of entries."""
+        if entries < ENTRIES:
+            before = self._alive.get(layer)
+            if before is not None and before[1].shape == alive.shape:
+                entries, alive = entries + before[0], alive | before[1]
+            if entries < ENTRIES:
+                self._alive[layer] = entries, alive
+                return None
+            self._alive.pop(layer, None)
+        return alive.numel() - torch.count_nonzero(alive)
 
 
 @final

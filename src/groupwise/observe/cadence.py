@@ -2,8 +2,8 @@
 
 A norm of all gradients costs about one percent of a training step on a CPU, a copy of all weights ten times that. So
 families have cadences of their own, chosen such that all of them together stay below three percent of a step that takes
-a tenth of a second or more (docs/observe.md has the measurements); a family is due at the updates that its number
-divides.
+a tenth of a second or more (docs/observe.md has the measurements; `budget` has what becomes of shorter ones); a family
+is due at the updates that its number divides.
 """
 
 from __future__ import annotations
@@ -28,13 +28,19 @@ DEFAULT: Final[Mapping[str, int]] = {
 @final
 @dataclass(frozen=True)
 class Cadence:
-    """`every` by family."""
+    """`every` by family; whether it may be stretched to stay within the budget of time."""
 
     every: Mapping[str, int]
+    budgeted: bool = False
 
     @classmethod
-    def of(cls, every: int | Mapping[str, int]) -> Cadence:
-        """From a factor on all the defaults, or from numbers for some families. Raises `RecordError` for others."""
+    def of(cls, every: int | Mapping[str, int] | None) -> Cadence:
+        """From a factor on all the defaults, or from numbers for some families; from None the defaults, budgeted.
+
+        Raises `RecordError` for others.
+        """
+        if every is None:
+            return cls(DEFAULT, budgeted=True)
         if isinstance(every, int) and not isinstance(every, bool):
             if every < 1:
                 raise RecordError(f"every={every}: it has to be 1 or more; to leave a family out give a mapping with 0")
@@ -47,6 +53,10 @@ class Cadence:
             if type(number) is not int or number < 0:
                 raise RecordError(f"every[{family!r}] is {number!r}: it has to be a number of updates, or 0 for never")
         return cls({**DEFAULT, **every})
+
+    def stretched(self, factor: int) -> Cadence:
+        """The same families, each so many times as seldom."""
+        return Cadence({family: factor * every for family, every in self.every.items()})
 
     def due(self, step: int) -> frozenset[str]:
         """The families that are due at a step."""

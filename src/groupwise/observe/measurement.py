@@ -21,7 +21,7 @@ from groupwise.observe.programs import UNSCALED
 from groupwise.observe.sample import Samples, common, sample, sampled
 from groupwise.observe.scopes import factor_of
 from groupwise.observe.sums import Sums
-from groupwise.observe.tensors import entries, gathered, gradient_of, norms_of, precision, replicas
+from groupwise.observe.tensors import entries, gathered, gradient_of, gradients_of, norms_of, precision, replicas
 from groupwise.observe.update import Compared, Copy, compare, copied, product
 
 SPREAD: Final = 256
@@ -86,10 +86,9 @@ class Measurement:
             clone: whether the step, or whoever clips before it, may write into them.
             keep: whether the next update is to be compared with this one.
         """
-        self._found, self._unscale = [gradient_of(p) for p in self.snapshot.params], unscale
+        self._found, self._unscale = gradients_of(self.snapshot.params), unscale
         self.has_gradients = True
-        where = [i for i, gradient in enumerate(self._found) if gradient is not None]
-        held = [entries(gradient) for gradient in self._found if gradient is not None]
+        where, held = _held(self._found)
         if held and self.due & {"gradients", "weights"}:
             norms = norms_of(held)
             known = self._add("gg", where, norms if unscale is UNSCALED else norms * unscale, root=True)
@@ -272,6 +271,14 @@ class Measurement:
         if any(isinstance(rate, torch.Tensor) for rate in rates):
             return gathered(torch.as_tensor(rate, device=self.device) for rate in rates)
         return torch.tensor(rates, dtype=precision(self.device), device=self.device)
+
+
+def _held(gradients: Sequence[torch.Tensor | None]) -> tuple[Sequence[int], list[torch.Tensor]]:
+    """The places that have a gradient, and the entries of each."""
+    held = [entries(gradient) for gradient in gradients if gradient is not None]
+    if len(held) == len(gradients):
+        return range(len(held)), held
+    return [i for i, gradient in enumerate(gradients) if gradient is not None], held
 
 
 def _percentiles(steps: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,7 @@ the next update has been taken.
 
 What makes a line of numbers is a hundred small steps of Python, which take half as long right after others of the kind.
 So lines are written several at a time: when `TOGETHER` wait, or when the last writing was `SECONDS` ago. A process that
-is killed loses those, which are of the last second before its last step.
+is killed loses those, which are of the last two seconds before its last step.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from groupwise.observe.record_builder import RecordBuilder
 from groupwise.observe.run_log import RunLog
 from groupwise.records import Step
 
-TOGETHER: Final = 16
-SECONDS: Final = 1.0
+TOGETHER: Final = 64
+SECONDS: Final = 2.0
 
 
 @final

@@ -14,7 +14,8 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, final
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final, final
 
 import torch
 
@@ -24,6 +25,7 @@ from groupwise._step_hooks import StepHooks
 from groupwise._torch import steps_under_way
 from groupwise.errors import GroupwiseWarning, RecordError, listed
 from groupwise.observe.activations import Activations
+from groupwise.observe.budget import SHARE, Budget
 from groupwise.observe.cadence import Cadence
 from groupwise.observe.errors import Errors
 from groupwise.observe.folders import SEEN_TO_STEP
@@ -42,6 +44,8 @@ from groupwise.observe.under_way import Given, UnderWay, unmeasured
 from groupwise.observe.user_metrics import UserMetrics
 from groupwise.records import Group, Step
 
+_UNCOUNTED: Final = nullcontext()
+
 
 @final
 class Recorder:
@@ -54,6 +58,7 @@ class Recorder:
         scaler: a `GradScaler`, if one is used.
         along_path: whether the path of each update is measured.
         activations: what looks at the layers' outputs, if anything does.
+        budget: of what measuring may cost, where cadences may be stretched.
         step: the number of the next update.
 
     Attributes:
@@ -73,6 +78,7 @@ class Recorder:
         scaler: torch.amp.GradScaler | None,
         along_path: bool,
         activations: Activations | None,
+        budget: Budget | None,
         step: int,
     ) -> None:
         self.step, self.lock = step, threading.RLock()
@@ -83,7 +89,7 @@ class Recorder:
         self._process, self._used, self._writes = os.getpid(), False, ranks.rank == 0
         self._told, self._values = Given(), Values()
         self._samples: Samples | None = None
-        self._activations = activations
+        self._activations, self._budget = activations, budget
         self._watch_activations()
         self._under_way: UnderWay | None = None
         self._shown: Measurement | None = None
@@ -136,7 +142,17 @@ class Recorder:
         with self.lock:
             metrics = self.given().metrics
             if not metrics.has_shares:
-                self._errors.attempt("taking shares", self.step, log_seen, losses, self.snapshot(), metrics)
+                with self.observing, self.measuring():
+                    self._errors.attempt("taking shares", self.step, log_seen, losses, self.snapshot(), metrics)
+
+    @property
+    def observing(self) -> AbstractContextManager[None]:
+        """Counts what happens in a `with` statement against the budget, if there is one."""
+        return _UNCOUNTED if self._budget is None else self._budget.observing
+
+    def measuring(self, due: object = True) -> AbstractContextManager[None]:
+        """Counts, within `observing`, what goes with the cadences."""
+        return self._budget.measuring if self._budget is not None and due else _UNCOUNTED
 
     def note_micro_batch(self, samples: int, divided: bool) -> None:
         """A micro-batch of so many samples was added to the gradients."""
@@ -211,7 +227,7 @@ class Recorder:
         if not self._can_record():
             return None
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
-        with self.lock:
+        with self.lock, self.observing:
             self._doubted = self._doubted and not optimizer.state and optimizer not in SEEN_TO_STEP
             told, shown, self._told, self._shown = self._told, self._shown, Given(), None
             attempt = functools.partial(self._errors.attempt, "observing a step", self.step)
@@ -231,9 +247,10 @@ class Recorder:
         made = self._under_way
         if made is None or not self._can_record():
             return
-        with self.lock:
+        with self.lock, self.observing:
             step, self.step, self._under_way, self._used = self.step, self.step + 1, None, True
-            taken = self._errors.attempt("observing a step", step, self._measure_update, made.measurement)
+            with self.measuring(made.measurement.due):
+                taken = self._errors.attempt("observing a step", step, self._measure_update, made.measurement)
             if not taken:
                 made = UnderWay(made.told, unmeasured())
             self._samples = made.measurement.samples
@@ -242,6 +259,21 @@ class Recorder:
             self._tell_restart(step)
             self._pending.write()
             self._errors.settle()
+        self._keep_budget()
+
+    def _keep_budget(self) -> None:
+        """Stretch the cadences, once it is known what observing takes of the training's time."""
+        budget = self._budget
+        if budget is None or not budget.ended():
+            return
+        seconds, share = budget.spent()
+        if self._ranks.together or (factor := budget.stretch()) == 1:
+            self._budget = None  # ranks that record together have one cadence
+            return
+        self._cadence = self._cadence.stretched(factor)
+        often = ", ".join(f"{family} every {every}" for family, every in self._cadence.every.items() if every)
+        text = f"Observing took {share:.1%} of a step of {1e3 * seconds:.3g} ms, and {SHARE:.1%} is the budget"
+        self.event("cadence", f"{text}: from here on {often} updates")
 
     def _watch_activations(self) -> None:
         """Have the layers looked at in the next forward, if their statistics are due then."""
@@ -264,10 +296,11 @@ class Recorder:
                 stacklevel=4,
             )
 
-    @torch.no_grad()
     def _measure_update(self, measurement: Measurement) -> bool:
-        if measurement.due:
-            measurement.measure_update(self._grouping, getattr(self._optimizer, "measured", None))
+        measured = getattr(self._optimizer, "measured", None)
+        if measurement.due and (measured or measurement.sharded or "updates" in measurement.due):
+            with torch.no_grad():
+                measurement.measure_update(self._grouping, measured)
         return True
 
     def _send(self, step: int, made: UnderWay, exchange: bool = True) -> None:
@@ -293,11 +326,12 @@ class Recorder:
             self.event("groups", f"{len(groups)} groups from here on", groups)
         self._look_once()
         measurement = Measurement(snapshot, due if self._writes or sharded else frozenset(), self._ranks.world)
-        measurement.measure_weights(closure)
-        if self._activations is not None:
-            measurement.measure_activations(self._activations.take())
-        if not closure:
-            self._measure_gradients(measurement, told.batch, clone)
+        with self.measuring(measurement.due):
+            measurement.measure_weights(closure)
+            if self._activations is not None:
+                measurement.measure_activations(self._activations.take())
+            if not closure:
+                self._measure_gradients(measurement, told.batch, clone)
         return measurement
 
     def _look_once(self) -> None:

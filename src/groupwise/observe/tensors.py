@@ -32,6 +32,14 @@ def gradient_of(p: torch.Tensor) -> torch.Tensor | None:
     return gradient  # type: ignore[no-any-return]
 
 
+def gradients_of(params: Sequence[torch.Tensor]) -> list[torch.Tensor | None]:
+    """Their gradients, each as `gradient_of` has it."""
+    return [
+        g if (g := p.grad) is None or (type(g) is torch.Tensor and g.layout == torch.strided) else gradient_of(p)
+        for p in params
+    ]
+
+
 def entries(gradient: torch.Tensor) -> torch.Tensor:
     """The numbers in a gradient as a dense tensor; those that a sparse one leaves out are zero."""
     return stored_values(gradient) if gradient.layout == torch.sparse_coo else gradient

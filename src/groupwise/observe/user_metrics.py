@@ -143,8 +143,7 @@ def _number(value: Any, what: str) -> Number:
     if isinstance(value, torch.Tensor):
         if value.numel() != 1 or value.is_complex():
             raise RecordError(f"{what!r} is a tensor of shape {list(value.shape)}: log one real number")
-        one = value.detach().reshape(())
-        return rounded(_on_host(one)) if one.device.type == "cpu" else one
+        return rounded(_on_host(value)) if value.device.type == "cpu" else value.detach().reshape(())
     try:
         return float(value)
     except (TypeError, ValueError):
@@ -152,7 +151,7 @@ def _number(value: Any, what: str) -> Number:
 
 
 def _on_host(one: torch.Tensor) -> float:
-    number: Any = one.tolist()
+    number: Any = (one if one.ndim == 0 else one.reshape(())).tolist()
     return float(number)
 
 

@@ -17,11 +17,11 @@ APART: Final = 1.5
 """Two courses whose last values or medians lie apart by this factor are told."""
 MOST: Final = 6
 _COURSES: Final = {
-    "losses": ("ended at", "losses", True),
     "schedules": ("was", "rates and settings", False),
+    "losses": ("ended at", "losses", True),
     "updates": ("was", "steps", False),
 }
-"""By panel: what is said of its lines, what they are, and whether their end counts or their middle."""
+"""By panel, causes first: what is said of its lines, what they are, and whether their end counts or their middle."""
 _FACTS: Final = ("steps", "groups", "layers", "rules", "networks", "tasks", "parts", "state", "written by")
 
 

@@ -27,6 +27,8 @@ WARM_UP: Final = 0.2
 FITS: Final = 0.02
 """A factor is that of a norm if it lies within 2 % of bound over norm."""
 
+_JUDGE: Final = re.compile(r"(?:^|[^a-z])(?:d|disc|discriminator|critic)(?:$|[^a-z])")
+_MAKER: Final = re.compile(r"(?:^|[^a-z])(?:g|gen|generator)(?:$|[^a-z])")
 _LOSS: Final = re.compile(r"(?:^|[^a-z])(?:loss|nll|nelbo)(?:$|[^a-z])")
 
 
@@ -64,6 +66,13 @@ class Reading:
             if group.network:
                 found.setdefault(group.network, []).append(group.name)
         return found
+
+    @functools.cached_property
+    def rivals(self) -> bool:
+        """Whether the losses are of networks that work against each other: by the run's networks, or their names."""
+        names = [name.lower() for name in (*self.run.tasks, *self.losses)]
+        against = any(map(_JUDGE.search, names)) and any(map(_MAKER.search, names))
+        return len(self.networks) > 1 or against
 
     @functools.cached_property
     def planned(self) -> Rows:
@@ -174,7 +183,7 @@ class Reading:
         clip = self.clips.get(groups[0])
         if not _same(factors) or (clip is not None and clip.kind != "norm"):
             return False
-        norms = dict(zip(*self._norm(groups), strict=True))
+        norms = dict(zip(*self.joint_norm(groups), strict=True))
         pairs = ((f, norms[t]) for f, t in zip(factors[0].values, factors[0].steps, strict=True) if norms.get(t, 0) > 0)
         known = [(f, norm) for f, norm in pairs if math.isfinite(f * norm)]
         return clip is None or all(_near(f, min(1.0, clip.bound / norm)) for f, norm in known)
@@ -200,9 +209,10 @@ class Reading:
 
     def norm(self, scope: str) -> Series:
         """At each step, the joint norm of a scope's gradients before clipping."""
-        return self._norm(self.scopes[scope])
+        return self.joint_norm(self.scopes[scope])
 
-    def _norm(self, groups: Sequence[str]) -> Series:
+    def joint_norm(self, groups: Sequence[str]) -> Series:
+        """At each step, the joint norm of some groups' gradients before clipping."""
         norms = [self.statistic("grad_norm")[group] for group in groups if group in self.statistic("grad_norm")]
         return _combined(norms, lambda found: math.hypot(*found))
 

@@ -1,16 +1,19 @@
 """One scale for one plot, whatever run it is of: side by side, a plot is logarithmic in all runs or in none.
 
 It is logarithmic if any run asks for it and no run has a value below 0 there (what is 0 has no place on it, and the
-plot's note says so); else linear, which shows everything.
+plot's note says so), or if all values are positive and the highest of two runs differ by a factor of `APART`; else
+linear, which shows everything.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from groupwise.report.document import Figure, Heat, Lines, Panel, Report, RunReport
 
 _Place = tuple[str, str]
+APART: Final = 10.0
 
 
 def on_common_scales(report: Report) -> Report:
@@ -27,7 +30,14 @@ def on_common_scales(report: Report) -> Report:
 
 def _is_logarithmic(figures: list[Lines]) -> bool:
     below = any(value < 0 for figure in figures for line in figure.lines for value in line.values)
-    return any(figure.logarithmic for figure in figures) and not below
+    return (any(figure.logarithmic for figure in figures) or _lie_apart(figures)) and not below
+
+
+def _lie_apart(figures: list[Lines]) -> bool:
+    """Whether a linear scale that fits one run shows another as a line at 0."""
+    highest = [max((v for line in f.lines for v in line.values if v > 0), default=0.0) for f in figures]
+    lowest = [min((v for line in f.lines for v in line.values), default=0.0) for f in figures]
+    return min(lowest, default=0.0) > 0 and max(highest) >= APART * min(highest)
 
 
 def _run(run: RunReport, logarithmic: dict[_Place, bool]) -> RunReport:

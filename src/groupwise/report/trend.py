@@ -106,7 +106,7 @@ def course(values: Sequence[float]) -> Course | None:
     spread = median(abs(value - end) for value in last)
     scaled, lowest_at = _scaled(_shortened(numbers)), _lowest(numbers)
     lowest = median(_window(numbers, lowest_at))
-    turned = _is_back(begin, lowest, end) and _turned(numbers[lowest_at:])
+    turned = _is_back(begin, lowest, end) and _turned(numbers[lowest_at:]) and _is_beyond_noise(numbers, lowest, end)
     direction = _direction(numbers, scaled, begin, end)
     flat = direction == "unclear" and _is_flat(numbers)
     return Course(numbers[0], begin, end, direction, spread, lowest, lowest_at, turned, flat, count)
@@ -199,6 +199,16 @@ def _is_back(begin: float, lowest: float, end: float) -> bool:
 
 def _turned(tail: Sequence[float]) -> bool:
     return len(tail) >= ENOUGH and min(tail) > 0 and is_rising(_scaled(_shortened(tail)))
+
+
+def _is_beyond_noise(numbers: Sequence[float], lowest: float, end: float) -> bool:
+    """Whether the end lies above the lowest level by four standard errors of a level, on a logarithmic scale: the
+    lowest of many levels of noise lies below the others by half of that.
+    """
+    half = [math.log(value) for value in numbers[len(numbers) // 2 :] if value > 0]
+    middle = median(half)
+    spread = 1.48 * median(abs(value - middle) for value in half)
+    return math.log(end / lowest) > 4 * 1.25 * spread / math.sqrt(len(_window(numbers, len(numbers) // 2)))
 
 
 def _is_flat(numbers: Sequence[float]) -> bool:

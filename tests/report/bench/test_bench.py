@@ -11,7 +11,7 @@ import re
 import pytest
 import torch
 
-from tests.report.bench import healthy_families, sick_families  # they enter their runs
+from tests.report.bench import healthy_families, healthy_kinds, sick_families, sick_kinds  # they enter their runs
 from tests.report.bench.healthy import HEALTHY
 from tests.report.bench.jobs import alarms, described, first_words
 from tests.report.bench.sick import SICK
@@ -42,6 +42,5 @@ def test_nothing_of_a_healthy_run_is_to_be_looked_at(name: str, seed: int) -> No
 
 def test_the_bench_is_large_enough() -> None:
     assert min(len(SICK), len(HEALTHY)) >= 24
-    assert {healthy_families.a_small_transformer.__name__, sick_families.generator_without_a_chance.__name__} <= {
-        *SICK, *HEALTHY,
-    }  # fmt: skip
+    made = {make.__module__ for make in (*HEALTHY.values(), *(make for make, _ in SICK.values()))}
+    assert {module.__name__ for module in (healthy_families, healthy_kinds, sick_families, sick_kinds)} <= made

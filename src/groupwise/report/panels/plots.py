@@ -57,7 +57,8 @@ def over_time(series: Mapping[str, Series], plot: Plot) -> tuple[Figure, ...]:
     ]
     text = " ".join(filter(None, notes))
     drawn = Lines(plot.title, plot.unit, lines, _summary(plot, series), plot.logarithmic, plot.guides, text)
-    wanted = len(series) > TOGETHER or (plot.heat and len(series) > 1)
+    varied = len({value for each in series.values() for value in each.values}) > 1  # one colour shows nothing
+    wanted = varied and (len(series) > TOGETHER or (plot.heat and len(series) > 1))
     return (drawn, heat_map(series, plot)) if wanted else (drawn,)
 
 

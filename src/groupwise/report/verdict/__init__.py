@@ -31,20 +31,23 @@ from groupwise.report.verdict import (
 Rule = Callable[[Reading], Iterable[Sentence]]
 
 RULES: Final[tuple[Rule, ...]] = (
-    faults.nonfinite, faults.warnings, faults.skipped, resumes.resumes, clipping.starved, precision.underflow,
-    precision.rounded, depth.depth, precision.below_eps, rates.rates, pace.still, activations.dead_units,
-    settings.routers,
+    faults.nonfinite, faults.warnings, faults.skipped, resumes.resumes, clipping.starved, clipping.beforehand,
+    precision.underflow, precision.rounded, depth.depth, precision.below_eps, rates.rates, pace.still, pace.died,
+    activations.dead_units, settings.routers, settings.betas, settings.outweighing_decay,
     settings.decayed_norms, tasks.owners, tasks.drowned, losses.outrun, pace.speed, clipping.clipping, pace.turning,
     tasks.conflicts, tasks.conflicting, faults.spikes, losses.turned, losses.tasks, losses.loss,
     contributions.contributions, networks.networks, pace.waited, faults.orphans, precision.zeros, faults.noise,
     faults.unfinished,
 )  # fmt: skip
+_FLAT: Final = "The loss did not clearly change"
 _ORDER: Final = {"look": 0, "note": 1, "fine": 2}
 
 
 def verdict(reading: Reading) -> tuple[Sentence, ...]:
     """What there is to say: first what to look at, then what is worth knowing, then what is as it should be."""
     sentences = [sentence for rule in RULES for sentence in rule(reading)]
+    if {sentence.head for sentence in sentences if sentence.tone == "look"} <= {_FLAT}:
+        sentences += pace.works(reading)
     return tuple(sorted(sentences, key=lambda sentence: _ORDER[sentence.tone]))
 
 
@@ -59,6 +62,8 @@ def summary(reading: Reading, sentences: tuple[Sentence, ...]) -> str:
     if looks:
         more = f" (and {len(looks) - 1} more to look at)" if len(looks) > 1 else ""
         return f"{course}. Look first: {looks[0]}{more}."
+    if course == _FLAT and any(sentence.rule == "works" for sentence in sentences):
+        return f"{course}, though the weights moved: look at the data, the labels and the loss."
     if any(sentence.tone == "look" for sentence in sentences):
         return f"{course}, and no rule of this report says why."
     if notes:

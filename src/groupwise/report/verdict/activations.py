@@ -1,8 +1,9 @@
 """Units that never fire, by layer, where activations were recorded.
 
 dead   at least a fifth of a layer's units put out exactly 0 on the whole batch in every one of 5 records and more after
-       the start. To be looked at from a half on. A unit that fires for one entry in ten is silent on a batch of 100
-       entries in 3 of 100,000; that a fifth of the units are so in each of five records is no chance
+       the start. To be looked at from a half on. "The whole batch" is of 32 entries at least (smaller ones count
+       together), on which a unit that fires for one entry in ten is silent in 3 of 100 draws; that a fifth of the
+       units are so in each of five records is no chance
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ starved       a norm that one group fills (99 % of its square) leaves another le
               with weights that move by less than a thousandth over the run
 normalises    acted on more than half of the steps: the bound sets the length of the gradient. To be looked at where
               that changes the update (SGD) and the gradient is cut to less than a tenth
+beforehand    no clip is recorded, and the norm of all gradients is the same (within a thousandth) in nine records of
+              ten: norms of batches do not agree so closely
 idle          acted on less than one step in a thousand
 
 The gradients' norms are recorded and no test of chance is involved; each bound is a decade and more from what is usual.
@@ -21,6 +23,7 @@ from groupwise.report.document import Sentence, Tone
 from groupwise.report.numbers import formatted, median, percent, quantile, quoted, share
 from groupwise.report.panels.gradients import bound
 from groupwise.report.reading import Reading, later
+from groupwise.report.verdict.losses import stalled
 from groupwise.report.verdict.pace import path
 
 OFTEN: Final = 0.5
@@ -33,6 +36,8 @@ FILLS: Final = 0.99
 STARVED_FACTOR: Final = 0.01
 STARVED_PATH: Final = 1e-3
 CUT: Final = 0.1
+SAME: Final = 1e-3
+ALWAYS: Final = 0.9
 MIXED: Final = 0.03
 MIXED_FACTOR: Final = 1e-4
 """In a group that is partly starved, one entry in ten moves by less than 3 % of the root mean square of all (of entries
@@ -66,6 +71,26 @@ def clipping(reading: Reading) -> Iterator[Sentence]:
     shares = {scope: share(held) for scope, held in told.items()}
     for scope in sorted(shares, key=lambda scope: -shares[scope])[:MOST]:
         yield _sentence(reading, scope, shares[scope], len(found[scope]))
+
+
+def beforehand(reading: Reading) -> Iterator[Sentence]:
+    """A norm that never changes: somebody clipped the gradients before they were seen."""
+    norms = reading.statistic("grad_norm")
+    if reading.statistic("clip_factor") or not norms or reading.networks:
+        return
+    joint = [norm for norm in reading.joint_norm(list(norms)).values if norm > 0]
+    most = max(joint, default=0.0)
+    if len(joint) < ENOUGH or share([norm > most * (1 - SAME) for norm in joint]) < ALWAYS:
+        return
+    scaled = any(reading.algorithm(group).family == "SGD" for group in norms)
+    text = (
+        f"The joint norm of all gradients is {formatted(most)} at nearly every step: they were clipped to that before "
+        "the step, "
+        + ("so the step has the bound's size. " if scaled else "which its algorithm divides out. ")
+        + "`observer.before_clip()` in front of the clipping shows what it takes away."
+    )
+    tone: Tone = "look" if scaled and stalled(reading) else "note"
+    yield _said("clip-before", tone, f"The gradients were clipped to {formatted(most)} at every step", text)
 
 
 def remainder(reading: Reading, group: str) -> float | None:

@@ -31,7 +31,7 @@ def stalled(reading: Reading) -> bool:
     """
     found = [it for it in [main(reading), *courses(reading).values()] if it is not None]
     known = [it for it in found if it.records >= LONG or it.direction != "unclear"]
-    return bool(known) and not any(_learned(it) for it in found) and len(reading.networks) < 2
+    return bool(known) and not any(_learned(it) for it in found) and not reading.rivals
 
 
 def courses(reading: Reading) -> Mapping[str, Course]:
@@ -62,7 +62,7 @@ def loss(reading: Reading) -> Iterator[Sentence]:
         text = f"It went {found}, which is within its noise: {varies}. {where}"
         yield Sentence(
             "loss",
-            "look" if found.flat and len(reading.networks) < 2 else "note",
+            "look" if found.flat and not reading.rivals else "note",
             "The loss did not clearly change",
             text,
             "losses",
@@ -75,7 +75,7 @@ def _rose(reading: Reading, found: Course, where: str) -> Sentence:
     text = f"It ended higher than it began, {found.how_much}. {where}"
     if weights_moved(reading) and not any(it.direction == "rose" for it in tasks.values()):
         text = f"The weights of the tasks moved, so this sum is another at each step; no task's own loss rose. {where}"
-    elif not slight and len(reading.networks) < 2:
+    elif not slight and not reading.rivals:
         return Sentence("loss", "look", f"The loss rose {found}", text, "losses")
     head = f"The loss rose {found.how_much}" if slight else f"The loss rose {found}"
     return Sentence("loss", "note", head, text, "losses")
@@ -89,10 +89,11 @@ def weights_moved(reading: Reading) -> bool:
 
 def turned(reading: Reading) -> Iterator[Sentence]:
     """A loss that fell and rose again."""
-    if len(reading.networks) > 1:
+    if reading.rivals:
         return
     whole = None if weights_moved(reading) else main(reading)
-    named = {"The loss": whole} | {f"The loss of '{task}'": it for task, it in courses(reading).items()}
+    parts = {task: it for task, it in courses(reading).items() if it != whole}
+    named = {"The loss": whole} | {f"The loss of '{task}'": it for task, it in parts.items()}
     for what, found in named.items():
         if found is not None and found.turned and found.direction != "rose":
             times = formatted(found.end / found.lowest)
@@ -112,7 +113,7 @@ def tasks(reading: Reading) -> Iterator[Sentence]:
         yield Sentence("task-learned", "fine", f"The loss of {quoted(learned)} fell", text, "losses")
     rose = [task for task, it in found.items() if it.direction == "rose"]
     if rose:
-        rivals = len(reading.networks) > 1
+        rivals = reading.rivals
         text = f"The loss of {_each(found, rose)}."
         rivalry = " Losses of networks that work against each other need not fall." if rivals else ""
         yield Sentence(
@@ -121,14 +122,14 @@ def tasks(reading: Reading) -> Iterator[Sentence]:
     flat = [task for task, it in found.items() if it.direction == "unclear"]
     if flat:
         text = f"The loss of {_each(found, flat)}: within its noise."
-        tone: Tone = "look" if any(found[task].flat for task in flat) and len(reading.networks) < 2 else "note"
+        tone: Tone = "look" if any(found[task].flat for task in flat) and not reading.rivals else "note"
         yield Sentence("task-flat", tone, f"{quoted(flat)} did not clearly learn", text, "losses")
 
 
 def outrun(reading: Reading) -> Iterator[Sentence]:
     """Of networks that work against each other, one that won."""
     found = courses(reading)
-    if len(reading.networks) < 2 or len(found) < 2:
+    if not reading.rivals or len(found) < 2:
         return
     won = [name for name, it in found.items() if it.direction == "fell" and 0 <= it.end < OUTRUN * it.begin]
     lost = [name for name, it in found.items() if it.direction == "rose" and it.end > OUTRUN_RISE * it.begin > 0]

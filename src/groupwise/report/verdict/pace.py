@@ -8,6 +8,9 @@ fast           a median update ratio above the band of its algorithm (`groupwise
                the loss did not fall, or turned, or successive gradients point back, or the weights grew fivefold; or
                ten times the band
 ran away       weights that grew fivefold while the loss did not fall
+died           gradients nine tenths of whose entries are exactly 0 after the start, and were not at the first record,
+               and a loss that kept more than half of its first value
+works          no loss changed, though the weights moved by a hundredth and more in all
 turns back     median cosine between successive gradients below -0.3, in at least 10 records, and negative in so many
                that fair throws give them in less than 1 % of runs (gradients of independent batches: 0 or above)
 """
@@ -20,8 +23,8 @@ from typing import Final
 
 from groupwise.records import Series
 from groupwise.report.document import Sentence, Tone
-from groupwise.report.numbers import finite, formatted, median, quoted
-from groupwise.report.reading import Reading
+from groupwise.report.numbers import finite, formatted, median, percent, quoted
+from groupwise.report.reading import Reading, later
 from groupwise.report.trend import half_tail
 from groupwise.report.verdict.losses import courses, main, stalled
 
@@ -31,6 +34,9 @@ WITHOUT_GRADIENT: Final = 10
 SHORT_PATH: Final = 1e-3
 FAR: Final = 10.0
 GREW: Final = 5.0
+DIED: Final = 0.9
+ALIVE: Final = 0.5
+MOVED: Final = 0.01
 TURNS: Final = -0.3
 ENOUGH: Final = 10
 HEAD: Final = re.compile(
@@ -79,6 +85,45 @@ def speed(reading: Reading) -> Iterator[Sentence]:
     if stalled(reading):
         yield from _slow(reading)
         yield from _grown(reading, fast)
+
+
+def died(reading: Reading) -> Iterator[Sentence]:
+    """Groups whose gradient became 0 almost everywhere: units that steps which were too large have switched off."""
+    found, zeros = main(reading), reading.statistic("zero")
+    if found is None or found.end <= found.first / 2:
+        return
+    dead = {g: median(later(s)) for g, s in zeros.items() if len(s.values) >= ENOUGH and s.values[0] <= ALIVE}
+    dead = {group: share for group, share in dead.items() if share >= DIED}
+    if dead:
+        worst = max(dead, key=dead.__getitem__)
+        ratios = finite(reading.statistic("update_ratio")[worst].values) if worst in moving(reading) else []
+        step = f", and its largest recorded step was {formatted(max(ratios))} of its weights" if ratios else ""
+        text = (
+            f"At the first record {percent(zeros[worst].values[0])} of the entries of '{worst}' were exactly 0{step}: "
+            "units that no input reaches any more get no gradient. A smaller rate or a warmup keeps them."
+        )
+        head = f"The gradient of {quoted(list(dead))} died ({percent(dead[worst])} zeros)"
+        yield Sentence("died", "look", head, text, "updates")
+
+
+def works(reading: Reading) -> Iterator[Sentence]:
+    """Of a loss that did not change: that the weights did, so that it is not the optimizer's doing."""
+    paths = {group: path(reading, group) or 0.0 for group in moving(reading)}
+    if stalled(reading) and paths and max(paths.values()) >= MOVED:
+        most = max(paths, key=paths.__getitem__)
+        ratio = formatted(reading.typical("update_ratio")[most])
+        text = (
+            f"The gradients are finite, and '{most}' moved by {ratio} of its weights a step. What is left is what it "
+            "learns from: labels or inputs that say nothing of each other, a loss that does not mean them, or batches "
+            "whose noise is larger than what there is to learn."
+        )
+        head = "The optimizer works: look at the data, the labels and the loss"
+        yield Sentence("works", "note", head, text, "updates")
+
+
+def moving(reading: Reading) -> list[str]:
+    """The groups that have an update ratio."""
+    return list(reading.statistic("update_ratio"))
 
 
 def path(reading: Reading, group: str) -> float | None:
@@ -213,4 +258,4 @@ def _verb(groups: list[str], one: str, many: str) -> str:
     return f"{quoted(groups)} {one if len(groups) == 1 else many}"
 
 
-__all__ = ["courses", "never_moved", "path", "speed", "still", "turning", "waited", "without_gradient"]
+__all__ = ["courses", "died", "never_moved", "path", "speed", "still", "turning", "waited", "without_gradient", "works"]

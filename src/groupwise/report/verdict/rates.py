@@ -24,6 +24,8 @@ from groupwise.report.reading import Reading
 
 ENOUGH: Final = 20
 ZERO_TAIL: Final = 0.03
+MANY: Final = 15
+"""More drops than this are no plateau's."""
 LOW: Final = 1e-3
 LOW_TAIL: Final = 0.2
 COLLAPSED: Final = 0.01
@@ -155,7 +157,7 @@ def _collapsed(reading: Reading, found: Mapping[str, Series]) -> Iterator[Senten
     if fell:
         group = min(fell, key=fell.__getitem__)
         values, drops = found[group].values, _drops(found[group])
-        jumps = f", in {drops} jumps (a plateau that fires at once does that)" if drops else ""
+        jumps = _jumps(drops)
         text = (
             f"From {formatted(max(values))} to {formatted(values[-1])}{jumps}: most of the run was "
             "trained at next to nothing."
@@ -194,6 +196,12 @@ def _below(series: Series, bound: float, last: int, tail: float, length: int) ->
         return None
     steps = last + 1 - series.steps[at]
     return series.steps[at] if steps >= max(tail * length, 5) else None
+
+
+def _jumps(drops: int) -> str:
+    if drops > MANY:
+        return f", in {drops} falls (a decay that was meant for epochs, or a second scheduler, does that)"
+    return f", in {drops} jumps (a plateau that fires at once does that)" if drops else ""
 
 
 def _drops(series: Series) -> int:
