@@ -99,6 +99,12 @@ Plot = Annotated[
 ]
 
 
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", metavar="FILE", help="Write to a file, not to the terminal.", show_default=False),
+]
+
+
 class Form(enum.StrEnum):
     """How findings are printed."""
 
@@ -150,6 +156,20 @@ def demo(
 
         torch.set_num_threads(1)  # for good: the process is this command's
         run(seeds=seeds, steps=steps, console=console(), out=out)
+
+
+@app.command(epilog="Example:  groupwise new vit-finetune > plan.toml")
+def new(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="A preset; without one, say what there is.", show_default=False)
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Begin with the plan file of a published recipe for your kind of model; without a name, list them."""
+    with exit_status():
+        from groupwise.cli.new import new as run
+
+        run(name, out, console())
 
 
 @app.command(epilog="Example:  groupwise show plan.toml --model models.vit:build --steps 10000")

@@ -5,12 +5,14 @@ In this order, so that a mistake in the plan is told before torch is imported, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from groupwise.errors import within
+from groupwise.errors import OptimizerError, ResolutionError, within
 from groupwise.plan import Plan
+from groupwise.presets import misfit, names, origin, preset
 
 if TYPE_CHECKING:
     from groupwise.plan import Resolution
@@ -28,5 +30,21 @@ def resolved(plan: Path, model: str, allow: Sequence[str], example: str | None =
     with current_directory_first():
         made = load_model(model)
         found = None if example is None else load_example(example)
-        with within(str(plan)):
+        with within(str(plan)), _expected(plan, made, found):
             return resolve(made, read, found)
+
+
+@contextlib.contextmanager
+def _expected(plan: Path, model: Any, example: Any) -> Iterator[None]:
+    """Say, where a plan that began as a preset does not fit the model, what that preset expects and what there is."""
+    try:
+        yield
+    except (ResolutionError, OptimizerError) as error:
+        with plan.open(encoding="utf-8") as file:
+            name = origin(file.readline())
+        if name not in names():
+            raise
+        from groupwise.look import parameters_of
+
+        said = misfit(preset(name), parameters_of(model, example=example))
+        raise type(error)(f"{error}; {said}") from error.__cause__
