@@ -172,6 +172,15 @@ def new(
         run(name, out, console())
 
 
+@app.command(epilog="Example:  groupwise schema -o plan.schema.json")
+def schema(out: Out = None) -> None:
+    """Write the JSON Schema of plan files, by which editors complete and check them."""
+    with exit_status():
+        from groupwise.cli.schema import schema as run
+
+        run(out, console())
+
+
 @app.command(epilog="Example:  groupwise show plan.toml --model models.vit:build --steps 10000")
 def show(
     plan: PlanFile,
@@ -206,6 +215,27 @@ def explain(
         from groupwise.cli.explain import explain as run
 
         run(plan, parameter, model, tuple(allow or ()), console(), example)
+
+
+@app.command(epilog="Example:  groupwise diff old.toml new.toml --model models.vit:build")
+def diff(
+    before: Annotated[
+        Path, typer.Argument(metavar="BEFORE", help="A plan file, or a checkpoint: .pt, .ckpt, …", show_default=False)
+    ],
+    after: PlanFile,
+    model: Model,
+    allow: Allow = None,
+    example: ExampleOption = None,
+) -> None:
+    """Show what a plan changes for a model, compared with another plan or with the one that wrote a checkpoint.
+
+    The exit status is 0 if both come to the same, 1 if something differs, 2 if they cannot be compared.
+    """
+    with exit_status():
+        from groupwise.cli.diff import diff as run
+
+        if run(before, after, model, tuple(allow or ()), console(), example):
+            raise typer.Exit(1)
 
 
 @app.command(epilog="Example:  groupwise audit training.program:build --steps 10")

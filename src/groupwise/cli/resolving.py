@@ -23,15 +23,27 @@ def resolved(plan: Path, model: str, allow: Sequence[str], example: str | None =
 
     Raises `GroupwiseError` for whatever does not fit.
     """
-    read = Plan.load(plan, allow)
+    return resolved_all([plan], model, allow, example)[0]
+
+
+def resolved_all(
+    plans: Sequence[Path], model: str, allow: Sequence[str], example: str | None = None
+) -> tuple[Resolution, ...]:
+    """Several plan files on one model, which is made once. Raises `GroupwiseError` for whatever does not fit."""
+    read = [Plan.load(plan, allow) for plan in plans]
     from groupwise.cli.factory import current_directory_first, load_example, load_model
-    from groupwise.optim import resolve
 
     with current_directory_first():
         made = load_model(model)
         found = None if example is None else load_example(example)
-        with within(str(plan)), _expected(plan, made, found):
-            return resolve(made, read, found)
+        return tuple(_resolved(path, plan, made, found) for path, plan in zip(plans, read, strict=True))
+
+
+def _resolved(path: Path, plan: Plan, model: Any, example: Any) -> Resolution:
+    from groupwise.optim import resolve
+
+    with within(str(path)), _expected(path, model, example):
+        return resolve(model, plan, example)
 
 
 @contextlib.contextmanager

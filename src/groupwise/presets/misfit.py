@@ -23,7 +23,8 @@ def misfit(preset: Preset, parameters: Sequence[ParameterInfo]) -> str:
     """
     return (
         f"the plan began as the preset {shown(preset.name)}, which expects {preset.expects.rstrip('.')}; "
-        f"this model has {_found(parameters)}. The preset fits {preset.fits.rstrip('.')}. `groupwise new` lists the others"
+        f"this model has {_found(parameters)}. The preset fits {preset.fits.rstrip('.')}. "
+        "`groupwise new` lists the others"
     )
 
 
