@@ -147,15 +147,16 @@ def _selector() -> Schema:
     ends = {"above": _NUMBER, "below": _NUMBER}
     size = {"type": "array", "items": {"anyOf": [_NUMBER, {"const": "*"}, {"type": "null"}]}}
     words: Schema = {"type": "string", "minLength": 1}
-    forms: Schema = dict.fromkeys(("name", "regex", "kind", "inside", "network", "tag"), _one_or_list(words))
-    forms |= {
+    forms: Schema = {
+        **{key: _one_or_list(words) for key in ("name", "regex", "kind", "inside", "network", "tag")},
         "role": _one_or_list({"enum": list(ROLES)}),
-        **dict.fromkeys(("ndim", "size", "depth"), _one_or_list(number)),
+        **{key: _one_or_list(number) for key in ("ndim", "size", "depth")},
         "shape": {"anyOf": [size, {"type": "array", "items": size, "minItems": 1}]},
         "magnitude": _one_or_list(_table({**ends, "of": {"enum": list(MAGNITUDES)}}, minProperties=1)),
         "statistic": _one_or_list(_table({"name": {"enum": list(STATISTICS)}, **ends}, ["name"])),
         "not": _ref("selector"),
-        **dict.fromkeys(("any", "all"), {"type": "array", "items": _ref("selector")}),
+        "any": {"type": "array", "items": _ref("selector")},
+        "all": {"type": "array", "items": _ref("selector")},
     }
     return {
         "anyOf": [

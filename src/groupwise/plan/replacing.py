@@ -4,8 +4,8 @@
     plan.replace("base", {"lr.cosine": 3e-4})              one entry of the table that a file would hold: the peak
     plan.replace("base", {"betas.1": 0.98})                one element of a tuple, counted from 0
 
-An address goes on, behind the field, as in the form of a file, so that a sweep over numbers keeps the schedule that they
-are numbers of.
+An address goes on, behind the field, as in the form of a file, so that a sweep over numbers keeps the schedule that
+they are numbers of.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def _warn_of_a_course(field: str, before: object, value: object) -> None:
     """A number in the place of a schedule: said, since a sweep over peaks is more often meant."""
     if isinstance(before, Schedule) and isinstance(value, int | float) and not isinstance(value, bool):
         warnings.warn(
-            f"{field} = {before} is replaced by {value!r}, a constant: {field}=constant({value!r}) says that it is meant, "
-            f'and {{"{field}.{before.kind}": {value!r}}} replaces the first argument of the schedule alone',
+            f"{field} = {before} is replaced by {value!r}, a constant: {field}=constant({value!r}) says that it is "
+            f'meant, and {{"{field}.{before.kind}": {value!r}}} replaces the first argument of the schedule alone',
             GroupwiseWarning,
             stacklevel=5,
         )
