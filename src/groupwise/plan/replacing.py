@@ -11,8 +11,9 @@ they are numbers of.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeAlias
 
 from groupwise._spelling import shown
 from groupwise.errors import GroupwiseWarning, PlanError, listed, unknown, within
@@ -28,7 +29,8 @@ from groupwise.plan.encoding import (
 from groupwise.plan.rule import RULE_FIELDS, Rule
 from groupwise.schedules import Schedule
 
-_CODECS = {"clip": (encode_clip, decode_clip), "trainable": (encode_trainable, decode_trainable)}
+_Codec: TypeAlias = tuple[Callable[[Any], Any], Callable[[Any], Any]]
+_CODECS: Mapping[str, _Codec] = {"clip": (encode_clip, decode_clip), "trainable": (encode_trainable, decode_trainable)}
 
 
 def replaced(rules: Sequence[Rule], label: str, changes: Mapping[str, object]) -> list[Rule]:
@@ -71,7 +73,7 @@ def _inside(rule: Rule, field: str, path: Sequence[str], value: object) -> objec
     known = {name: v for name, v in rule.declarations.items() if name != "optimizer"} | dict(rule.hyperparameters)
     if field not in known:
         raise PlanError(unknown("declaration", field, known))
-    encode, decode = _CODECS.get(field, (lambda v: encode_value(field, v), lambda v: decode_value(field, v)))
+    encode, decode = _CODECS.get(field) or (partial(encode_value, field), partial(decode_value, field))
     data = encode(known[field])
     written = encode_value(field, value) if isinstance(value, Schedule | Factor) else value
     with within(".".join([field, *path])):
