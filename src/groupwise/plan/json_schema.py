@@ -96,7 +96,7 @@ def _ref(name: str) -> Schema:
     return {"$ref": f"#/definitions/{name}"}
 
 
-def _table(properties: Schema, required: Iterable[str] = (), **more: Any) -> Schema:
+def _table(properties: Schema, required: Iterable[str] = ()) -> Schema:
     """A table with these keys and no others."""
     needed = list(required)
     return {
@@ -104,7 +104,6 @@ def _table(properties: Schema, required: Iterable[str] = (), **more: Any) -> Sch
         "properties": properties,
         **({"required": needed} if needed else {}),
         "additionalProperties": False,
-        **more,
     }
 
 
@@ -143,7 +142,7 @@ def _rule() -> Schema:
 
 def _selector() -> Schema:
     """Text, a table or a list; a key that has no form here is an error of this file, which a test finds."""
-    number = {"anyOf": [_NUMBER, _table({"min": _NUMBER, "max": _NUMBER}, minProperties=1)]}
+    number = {"anyOf": [_NUMBER, _table({"min": _NUMBER, "max": _NUMBER}) | {"minProperties": 1}]}
     ends = {"above": _NUMBER, "below": _NUMBER}
     size = {"type": "array", "items": {"anyOf": [_NUMBER, {"const": "*"}, {"type": "null"}]}}
     words: Schema = {"type": "string", "minLength": 1}
@@ -152,7 +151,7 @@ def _selector() -> Schema:
         "role": _one_or_list({"enum": list(ROLES)}),
         **{key: _one_or_list(number) for key in ("ndim", "size", "depth")},
         "shape": {"anyOf": [size, {"type": "array", "items": size, "minItems": 1}]},
-        "magnitude": _one_or_list(_table({**ends, "of": {"enum": list(MAGNITUDES)}}, minProperties=1)),
+        "magnitude": _one_or_list(_table({**ends, "of": {"enum": list(MAGNITUDES)}}) | {"minProperties": 1}),
         "statistic": _one_or_list(_table({"name": {"enum": list(STATISTICS)}, **ends}, ["name"])),
         "not": _ref("selector"),
         "any": {"type": "array", "items": _ref("selector")},
@@ -162,7 +161,7 @@ def _selector() -> Schema:
         "anyOf": [
             {"type": "string", "minLength": 1},
             {"type": "array", "items": _ref("selector")},
-            _table({key: forms[key] for key in KEYS}, minProperties=1),
+            _table({key: forms[key] for key in KEYS}) | {"minProperties": 1},
         ]
     }
 
@@ -187,17 +186,20 @@ def _factors() -> Schema:
     by = {"anyOf": [number_form(least=0), _ref("schedule")]}
     decay = {"anyOf": [number_form(above=0, most=1), _ref("schedule")]}
     glob: Schema = {"type": "string", "minLength": 1}
-    return _table(
+    options = ("floor", "levels", "top")
+    named = _table(
         {
             "scale": by | {"description": "Multiplies whatever value finally stands."},
             "layer_decay": decay | {"description": "To the power of the levels below the top."},
             "floor": number_form(least=0, most=1),
             "levels": _one_or_list(glob),
             "top": {"type": "integer", "minimum": 0},
-        },
-        anyOf=[{"required": ["scale"]}, {"required": ["layer_decay"]}],
-        dependencies={option: ["layer_decay"] for option in ("floor", "levels", "top")},
+        }
     )
+    return named | {
+        "anyOf": [{"required": ["scale"]}, {"required": ["layer_decay"]}],
+        "dependencies": {option: ["layer_decay"] for option in options},
+    }
 
 
 def _clip() -> Schema:
@@ -213,7 +215,7 @@ def _trainable() -> Schema:
     moments = dict.fromkeys(("after", "until", "unfreeze_down"), LENGTH_FORM)
     return {
         "description": "Whether and when it trains; without it requires_grad stays as it is.",
-        "anyOf": [{"type": "boolean"}, _table(moments, minProperties=1, maxProperties=1)],
+        "anyOf": [{"type": "boolean"}, _table(moments) | {"minProperties": 1, "maxProperties": 1}],
     }
 
 
@@ -249,7 +251,7 @@ def _arguments(cls: type[DataclassInstance], keys: Mapping[str, str]) -> Schema:
     properties = {key: dict(of[name].form or (_ref("method") if key == "of" else {})) for key, name in keys.items()}
     required = [key for key, name in keys.items() if _is_required(fields[name])]
     said = (inspect.getdoc(cls) or "").partition("\n")[0]
-    return _table(properties, required, description=said)
+    return _table(properties, required) | {"description": said}
 
 
 def _is_required(field: Field[Any]) -> bool:
