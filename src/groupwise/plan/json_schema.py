@@ -2,7 +2,8 @@
 
 It is generated from what reads plan files: schedules and balancing methods by the fields of their classes, whose
 annotations say what a file may hold (`schedules.arguments`), selectors by the keys of their reader. What the schema
-refuses, `Plan.load` refuses (a null of YAML apart); the other way round it knows less: no model, no algorithm's arguments, no nesting bounds.
+refuses, `Plan.load` refuses (a null of YAML apart); the other way round it knows less: no model, no algorithm's
+arguments, no nesting bounds.
 
 Draft 7, which editors for TOML, YAML and JSON read. A table that names one of several things (`cosine`, `linear`) is
 checked against that one alone (`if` ... `then`), so that an error speaks of it and not of all others.
