@@ -83,6 +83,7 @@ _PACKAGES = {
     "observe",
     "optim",
     "plan",
+    "presets",
     "records",
     "report",
     "schedules",

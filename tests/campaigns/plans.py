@@ -17,7 +17,7 @@ from groupwise.errors import GroupwiseError
 from groupwise.plan import Algorithm
 from groupwise.schedules.files import KINDS
 from groupwise.select import parameters_of
-from groupwise.select.files import _KEYS as SELECTOR_KEYS
+from groupwise.select.files import KEYS as SELECTOR_KEYS
 from tests.campaigns.campaign import Attempt
 from tests.campaigns.outcome import Outcome, foreign, loss, survived
 from tests.plan.models import Net

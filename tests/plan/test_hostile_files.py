@@ -19,7 +19,7 @@ from groupwise.plan import Algorithm
 from groupwise.plan.plan_file import decode
 from groupwise.schedules.files import KINDS
 from groupwise.select import parameters_of
-from groupwise.select.files import _KEYS as SELECTOR_KEYS
+from groupwise.select.files import KEYS as SELECTOR_KEYS
 from tests.plan.models import Net
 
 HEAD = '[[rule]]\nmatch = "*"\noptimizer = "AdamW"\n'

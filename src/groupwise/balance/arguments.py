@@ -7,7 +7,7 @@ stored and refuses the rest by name. The kinds are those of schedules, and files
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import torch
 
@@ -18,7 +18,8 @@ from groupwise.balance.method import Method
 from groupwise.errors import BalanceError, ScheduleError
 from groupwise.schedules import Schedule, arguments, decode
 from groupwise.schedules.arguments import Fraction, Kind, NonNegative, Number, Positive, Times, for_python_alone
-from groupwise.schedules.numbers import number
+from groupwise.schedules.numbers import number, number_form
+from groupwise.schedules.schedule import SCHEDULE_FORM
 
 
 def read(method: Method) -> None:
@@ -82,13 +83,26 @@ def _plain(value: object) -> object:
     return {task: decode(item) if isinstance(item, Mapping) else number_from_text(item) for task, item in value.items()}
 
 
-Inner: TypeAlias = Annotated[Method, Kind(_method)]
+def _by_task_form(value: Mapping[str, object]) -> Mapping[str, object]:
+    return {"type": "object", "additionalProperties": value}
+
+
+METHOD_FORM: Final = {"$ref": "#/definitions/method"}
+"""A method inside another in a file, as JSON Schema."""
+
+_VALUE_FORM: Final = {"anyOf": [number_form(), SCHEDULE_FORM]}
+
+Inner: TypeAlias = Annotated[Method, Kind(_method, form=METHOD_FORM)]
 Drawing: TypeAlias = Annotated[torch.Generator, Kind(_generator, for_python_alone)]
-TaskName: TypeAlias = Annotated[str, Kind(_name)]
-TaskNames: TypeAlias = Annotated[tuple[str, ...], Kind(_names)]
-TaskNumbers: TypeAlias = Annotated[Mapping[str, float], Kind(_numbers, _plain)]
-TaskValues: TypeAlias = Annotated[Mapping[str, float | Schedule], Kind(by_task, _plain)]
-TaskShares: TypeAlias = Annotated[float | Mapping[str, float], Kind(_share, _plain)]
+TaskName: TypeAlias = Annotated[str, Kind(_name, form={"type": "string"})]
+TaskNames: TypeAlias = Annotated[
+    tuple[str, ...], Kind(_names, form={"type": "array", "items": {"type": "string"}, "minItems": 1})
+]
+TaskNumbers: TypeAlias = Annotated[Mapping[str, float], Kind(_numbers, _plain, _by_task_form(number_form()))]
+TaskValues: TypeAlias = Annotated[Mapping[str, float | Schedule], Kind(by_task, _plain, _by_task_form(_VALUE_FORM))]
+TaskShares: TypeAlias = Annotated[
+    float | Mapping[str, float], Kind(_share, _plain, {"anyOf": [number_form(), _by_task_form(number_form())]})
+]
 
 __all__ = [
     "Drawing",

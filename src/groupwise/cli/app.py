@@ -100,6 +100,12 @@ Plot = Annotated[
 ]
 
 
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", metavar="FILE", help="Write to a file, not to the terminal.", show_default=False),
+]
+
+
 class Form(enum.StrEnum):
     """How findings are printed."""
 
@@ -156,6 +162,29 @@ def demo(
         run(seeds=seeds, steps=steps, console=console(), out=out)
 
 
+@app.command(epilog="Example:  groupwise new vit-finetune > plan.toml")
+def new(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="A preset; without one, say what there is.", show_default=False)
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Begin with the plan file of a published recipe for your kind of model; without a name, list them."""
+    with exit_status():
+        from groupwise.cli.new import new as run
+
+        run(name, out, console())
+
+
+@app.command(epilog="Example:  groupwise schema -o plan.schema.json")
+def schema(out: Out = None) -> None:
+    """Write the JSON Schema of plan files, by which editors complete and check them."""
+    with exit_status():
+        from groupwise.cli.schema import schema as run
+
+        run(out, console())
+
+
 @app.command(
     short_help="Show the groups and schedules of a plan on a model.",
     epilog="Example:  groupwise show plan.toml --model models.vit:build --steps 10000",
@@ -196,6 +225,27 @@ def explain(
         from groupwise.cli.explain import explain as run
 
         run(plan, parameter, model, tuple(allow or ()), console(), example)
+
+
+@app.command(epilog="Example:  groupwise diff old.toml new.toml --model models.vit:build")
+def diff(
+    before: Annotated[
+        Path, typer.Argument(metavar="BEFORE", help="A plan file, or a checkpoint: .pt, .ckpt, …", show_default=False)
+    ],
+    after: PlanFile,
+    model: Model,
+    allow: Allow = None,
+    example: ExampleOption = None,
+) -> None:
+    """Show what a plan changes for a model, compared with another plan or with the one that wrote a checkpoint.
+
+    The exit status is 0 if both come to the same, 1 if something differs, 2 if they cannot be compared.
+    """
+    with exit_status():
+        from groupwise.cli.diff import diff as run
+
+        if run(before, after, model, tuple(allow or ()), console(), example):
+            raise typer.Exit(1)
 
 
 @app.command(

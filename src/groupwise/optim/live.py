@@ -33,7 +33,7 @@ def live_group(group: Group, probe_result: ProbeResult, step_info: StepInfo = ST
         "algorithm": group.algorithm,
         "network": group.network,
         "frozen": group.timeline is not None and not group.trainable_at(*step_info),
-        "declared": {name: _spelled(setting) for name, setting in group.settings.items()},
+        "declared": {name: spelled(setting) for name, setting in group.settings.items()},
         **probe_result.hyperparameters,
     }
 
@@ -60,10 +60,10 @@ def declared_number(text: object) -> float | None:
         return None
 
 
-def _spelled(setting: Setting) -> str:
+def spelled(setting: Setting) -> str:
     """A setting as text that is equal only for equal settings: the table's form would round."""
     if isinstance(setting, TupleSetting):
-        return ", ".join(map(_spelled, setting.elements))
+        return ", ".join(map(spelled, setting.elements))
     terms = (
         [setting.base, *(factor.by for factor in setting.factors)] if isinstance(setting, ScalarSetting) else [setting]
     )

@@ -4,6 +4,7 @@ from groupwise import _pickling
 from groupwise.plan.algorithm import REQUIRED, Algorithm
 from groupwise.plan.clip import Clip, ClipScope, clip_adaptive, clip_norm, clip_value
 from groupwise.plan.declarations import Exact, Factor, exact, layer_decay, scale
+from groupwise.plan.difference import Change, Difference, differences, standings
 from groupwise.plan.explanation import Explained, Explanation
 from groupwise.plan.freezing import Timeline, after, unfreeze_down, until
 from groupwise.plan.group import Group
@@ -15,8 +16,10 @@ from groupwise.plan.setting import ScalarSetting, Setting, TupleSetting
 __all__ = [
     "REQUIRED",
     "Algorithm",
+    "Change",
     "Clip",
     "ClipScope",
+    "Difference",
     "Exact",
     "Explained",
     "Explanation",
@@ -33,9 +36,11 @@ __all__ = [
     "clip_adaptive",
     "clip_norm",
     "clip_value",
+    "differences",
     "exact",
     "layer_decay",
     "scale",
+    "standings",
     "unfreeze_down",
     "until",
 ]

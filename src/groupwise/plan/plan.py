@@ -24,6 +24,7 @@ from groupwise.plan.clip import Clip
 from groupwise.plan.group import groups_of
 from groupwise.plan.ladder import ladders_of, readings_of
 from groupwise.plan.mistakes import Mistakes
+from groupwise.plan.replacing import replaced
 from groupwise.plan.resolution import Resolution
 from groupwise.plan.resolve import (
     check_coverage,
@@ -147,6 +148,28 @@ class Plan:
             OSError: the file cannot be written, as on a full disk; it is as it was.
         """
         plan_file.dump(self.dumps(), path)
+
+    def replace(self, label: str, changes: Mapping[str, object] | None = None, /, **hyperparameters: object) -> Plan:
+        """The plan with other values in the rule of that label: what a sweep changes between runs.
+
+        Args:
+            label: the rule's label, given or by default; one rule has it.
+            changes: by address: a field ("lr", "trainable", "clip", "match"), or a place inside its form in a file,
+                "lr.cosine", "betas.1", "clip.norm". A field that the rule does not declare yet is added.
+            **hyperparameters: fields whose name is an address by itself.
+
+        Raises:
+            PlanError: no rule, or several, with that label; no such place; or a value that cannot stand there.
+
+        Example:
+            >>> from groupwise.schedules import cosine
+            >>> plan = Plan([Rule("*", label="base", optimizer="AdamW", lr=cosine(1e-3, warmup="5%"))])
+            >>> plan.replace("base", {"lr.cosine": 3e-4}, weight_decay=0.1).rules[0].declarations["lr"]
+            cosine(3e-4, warmup=5%)
+        """
+        rules = replaced(self.rules, label, {**(changes or {}), **hyperparameters})
+        balance = None if self.balance is None else dict(self.balance)
+        return Plan(rules, self.clip, dict(self.values), balance)
 
     def resolve(self, parameters: Sequence[ParameterInfo], algorithms: Mapping[str, Algorithm]) -> Resolution:
         """Apply the plan to parameters (`parameters_of(model)`).

@@ -3,7 +3,8 @@
 A field's annotation is its declaration: `peak: Number`, `over: Span | None`, `shape: Literal["linear", "cosine"]`.
 `read` walks the fields of a new value, turns each argument into what is stored (a float, a `Length`, a tuple) and
 refuses the rest with the argument's name. Files use the same kinds: `from_table` puts text and lists from TOML, YAML or
-JSON through a kind's `plain` first, and `given` is what is written back.
+JSON through a kind's `plain` first, and `given` is what is written back. A kind's `form` is what a file may hold, as
+JSON Schema says it.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import field as dataclass_field
 from functools import cache
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, final, get_args, get_origin, get_type_hints
 
 from groupwise._spelling import number_from_text, shown
 from groupwise.errors import ScheduleError, listed, unknown, within
-from groupwise.schedules.lengths import Length, length
-from groupwise.schedules.numbers import number
+from groupwise.schedules.lengths import LENGTH_FORM, Length, length
+from groupwise.schedules.numbers import number, number_form
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -31,10 +33,13 @@ def _as_is(value: object) -> object:
 @final
 @dataclass(frozen=True)
 class Kind:
-    """One kind of argument: `read` checks and converts what Python gives; `plain` prepares what a file gives."""
+    """One kind of argument: `read` checks and converts what Python gives; `plain` prepares what a file gives, whose
+    `form` is a JSON Schema; None for what no file can hold.
+    """
 
     read: Callable[[Any], object]
     plain: Callable[[object], object] = _as_is
+    form: Mapping[str, object] | None = dataclass_field(default=None, compare=False)
 
 
 def numbers(least: float = -math.inf, most: float = math.inf, above: float = -math.inf, whole: bool = False) -> Kind:
@@ -52,7 +57,7 @@ def numbers(least: float = -math.inf, most: float = math.inf, above: float = -ma
             raise ScheduleError(f"{shown(value)} is more than {most:g}")
         return int(result) if whole else result
 
-    return Kind(read, number_from_text)
+    return Kind(read, number_from_text, number_form(least, most, above, whole))
 
 
 def _span(value: Length | str) -> Length:
@@ -82,7 +87,7 @@ def _choice(options: tuple[object, ...]) -> Kind:
             return value
         raise ScheduleError(f"{shown(value)} is none of {listed(map(repr, options))}")
 
-    return Kind(read)
+    return Kind(read, form={"enum": list(options)})
 
 
 def _flag(value: object) -> bool:
@@ -105,10 +110,10 @@ def for_python_alone(value: object) -> object:
 
 
 _BARE: Mapping[object, Kind] = {
-    bool: Kind(_flag),
+    bool: Kind(_flag, form={"type": "boolean"}),
     float: numbers(),
     int: numbers(whole=True),
-    str: Kind(_text),
+    str: Kind(_text, form={"type": "string"}),
 }
 """Of annotations that declare no kind."""
 
@@ -118,9 +123,11 @@ NonNegative: TypeAlias = Annotated[float, numbers(least=0)]
 Fraction: TypeAlias = Annotated[float, numbers(least=0, most=1)]
 Count: TypeAlias = Annotated[int, numbers(least=0, whole=True)]
 Times: TypeAlias = Annotated[int, numbers(least=1, whole=True)]
-Span: TypeAlias = Annotated[Length | str, Kind(_span)]
-Period: TypeAlias = Annotated[Length | str, Kind(_period)]
-Spans: TypeAlias = Annotated[Sequence[Length | str], Kind(_spans)]
+Span: TypeAlias = Annotated[Length | str, Kind(_span, form=LENGTH_FORM)]
+Period: TypeAlias = Annotated[Length | str, Kind(_period, form=LENGTH_FORM)]
+Spans: TypeAlias = Annotated[
+    Sequence[Length | str], Kind(_spans, form={"type": "array", "items": LENGTH_FORM, "minItems": 1})
+]
 
 
 def store(schedule: DataclassInstance, values: Mapping[str, object]) -> None:
@@ -150,7 +157,7 @@ def _kind(hint: object) -> Kind:
     options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     if NoneType in options:
         inner = _kind(next(option for option in options if option is not NoneType))
-        return Kind(lambda value: None if value is None else inner.read(value), inner.plain)
+        return Kind(lambda value: None if value is None else inner.read(value), inner.plain, inner.form)
     if get_origin(hint) is Literal:
         return _choice(get_args(hint))
     declared = (extra for extra in get_args(hint) if isinstance(extra, Kind))

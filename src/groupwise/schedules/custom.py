@@ -14,8 +14,8 @@ from groupwise._spelling import number_from_text, shown
 from groupwise.errors import ScheduleError
 from groupwise.schedules.arguments import Kind
 from groupwise.schedules.finite_curves import interpolate
-from groupwise.schedules.lengths import Length, length
-from groupwise.schedules.numbers import number
+from groupwise.schedules.lengths import LENGTH_FORM, Length, length
+from groupwise.schedules.numbers import number, number_form
 from groupwise.schedules.schedule import Schedule
 from groupwise.schedules.segment import Segment
 from groupwise.schedules.shape import EndlessCurve, progress
@@ -45,7 +45,10 @@ def _callable(value: object) -> object:
     return value
 
 
-Points: TypeAlias = Annotated[Sequence[tuple[Length | str, float]], Kind(_points, _plain_points)]
+_POINT_FORM = {"type": "array", "items": [LENGTH_FORM, number_form()], "minItems": 2, "maxItems": 2}
+_POINTS_FORM = {"type": "array", "items": _POINT_FORM, "minItems": 1}
+
+Points: TypeAlias = Annotated[Sequence[tuple[Length | str, float]], Kind(_points, _plain_points, _POINTS_FORM)]
 OfStep: TypeAlias = Annotated[Callable[[int], float], Kind(_callable)]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Literal, Never, TypeAlias, final, get_args
+from typing import Final, Literal, Never, TypeAlias, final, get_args
 
 from groupwise._spelling import shown
 from groupwise.errors import LengthError, ScheduleError, unknown
@@ -35,6 +35,10 @@ _SPELLINGS: dict[str, Unit] = {
     "percent": "percent",
 }
 _TEXT = re.compile(r"\s*([-+]?[\d._]+(?:[eE][-+]?\d+)?)\s*(\S*)\s*")
+_ANY_CASE = "|".join("".join(f"[{c}{c.upper()}]" if c.isalpha() else c for c in word) for word in _SPELLINGS)
+
+LENGTH_FORM: Final = {"type": "string", "pattern": rf"^\s*\+?[\d._]+([eE][-+]?\d+)?\s*({_ANY_CASE})\s*$"}
+"""What a file gives for a length, as JSON Schema."""
 
 
 @final

@@ -21,7 +21,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated, ClassVar, Never, TypeAlias, final
+from typing import Annotated, ClassVar, Final, Never, TypeAlias, final
 
 from groupwise._spelling import number_from_text, shown
 from groupwise.errors import LengthError, ScheduleError, listed
@@ -29,7 +29,7 @@ from groupwise.schedules import arguments
 from groupwise.schedules.arguments import Kind, Number, Span
 from groupwise.schedules.expression import Expression
 from groupwise.schedules.lengths import Length, length, listed_needs
-from groupwise.schedules.numbers import number
+from groupwise.schedules.numbers import number, number_form
 from groupwise.schedules.segment import Segment
 
 DEEPEST = 32  # levels of then, scaled and clamped; a longer chain is a piecewise or a multi_step
@@ -162,9 +162,15 @@ def _factor(value: object) -> float | Schedule:
     return _schedule(value) if isinstance(value, Schedule) else number(value)
 
 
-Inner: TypeAlias = Annotated[Schedule, Kind(_schedule)]
-Pair: TypeAlias = Annotated[tuple[Schedule, Schedule], Kind(_pair)]
-Factor: TypeAlias = Annotated[float | Schedule, Kind(_factor, number_from_text)]
+SCHEDULE_FORM: Final = {"$ref": "#/definitions/schedule"}
+"""A schedule inside a table of a file, as JSON Schema."""
+
+_PAIR_FORM: Final = {"type": "array", "items": SCHEDULE_FORM, "minItems": 2, "maxItems": 2}
+_FACTOR_FORM: Final = {"anyOf": [number_form(), SCHEDULE_FORM]}
+
+Inner: TypeAlias = Annotated[Schedule, Kind(_schedule, form=SCHEDULE_FORM)]
+Pair: TypeAlias = Annotated[tuple[Schedule, Schedule], Kind(_pair, form=_PAIR_FORM)]
+Factor: TypeAlias = Annotated[float | Schedule, Kind(_factor, number_from_text, _FACTOR_FORM)]
 
 
 @final

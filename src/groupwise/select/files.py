@@ -101,7 +101,7 @@ _ATOMS: Mapping[str, Callable[[object], Selector]] = {
     "magnitude": _read_magnitude,
     "statistic": _read_statistic,
 }
-_KEYS = (*_ATOMS, "not", "any", "all")
+KEYS = (*_ATOMS, "not", "any", "all")
 
 
 @final
@@ -120,7 +120,7 @@ class _Reader:
             return self._table(data, level)
         if isinstance(data, list | tuple):
             return any_of([self.read(part, level + 1) for part in data])
-        raise SelectorError(f"{_described(data)} is no selector; give a glob, a table of {', '.join(_KEYS)}, or a list")
+        raise SelectorError(f"{_described(data)} is no selector; give a glob, a table of {', '.join(KEYS)}, or a list")
 
     def _count(self) -> None:
         self.parts += 1
@@ -129,11 +129,11 @@ class _Reader:
 
     def _table(self, table: Mapping[Any, object], level: int) -> Selector:
         if not table:
-            raise SelectorError(f"an empty table selects nothing; its keys are {', '.join(_KEYS)}")
+            raise SelectorError(f"an empty table selects nothing; its keys are {', '.join(KEYS)}")
         parts = []
         for key, value in table.items():
-            if key not in _KEYS:
-                raise SelectorError(unknown("key", _word(key), _KEYS))
+            if key not in KEYS:
+                raise SelectorError(unknown("key", _word(key), KEYS))
             with within(key):
                 parts.append(self._entry(key, value, level))
         return all_of(parts)
