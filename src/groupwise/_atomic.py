@@ -225,5 +225,7 @@ def _flush(handle: int) -> None:
         os.fsync(handle)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES, errno.EPERM):
-            told = f"{error.strerror}: the new file is there, whole, but the disk does not say that its name is kept"
-            raise OSError(error.errno, told) from error
+            explanation = (
+                f"{error.strerror}: the new file is there, whole, but the disk does not say that its name is kept"
+            )
+            raise OSError(error.errno, explanation) from error

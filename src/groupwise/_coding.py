@@ -1,6 +1,6 @@
 """Frozen dataclasses as plain data, and back. The annotations of the fields are the schema; there is no other.
 
-What is read comes from anywhere, so every value is checked against its annotation, and what does not fit is told with
+What is read comes from anywhere, so every value is checked against its annotation, and an error names
 its place: `header.groups[0].clip.bound is 'x', not a number`. Keys that no field has are passed over, since a newer
 writer may know more; a field that is missing has its default, or is missed.
 
@@ -103,8 +103,8 @@ class Codec:
         fields = _fields(cls)
         if missing := [name for name, (_, required) in fields.items() if required and name not in data]:
             raise self.error(f"{place} lacks {shown(missing[0])}")
-        told = {name: hint for name, (hint, _) in fields.items() if name in data}
-        values = {name: self.decode(hint, data[name], f"{place}.{name}") for name, hint in told.items()}
+        present = {name: hint for name, (hint, _) in fields.items() if name in data}
+        values = {name: self.decode(hint, data[name], f"{place}.{name}") for name, hint in present.items()}
         with within(place):
             return cls(**values)
 

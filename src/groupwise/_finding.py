@@ -70,8 +70,8 @@ class Inspection:
 
     def summary(self) -> Iterator[str]:
         """The counts, and what was not looked for and why."""
-        told = [counted(self.count(severity), severity) for severity in SEVERITIES if self.count(severity)]
-        yield f"{', '.join(told) or 'nothing found'}; {counted(len(self.ran), 'check')} ran"
+        counts = [counted(self.count(severity), severity) for severity in SEVERITIES if self.count(severity)]
+        yield f"{', '.join(counts) or 'nothing found'}; {counted(len(self.ran), 'check')} ran"
         needs: dict[str, list[str]] = {}
         for name, need in self.skipped.items():
             needs.setdefault(need, []).append(name)

@@ -112,8 +112,8 @@ def nearest(given: str, options: Iterable[str], limit: int = 3, cutoff: float = 
 def listed(options: Iterable[str], limit: int = 12) -> str:
     """`a, b, c` with the tail counted once it grows long."""
     names = list(options)
-    told = ", ".join(clipped(name) for name in names[:limit])
-    return told if len(names) <= limit else f"{told} and {len(names) - limit} more"
+    text = ", ".join(clipped(name) for name in names[:limit])
+    return text if len(names) <= limit else f"{text} and {len(names) - limit} more"
 
 
 def unknown(what: str, given: str, options: Iterable[str]) -> str:

@@ -187,7 +187,7 @@ class Observing(World):
         self.observer.micro_batch(16)
 
     def held(self) -> dict[str, Any]:
-        told, last = self.observer._recorder._told, self.observer.last
+        told, last = self.observer._recorder._loop_given, self.observer.last
         batch = told.batch and (told.batch.samples, told.batch.count, told.batch.even, told.batch.squares)
         return {
             "told": frozen({" ".join(path): value for path, value in told.metrics.numbers.items()}),

@@ -94,20 +94,20 @@ def _inspected(spec: str, parts: dict[str, Any], steps: int | None) -> Inspectio
     if step is not None and not callable(step):
         raise GroupwiseError(f"{spec}: 'step' is {kind_of(step)}; it must be a function that makes one update")
     if callable(losses := parts.get("losses")) and not isinstance(losses, Mapping):
-        parts["losses"] = _told(f"{spec}: losses", losses)
+        parts["losses"] = _within_place(f"{spec}: losses", losses)
     with within(spec):
         static_image = inspect(**parts)
     if step is None:
         return static_image
-    return _watched(parts, static_image, _told(f"{spec}: step", step), _STEPS if steps is None else steps)
+    return _watched(parts, static_image, _within_place(f"{spec}: step", step), _STEPS if steps is None else steps)
 
 
 def _watched(parts: Mapping[str, Any], static_image: Inspection, step: Callable[[], object], steps: int) -> Inspection:
     """What was found before the loop ran, and what it shows beyond that."""
-    with watch(parts["model"], parts["optimizers"], parts.get("schedulers", ()), steps=steps) as seen:
+    with watch(parts["model"], parts["optimizers"], parts.get("schedulers", ()), steps=steps) as watched:
         for _ in range(steps):
             step()
-    found = seen.inspection
+    found = watched.inspection
     known = {finding.check for finding in static_image.findings}
     findings = static_image.findings + [finding for finding in found.findings if finding.check not in known]
     skipped = {name: need for name, need in static_image.skipped.items() if name in found.skipped}
@@ -115,7 +115,7 @@ def _watched(parts: Mapping[str, Any], static_image: Inspection, step: Callable[
     return Inspection(sorted(findings, key=lambda f: SEVERITIES.index(f.severity)), ran, skipped)
 
 
-def _told(where: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def _within_place(where: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """The caller's function, whose errors are told with the place."""
 
     @functools.wraps(function)

@@ -61,7 +61,7 @@ def exit_status() -> Iterator[None]:
         except (Exception, SystemExit) as error:
             if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
                 raise  # rich's way to leave
-            _say("error", "bold red", _told(error))
+            _say("error", "bold red", _message(error))
             raise typer.Exit(2) from None
 
 
@@ -72,7 +72,7 @@ def console() -> Console:
     return Console(highlight=False, markup=False, emoji=False, width=WIDTH) if piped else out
 
 
-def _told(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     """What went wrong inside. A mistake in groupwise is alone what its own code raised: not what the system refuses,
     not a package that is missing, and nothing that the caller's code or a library raised.
     """

@@ -38,17 +38,17 @@ def show(request: Request, console: Console) -> None:
     """Print the table and the picture; write the picture if a file is asked for. Raises `GroupwiseError`."""
     resolution = resolved(request.plan, request.model, request.allow, request.example)
     write = plot.writer(request.plot) if request.plot is not None else None
-    lengths, lacks = (
+    lengths, missing = (
         request.lengths,
         missing_lengths(resolution, request.lengths.total_steps, request.lengths.steps_per_epoch),
     )
-    total_steps = None if lacks else lengths.total_steps
+    total_steps = None if missing else lengths.total_steps
     if write is not None and total_steps is None:
-        raise GroupwiseError(f"--plot needs {' and '.join(_flags(lacks))}{_because(lacks)}")
+        raise GroupwiseError(f"--plot needs {' and '.join(_flags(missing))}{_because(missing)}")
     console.print(Text(f"{_title(request)}\n", style="dim"), soft_wrap=True)
     console.print(table(resolution, lengths, console))
     drawn = preview(resolution, total_steps, lengths.steps_per_epoch) if total_steps is not None else None
-    for line in _schedules(resolution, drawn, lacks, console):
+    for line in _schedules(resolution, drawn, missing, console):
         console.print(line, soft_wrap=True)
     for said in time_checks(resolution, total_steps, lengths.steps_per_epoch):
         console.print(Text(f"\nnote: {printable(said)}", style="yellow"), soft_wrap=True)
@@ -65,7 +65,7 @@ def _title(request: Request) -> str:
 
 
 def _schedules(
-    resolution: Resolution, drawn: Preview | None, lacks: Sequence[MissingLength], console: Console
+    resolution: Resolution, drawn: Preview | None, missing: Sequence[MissingLength], console: Console
 ) -> Iterator[Text]:
     """The picture, or what it takes to draw it."""
     if not resolution.scheduled:
@@ -73,25 +73,25 @@ def _schedules(
     elif drawn is not None:
         yield from picture(drawn, console)
     else:
-        flags = " and ".join(_flags(lacks))
+        flags = " and ".join(_flags(missing))
         yield Text(f"\nFor the picture of the schedules, and for the values marked ?, give {flags}:")
-        yield from (Text(f"  {_said(lack)} needs {_needed(lack)}") for lack in lacks)
+        yield from (Text(f"  {_said(length)} needs {_needed(length)}") for length in missing)
 
 
-def _flags(lacks: Sequence[MissingLength]) -> list[str]:
+def _flags(missing: Sequence[MissingLength]) -> list[str]:
     """The flags that are missing; the length of the run is where a picture ends, so without a reason it is that one."""
-    needs = {name for lack in lacks for name in lack.needs} or {"total_steps"}
+    needs = {name for length in missing for name in length.needs} or {"total_steps"}
     return [f"{flag} N" for name, flag in FLAGS.items() if name in needs]
 
 
-def _because(lacks: Sequence[MissingLength]) -> str:
-    more = f", and {len(lacks) - 1} more like it" if len(lacks) > 1 else ""
-    return f": {_said(lacks[0])} needs {_needed(lacks[0])}{more}" if lacks else ""
+def _because(missing: Sequence[MissingLength]) -> str:
+    more = f", and {len(missing) - 1} more like it" if len(missing) > 1 else ""
+    return f": {_said(missing[0])} needs {_needed(missing[0])}{more}" if missing else ""
 
 
-def _said(lack: MissingLength) -> str:
-    return printable(f"{lack.who}: {lack.property} = {lack.text}")
+def _said(length: MissingLength) -> str:
+    return printable(f"{length.who}: {length.property} = {length.text}")
 
 
-def _needed(lack: MissingLength) -> str:
-    return " and ".join(flag for name, flag in FLAGS.items() if name in lack.needs)
+def _needed(length: MissingLength) -> str:
+    return " and ".join(flag for name, flag in FLAGS.items() if name in length.needs)

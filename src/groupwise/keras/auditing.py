@@ -42,7 +42,7 @@ def audit(model: Any) -> list[Finding]:
         model: built and compiled, with any optimizer of Keras.
 
     Returns:
-        The findings, worst first; `inspect` tells as well what trains, and at which rates.
+        The findings, worst first; `inspect` says as well what trains, and at which rates.
 
     Raises:
         AuditError: not a model, not built, or not compiled.
@@ -67,13 +67,13 @@ def _facts(program: Compiled) -> Iterator[str]:
         f"({sizes[0]:,} of {sizes[1]:,} parameters)" + (f"; frozen: {_brief(still)}" if still else "")
     )
     groups = [(each, program.of(each)) for each in program.treatments]
-    told = [(each, held) for each, held in groups if held]
-    for each, held in told[:_LINES]:
+    shown_groups = [(each, held) for each, held in groups if held]
+    for each, held in shown_groups[:_LINES]:
         rate = "a rate of its own" if each.rate is None else f"lr {number(each.rate)}"
         decay = f", weight decay {number(each.decay)}" if each.decay else ", no weight decay"
         yield f"{each.name} ({each.algorithm}): {counted(len(held), 'variable')} at {rate}{decay}"
-    if len(told) > _LINES:
-        yield f"and {counted(len(told) - _LINES, 'more group')}"
+    if len(shown_groups) > _LINES:
+        yield f"and {counted(len(shown_groups) - _LINES, 'more group')}"
 
 
 def _nothing(program: Compiled) -> Iterator[Finding]:

@@ -47,8 +47,8 @@ def _named(nodes: Sequence[Node]) -> list[str | None]:
     """For each layer the block that its name tells; empty where too few are told."""
     matches = (_PAIR.match(node.name) or _BLOCK.match(node.name) for node in nodes)
     found = [match["block"] if match else None for match in matches]
-    told = [block is not None for node, block in zip(nodes, found, strict=True) if node.has_parameters]
-    return found if len({*found} - {None}) >= _LEAST and 2 * sum(told) >= len(told) else []
+    named = [block is not None for node, block in zip(nodes, found, strict=True) if node.has_parameters]
+    return found if len({*found} - {None}) >= _LEAST and 2 * sum(named) >= len(named) else []
 
 
 def _between_cuts(inputs: Sequence[set[int] | None]) -> list[str | None]:

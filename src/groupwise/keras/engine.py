@@ -27,7 +27,7 @@ ops = keras.ops
 @final
 @dataclass(frozen=True, eq=False)
 class Engine:
-    """A group at work: its optimizer, its variables in the order of the build, when it trains, what it can be told."""
+    """A group at work: its optimizer, its variables in the order of the build, when it trains, what it can be given."""
 
     group: Group
     optimizer: Any

@@ -1,7 +1,7 @@
 """A model's training step while an observer looks at it.
 
 Whether a step measures is decided when it is compiled, and Keras keeps what it compiled for every later fit. A fit that
-is interrupted tells no callback. So the step that measures stands in for the model's own only as long as it is asked,
+is interrupted calls no callback. So the step that measures stands in for the model's own only as long as it is asked,
 step by step: by each batch that an observer sees begin. The first batch that nobody asks it for, of whatever fit, takes
 it out, and has the model compile a step of its own.
 """

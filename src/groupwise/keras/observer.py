@@ -29,7 +29,7 @@ from groupwise.records import Clip, Event, Group, Header, Step, Writer
 _NEUTRAL = {native: neutral for neutral, native in NEUTRAL.items()}
 _MEASURED = ("gradients", "weights", "updates")
 _open: Final[weakref.WeakValueDictionary[Path, Writer]] = weakref.WeakValueDictionary()
-"""By folder: a fit that is interrupted tells no callback, so its writer stays open for as long as somebody holds it."""
+"""By folder: a fit that is interrupted calls no callback, so its writer stays open for as long as somebody holds it."""
 
 
 @final
@@ -98,7 +98,7 @@ class Observer(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no 
             updates - 1,
             0.0 if writer is None else writer.seconds,
             values=_values(optimizer),
-            groups={name: _statistics(told) for name, told in optimizer.measured.items()},
+            groups={name: _statistics(statistics) for name, statistics in optimizer.measured.items()},
             scalars=_numbers(logs or {}),
             tasks=self.model.told() if isinstance(self.model, BalancedModel) else {},
         )
@@ -201,13 +201,13 @@ def _values(optimizer: GroupedOptimizer) -> dict[str, dict[str, float]]:
     }
 
 
-def _statistics(told: Mapping[str, float]) -> dict[str, float]:
+def _statistics(statistics: Mapping[str, float]) -> dict[str, float]:
     """What was measured, and the ratios that follow from it."""
-    weight = told.get("weight_norm", 0.0)
+    weight = statistics.get("weight_norm", 0.0)
     if not weight > 0:
-        return dict(told)
-    ratios = {"relative_gradient": told["grad_norm"] / weight, "update_ratio": told["update_norm"] / weight}
-    return {**told, **ratios}
+        return dict(statistics)
+    ratios = {"relative_gradient": statistics["grad_norm"] / weight, "update_ratio": statistics["update_norm"] / weight}
+    return {**statistics, **ratios}
 
 
 def _numbers(logs: Mapping[str, Any]) -> dict[str, float]:

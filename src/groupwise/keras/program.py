@@ -87,9 +87,11 @@ class Program:
 
 def check(resolution: Resolution, lengths: Lengths) -> None:
     """Raise where the lengths do not suffice, or a schedule cannot run in a compiled step."""
-    for lack in missing_lengths(resolution, *lengths):
-        needs = " and ".join(sorted(lack.needs))
-        raise LengthError(f"{lack.who}: {lack.property} = {lack.text} needs {needs}: GroupedOptimizer(plan, {needs}=…)")
+    for length in missing_lengths(resolution, *lengths):
+        needs = " and ".join(sorted(length.needs))
+        raise LengthError(
+            f"{length.who}: {length.property} = {length.text} needs {needs}: GroupedOptimizer(plan, {needs}=…)"
+        )
     for group, name, setting in _settings(resolution):
         who = resolution.declaring_rules(group, property_of(name))
         if any(plateaus(schedule) for schedule in setting.schedules):
@@ -138,8 +140,8 @@ def program(
         engines.append(engine(group, index, targets, algorithms, when, hypers, read[group.name], factor))
         owners |= dict.fromkeys(own, engines[-1])
     moving, table = _scheduled(engines, lengths)
-    told = scalar(1.0, "factor"), measurements(len(engines))
-    return Program(resolution, names, owners, tuple(engines), Clipper(resolution), moving, table, *told)
+    factors = scalar(1.0, "factor"), measurements(len(engines))
+    return Program(resolution, names, owners, tuple(engines), Clipper(resolution), moving, table, *factors)
 
 
 def _scheduled(engines: Sequence[Engine], lengths: Lengths) -> tuple[tuple[Any, ...], Table | None]:

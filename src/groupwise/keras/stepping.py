@@ -38,11 +38,11 @@ class Update:
         if self._program.clipper.idle:
             return clipped
         shares = [(engine, i) for engine, indices in self._program.split(self._positions) for i in indices]
-        awake = [(self._trains[engine], i) for engine, i in shares if engine is not None]
-        names = [self._program.names[self._positions[i]] for _, i in awake]
-        weights = [self._variables[i] for _, i in awake]
-        found = self._program.clipper.clip(names, [gradients[i] for _, i in awake], weights, [on for on, _ in awake])
-        for (_, i), gradient in zip(awake, found, strict=True):
+        active = [(self._trains[engine], i) for engine, i in shares if engine is not None]
+        names = [self._program.names[self._positions[i]] for _, i in active]
+        weights = [self._variables[i] for _, i in active]
+        found = self._program.clipper.clip(names, [gradients[i] for _, i in active], weights, [on for on, _ in active])
+        for (_, i), gradient in zip(active, found, strict=True):
             clipped[i] = gradient
         return clipped
 

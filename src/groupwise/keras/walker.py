@@ -70,13 +70,13 @@ def averaging_layers(model: Any, frozen: Collection[int]) -> list[str]:
     ]
 
 
-def _all_layers(layer: Any, seen: set[int]) -> Iterator[Any]:
-    if id(layer) not in seen:
-        seen.add(id(layer))
+def _all_layers(layer: Any, visited: set[int]) -> Iterator[Any]:
+    if id(layer) not in visited:
+        visited.add(id(layer))
         yield layer
         for _, value in _entries(layer):
             for part in _layers_in(value):
-                yield from _all_layers(part, seen)
+                yield from _all_layers(part, visited)
 
 
 def _root(model: Any) -> Node:

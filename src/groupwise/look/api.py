@@ -1,4 +1,4 @@
-"""The look: run the model once on an example, and say what was seen.
+"""The look: run the model once on an example, and say what was recorded.
 
 First on the meta device, where nothing is computed; where that fails, on the device that the model lives on. Without
 gradients, and with them if the forward asks for them. What a run skipped at random (LayerDrop) another may show.
@@ -251,18 +251,18 @@ def _usage(subject: _Subject, flow: Flow, where: str, by_value: bool) -> Usage:
         inner |= found.inner
         mixed = Mixtures(mixed.experts | mixture.experts, mixed.routers | mixture.routers)
         depth |= {(f"{key}.{name}" if key and name else key or name): level for name, level in found.by_name.items()}
-    return _told(subject.names, flow, heads_of(flow, inner), mixed, depth, where, by_value)
+    return _usage_of(subject.names, flow, heads_of(flow, inner), mixed, depth, where, by_value)
 
 
-def _told(
+def _usage_of(
     names: Sequence[str], flow: Flow, heads: int, mixed: Mixtures, depth: dict[str, int], where: str, by_value: bool
 ) -> Usage:  # fmt: skip
-    seen = {name: i for i, (name, record) in enumerate(zip(names, flow.records, strict=True)) if record.uses}
-    roles = {name: reasons_of(flow.records[i], i, heads, mixed) for name, i in seen.items()}
+    used_records = {name: i for i, (name, record) in enumerate(zip(names, flow.records, strict=True)) if record.uses}
+    roles = {name: reasons_of(flow.records[i], i, heads, mixed) for name, i in used_records.items()}
     used = {name for name, record in zip(names, flow.records, strict=True) if record.first >= 0}
     return Usage(
         roles=roles,
-        products={name: why for name, i in seen.items() if (why := product_of(flow.records[i]))},
+        products={name: why for name, i in used_records.items() if (why := product_of(flow.records[i]))},
         depth=depth,
         unreached=frozenset(names) - used,
         opaque={n: r.opaque for n, r in zip(names, flow.records, strict=True) if n in used and not r.uses},

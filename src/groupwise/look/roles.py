@@ -1,4 +1,4 @@
-"""From uses to roles: what each use makes of a parameter, and how it was seen."""
+"""From uses to roles: what each use makes of a parameter, and in which operation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One forward pass under watch: what is seen of each operation, and what is kept from happening.
+"""One forward pass under watch: what is recorded of each operation, and what is kept from happening.
 
 Two modes of torch see everything that runs in this thread, frozen parts, `no_grad` teachers, checkpoints, custom
 functions and hidden lists included, which autograd's graph does not. No operation writes into memory that the run did
@@ -41,7 +41,7 @@ class Watched:
     """The state of one run.
 
     Args:
-        flow: what is seen of each parameter.
+        flow: what is recorded of each parameter.
         provenance: where each tensor comes from.
         meta: whether what depends on parameters has no values.
         by_value: whether an answer was asked that depends on such values.
@@ -81,15 +81,15 @@ class Watching(DispatchMode):  # type: ignore[no-untyped-call]
         watched, kwargs = self._watched, dict(kwargs or {})
         watched.operation = str(func._schema.name)
         given = list(_named(func, args, kwargs))
-        seen = tuple(Given(name, tensor, watched.value(tensor)) for name, tensor, _ in given)
+        operands = tuple(Given(name, tensor, watched.value(tensor)) for name, tensor, _ in given)
         written = [tensor for _, tensor, is_written in given if is_written]
-        result = _ran(watched, func, args, kwargs, seen, written)
+        result = _ran(watched, func, args, kwargs, operands, written)
         results = tuple(tensors_in(result))
-        operation = Operation(watched.operation.rpartition("::")[2], seen, results or tuple(written))
-        value = joined(g.value.as_data() for g in seen) if _is_backward() else observe(operation, watched.flow)
+        operation = Operation(watched.operation.rpartition("::")[2], operands, results or tuple(written))
+        value = joined(g.value.as_data() for g in operands) if _is_backward() else observe(operation, watched.flow)
         for tensor in written:
             watched.provenance.wrote(tensor, value)
-        taken = {memory_key(each.tensor) for each in seen}
+        taken = {memory_key(each.tensor) for each in operands}
         for tensor in results:
             if watched.provenance.is_made(tensor) or memory_key(tensor) not in taken:
                 watched.provenance.note(tensor, value)
@@ -147,11 +147,11 @@ def _named(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterato
 
 
 def _ran(
-    watched: Watched, func: Any, args: Sequence[Any], kwargs: dict[str, Any], seen: Sequence[Given],
+    watched: Watched, func: Any, args: Sequence[Any], kwargs: dict[str, Any], operands: Sequence[Given],
     written: Sequence[torch.Tensor],
 ) -> Any:  # fmt: skip
     """The result of an operation on what may be used in place of its arguments."""
-    emptied = watched.meta and _loses_values(func, seen, written, watched)
+    emptied = watched.meta and _loses_values(func, operands, written, watched)
     for tensor in written:
         if emptied or not watched.provenance.is_made(tensor):
             _copy(watched, tensor, emptied)
@@ -159,18 +159,18 @@ def _ran(
     if watched.meta:
         return answers.answered(watched, func, *taken)
     watched.by_value = watched.by_value or (
-        func._schema.name in answers.BY_VALUE and any(given.value.is_data and given.value.sources for given in seen)
+        func._schema.name in answers.BY_VALUE and any(given.value.is_data and given.value.sources for given in operands)
     )
     return func(*taken[0], **taken[1])
 
 
-def _loses_values(func: Any, seen: Sequence[Given], written: Sequence[torch.Tensor], watched: Watched) -> bool:
+def _loses_values(func: Any, operands: Sequence[Given], written: Sequence[torch.Tensor], watched: Watched) -> bool:
     """Whether an operation is to run without values: it depends on parameters, and is no mere view."""
-    if any(given.tensor.is_meta for given in seen) or any(memory_key(t) in watched.copies for t in written):
+    if any(given.tensor.is_meta for given in operands) or any(memory_key(t) in watched.copies for t in written):
         return True
-    if any(memory_key(given.tensor) in watched.copies for given in seen):
+    if any(memory_key(given.tensor) in watched.copies for given in operands):
         return True
-    if any(given.value.forms or given.value.sources for given in seen):
+    if any(given.value.forms or given.value.sources for given in operands):
         return not _is_view(func)
     return False
 

@@ -110,12 +110,12 @@ class Activations:
 
     def _count(self, out: torch.Tensor) -> None:
         """Count the units that are 0 throughout in what follows the last layer."""
-        seen = self._open
-        if seen is None or out.ndim <= seen.axis or out.shape[seen.axis] != seen.units:
+        layer_state = self._open
+        if layer_state is None or out.ndim <= layer_state.axis or out.shape[layer_state.axis] != layer_state.units:
             return
-        others = [axis for axis in range(out.ndim) if axis != seen.axis]
+        others = [axis for axis in range(out.ndim) if axis != layer_state.axis]
         largest = torch.linalg.vector_norm(out.detach(), float("inf"), dim=others) if others else out.detach().abs()
-        seen.alive = largest != 0
+        layer_state.alive = largest != 0
 
     def _dead(self, layer: str, alive: torch.Tensor, entries: int) -> torch.Tensor | None:
         """How many units are 0 on this batch, and on those before it that make up the number of entries."""

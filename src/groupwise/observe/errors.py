@@ -2,7 +2,7 @@
 
 An error in the middle of a record must leave neither the record half written nor the update half made, and whether it
 may end a training is not for an observer to decide. So everything that can fail is attempted: what fails is put aside
-until the rest is done, and then raised, or, if the observer was made so, told once and counted.
+until the rest is done, and then raised, or, if the observer was made so, warned of once and counted.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Errors:
             return None
 
     def settle(self, quietly: bool = False) -> None:
-        """Raise the first error that was put aside, or tell them all; `quietly` where another error is on its way."""
+        """Raise the first error that was put aside, or all of them; `quietly` where another error is on its way."""
         aside, self._aside = self._aside, []
         if aside and self._raises and not quietly:
             (_, _, first), *others = aside

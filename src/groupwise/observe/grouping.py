@@ -1,7 +1,7 @@
 """What a line of a run is about: the optimizer's groups, its rules or networks, or the layers of the model.
 
 A group is known by its `name` where it has one, else by its place. With `by="rule"` the groups that differ by nothing
-but their depth are one, with `by="network"` those of a network; that needs an optimizer which tells such things, and is
+but their depth are one, with `by="network"` those of a network; that needs an optimizer which has such facts, and is
 found out by looking at it.
 """
 
@@ -85,7 +85,7 @@ NOTHING: Final = GroupSnapshot((), (), (), (), (), sharded=False)
 
 @final
 class Grouping:
-    """Names the groups of an optimizer as `by` says. Raises `RecordError` if the optimizer cannot tell."""
+    """Names the groups of an optimizer as `by` says. Raises `RecordError` if the optimizer does not have them."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, by: str, model: Model | None = None) -> None:
         ways: Mapping[str, Callable[[Sequence[Live]], list[str]]] = {
@@ -152,7 +152,7 @@ class Grouping:
         return self._layers.moving_statistics() if self._layers is not None else []
 
     def described(self, snapshot: GroupSnapshot) -> tuple[Group, ...]:
-        """The groups as a header tells them."""
+        """The groups as a header states them."""
         return tuple(
             self._described(name, groups) for name, groups in zip(snapshot.names, snapshot.members, strict=True)
         )

@@ -53,9 +53,9 @@ class Layers:
         for p, name in named:
             names.setdefault(id(p), name)
         params = [p for group in live for p in group["params"]]
-        lacking = sum(id(p) not in names for p in params)
-        if lacking:
-            raise RecordError(_without_names(self._optimizer, lacking, len(params), bool(self._networks)))
+        unnamed = sum(id(p) not in names for p in params)
+        if unnamed:
+            raise RecordError(_without_names(self._optimizer, unnamed, len(params), bool(self._networks)))
         wanted = {id(p) for p in params}
         return {key: layer_of(name) for key, name in names.items() if key in wanted}
 
@@ -112,11 +112,11 @@ def layer_of(name: str) -> str:
     return path or ROOT
 
 
-def _without_names(optimizer: torch.optim.Optimizer, lacking: int, count: int, given: bool) -> str:
+def _without_names(optimizer: torch.optim.Optimizer, unnamed: int, count: int, given: bool) -> str:
     kind = type(optimizer).__name__
     if given:
-        return f"by='layer': {lacking} of the {count} tensors of {kind} are not in the model that was given"
+        return f"by='layer': {unnamed} of the {count} tensors of {kind} are not in the model that was given"
     return (
-        f"by='layer' needs the names of the parameters, and {lacking} of the {count} tensors of {kind} have none: "
+        f"by='layer' needs the names of the parameters, and {unnamed} of the {count} tensors of {kind} have none: "
         f"give Observer(…, model=model), or build {kind}(model.named_parameters(), …)"
     )

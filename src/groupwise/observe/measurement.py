@@ -1,4 +1,4 @@
-"""What is taken of one step, on the device, in the order in which it can be seen.
+"""What is measured of one step, on the device, in the order in which it can be seen.
 
 Before the step: the weights, and the gradients before clipping (a closure makes them inside the step, a loop that clips
 by itself shows them with `before_clip`). After it: the update, and what clipping did. With the gradients of the step
@@ -38,7 +38,7 @@ _ROWS: Final = {
 
 @final
 class Measurement:
-    """What is taken of one step.
+    """What is measured of one step.
 
     Args:
         seen: the groups.
@@ -105,16 +105,16 @@ class Measurement:
         places = {name: i for i, name in enumerate(self.snapshot.names) if name in found}
         if not places or "weights" not in self.due:
             return
-        seen = [(i, found[name]) for name, i in places.items()]
-        self.sums.add("as", gathered(each.norm for _, each in seen), [i for i, _ in seen], root=True)
-        self._counted("an", {i: float(each.entries) for i, each in seen})
-        counted = [(i, each) for i, each in seen if each.dead is not None]
+        layers = [(i, found[name]) for name, i in places.items()]
+        self.sums.add("as", gathered(each.norm for _, each in layers), [i for i, _ in layers], root=True)
+        self._counted("an", {i: float(each.entries) for i, each in layers})
+        counted = [(i, each) for i, each in layers if each.dead is not None]
         if counted:
             dead = gathered(each.dead for _, each in counted if each.dead is not None)
             self.sums.add("du", dead, [i for i, _ in counted])
             self._counted("dn", {i: float(each.units) for i, each in counted})
             self.known["du"] = frozenset(i for i, _ in counted)
-        self.known["as"] = frozenset(i for i, _ in seen)
+        self.known["as"] = frozenset(i for i, _ in layers)
 
     def _counted(self, key: str, values: dict[int, float]) -> None:
         self.sums.add_known(key, list(values.values()), list(values))

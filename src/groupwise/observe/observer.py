@@ -174,15 +174,15 @@ class Observer:
         if not self._recorder.is_here:
             return
         with within("Observer.log"), self._recorder.lock, self._recorder.observing:
-            told = self._recorder.given()
-            metrics = told.metrics.copy()
+            loop_given = self._recorder.given()
+            metrics = loop_given.metrics.copy()
             for name, value in {**({} if loss is None else {"loss": loss}), **(scalars or {})}.items():
                 metrics.scalar(name, value)
             if losses is not None:
                 metrics.losses(losses)
             if balance is not None:
                 self._balanced(balance, metrics)
-            told.metrics = metrics
+            loop_given.metrics = metrics
 
     def tasks(
         self, losses: Mapping[str, torch.Tensor], weights: Mapping[str, float | torch.Tensor] | None = None
@@ -204,13 +204,13 @@ class Observer:
         due = self._recorder.is_due("tasks") and self._recorder.is_open
         if self._recorder.is_here:
             with within("Observer.tasks"), self._recorder.lock, self._recorder.observing, self._recorder.measuring(due):
-                told = self._recorder.given()
-                metrics = told.metrics.copy()
+                loop_given = self._recorder.given()
+                metrics = loop_given.metrics.copy()
                 metrics.losses(losses)
                 metrics.weights(losses, weights)
                 if due:
                     log_shares(losses, self._recorder.snapshot(), metrics)
-                told.metrics = metrics
+                loop_given.metrics = metrics
         return due
 
     @torch.no_grad()

@@ -81,7 +81,7 @@ class Pending:
             self._log.step(record)
 
     def _complete(self, wait: bool) -> bool:
-        """Whether the first draft lacks nothing; the end of a path comes with the draft that follows."""
+        """Whether the first record is complete; the end of a path comes with the record that follows."""
         first, following = self._builders[0], self._builders[1] if len(self._builders) > 1 else None
         if first.path and (wait or (following is not None and following.ready)):
             first.end_path(following)

@@ -1,4 +1,4 @@
-"""A record in the making: what was taken and told of one update, sent off as one vector, and read back as a step."""
+"""A record in the making: what was measured and given of an update, sent off as one vector, and read back as a step."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class RecordBuilder:
     Args:
         step, seconds: its number and its time.
         taking: what was taken.
-        logged: what was told.
+        metrics: what the loop gave.
         batch: the micro-batches, if gradients were accumulated.
-        found_inf: where a fused step tells whether it was skipped.
+        found_inf: where a fused step says whether it was skipped.
         path: whether the end of its path is still to come.
         values: the hyperparameters that the update used, by group.
     """
@@ -53,7 +53,7 @@ class RecordBuilder:
         self._values = values
         self._transfer: HostTransfer | None = None
         self._path: list[float] | None = None
-        self._told: dict[Path, Number] = {}
+        self._numbers: dict[Path, Number] = {}
 
     @property
     def has_content(self) -> bool:
@@ -73,18 +73,18 @@ class RecordBuilder:
         if self._transfer is not None:
             return
         device, dtype = self.measurement.device, precision(self.measurement.device)
-        self._told = dict(self.metrics.numbers)
+        self._numbers = dict(self.metrics.numbers)
         together = ranks is not None and ranks.together
         if together and self.measurement.sharded:
             self._rows.add_up()
         rows = [*self._rows.vectors, *([] if self.measurement.path is None else [self.measurement.path])]
         if ranks is not None and together:
-            names = {repr(path): path for path in self._told}
-            tensors = {name: torch.as_tensor(self._told[path], dtype=dtype) for name, path in names.items()}
+            names = {repr(path): path for path in self._numbers}
+            tensors = {name: torch.as_tensor(self._numbers[path], dtype=dtype) for name, path in names.items()}
             own = packed(rows, device, dtype) if self.measurement.sharded else None
             summed, means = ranks.exchanged(own, tensors, device, dtype)
             rows = rows if summed is None else [summed]
-            self._told = {names[name]: mean for name, mean in means.items()}
+            self._numbers = {names[name]: mean for name, mean in means.items()}
         parts = [*rows, *self._tensors(), *([] if self._found_inf is None else [self._found_inf])]
         self._transfer = HostTransfer(packed(parts, device, dtype)) if parts else NOTHING
 
@@ -104,10 +104,17 @@ class RecordBuilder:
             group: {name: n if type(n) is float else next(on_device) for name, n in own.items()}
             for group, own in self._values.items()
         }
-        told = [(path, n if type(n) is float else rounded(next(on_device))) for path, n in self._told.items()]
+        read_numbers = [
+            (path, n if type(n) is float else rounded(next(on_device))) for path, n in self._numbers.items()
+        ]
         self.skipped = self._found_inf is not None and next(on_device) > 0
         step = Step(
-            self.step, self.seconds, values, self._groups(rows), conflicting=self.metrics.conflicting, **nested(told)
+            self.step,
+            self.seconds,
+            values,
+            self._groups(rows),
+            conflicting=self.metrics.conflicting,
+            **nested(read_numbers),
         )
         return self._with_noise(step, rows, noise)
 
@@ -118,7 +125,7 @@ class RecordBuilder:
         return self._rows.rows(numbers), numbers[end : end + path], numbers[end + path :]
 
     def _tensors(self) -> list[torch.Tensor]:
-        numbers = [*(value for own in self._values.values() for value in own.values()), *self._told.values()]
+        numbers = [*(value for own in self._values.values() for value in own.values()), *self._numbers.values()]
         return [number for number in numbers if type(number) is not float]
 
     def _sums(self, rows: dict[str, list[float]]) -> list[dict[str, float]]:

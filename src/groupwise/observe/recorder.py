@@ -3,7 +3,7 @@
     before a step   the gradients as backward, or a balancer, left them; at its time a copy of the weights
     after it        the update, what clipping did, what the loop logged: one vector, one transfer, one line
 
-A record is of an update that was made. What was measured and told of a step that raised goes with it. A
+A record is of an update that was made. What was measured and given of a step that raised goes with it. A
 recorder belongs to the process that made it.
 """
 
@@ -87,7 +87,7 @@ class Recorder:
         self._scaler, self._scale, self._along_path = scaler, scale_of(scaler), along_path
         self._doubted, self._looked = log.goes_on, False
         self._process, self._used, self._writes = os.getpid(), False, ranks.rank == 0
-        self._told, self._values = Given(), Values()
+        self._loop_given, self._values = Given(), Values()
         self._samples: Samples | None = None
         self._activations, self._budget = activations, budget
         self._watch_activations()
@@ -109,7 +109,7 @@ class Recorder:
 
     @property
     def is_unused(self) -> bool:
-        """Whether somebody was to hear of it, and there never was anything to hear."""
+        """Whether it was attached, and there never was anything to record."""
         return self._log.is_heard and not self._used
 
     @property
@@ -129,11 +129,11 @@ class Recorder:
         return self._grouping.snapshot()
 
     def given(self) -> Given:
-        """What is told of: the update that is under way, or the next one. One that raised is gone."""
+        """What is given belongs to: the update that is under way, or the next one. One that raised is gone."""
         self._used, made = True, self._under_way
         if made is not None and made.thread == threading.get_ident() and steps_under_way(self._optimizer) == 0:
             made = self._under_way = None
-        return self._told if made is None else made.told
+        return self._loop_given if made is None else made.loop_given
 
     def before_backward(self, losses: Mapping[str, torch.Tensor]) -> None:
         """Take the shares of tasks that a balancer is about to weight, if it is time and nobody has taken them."""
@@ -156,17 +156,17 @@ class Recorder:
 
     def note_micro_batch(self, samples: int, divided: bool) -> None:
         """A micro-batch of so many samples was added to the gradients."""
-        told = self.given()
-        if told.batch is not None:
-            told.batch.another(samples)
+        loop_given = self.given()
+        if loop_given.batch is not None:
+            loop_given.batch.another(samples)
         else:
             scale = self._scaler.get_scale() if self._scaler is not None else 1.0
-            told.batch = FirstMicroBatch(self.snapshot(), samples, divided, 1 / scale)
+            loop_given.batch = FirstMicroBatch(self.snapshot(), samples, divided, 1 / scale)
 
     def show_gradients(self) -> None:
         """Look at the gradients now, before somebody clips them."""
-        told = self.given()
-        measurement = self._measured(told, closure=False, clone=True)
+        loop_given = self.given()
+        measurement = self._measured(loop_given, closure=False, clone=True)
         if self._under_way is None:
             self._shown = measurement
         else:
@@ -174,8 +174,8 @@ class Recorder:
 
     def forget(self) -> None:
         """Forget what was logged and measured of an update that does not come."""
-        told = self.given()
-        told.metrics, told.batch, self._shown = UserMetrics(), None, None
+        loop_given = self.given()
+        loop_given.metrics, loop_given.batch, self._shown = UserMetrics(), None, None
 
     def event(self, event: str, text: str, groups: tuple[Group, ...] | None = None) -> None:
         """Write an event at the next update, after the records before it."""
@@ -206,7 +206,7 @@ class Recorder:
             left = UnderWay(self.given(), unmeasured())
             self._under_way = None
             try:
-                if left.told.metrics.numbers and self._writes:
+                if left.loop_given.metrics.numbers and self._writes:
                     self._errors.attempt("writing a record", self.step, self._send, self.step, left, False)
                 self._pending.write(wait=True)
             finally:
@@ -229,13 +229,13 @@ class Recorder:
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         with self.lock, self.observing:
             self._doubted = self._doubted and not optimizer.state and optimizer not in SEEN_TO_STEP
-            told, shown, self._told, self._shown = self._told, self._shown, Given(), None
+            loop_given, shown, self._loop_given, self._shown = self._loop_given, self._shown, Given(), None
             attempt = functools.partial(self._errors.attempt, "observing a step", self.step)
             if shown is not None:
                 attempt(shown.measure_clipped)
             else:
-                shown = attempt(self._measured, told, closure is not None, not leaves_gradients(self._optimizer))
-            made = self._under_way = UnderWay(told, shown or unmeasured())
+                shown = attempt(self._measured, loop_given, closure is not None, not leaves_gradients(self._optimizer))
+            made = self._under_way = UnderWay(loop_given, shown or unmeasured())
             self._errors.settle()
         if closure is None or made.measurement.has_gradients:
             return None
@@ -252,7 +252,7 @@ class Recorder:
             with self.measuring(made.measurement.due):
                 taken = self._errors.attempt("observing a step", step, self._measure_update, made.measurement)
             if not taken:
-                made = UnderWay(made.told, unmeasured())
+                made = UnderWay(made.loop_given, unmeasured())
             self._samples = made.measurement.samples
             self._watch_activations()
             self._errors.attempt("observing a step", step, self._send, step, made)
@@ -305,23 +305,25 @@ class Recorder:
 
     def _send(self, step: int, made: UnderWay, exchange: bool = True) -> None:
         """Have the record sent, if it says anything; where ranks record together, each of them sends."""
-        measurement, told = made.measurement, made.told
+        measurement, loop_given = made.measurement, made.loop_given
         path = self._along_path and "updates" in measurement.due
         found_inf = getattr(self._optimizer, "found_inf", None)
         values = self._values.read(measurement.snapshot) if "values" in measurement.due else {}
-        builder = RecordBuilder(step, self._log.seconds, measurement, told.metrics, told.batch, found_inf, path, values)
+        builder = RecordBuilder(
+            step, self._log.seconds, measurement, loop_given.metrics, loop_given.batch, found_inf, path, values
+        )
         measurement.release(path)
         if builder.has_content or self._ranks.together or self._pending.awaits_gradients is not None:
             builder.send(self._ranks if exchange else None)
             self._pending.add(builder)
 
-    def _measured(self, told: Given, closure: bool, clone: bool) -> Measurement:
+    def _measured(self, loop_given: Given, closure: bool, clone: bool) -> Measurement:
         """What can be seen before an update: everything, or what does not wait for the gradients of a closure."""
         snapshot, due = self._grouping.snapshot(), self._cadence.due(self.step)
         sharded = snapshot.sharded and self._ranks.world > 1
         if sharded and not self._ranks.together:
             raise RecordError("Observer: parameters are split over the ranks, so every rank has to make an Observer")
-        self._watch_scaler(told)
+        self._watch_scaler(loop_given)
         if (groups := self._log.regrouped(snapshot)) is not None:
             self.event("groups", f"{len(groups)} groups from here on", groups)
         self._look_once()
@@ -331,7 +333,7 @@ class Recorder:
             if self._activations is not None:
                 measurement.measure_activations(self._activations.take())
             if not closure:
-                self._measure_gradients(measurement, told.batch, clone)
+                self._measure_gradients(measurement, loop_given.batch, clone)
         return measurement
 
     def _look_once(self) -> None:
@@ -344,13 +346,13 @@ class Recorder:
             )
             self.event("warning", text)
 
-    def _watch_scaler(self, told: Given) -> None:
-        """A scaler skips by not calling `step`, which its scale shows; a fused step is called, and tells by itself."""
+    def _watch_scaler(self, loop_given: Given) -> None:
+        """A scaler skips by not calling `step`, which its scale shows; a fused step is called, and says so itself."""
         if self._scaler is None or getattr(self._optimizer, "_step_supports_amp_scaling", False):
             return
         before, self._scale = self._scale, self._scaler.get_scale()
         if self._scale < before:
-            told.batch = None  # the micro-batches of what was skipped are among them
+            loop_given.batch = None  # the micro-batches of what was skipped are among them
             self.event("skipped", f"an update before this one; the loss scale is {self._scale:g} now")
 
     def _measure_gradients(self, measurement: Measurement, batch: FirstMicroBatch | None, clone: bool) -> None:
@@ -376,14 +378,16 @@ class Recorder:
                     made.shown = False
                     self._errors.attempt("observing a step", self.step, made.measurement.measure_clipped)
                 elif not made.measurement.has_gradients:
-                    take = functools.partial(self._measure_gradients, made.measurement, made.told.batch, clone=True)
+                    take = functools.partial(
+                        self._measure_gradients, made.measurement, made.loop_given.batch, clone=True
+                    )
                     self._errors.attempt("observing a step", self.step, take)
             return loss
 
         return seeing
 
     def _can_record(self) -> bool:
-        """Whether this is the process that records; a child that steps is told once that it does not."""
+        """Whether this is the process that records; a child that steps is warned once that it does not."""
         here = self.is_here
         if not here and self._hooks is not None:
             self._hooks = None

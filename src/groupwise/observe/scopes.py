@@ -1,4 +1,4 @@
-"""What clipping did, where the optimizer tells it.
+"""What clipping did, where the optimizer says it.
 
 An optimizer that clips inside its step leaves at `measured`, by scope, the norm it found and the factor it multiplied
 by, both on the device. A rule's scope goes by its label (`label#2` where labels are alike), the plan's own by `plan`; a

@@ -1,4 +1,4 @@
-"""What the loop has told of one update, and the update between its hooks."""
+"""What the loop has given of one update, and the update between its hooks."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class UnderWay:
     """An update that has begun.
 
     Args:
-        told: what was told of it.
+        loop_given: what the loop has given of it.
         measurement: what is measured of it.
         shown: whether its gradients were shown in its closure, before clipping there.
         thread: the thread that makes it.
     """
 
-    told: Given
+    loop_given: Given
     measurement: Measurement
     shown: bool = False
     thread: int = field(default_factory=threading.get_ident)

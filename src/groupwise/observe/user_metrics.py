@@ -1,4 +1,4 @@
-"""What the loop tells: losses, the result of a balancer, numbers by name.
+"""What the loop gives: losses, the result of a balancer, numbers by name.
 
 A number may be a tensor on a device; it stays there and travels with the record (a CPU's is read at once). What is told
 belongs to the update that comes next.
@@ -48,14 +48,14 @@ class Balanced(Protocol):
 
 @final
 class UserMetrics:
-    """What was told since the last update."""
+    """What was given since the last update."""
 
     def __init__(self) -> None:
         self.numbers: dict[Path, Number] = {}
         self.conflicting: tuple[str, ...] = ()
 
     def copy(self) -> UserMetrics:
-        """The same numbers; what is told to the copy is not told here."""
+        """The same numbers; what is given to the copy is not given here."""
         other = UserMetrics()
         other.take(self)
         return other
@@ -84,8 +84,8 @@ class UserMetrics:
         if weights is None:
             return
         if not isinstance(weights, Mapping) or set(weights) != set(losses):
-            told = listed(map(repr, weights)) if isinstance(weights, Mapping) else f"a {type(weights).__name__}"
-            raise RecordError(f"weights is a number for each of {listed(map(repr, losses))}, not {told}")
+            named = listed(map(repr, weights)) if isinstance(weights, Mapping) else f"a {type(weights).__name__}"
+            raise RecordError(f"weights is a number for each of {listed(map(repr, losses))}, not {named}")
         for task, value in weights.items():
             self.task(task, "weight", value)
 
@@ -119,7 +119,7 @@ class UserMetrics:
 
     @property
     def has_shares(self) -> bool:
-        """Whether anybody has told the tasks' shares."""
+        """Whether the tasks' shares were given."""
         return any(path[0] == "shares" for path in self.numbers)
 
     def _put(self, path: Path, value: Any) -> None:

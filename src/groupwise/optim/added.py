@@ -61,9 +61,9 @@ def rename_replaced(groups: Sequence[dict[str, Any]]) -> None:
 def standing_outside(group: Mapping[str, Any], resolution: Resolution) -> str:
     """What a group that was added misses of the plan, as a sentence with the way out; empty if that is nothing."""
     known = {name for info in resolution.parameters for name in info.names}
-    told = [name for name in group["param_names"] if name in known]
+    repeated = [name for name in group["param_names"] if name in known]
     clips = any(planned.clip is not None for planned in resolution.groups)
-    if not told and not clips and not resolution.scheduled:
+    if not repeated and not clips and not resolution.scheduled:
         return ""
     lr = f"; its lr stays {group['lr']}" if "lr" in group and not isinstance(group["lr"], torch.Tensor) else ""
     return (

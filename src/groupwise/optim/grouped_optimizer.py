@@ -170,7 +170,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         still there keeps its state under whatever name; another one under the same name takes it over; what has come
         untied gets a copy; what is new starts afresh; what is gone is dropped. State starts afresh as well where the
         algorithm changes, or the shape. A table with another number of rows keeps the state of the rows that it kept,
-        if these are its first, or if `rows` says which they are. `load_report` tells all of it.
+        if these are its first, or if `rows` says which they are. `load_report` says all of it.
 
         Args:
             plan: the plan from now on; by default the one that runs.
@@ -355,7 +355,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         return self.load_report
 
     def attach(self, scheduler: Scheduler) -> UsageMonitor:
-        """Let a scheduler know of every regroup; the `UsageMonitor` tells it what happened between its steps."""
+        """Let a scheduler know of every regroup; the `UsageMonitor` passes on what happened between its steps."""
         self._monitor.attach(scheduler)
         return self._monitor
 

@@ -55,11 +55,11 @@ class LoadReport:
 
     def __str__(self) -> str:
         kinds = [(field.name, getattr(self, field.name)) for field in fields(self) if field.name not in _COUNTED]
-        told = [f"{len(names)} {kind} ({listed(names, 3)})" for kind, names in kinds if names]
+        sentences = [f"{len(names)} {kind} ({listed(names, 3)})" for kind, names in kinds if names]
         whole = bool(self.found) and not self.stateless and not any(getattr(self, kind) for kind in _AFRESH)
         if whole:
-            return "; ".join(told) or "every parameter found its state"
-        return "; ".join([self._count(), *told])
+            return "; ".join(sentences) or "every parameter found its state"
+        return "; ".join([self._count(), *sentences])
 
     def _count(self) -> str:
         afresh = sum(len(getattr(self, kind)) for kind in _AFRESH)

@@ -89,7 +89,7 @@ def saved_rates(groups: Sequence[Mapping[str, Any]], state_dict: Mapping[str, An
     """By group, the learning rate in a checkpoint, where the live group declares the one that the checkpoint's did."""
     saved = {group["name"]: group for group in state_dict["param_groups"] if "name" in group and "lr" in group}
     alike = ((group["name"], saved.get(group["name"], {}), group.get("declared", {}).get("lr")) for group in groups)
-    return {name: own["lr"] for name, own, told in alike if own and own.get("declared", {}).get("lr") == told}
+    return {name: own["lr"] for name, own, declared in alike if own and own.get("declared", {}).get("lr") == declared}
 
 
 def is_unexpected(report: LoadReport, groups: Sequence[Mapping[str, Any]]) -> bool:

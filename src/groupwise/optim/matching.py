@@ -66,7 +66,7 @@ def matched(
         held: what the optimizer holds.
         placed: the tensors that the plan gives a group, by identity; the others of `infos` are frozen.
         rows: by glob, what the caller said about the rows of tables.
-        loose: the entries of the state that are of no parameter.
+        extra_state: the entries of the state that are of no parameter.
 
     Returns:
         The checkpoint, and the tensors, by identity, that stay in groups that somebody added.
@@ -75,8 +75,8 @@ def matched(
         OptimizerError: `rows` matches nothing, or does not fit a table that it matches.
     """
     pairs = _pairs(infos, held, placed)
-    told = _given(rows, [info for info, _, _ in pairs])
-    parameters = {info.name: _moved_along(info, own, found, told.get(info.name)) for info, own, found in pairs}
+    given_rows = _given(rows, [info for info, _, _ in pairs])
+    parameters = {info.name: _moved_along(info, own, found, given_rows.get(info.name)) for info, own, found in pairs}
     used = {id(own) for _, own, _ in pairs}
     rest = [own for own in held if id(own) not in used and id(own.tensor) not in placed]
     gone = {own.names[0]: own.saved for own in rest if own.planned}
@@ -116,24 +116,24 @@ def _is_free(own: HeldParameter, here: Mapping[int, set[str]]) -> bool:
 
 def _given(rows: Mapping[str, RowsGiven], infos: Iterable[ParameterInfo]) -> dict[str, RowsGiven]:
     """What was said about rows, by parameter name; where two globs match, the later one stands."""
-    told: dict[str, RowsGiven] = {}
+    given_rows: dict[str, RowsGiven] = {}
     known = list(infos)
     for glob, given in rows.items():
         chosen = [info.name for info in known if selector(glob).matches(info)]
         if not chosen:
             raise OptimizerError(f"rows: {unknown('parameter', glob, (info.name for info in known))}")
-        told |= dict.fromkeys(chosen, given)
-    return told
+        given_rows |= dict.fromkeys(chosen, given)
+    return given_rows
 
 
-def _moved_along(info: ParameterInfo, own: HeldParameter, found: Found, told: RowsGiven | None) -> SavedParameter:
+def _moved_along(info: ParameterInfo, own: HeldParameter, found: Found, given_rows: RowsGiven | None) -> SavedParameter:
     """The state of a parameter as a checkpoint would hold it, with what is known of its rows if they have changed."""
     before, after = _shape_of_state(info, own), tuple(info.shape)
     saved = replace(own.saved, found=found, state=_state_for(info.parameter, own))
-    if told is None and before == after:
+    if given_rows is None and before == after:
         return saved
     with within(f"rows, parameter {info.name!r}"):
-        return replace(saved, reshaped=True, rows=_index(info, own, before, told))
+        return replace(saved, reshaped=True, rows=_index(info, own, before, given_rows))
 
 
 def _state_for(p: torch.Tensor, own: HeldParameter) -> Mapping[str, Any]:
@@ -159,16 +159,16 @@ def _shape_of_state(info: ParameterInfo, own: HeldParameter) -> tuple[int, ...]:
 
 
 def _index(
-    info: ParameterInfo, own: HeldParameter, before: tuple[int, ...], told: RowsGiven | None
+    info: ParameterInfo, own: HeldParameter, before: tuple[int, ...], given_rows: RowsGiven | None
 ) -> torch.Tensor | None:
     """Which old row each row is; None if that cannot be known."""
     after = tuple(info.shape)
     if not same_but_for_rows(before, after):
-        if told is not None:
+        if given_rows is not None:
             raise OptimizerError(f"its shape was {before} and is {after}: only the number of rows may change")
         return None
-    if told is not None:
-        return index_of(told, before[0], after[0])
+    if given_rows is not None:
+        return index_of(given_rows, before[0], after[0])
     if own.tensor is info.parameter:  # in place, so the old rows are not there any more
         return first_rows(before[0], after[0]) if after[0] > before[0] else None
     return first_rows(before[0], after[0]) if front_is_kept(own.tensor, info.parameter) else None

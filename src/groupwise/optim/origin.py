@@ -117,20 +117,20 @@ class Drift:
 
     def __str__(self) -> str:
         """A sentence with the way out; empty if nothing has changed."""
-        told = []
+        changes = []
         if self.unowned:
-            told.append(f"it has trainable parameters that no group holds ({listed(self.unowned, 4)})")
+            changes.append(f"it has trainable parameters that no group holds ({listed(self.unowned, 4)})")
         if self.stale:
-            told.append(f"the groups hold tensors that it no longer has ({listed(self.stale, 4)})")
+            changes.append(f"the groups hold tensors that it no longer has ({listed(self.stale, 4)})")
         if self.renamed:
-            told.append(
+            changes.append(
                 f"parameters that the groups hold go by other names now ({listed(self.renamed, 4)}), so a checkpoint "
                 "would take their state for others'"
             )
-        if not told:
+        if not changes:
             return ""
         return (
-            f"the model has changed since the plan was resolved: {', and '.join(told)}. Call "
+            f"the model has changed since the plan was resolved: {', and '.join(changes)}. Call "
             "optimizer.regroup(model=model): it walks the model again, and state follows by name"
         )
 

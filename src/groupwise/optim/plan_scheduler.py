@@ -21,7 +21,7 @@ from groupwise.optim.freezing import check_unfreeze, freeze
 from groupwise.optim.grouped_optimizer import GroupedOptimizer
 from groupwise.optim.live import StepInfo
 from groupwise.optim.plateaus import Memory, carried, saved_memories, to_memories
-from groupwise.optim.run_length import other_length, outlived, unheard_plateau
+from groupwise.optim.run_length import other_length, outlived, plateau_without_metric
 from groupwise.optim.scheduled_values import (
     Entry,
     Overwritten,
@@ -130,21 +130,21 @@ class PlanScheduler(LRScheduler):
                 f"PlanScheduler.step takes no metric ({shown(epoch)}), at most the number of an update: call step() "
                 "after each optimizer.step(), and observe(metric) after each evaluation"
             )
-        ticks = self.last_epoch >= 0 and epoch is None
-        if ticks and self._was_skipped():
+        advances = self.last_epoch >= 0 and epoch is None
+        if advances and self._was_skipped():
             self._skipped.note()
             return
         ready = self._prepare(self._current_program(), self.last_epoch + 1 if epoch is None else int(epoch))
-        if ticks:
+        if advances:
             self._monitor.scheduler_stepped(ready.scheduled_values.counts_steps)
             self._monitor.found(self._position.overwritten(self.optimizer._all_groups))
-        made = self.last_epoch if ticks and self._monitor.updates != self._seen_updates else None
+        made = self.last_epoch if advances and self._monitor.updates != self._seen_updates else None
         self._commit(ready, self._step_count + 1)
         if self.optimizer._agreement.open:  # no update has been made yet
             self.optimizer._tell_ranks()
         if made is not None:
             self._monitor.note(outlived(self._scheduled_values, made))
-            self._monitor.note(unheard_plateau(self._scheduled_values, made))
+            self._monitor.note(plateau_without_metric(self._scheduled_values, made))
 
     def _update_lr(self, epoch: int | None = None) -> None:
         """The turn of this scheduler in torch's SequentialLR has come: jump to an update and write it."""

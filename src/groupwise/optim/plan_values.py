@@ -36,11 +36,11 @@ class PlanValues:
         """The keys that are the plan's in a live group whose parameters were `declared` as in `before`."""
         if self.prefer == "checkpoint":
             return set()
-        told = group.get("declared", {})
-        own = {key for key in {*told, *before} if told.get(key) != before.get(key)}
+        declared = group.get("declared", {})
+        own = {key for key in {*declared, *before} if declared.get(key) != before.get(key)}
         own |= set(self.scheduled.get(group["name"], ()))
         if self.prefer == "plan":
-            own = set(self.arguments.get(group["algorithm"], ())) | set(told)
+            own = set(self.arguments.get(group["algorithm"], ())) | set(declared)
         return own | {"initial_lr"} if "lr" in own else own
 
     def schedules_rate(self, group: Mapping[str, Any]) -> bool:

@@ -126,8 +126,8 @@ def _schedules(resolution: Resolution) -> Iterator[tuple[list[str], list[str], S
         for key, setting in group.settings.items():
             for schedule in (each for each in setting.schedules if plateaus(each)):
                 rules = [resolution.rules[i] for i in group.rules]
-                told = [rule.label for rule in rules if any(holds(x, schedule) for x in rule.values.values())]
+                labels = [rule.label for rule in rules if any(holds(x, schedule) for x in rule.values.values())]
                 names = [f"{info.name}: {key}" for info in group.parameters]
-                yield [f"{label}: {key}" for label in told or [group.name]], names, schedule
+                yield [f"{label}: {key}" for label in labels or [group.name]], names, schedule
     for name, schedule in resolution.values.items():
         yield [f"values: {name}"], [], schedule

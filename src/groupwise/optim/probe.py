@@ -3,7 +3,7 @@
 The class itself knows best what it refuses: a negative lr, a bias under Muon, a sparse gradient under AdamW. So each
 distinct group is built once on a small likeness of each kind of parameter in it (`likeness`), with its values at their
 start, peak and end, and takes one step; what the class complains about is raised with the group's rules and a parameter
-named. The same probe tells what a live group dict of the class holds, and how the class behaves.
+named. The same probe shows what a live group dict of the class holds, and how the class behaves.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def probe(resolution: Resolution, algorithms: TorchAlgorithms, mistakes: Mistake
     factor is never negative. Refusals go to `mistakes`, each as a `ResolutionError` that names group and parameter.
     """
     probed: dict[str, ProbeResult] = {}
-    seen: dict[object, ProbeResult] = {}
+    known: dict[object, ProbeResult] = {}
     classes: dict[str, type[torch.optim.Optimizer]] = {}
     for group in resolution.groups:
         if group.algorithm is None:
@@ -77,15 +77,15 @@ def probe(resolution: Resolution, algorithms: TorchAlgorithms, mistakes: Mistake
         for likeness, infos in _kinds(group).items():
             key = (group.algorithm, tuple(unscaled.items()), likeness)
             with _refused_for(resolution, group, infos, mistakes):
-                if key not in seen:
-                    seen[key] = _probe_parameter(cls, unscaled, likeness, whole(infos[0], trains(group)))
-                if not seen[key].allocates_in_init:
+                if key not in known:
+                    known[key] = _probe_parameter(cls, unscaled, likeness, whole(infos[0], trains(group)))
+                if not known[key].allocates_in_init:
                     _check_shapes(resolution, group, infos, cls, mistakes)
                 probed[group.name] = replace(
-                    seen[key],
-                    hyperparameters={**seen[key].hyperparameters, **own},
+                    known[key],
+                    hyperparameters={**known[key].hyperparameters, **own},
                     extra=frozenset(extra_of(group, algorithms)),
-                    asked=seen[key].asked | (probed[group.name].asked if group.name in probed else frozenset()),
+                    asked=known[key].asked | (probed[group.name].asked if group.name in probed else frozenset()),
                 )
     return probed
 

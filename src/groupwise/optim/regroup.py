@@ -47,7 +47,7 @@ class Regrouped:
     """What it is to run with: nothing of it is shared with what runs but tensors and state.
 
     `renamed` are added groups whose name the plan has taken, and the names that they have instead; `edits` are rates
-    that were under way; `overlooked` says that roles and depth were seen before and are guessed now.
+    that were under way; `overlooked` says that roles and depth were read from a forward before and are guessed now.
     """
 
     runtime: Runtime
@@ -61,25 +61,25 @@ class Regrouped:
     @property
     def messages(self) -> list[str]:
         """What may be a mistake, in sentences."""
-        report, told = self.report, []
+        report, said = self.report, []
         if report.restarted:
-            told.append(f"regroup: the algorithm changed, so state starts afresh: {report}")
+            said.append(f"regroup: the algorithm changed, so state starts afresh: {report}")
         if report.reset:
-            told.append(
+            said.append(
                 f"regroup: the shape of {listed(report.reset, 3)} has changed, and state cannot follow: it starts "
                 f"afresh. If only the number of rows changed, rows={{{report.reset[0]!r}: …}} says which is which"
             )
         if report.new and report.lost and not (report.found or report.stateless or report.restarted or report.reset):
-            told.append(f"regroup: no parameter was known before, so this may be another model: {report}")
+            said.append(f"regroup: no parameter was known before, so this may be another model: {report}")
         if self.overlooked:
-            told.append(
+            said.append(
                 "regroup: roles and depth were seen in a forward before, and are guessed from names now: give example="
             )
         for name, now in self.renamed.items():
-            told.append(
+            said.append(
                 f"regroup: the plan has a group {name!r}, so the one of that name that was added is {now!r} now"
             )
-        return [*told, *sentences(self.edits)]
+        return [*said, *sentences(self.edits)]
 
 
 def regrouped(

@@ -46,19 +46,23 @@ def index_of(given: RowsGiven, old: int, new: int) -> torch.Tensor:
 
     Raises `OptimizerError` if it does not fit a table that had `old` rows and has `new`.
     """
-    told = torch.as_tensor(given).detach().cpu()
-    if told.ndim != 1 or told.is_floating_point() or told.is_complex():
+    given_index = torch.as_tensor(given).detach().cpu()
+    if given_index.ndim != 1 or given_index.is_floating_point() or given_index.is_complex():
         raise OptimizerError(
             f"give a mask over the {old} old rows, or for each of the {new} rows the old one that it was, or -1; "
-            f"this has {told.ndim} dimensions and dtype {told.dtype}"
+            f"this has {given_index.ndim} dimensions and dtype {given_index.dtype}"
         )
-    if told.dtype == torch.bool:
-        return _index_of_mask(told, old, new)
-    if len(told) != new:
-        raise OptimizerError(f"{len(told)} entries, but there are {new} rows now: one for each, -1 for a new one")
-    if new and not (int(told.min()) >= -1 and int(told.max()) < old):
-        raise OptimizerError(f"entries run from -1 (new) to {old - 1}; this has {int(told.min())} to {int(told.max())}")
-    return told.to(torch.int64)
+    if given_index.dtype == torch.bool:
+        return _index_of_mask(given_index, old, new)
+    if len(given_index) != new:
+        raise OptimizerError(
+            f"{len(given_index)} entries, but there are {new} rows now: one for each, -1 for a new one"
+        )
+    if new and not (int(given_index.min()) >= -1 and int(given_index.max()) < old):
+        raise OptimizerError(
+            f"entries run from -1 (new) to {old - 1}; this has {int(given_index.min())} to {int(given_index.max())}"
+        )
+    return given_index.to(torch.int64)
 
 
 def _index_of_mask(mask: torch.Tensor, old: int, new: int) -> torch.Tensor:

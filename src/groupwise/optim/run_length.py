@@ -15,7 +15,7 @@ import torch
 from groupwise.errors import listed
 from groupwise.optim.scheduled_values import Position, ScheduledValues
 
-HEARD_AFTER = 1000
+METRIC_WITHIN = 1000
 """Updates in which a plateau should have had its metric, where the length of the run is not known."""
 
 AHEAD = 1000
@@ -32,26 +32,26 @@ def outlived(scheduled_values: ScheduledValues, update: int) -> str:
         for group in scheduled_values.resolution.groups
         if group.name in scheduled_values.rates
     }
-    still = [name for name, lr in lrs.items() if lr is not None and lr.at(update, total, per_epoch) == 0]
-    told = f"the run goes on past its end: PlanScheduler was given total_steps={total}"
-    if still:
-        return f"{told}, and from there on the lr of {listed(still, 3)} is 0, so that nothing moves. {_LENGTH}"
+    zero = [name for name, lr in lrs.items() if lr is not None and lr.at(update, total, per_epoch) == 0]
+    sentence = f"the run goes on past its end: PlanScheduler was given total_steps={total}"
+    if zero:
+        return f"{sentence}, and from there on the lr of {listed(zero, 3)} is 0, so that nothing moves. {_LENGTH}"
     if update < 1.5 * total:
         return ""
-    return f"{told}, half as many updates again were made, and every schedule holds its last value. {_LENGTH}"
+    return f"{sentence}, half as many updates again were made, and every schedule holds its last value. {_LENGTH}"
 
 
 _LENGTH = "Give it the length of the whole run, in updates"
 
 
-def unheard_plateau(scheduled_values: ScheduledValues, update: int) -> str:
+def plateau_without_metric(scheduled_values: ScheduledValues, update: int) -> str:
     """Whether plateaus have had no metric by now, though half of the run is over."""
     total, _ = scheduled_values.lengths
     if not scheduled_values.states or any(
         state != plateau.initial for plateau, state in scheduled_values.states.items()
     ):
         return ""
-    if update < (HEARD_AFTER if total is None else total / 2):
+    if update < (METRIC_WITHIN if total is None else total / 2):
         return ""
     return (
         f"{listed([str(plateau) for plateau in scheduled_values.states], 3)} has had no metric yet, so it stays at its "

@@ -84,7 +84,7 @@ def read(state_dict: Mapping[str, Any], names: Sequence[str], aliases: Mapping[s
 
 
 def _known(name: str, aliases: Mapping[str, str]) -> str:
-    """A saved name as this model says it: seen through wrappers, and by the first of a tied parameter's names."""
+    """A saved name as this model says it: without wrappers, and by the first of a tied parameter's names."""
     return aliases[name] if name in aliases else aliases.get(without_wrappers(name), name)
 
 

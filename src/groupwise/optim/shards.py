@@ -1,8 +1,8 @@
 """Shards: what an algorithm gets where a parameter is a DTensor (FSDP2, tensor parallelism).
 
 An engine never sees a DTensor. An algorithm whose step on a tensor is its steps on the tensor's parts (SGD, Adam) is
-lent each rank's own part, and the step communicates nothing. Any other (Muon iterates on the whole matrix, Adafactor
-keeps its rows and columns) is lent the whole: weight, gradient and state are gathered, every rank makes the same step
+given each rank's own part, and the step communicates nothing. Any other (Muon iterates on the whole matrix, Adafactor
+keeps its rows and columns) is given the whole: weight, gradient and state are gathered, every rank makes the same step
 and keeps its part. So either way a sharded step is the step of one process. The owner's state stays sharded as the
 parameter is, in DTensors, which is what checkpoints read; what has another shape is the same on every rank.
 """
@@ -27,7 +27,7 @@ def any_sharded(groups: Groups) -> bool:
 
 
 def like(t: Any, p: Any) -> Any:
-    """A gradient or a state of `p`, laid out over the ranks as `p` is; sums that are still pending are made.
+    """A gradient or a state of `p`, laid out over the ranks as `p` is; partial sums are reduced.
 
     Raises `OptimizerError` if it is another shape: its parts may fit on some of the ranks.
     """
@@ -69,28 +69,33 @@ def with_local_tensors(
 
     Args:
         groups, state: the owner's; written as if `call` had worked on them.
-        loose: the entries of the state that are of no parameter.
+        extra_state: the entries of the state that are of no parameter.
         whole: give whole tensors; else this rank's parts.
         call: what an engine does.
     """
     views = {
         p: _full_copy(p) if whole and is_sharded(p) else _local_view(p) for group in groups for p in group["params"]
     }
-    lent: Groups = [group | {"params": [views[p] for p in group["params"]]} for group in groups]
+    local_groups: Groups = [group | {"params": [views[p] for p in group["params"]]} for group in groups]
     plain = {**extra_state, **{views[p]: _local_state(state[p], p, whole) for p in views if state.get(p)}}
     finished = False
     try:
-        call(lent, plain)
+        call(local_groups, plain)
         finished = True
     finally:
         if finished or not whole:  # parts share memory with the parameters, so their state goes with what was done
-            _write_back(groups, lent, state, plain, views, whole)
+            _write_back(groups, local_groups, state, plain, views, whole)
 
 
 def _write_back(
-    groups: Groups, lent: Groups, state: State, plain: State, views: Mapping[torch.Tensor, torch.Tensor], whole: bool
+    groups: Groups,
+    local_groups: Groups,
+    state: State,
+    plain: State,
+    views: Mapping[torch.Tensor, torch.Tensor],
+    whole: bool,
 ) -> None:
-    for group, used in zip(groups, lent, strict=True):
+    for group, used in zip(groups, local_groups, strict=True):
         group.update({key: value for key, value in used.items() if key != "params"})
     for p, view in views.items():
         held = plain.pop(view, None)
@@ -137,7 +142,7 @@ def _plain(value: Any, p: Any, whole: bool) -> Any:
 
 
 def _returned(value: Any, before: Any, p: Any, whole: bool) -> Any:
-    """A value that the engine left, as the owner keeps it: in a DTensor if it is shaped as what was lent."""
+    """A value that the engine left, as the owner keeps it: in a DTensor if it is shaped as what it was given."""
     local_shape = p.shape if whole or not is_sharded(p) else local(p).shape
     if not is_sharded(p) or not isinstance(value, torch.Tensor) or value.ndim == 0 or value.shape != local_shape:
         return value

@@ -82,8 +82,8 @@ def transfer(saved: Saved, live: Sequence[Mapping[str, Any]], plan_values: PlanV
         if kept.state:
             outcomes.append((name, _follow(name, p, kept, group, fresh)))
         else:
-            lacks = begun and _is_missing(kept, p, group) and fresh.is_kept(group, p.ndim)
-            outcomes.append((name, _Outcome("missing" if lacks else "stateless")))
+            missing_state = begun and _is_missing(kept, p, group) and fresh.is_kept(group, p.ndim)
+            outcomes.append((name, _Outcome("missing" if missing_state else "stateless")))
     state = {i: outcome.state for i, (_, outcome) in enumerate(outcomes) if outcome.state}
     filled = [_values(group, saved, plan_values) for group in live]
     groups = [{**group, **values} for group, (values, _) in zip(live, filled, strict=True)]
@@ -180,9 +180,9 @@ def _values(group: Mapping[str, Any], saved: Saved, plan_values: PlanValues) -> 
 
 def _differing(group: Mapping[str, Any], key: str, known: Mapping[str, Mapping[str, Any]]) -> str:
     who = {repr(values.get(key)): name for name, values in reversed([*known.items()])}
-    told = listed((f"{value} for {name!r}" for value, name in reversed([*who.items()])), 3)
+    held_values = listed((f"{value} for {name!r}" for value, name in reversed([*who.items()])), 3)
     return (
-        f"the checkpoint's values cannot stand in group {group['name']!r}: {key} was {told}. Keep these apart "
+        f"the checkpoint's values cannot stand in group {group['name']!r}: {key} was {held_values}. Keep these apart "
         "in the plan, or load with prefer='unchanged'"
     )
 

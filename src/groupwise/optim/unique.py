@@ -81,7 +81,7 @@ def _check_once(groups: Groups) -> None:
     for group in groups:
         for name, p in zip(names_of(group), group["params"], strict=True):
             places.setdefault(id(p), []).append(f"{name!r} of group {group.get('name')!r}")
-    twice = next(told for told in places.values() if len(told) > 1)
+    twice = next(holders for holders in places.values() if len(holders) > 1)
     raise OptimizerError(
         f"{listed(twice, 3)} are one tensor, so a step would move it {len(twice)} times: take it out of all but one"
     )

@@ -25,7 +25,7 @@ from groupwise.optim.first_updates import FirstUpdates
 from groupwise.optim.live import StepInfo, names_of
 from groupwise.optim.load_report import LoadReport
 from groupwise.optim.rates import RateEdit, UndoneEdits
-from groupwise.optim.run_length import other_rate, still_due, unheard_plateau
+from groupwise.optim.run_length import other_rate, plateau_without_metric, still_due
 from groupwise.optim.scheduled_values import Position
 
 UNSTEPPED = 50
@@ -154,7 +154,7 @@ class UsageMonitor:
         if self._position is None or "unstepped" in self._said:
             return
         if not self._due():
-            self.note(unheard_plateau(self._position.scheduled_values, self._made))
+            self.note(plateau_without_metric(self._position.scheduled_values, self._made))
             return
         self._say(
             "the plan has schedules, but its PlanScheduler has not been stepped since it was built or loaded: "
@@ -222,7 +222,7 @@ class UsageMonitor:
         """Note that the optimizer has the state of an earlier run.
 
         Args:
-            updates: of so many updates, 0 if it does not tell, None if there was no state.
+            updates: of so many updates, 0 if it does not say, None if there was no state.
             begun: the groups that were updated in it.
             rates: by group, the learning rate that it had, where the plan declares the same one.
         """

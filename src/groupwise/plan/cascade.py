@@ -333,7 +333,7 @@ def _check_defaults(
     `declared` are the slots whose value a rule declares; `dropped` the declarations made for another algorithm; `namer`
     is the rule that named `algorithm`.
     """
-    checked, told = set(declared), set(declared)
+    checked, stated = set(declared), set(declared)
     for name, declaration in reversed(dropped):
         if name in PERFORMANCE or not algorithm.knows(name):
             continue
@@ -341,14 +341,14 @@ def _check_defaults(
             if slot in checked or isinstance(value, Factor):
                 continue
             if not same(slot, value.value if isinstance(value, Exact) else value, algorithm.default(slot)):
-                told.add(slot)
+                stated.add(slot)
                 with mistakes.collecting(parameter):
                     raise ResolutionError(_lost(rules, declaration.rule, namer, algorithm, slot, value, parameter))
             checked.add(slot)
     rate = algorithm.learning_rate
-    missing = [slot for slot, default in algorithm.defaults.items() if default is REQUIRED and slot not in told]
+    missing = [slot for slot, default in algorithm.defaults.items() if default is REQUIRED and slot not in stated]
     with mistakes.collecting(parameter):
-        if rate is not None and rate not in told:
+        if rate is not None and rate not in stated:
             raise ResolutionError(
                 f"{parameter!r} has no declared {rate}: {title(rules, namer)} gives it to {algorithm.name}, "
                 f"whose default {rate} is {algorithm.defaults[rate]!r}, and a learning rate is never a silent default; "

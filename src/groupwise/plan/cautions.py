@@ -1,4 +1,4 @@
-"""What a plan says that its reader may not mean: told under the table, and once as a warning.
+"""What a plan says that its reader may not mean: listed under the table, and once as a warning.
 
 "Muon for matrices" is written as a rule by role. Where the bulk of a model has another role (the stacked experts of a
 mixture, the kernels of a convolutional net) such a plan leaves it to its base rule. Tables, heads, norms, biases and

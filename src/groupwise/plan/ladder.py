@@ -148,21 +148,23 @@ def readings_of(
     ladders: Mapping[int, Ladder],
 ) -> tuple[str, ...]:
     """For each rule whose levels are stated, or could be read in another way, which reading was taken."""
-    told = []
+    sentences = []
     for i, ladder in ladders.items():
         matched = [i in matching for matching in matches]
         count = sum(map(len, distinct_levels(ladder, parameters, matched)))
         globs = [glob for part in factors_of(rules[i]) if isinstance(part, LayerDecay) for glob in part.levels]
         if globs:
-            told.append(f"{title(rules, i)} counts levels by {listed(dict.fromkeys(globs))}: {counted(count, 'level')}")
+            sentences.append(
+                f"{title(rules, i)} counts levels by {listed(dict.fromkeys(globs))}: {counted(count, 'level')}"
+            )
         else:
             infos = [info for info, counts in zip(parameters, matched, strict=True) if counts]
-            told += [
+            sentences += [
                 f"{title(rules, i)} counts {stages} stages ({outer}) as levels; layer_decay(…, levels={inner!r}) "
                 f"counts the {blocks} blocks in them"
                 for outer, stages, inner, blocks in _nested(infos)
             ]
-    return tuple(told)
+    return tuple(sentences)
 
 
 def _nested(infos: Sequence[ParameterInfo]) -> list[tuple[str, int, str, int]]:

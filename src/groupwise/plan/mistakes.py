@@ -1,7 +1,7 @@
 """The mistakes of a plan on a model, reported together.
 
 Who corrects one mistake only to be shown the next corrects a plan one run at a time. So whatever can still be checked
-after a mistake is checked, and one error tells them all; a mistake that many parameters share is told once.
+after a mistake is checked, and one error lists them all; a mistake that many parameters share is listed once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _MOST = 8
 
 
 class Mistakes:
-    """Collects errors; `raise_all` raises one that tells them all."""
+    """Collects errors; `raise_all` raises one that lists them all."""
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[GroupwiseError, list[str], str]] = {}
@@ -43,18 +43,18 @@ class Mistakes:
         found = list(self._found.values())
         if not found:
             return
-        told = [_told(error, parameters) for error, parameters, _ in found]
+        messages = [_message(error, parameters) for error, parameters, _ in found]
         kinds = {type(error) for error, *_ in found}
         kind = kinds.pop() if len(kinds) == 1 else mixed
         if len(found) == 1:
-            raise kind(told[0]) from found[0][0].__cause__
+            raise kind(messages[0]) from found[0][0].__cause__
         places = [f"{place}: " if place else "" for *_, place in found]
-        lines = [f"  {i}. {place}{text}" for i, (place, text) in enumerate(zip(places, told, strict=True), 1)]
-        rest = [f"  and {len(told) - _MOST} more"] if len(told) > _MOST else []
-        raise kind("\n".join([f"{len(told)} mistakes:", *lines[:_MOST], *rest]))
+        lines = [f"  {i}. {place}{text}" for i, (place, text) in enumerate(zip(places, messages, strict=True), 1)]
+        rest = [f"  and {len(messages) - _MOST} more"] if len(messages) > _MOST else []
+        raise kind("\n".join([f"{len(messages)} mistakes:", *lines[:_MOST], *rest]))
 
 
-def _told(error: GroupwiseError, parameters: list[str]) -> str:
+def _message(error: GroupwiseError, parameters: list[str]) -> str:
     others = list(dict.fromkeys(parameters))[1:]
     return f"{error} (the same for {others[0]!r}{_more(len(others) - 1)})" if others else str(error)
 

@@ -95,8 +95,8 @@ def missing_lengths(
     """Whatever cannot be evaluated with these lengths, each schedule once per rules that say it."""
     given = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
     unknown = {name for name, size in given.items() if size is None}
-    lacks = (MissingLength(who, what, text, needs & unknown) for who, what, text, needs in _timed(resolution))
-    return tuple(dict.fromkeys(lack for lack in lacks if lack.needs))
+    missing = (MissingLength(who, what, text, needs & unknown) for who, what, text, needs in _timed(resolution))
+    return tuple(dict.fromkeys(length for length in missing if length.needs))
 
 
 def _timed(resolution: Resolution) -> Iterator[tuple[str, str, str, frozenset[str]]]:

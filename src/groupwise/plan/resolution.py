@@ -54,7 +54,7 @@ class Resolution:
     def notes(self) -> tuple[str, ...]:
         """What a reader of the table should know besides.
 
-        How levels were read; rules that match and change nothing; what was seen of roles and depth, and what was
+        How levels were read; rules that match and change nothing; what was read of roles and depth, and what was
         guessed; the remarks, and what may not be meant.
         """
         distinct = {id(decided): decided for decided in self.resolved.values()}.values()
@@ -64,8 +64,8 @@ class Resolution:
             f"{title(self.rules, i)} changes nothing: its values are those that stand without it"
             for i in sorted(effective - visible)
         )
-        seen = looked_at(self.parameters)
-        return (*self.readings, *idle, *([seen] if seen else []), *self.remarks, *self.cautions)
+        looked = looked_at(self.parameters)
+        return (*self.readings, *idle, *([looked] if looked else []), *self.remarks, *self.cautions)
 
     def explain(self, name: str) -> Explanation:
         """Property by property, which rule declared the value of `name`, and which declarations it overrode.

@@ -35,16 +35,16 @@ def resolve_parameters(
 ) -> list[ResolvedSettings]:
     """What the rules come to, parameter by parameter; parameters with equal matches share one `ResolvedSettings`."""
     per_parameter = {i for i, rule in enumerate(rules) if _has_scale_function(rule)}
-    seen: dict[object, ResolvedSettings] = {}
+    known: dict[object, ResolvedSettings] = {}
     resolved = []
     for p, (info, matching) in enumerate(zip(parameters, matches, strict=True)):
         levels = {i: ladders[i].levels[p] for i in matching if i in ladders}
         own = info.name if per_parameter.intersection(matching) else None
         key = (matching, info.network, tuple(levels.values()), own)
-        if key not in seen:
+        if key not in known:
             below = {i: ladders[i].tops[info.network] - level for i, level in levels.items()}
-            seen[key] = resolve_parameter(rules, MatchedParameter(info, matching, below, levels), algorithms, mistakes)
-        resolved.append(seen[key])
+            known[key] = resolve_parameter(rules, MatchedParameter(info, matching, below, levels), algorithms, mistakes)
+        resolved.append(known[key])
     return resolved
 
 

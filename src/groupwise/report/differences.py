@@ -1,7 +1,7 @@
 """What differs between runs, in words: the plan as it was resolved, the data seen, the course of losses and rates.
 
 Everything is read from the reports themselves, so a page that was written before can be compared as well as a run. The
-first run is what the others are held against; what is equal is not told.
+first run is what the others are held against; what is equal is not listed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from groupwise.report.numbers import finite, formatted, median, quoted
 from groupwise.report.plan_table import Rows, rows_of
 
 APART: Final = 1.5
-"""Two courses whose last values or medians lie apart by this factor are told."""
+"""Two courses whose last values or medians lie apart by this factor are listed."""
 MOST: Final = 6
 _COURSES: Final = {
     "schedules": ("was", "rates and settings", False),
@@ -64,15 +64,15 @@ def _outside(first: RunReport, other: RunReport) -> list[str]:
 
 def _seen(first: RunReport, other: RunReport) -> Iterator[Sentence]:
     ours, theirs = dict(first.facts), dict(other.facts)
-    told = [
+    parts = [
         f"{what} {theirs.get(what, 'none')}, not {ours.get(what, 'none')}"
         for what in _FACTS
         if ours.get(what) != theirs.get(what)
     ]
-    told += _first_losses(first, other)
-    if told:
+    parts += _first_losses(first, other)
+    if parts:
         head = f"'{other.name}' saw other data or another length than '{first.name}'"
-        yield Sentence("differs-data", "note", head, f"{'; '.join(told[:MOST])}.", "losses")
+        yield Sentence("differs-data", "note", head, f"{'; '.join(parts[:MOST])}.", "losses")
 
 
 def _first_losses(first: RunReport, other: RunReport) -> list[str]:
@@ -88,17 +88,17 @@ def _first_losses(first: RunReport, other: RunReport) -> list[str]:
 
 def _courses(first: RunReport, other: RunReport) -> Iterator[Sentence]:
     for panel, (what, names, last) in _COURSES.items():
-        told: list[tuple[float, str]] = []
+        parts: list[tuple[float, str]] = []
         for title, (ours, theirs) in _pairs(first, other, panel).items():
             for name in (name for name in ours if name in theirs):
                 was, now = _level(ours[name], last), _level(theirs[name], last)
                 if min(was, now) > 0 and max(was, now) > APART * min(was, now):
                     subject = f"“{title}”" if name in title else f"“{title}”, '{name}'"
-                    told.append(
+                    parts.append(
                         (max(was, now) / min(was, now), f"{subject}: {what} {formatted(now)}, not {formatted(was)}")
                     )
-        if told:
-            text = "; ".join(text for _, text in sorted(told, reverse=True)[:MOST])
+        if parts:
+            text = "; ".join(text for _, text in sorted(parts, reverse=True)[:MOST])
             head = f"'{other.name}' had other {names} than '{first.name}'"
             yield Sentence("differs-course", "note", head, f"{text}.", panel)
 

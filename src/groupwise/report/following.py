@@ -30,7 +30,7 @@ def follow(path: Path, console: Console, wait: Callable[[float], None] = time.sl
     """
     run = _begun(path, console, wait)
     if not console.is_terminal:
-        _told(run, console, wait)
+        _followed(run, console, wait)
         return
     with Live(console=console, auto_refresh=False, vertical_overflow="crop", transient=True) as live:
         while not _finished(run):
@@ -40,7 +40,7 @@ def follow(path: Path, console: Console, wait: Callable[[float], None] = time.sl
     console.print(view(Report((describe_run(run, path.name),)), console.width))
 
 
-def _told(run: Run, console: Console, wait: Callable[[float], None]) -> None:
+def _followed(run: Run, console: Console, wait: Callable[[float], None]) -> None:
     while True:
         began, steps = time.monotonic(), run.steps
         where = f"step {steps[-1]:,}" if len(steps) else "no step yet"

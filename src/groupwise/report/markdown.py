@@ -26,9 +26,9 @@ def markdown(report: Report) -> str:
 def _lines(report: Report) -> Iterator[str]:
     several = len(report.runs) > 1
     yield f"# {_text(' · '.join(run.name for run in report.runs))}"
-    if told := differences(report):
+    if sentences := differences(report):
         yield from ("", "## What differs", "")
-        yield from (f"- {_text(sentence.head)}: {_text(sentence.text)}" for sentence in told)
+        yield from (f"- {_text(sentence.head)}: {_text(sentence.text)}" for sentence in sentences)
     for run in report.runs:
         yield from _verdict(run, several)
     for key in dict.fromkeys(panel.key for run in report.runs for panel in run.panels):

@@ -82,7 +82,7 @@ class _Graph:
     def __init__(self) -> None:
         self.states: list[_State] = []
         self.end = self._new(None, None, ())
-        self.seen = 1
+        self.looked_behind = 1
         self._nodes: dict[frozenset[int], _Node] = {}
 
     def node(self, states: frozenset[int]) -> _Node:
@@ -99,7 +99,7 @@ class _Graph:
             case One():
                 return self._new(part, None, (after,))
             case Here():
-                self.seen = (
+                self.looked_behind = (
                     3  # an empty place depends on the characters before and after it; `$` also on a last line break
                 )
                 return self._new(None, part, (after,))
@@ -147,11 +147,11 @@ class _Walk:
 
     def ends(self, start: int, place: int, last: int | None, end: int) -> bool:
         """Whether what begins at state `start` and `place` comes to its end at `last`, or anywhere if that is None."""
-        node, seen = self._spread((start,), place)[0], self._graph.seen
+        node, looked_behind = self._spread((start,), place)[0], self._graph.looked_behind
         for at in range(place, len(self._name) if last is None else last):
             if last is None and end in node.states:
                 return True
-            node = node.after.get(self._name[at : at + seen]) or self._step(node, at)
+            node = node.after.get(self._name[at : at + looked_behind]) or self._step(node, at)
             if not node.states:
                 return False
         return end in node.states
@@ -162,7 +162,7 @@ class _Walk:
         after = [n for state in taken if state.character and _is(state.character, char) for n in state.after]
         found, looked = self._spread(after, at + 1)
         if not looked:
-            node.after[self._name[at : at + self._graph.seen]] = found
+            node.after[self._name[at : at + self._graph.looked_behind]] = found
         return found
 
     def _spread(self, begun: Iterable[int], place: int) -> tuple[_Node, bool]:

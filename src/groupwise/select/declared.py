@@ -51,8 +51,8 @@ def with_depths(infos: Infos, depth: object) -> Infos:
     if isinstance(depth, Mapping):
         levels = stated_levels(infos, depth)
     elif callable(depth):
-        told = {i: depth(info.name) for i, info in enumerate(infos)}
-        levels = {i: checked_level(repr(infos[i].name), level) for i, level in told.items() if level is not None}
+        depths = {i: depth(info.name) for i, info in enumerate(infos)}
+        levels = {i: checked_level(repr(infos[i].name), level) for i, level in depths.items() if level is not None}
     else:
         given = type(depth).__name__
         raise SelectorError(f"depth= takes {{glob: level}} or a function from name to level, not {given}")

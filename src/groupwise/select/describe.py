@@ -38,8 +38,10 @@ def describe(networks: Iterable[tuple[str, Node]]) -> tuple[ParameterInfo, ...]:
 def with_reasons(info: ParameterInfo, reasons: list[tuple[tuple[str, str], ...]]) -> ParameterInfo:
     """The same parameter with other reasons in its places, `matrix` decided anew."""
     occurrences = [
-        replace(occurrence, reasons=tuple(pair for pair in told if pair != ("matrix", occurrence.multiplied)))
-        for occurrence, told in zip(info.occurrences, reasons, strict=True)
+        replace(
+            occurrence, reasons=tuple(pair for pair in pairs_by_occurrence if pair != ("matrix", occurrence.multiplied))
+        )
+        for occurrence, pairs_by_occurrence in zip(info.occurrences, reasons, strict=True)
     ]
     return with_occurrences(info, occurrences)
 
@@ -113,8 +115,8 @@ class _Describer:
 
 def _with_matrix(occurrences: Sequence[Occurrence]) -> tuple[Occurrence, ...]:
     """The occurrences with the role `matrix` where it is due."""
-    told = with_matrix_role([o.reasons for o in occurrences], [o.multiplied for o in occurrences])
-    pairs = zip(occurrences, told, strict=True)
+    pairs_by_occurrence = with_matrix_role([o.reasons for o in occurrences], [o.multiplied for o in occurrences])
+    pairs = zip(occurrences, pairs_by_occurrence, strict=True)
     return tuple(o if o.reasons == reasons else replace(o, reasons=reasons) for o, reasons in pairs)
 
 

@@ -110,8 +110,8 @@ class _Parser:
 
     def whole(self) -> Part:
         flags = 0
-        if told := _GLOBAL.match(self._text):
-            flags, self._at = _flags(told[1]), told.end()
+        if piece := _GLOBAL.match(self._text):
+            flags, self._at = _flags(piece[1]), piece.end()
         return self._either(flags, 0)
 
     def _either(self, flags: int, level: int) -> Part:
@@ -133,16 +133,16 @@ class _Parser:
         return Row(tuple(parts)) if len(parts) != 1 else parts[0]
 
     def _repeated(self, part: Part) -> Part:
-        told = _REPEAT.match(self._text, self._at)
-        if told is None or told[0].startswith("{}"):
+        piece = _REPEAT.match(self._text, self._at)
+        if piece is None or piece[0].startswith("{}"):
             return part
-        self._at = told.end()
-        if told[5] == "+":
+        self._at = piece.end()
+        if piece[5] == "+":
             self._refuse("a possessive repetition")
-        least, most = {"*": (0, None), "+": (1, None), "?": (0, 1)}.get(told[1], (-1, None))
+        least, most = {"*": (0, None), "+": (1, None), "?": (0, 1)}.get(piece[1], (-1, None))
         if least < 0:
-            least = int(told[2] or 0)
-            most = (int(told[4]) if told[4] else None) if told[3] else least
+            least = int(piece[2] or 0)
+            most = (int(piece[4]) if piece[4] else None) if piece[3] else least
         return Repeat(part, least, most)
 
     def _one(self, flags: int, level: int) -> Part:
@@ -151,35 +151,35 @@ class _Parser:
             return self._group(flags, level)
         if char == "\\":
             return self._escape(flags)
-        if char == "[" and (told := _CLASS.match(self._text, self._at)):
-            self._at = told.end()
-            return One(told[0], flags)
+        if char == "[" and (piece := _CLASS.match(self._text, self._at)):
+            self._at = piece.end()
+            return One(piece[0], flags)
         self._at += 1
         if char in "^$":
             return Here(char, flags)
         return One(char if char == "." else re.escape(char), flags)
 
     def _escape(self, flags: int) -> Part:
-        told = _ESCAPE.match(self._text, self._at)
-        if told is None or told[0][1] in "123456789":
+        piece = _ESCAPE.match(self._text, self._at)
+        if piece is None or piece[0][1] in "123456789":
             self._refuse("a back reference")
-        self._at = told.end()
-        return Here(told[0], flags) if told[0][1] in "AZbB" else One(told[0], flags)
+        self._at = piece.end()
+        return Here(piece[0], flags) if piece[0][1] in "AZbB" else One(piece[0], flags)
 
     def _group(self, flags: int, level: int) -> Part:
-        told = _GROUP.match(self._text, self._at)
+        piece = _GROUP.match(self._text, self._at)
         if (
-            told is None
+            piece is None
             or self._text.startswith(("(?P=", "(?(", "(?>"), self._at)
-            or (told[0] == "(" and self._text.startswith("(?", self._at))
+            or (piece[0] == "(" and self._text.startswith("(?", self._at))
         ):
             self._refuse("a back reference, a condition, an atomic group or a flag that is not known here")
-        self._at = told.end()
-        inner = (flags | _flags(told[1] or "")) & ~_flags(told[2] or "")
+        self._at = piece.end()
+        inner = (flags | _flags(piece[1] or "")) & ~_flags(piece[2] or "")
         part = self._either(inner, level + 1)
         self._took(")")
-        if told[0][-1] in "=!":
-            return Look(part, ahead="<" not in told[0], wanted=told[0][-1] == "=")
+        if piece[0][-1] in "=!":
+            return Look(part, ahead="<" not in piece[0], wanted=piece[0][-1] == "=")
         return part
 
     def _pass_remarks(self) -> None:

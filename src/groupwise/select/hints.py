@@ -12,7 +12,7 @@ from groupwise.select.selectors import Match, selector
 def nearest(chosen: Match, infos: Iterable[ParameterInfo], limit: int = 5) -> list[str]:
     """Up to `limit` things to offer in an error: globs that match, classes, roles, tags, numbers that occur.
 
-    Where every part of an "and" matches something and only their combination is empty, it is told how many parameters
+    Where every part of an "and" matches something and only their combination is empty, the hint counts what
     each part matches alone. Empty where nothing is like it.
     """
     return list(islice(dict.fromkeys(selector(chosen).suggest(tuple(infos))), limit))

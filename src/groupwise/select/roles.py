@@ -154,9 +154,9 @@ def matrix_reason(leaf: str, kinds: tuple[str, ...], shape: tuple[int, ...], pla
 
 def with_matrix_role(occurrences: Sequence[Reasons], why: Sequence[str]) -> list[Reasons]:
     """The reasons of a parameter's occurrences with `matrix` added where `why` says so and no other use forbids it."""
-    told = {role for reasons in occurrences for role, _ in reasons}
+    roles = {role for reasons in occurrences for role, _ in reasons}
     return [
-        (*reasons, ("matrix", text)) if text and not told & _OTHER_USES and "matrix" not in told else reasons
+        (*reasons, ("matrix", text)) if text and not roles & _OTHER_USES and "matrix" not in roles else reasons
         for reasons, text in zip(occurrences, why, strict=True)
     ]
 

@@ -1,4 +1,4 @@
-"""Stacks: the numbered containers whose members feed each other, told from lists that only collect.
+"""Stacks: the numbered containers whose members feed each other, as opposed to lists that only collect.
 
 A list of heads, of experts, of embeddings or of branches is numbered too, and so are the parts of one block, as
 convolution and norm of a stem written as a `Sequential`. So a stack is a numbered container of *blocks* (members that

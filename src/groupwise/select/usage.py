@@ -61,21 +61,21 @@ def looked_at(infos: Iterable[ParameterInfo]) -> str:
         return ""
     why = Counter(basis.guessed for _, basis in looked if basis.guessed)
     where = looked[0][1].where
-    seen = f"roles and depth: {len(looked) - why.total()} of {len(looked)} tensors seen in a forward on {where}"
+    used = f"roles and depth: {len(looked) - why.total()} of {len(looked)} tensors seen in a forward on {where}"
     parts = [
         f"{count} guessed, {reason} ({listed((name for name, basis in looked if basis.guessed == reason), 4)})"
         for reason, count in why.items()
     ]
-    return "; ".join([seen, *parts])
+    return "; ".join([used, *parts])
 
 
 def _seen(info: ParameterInfo, usage: Usage, no_guess: frozenset[str]) -> ParameterInfo:
     where = "the meta device" if usage.where == "meta" else usage.where
     basis = Basis(where, _why_guessed(info.name, usage), info.name not in usage.unreached)
-    seen = not basis.guessed
+    used = not basis.guessed
     reasons, product = usage.roles.get(info.name, ()), usage.products.get(info.name, "")
     occurrences = [
-        _at(o, usage, reasons, product) if seen else _guessed(_level(o, usage), no_guess) for o in info.occurrences
+        _at(o, usage, reasons, product) if used else _guessed(_level(o, usage), no_guess) for o in info.occurrences
     ]
     return replace(with_occurrences(info, occurrences), basis=basis)
 

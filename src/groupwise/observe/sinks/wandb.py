@@ -1,4 +1,4 @@
-"""Weights & Biases, and whatever speaks as it does (trackio): a module or a run with `log(dict, step=)`."""
+"""Weights & Biases, and whatever has its interface (trackio): a module or a run with `log(dict, step=)`."""
 
 from __future__ import annotations
 

@@ -33,9 +33,9 @@ def dead_units(reading: Reading) -> Iterator[Sentence]:
     worst, share = layers[0], found[layers[0]]
     records = len(later(reading.statistic("dead_units")[worst]))
     size = reading.typical("activation_rms").get(worst)
-    told = f", before which its output has the size {formatted(size)}" if size is not None else ""
+    before = f", before which its output has the size {formatted(size)}" if size is not None else ""
     text = (
-        f"So many units of '{worst}' were exactly 0 on the whole batch (median of {records} records{told}). They get "
+        f"So many units of '{worst}' were exactly 0 on the whole batch (median of {records} records{before}). They get "
         "no gradient and do not come back by themselves: a smaller rate, another initialisation, or a leaky activation."
     )
     others = f", as are some of {quoted(layers[1:])}" if len(layers) > 1 else ""

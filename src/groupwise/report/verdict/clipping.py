@@ -31,7 +31,7 @@ SELDOM: Final = 0.001
 GUARD: Final = 0.95
 ENOUGH: Final = 20
 MOST: Final = 6
-"""More scopes than this are not told one by one."""
+"""More scopes than this are not listed one by one."""
 FILLS: Final = 0.99
 STARVED_FACTOR: Final = 0.01
 STARVED_PATH: Final = 1e-3
@@ -67,8 +67,10 @@ def clipping(reading: Reading) -> Iterator[Sentence]:
     """One sentence for each scope, those that were clipped most first."""
     found = {scope: [value < 1 for value in reading.clipped(scope).values] for scope in reading.scopes}
     known = {scope for scope, groups in reading.scopes.items() if groups[0] in reading.clips}
-    told = {scope: held for scope, held in found.items() if len(held) >= ENOUGH and (scope in known or any(held))}
-    shares = {scope: share(held) for scope, held in told.items()}
+    known_scopes = {
+        scope: held for scope, held in found.items() if len(held) >= ENOUGH and (scope in known or any(held))
+    }
+    shares = {scope: share(held) for scope, held in known_scopes.items()}
     for scope in sorted(shares, key=lambda scope: -shares[scope])[:MOST]:
         yield _sentence(reading, scope, shares[scope], len(found[scope]))
 

@@ -95,9 +95,9 @@ def orphans(reading: Reading) -> Iterator[Sentence]:
     if partly:
         frozen = {group.name: group.frozen for group in reading.run.groups}
         known = [group for group in partly if absent[group] <= frozen[group]]
-        told = ", ".join(f"{absent[group]} of {tensors[group]} in '{group}'" for group in partly[:4])
+        counts = ", ".join(f"{absent[group]} of {tensors[group]} in '{group}'" for group in partly[:4])
         why = "they are frozen" if known == partly else "no loss reaches them, or they are frozen"
-        text = f"{told}: {why}."
+        text = f"{counts}: {why}."
         yield Sentence("orphans", "note", "Some tensors never had a gradient", text, "gradients")
 
 

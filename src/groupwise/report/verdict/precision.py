@@ -29,9 +29,11 @@ SHRUNK: Final = 0.5
 
 def below_eps(reading: Reading) -> Iterator[Sentence]:
     """Groups whose gradient is smaller than the eps of their algorithm."""
-    told = {group for sentence in starved(reading) for group in reading.groups if f"'{group}'" in sentence.head}
+    starving = {group for sentence in starved(reading) for group in reading.groups if f"'{group}'" in sentence.head}
     small = {
-        group: left for group in reading.groups if group not in told and (left := _below(reading, group)) is not None
+        group: left
+        for group in reading.groups
+        if group not in starving and (left := _below(reading, group)) is not None
     }
     if not small:
         return

@@ -129,7 +129,7 @@ def conflicts(reading: Reading) -> Iterator[Sentence]:
     found = {pair: values for pair, values in found.items() if values}
     bound = CHANCE / max(len(found), 1)
     parts = {pair: share([value < 0 for value in values]) for pair, values in found.items()}
-    told = 0
+    written = 0
     for pair in sorted(found, key=lambda pair: -parts[pair]):
         values = found[pair]
         text = (
@@ -137,8 +137,8 @@ def conflicts(reading: Reading) -> Iterator[Sentence]:
             f"{formatted(median(values))}, lowest {formatted(min(values))}); unrelated tasks have one in 50 %."
         )
         often = _often(values, bound)
-        if told < 4 and (often or _sometimes(values, bound)):
-            told += 1
+        if written < 4 and (often or _sometimes(values, bound)):
+            written += 1
             head = f"{spelled(pair)} {'conflicted often' if often else 'conflicted now and then'}"
             yield Sentence("conflict", "look" if often else "note", head, text, "conflicts")
     records = min((len(values) for values in found.values()), default=0)
@@ -152,9 +152,9 @@ def conflicts(reading: Reading) -> Iterator[Sentence]:
 
 def conflicting(reading: Reading) -> Iterator[Sentence]:
     """Tasks that the updates worked against, in more than half of the records."""
-    seen = {step for series in reading.cosines.values() for step in series.steps}
+    steps_with_cosines = {step for series in reading.cosines.values() for step in series.steps}
     counts = Counter(task for _, tasks in reading.run.conflicting for task in tasks)
-    records = max([len(seen) or len(reading.run), *counts.values()], default=0)
+    records = max([len(steps_with_cosines) or len(reading.run), *counts.values()], default=0)
     for task, count in counts.most_common(4):
         if half_tail(count, records) < CHANCE / max(len(counts), 1):
             part = percent(count / records)
