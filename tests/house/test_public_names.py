@@ -120,7 +120,8 @@ def test_a_name_that_the_face_does_not_have_is_an_attribute_error() -> None:
 
 def test_rule_takes_the_arguments_of_the_design() -> None:
     parameters = inspect.signature(groupwise.Rule).parameters
-    assert list(parameters) == ["match", "label", "optimizer", "trainable", "clip", "optional", "hyperparameters"]
+    names = ["match", "label", "optimizer", "trainable", "clip", "optional", "extra", "hyperparameters"]
+    assert list(parameters) == names
     assert parameters["match"].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
     assert parameters["label"].kind is inspect.Parameter.KEYWORD_ONLY
     assert parameters["hyperparameters"].kind is inspect.Parameter.VAR_KEYWORD

@@ -304,18 +304,38 @@ class GroupedOptimizer(torch.optim.Optimizer):
         lay_out(self._runtime, self.param_groups, state_dict, prefer)
 
     def _load(self, state_dict: dict[str, Any], prefer: Prefer, stacklevel: int) -> LoadReport:
-        """Load a checkpoint, or change nothing. Torch's own `load_state_dict` does it, so that every hook fires as
-        ever: the last before it gives it the checkpoint laid out, the first after it does what the algorithms' classes
-        do at the end of a load.
-        """
-        done: list[tuple[Transfer, Layout]] = []
-        held: list[Any] = []
-
+        """Load a checkpoint, or change nothing."""
         if not isinstance(state_dict, Mapping):
             raise StateError(
                 f"a state_dict is a mapping, not {type(state_dict).__name__}: load a file first, "
                 "torch.load(path, weights_only=True)"
             )
+        scheduler = self._monitor.scheduler if prefer != "checkpoint" else None
+        with (
+            with_all_groups(self._views.values()),
+            AllOrNothing(self, [self._monitor, *([scheduler] if scheduler else [])]),
+        ):
+            transfer = self._load_laid_out(state_dict, prefer)
+            if scheduler is not None and scheduler.last_epoch >= 0:
+                scheduler.write()  # what the plan schedules, and was perhaps edited by hand since
+            report, edits = transfer.report, transfer.edits
+            unexpected = [f"load_state_dict: {report}"] if is_unexpected(report, self.param_groups) else []
+            for sentence in [*unexpected, *sentences(edits)]:
+                warnings.warn(sentence, GroupwiseWarning, stacklevel=stacklevel)
+            found = self._look_at_model(stacklevel=stacklevel + 1)
+            self.load_report = replace(report, unowned=found.unowned, stale=found.stale)
+        self._tell_ranks()
+        rates = saved_rates(self.param_groups, state_dict)
+        self._monitor.loaded(updates_of(self.state), with_state(self.param_groups, self.state), rates)
+        self._monitor.edited(edits)
+        return self.load_report
+
+    def _load_laid_out(self, state_dict: dict[str, Any], prefer: Prefer) -> Transfer:
+        """Torch's own `load_state_dict`, so that every hook fires as ever: the last before it gives it the checkpoint
+        laid out, the first after it does what the algorithms' classes do at the end of a load.
+        """
+        done: list[tuple[Transfer, Layout]] = []
+        held: list[Any] = []
 
         def laid_out(_: torch.optim.Optimizer, given: dict[str, Any]) -> Layout:
             held[:] = self.param_groups, self.state
@@ -330,29 +350,12 @@ class GroupedOptimizer(torch.optim.Optimizer):
 
         before = self.register_load_state_dict_pre_hook(laid_out)
         after = self.register_load_state_dict_post_hook(finish, prepend=True)
-        scheduler = self._monitor.scheduler if prefer != "checkpoint" else None
         try:
-            with (
-                with_all_groups(self._views.values()),
-                AllOrNothing(self, [self._monitor, *([scheduler] if scheduler else [])]),
-            ):
-                super().load_state_dict(state_dict)
-                if scheduler is not None and scheduler.last_epoch >= 0:
-                    scheduler.write()  # what the plan schedules, and was perhaps edited by hand since
-                report, edits = done[-1][0].report, done[-1][0].edits
-                unexpected = [f"load_state_dict: {report}"] if is_unexpected(report, self.param_groups) else []
-                for sentence in [*unexpected, *sentences(edits)]:
-                    warnings.warn(sentence, GroupwiseWarning, stacklevel=stacklevel)
-                found = self._look_at_model(stacklevel=stacklevel + 1)
-                self.load_report = replace(report, unowned=found.unowned, stale=found.stale)
+            super().load_state_dict(state_dict)
         finally:
             before.remove()
             after.remove()
-        self._tell_ranks()
-        rates = saved_rates(self.param_groups, state_dict)
-        self._monitor.loaded(updates_of(self.state), with_state(self.param_groups, self.state), rates)
-        self._monitor.edited(edits)
-        return self.load_report
+        return done[-1][0]
 
     def attach(self, scheduler: Scheduler) -> UsageMonitor:
         """Let a scheduler know of every regroup; the `UsageMonitor` passes on what happened between its steps."""
