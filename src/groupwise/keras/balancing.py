@@ -23,7 +23,7 @@ from groupwise import _loss_weights as formulas
 from groupwise._spelling import number_from_text
 from groupwise.errors import BalanceError, ScheduleError, listed, unknown, within
 from groupwise.keras.program import Lengths
-from groupwise.keras.table import Table
+from groupwise.keras.schedule_table import Table
 from groupwise.plan import ScalarSetting
 from groupwise.schedules import Schedule, arguments, decode, encode, is_table
 from groupwise.schedules.arguments import Count, Positive, Times

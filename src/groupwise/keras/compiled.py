@@ -16,7 +16,7 @@ import keras
 from groupwise.errors import AuditError
 from groupwise.keras._keras import built_for, has_schedule, is_decayed, map_of
 from groupwise.keras.grouped_optimizer import GroupedOptimizer
-from groupwise.keras.rates import number
+from groupwise.keras.outside_rates import number
 from groupwise.keras.walker import averaging_layers, variables_of
 from groupwise.plan import Group
 from groupwise.select import ParameterInfo

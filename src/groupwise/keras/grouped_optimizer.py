@@ -36,8 +36,8 @@ from groupwise.keras.grouping import Grouping
 from groupwise.keras.hyperparameters import ByGroup
 from groupwise.keras.measuring import STATISTICS
 from groupwise.keras.not_meant import LAST_EPOCH, ONE_STEP, UNKNOWN, plan_of
+from groupwise.keras.outside_rates import OutsideRate, Reading, number
 from groupwise.keras.program import Lengths, Program
-from groupwise.keras.rates import OutsideRate, Reading, number
 from groupwise.keras.saved import Described
 from groupwise.keras.stepping import Update
 from groupwise.plan import Plan, Resolution

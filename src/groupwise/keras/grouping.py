@@ -11,8 +11,8 @@ from groupwise.errors import GroupwiseWarning, OptimizerError, ResolutionError, 
 from groupwise.keras._keras import path_of
 from groupwise.keras.algorithms import KerasAlgorithms
 from groupwise.keras.bounds import check_schedules, check_values
+from groupwise.keras.outside_rates import OutsideRate
 from groupwise.keras.program import Lengths, Program, check, program
-from groupwise.keras.rates import OutsideRate
 from groupwise.keras.saved import Described, described, fitted, misfit, repositioned, resolution_of
 from groupwise.keras.stepping import Update
 from groupwise.keras.tracing import numbers_read

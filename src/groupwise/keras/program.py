@@ -19,7 +19,7 @@ from groupwise.keras.freezing import span
 from groupwise.keras.hyperparameters import hyperparameter, scalar, sign_of
 from groupwise.keras.measuring import measurements
 from groupwise.keras.saved import Described
-from groupwise.keras.table import Table
+from groupwise.keras.schedule_table import Table
 from groupwise.keras.tracing import held_in_variables
 from groupwise.plan import Group, Resolution, Setting
 from groupwise.plan.preview import missing_lengths

@@ -19,11 +19,11 @@ from groupwise.errors import SelectorError, within
 from groupwise.look.dependence import Dependence, Parts
 from groupwise.look.example import Example, caller_of
 from groupwise.look.flow import Flow, Record, merged
+from groupwise.look.forward import Marking, Watched, Watching, tensors_in
 from groupwise.look.levels import levels_of
 from groupwise.look.mixtures import Mixtures, mixtures_of
 from groupwise.look.provenance import Provenance, bits, memory_key, offset_of
 from groupwise.look.roles import heads_of, product_of, reasons_of
-from groupwise.look.run import Marking, Watched, Watching, tensors_in
 from groupwise.look.sharded import refuse_sharded
 from groupwise.look.untouched import untouched
 from groupwise.select import Node, ParameterInfo, Usage

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal, TypeAlias, final
 
 from groupwise.records import Clip, Group, Run, Series
-from groupwise.report.algorithms import Algorithm, algorithm
 from groupwise.report.numbers import median
 from groupwise.report.plan_table import Rows, rows_of
+from groupwise.report.usual_updates import Algorithm, algorithm
 
 ByName: TypeAlias = Mapping[str, Series]
 Pair: TypeAlias = tuple[str, str]

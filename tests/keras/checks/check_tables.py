@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from groupwise.keras.table import Table
+from groupwise.keras.schedule_table import Table
 from groupwise.plan import ScalarSetting
 from groupwise.plan.declarations import Multiplier
 from groupwise.schedules import Schedule, cosine, function, linear

@@ -4,7 +4,7 @@ did not move   no gradient in any of 10 records and more; or an update ratio bel
                20 steps
 path           median update ratio times the number of steps: no weight can have changed by more, relatively. Below
                1e-3, with a loss that did not fall, the steps are too small, whatever the algorithm
-fast           a median update ratio above the band of its algorithm (`groupwise.report.algorithms`), with a symptom:
+fast           a median update ratio above the band of its algorithm (`groupwise.report.usual_updates`), with a symptom:
                the loss did not fall, or turned, or successive gradients point back, or the weights grew fivefold; or
                ten times the band
 ran away       weights that grew fivefold while the loss did not fall
