@@ -162,7 +162,10 @@ def demo(
         run(seeds=seeds, steps=steps, console=console(), out=out)
 
 
-@app.command(epilog="Example:  groupwise new vit-finetune > plan.toml")
+@app.command(
+    short_help="Begin with the plan file of a published recipe.",
+    epilog="Example:  groupwise new vit-finetune > plan.toml",
+)
 def new(
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="A preset; without one, say what there is.", show_default=False)
@@ -176,7 +179,10 @@ def new(
         run(name, out, console())
 
 
-@app.command(epilog="Example:  groupwise schema -o plan.schema.json")
+@app.command(
+    short_help="Write the JSON Schema of plan files, for editors.",
+    epilog="Example:  groupwise schema -o plan.schema.json",
+)
 def schema(out: Out = None) -> None:
     """Write the JSON Schema of plan files, by which editors complete and check them."""
     with exit_status():
@@ -227,7 +233,10 @@ def explain(
         run(plan, parameter, model, tuple(allow or ()), console(), example)
 
 
-@app.command(epilog="Example:  groupwise diff old.toml new.toml --model models.vit:build")
+@app.command(
+    short_help="Show what another plan changes for a model.",
+    epilog="Example:  groupwise diff old.toml new.toml --model models.vit:build",
+)
 def diff(
     before: Annotated[
         Path, typer.Argument(metavar="BEFORE", help="A plan file, or a checkpoint: .pt, .ckpt, …", show_default=False)
