@@ -275,6 +275,44 @@ def test_a_checkpoint_goes_through_files(flatten: bool, tmp_path: Path) -> None:
     assert_same(net, again)
 
 
+def frozen_first(frozen: bool) -> nn.Sequential:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    net[0].requires_grad_(not frozen)
+    return net
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled", "ignore:load_state_dict")
+@forms
+@pytest.mark.parametrize("ours", [True, False], ids=["ours", "torch's own"])
+def test_a_part_unfrozen_since_is_read_from_a_file_by_a_planner_that_loads_in_part(
+    ours: bool, flatten: bool, tmp_path: Path
+) -> None:
+    """`StateDictOptions(strict=False)` is of the model's dict alone; it does not reach `dcp.load`."""
+
+    def optimizer_of(net: nn.Module) -> Any:
+        plan = Plan([Rule("*", optimizer="AdamW", lr=0.1)])
+        return GroupedOptimizer(net, plan) if ours else torch.optim.AdamW(net.parameters(), lr=0.1)
+
+    net = frozen_first(True)
+    optimizer = optimizer_of(net)
+    net(torch.ones(2, 3)).square().sum().backward()
+    optimizer.step()
+    dcp.save({"optimizer": read(net, optimizer, flatten)}, checkpoint_id=tmp_path, no_dist=True)
+    again = frozen_first(False)
+    resumed = optimizer_of(again)
+    loose = StateDictOptions(strict=False, flatten_optimizer_state_dict=flatten)
+    room = {"optimizer": get_optimizer_state_dict(again, resumed, options=loose)}
+    with pytest.raises(dcp.CheckpointException, match="Missing key"):
+        dcp.load(room, checkpoint_id=tmp_path, no_dist=True)
+    dcp.load(room, checkpoint_id=tmp_path, no_dist=True, planner=dcp.DefaultLoadPlanner(allow_partial_load=True))
+    write(again, resumed, room["optimizer"], flatten)
+    for name, p in again[1].named_parameters():
+        held = optimizer.state[net[1].get_parameter(name)]
+        torch.testing.assert_close(resumed.state[p], held, rtol=0, atol=0)
+    assert all(not resumed.state[p]["exp_avg"].any() for p in again[0].parameters())
+
+
 def test_reading_before_the_first_step_counts_a_step_under_adam_as_it_does_in_torch() -> None:
     net, theirs = MIX.net(), MIX.net()
     optimizer = MIX.optimizer(net)
