@@ -38,7 +38,7 @@ def test_the_gradients_are_those_of_each_loss_alone(losses: Losses, at_once: boo
     edges = [get_gradient_edge(f) for f in used]
     stated = task_graph_of(made, None, None)
     stated = type(stated)(stated.losses, stated.graph, stated.shared, own(made), None)
-    assert (heads._doors(stated, edges) is not None) is at_once
+    assert (heads._boundaries(stated, edges) is not None) is at_once
     for task, at_features, leaves in heads.probe(stated, edges):
         loss = [*made.values()][task]
         expected = torch.autograd.grad(loss, used, retain_graph=True, allow_unused=True)
