@@ -20,7 +20,7 @@ warnings.simplefilter("ignore")
 import_torchvision()
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
-from groupwise import GroupedOptimizer, Plan, Rule
+from groupwise import GroupedOptimizer, GroupwiseError, Plan, Rule
 
 torch.set_num_threads(1)
 words = torch.arange(8).reshape(2, 4)
@@ -47,8 +47,8 @@ for case in ((True, 3000, False), (False, 3000, False), (True, 40, False), (True
     for ours in (False, True):
         try:
             found = outcome(ours, *case)
-        except RuntimeError as error:
-            found = "refused: " + str(error).partition(" at ")[0]
+        except (RuntimeError, GroupwiseError):
+            found = "refused"
         print(found, flush=True)
 """
 
@@ -63,7 +63,7 @@ def test_a_vocabulary_resized_by_transformers_after_a_step_is_stepped_or_refused
     assert done.returncode == 0, (done.returncode, done.stdout, done.stderr[-500:])
     theirs, ours = done.stdout.splitlines()[::2], done.stdout.splitlines()[1::2]
     assert ours == theirs
-    assert [line.partition(":")[0] for line in ours[:3]] == ["refused"] * 3
+    assert ours[:3] == ["refused"] * 3
     assert ours[3].startswith("stepped to")
 
 

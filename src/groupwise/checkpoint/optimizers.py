@@ -32,11 +32,15 @@ class OptimizerPart(Part):
             self._optimizer.check_loadable(saved, self._prefer)
 
     def snapshot(self) -> Undo:
-        before = self._optimizer.state, self._optimizer.param_groups
+        state, groups = self._optimizer.state, self._optimizer.param_groups
+        held = dict(state), [*groups]
         report = self._optimizer.load_report if isinstance(self._optimizer, GroupedOptimizer) else None
 
         def undo() -> None:
-            self._optimizer.state, self._optimizer.param_groups = before
+            state.clear()
+            state.update(held[0])
+            groups[:] = held[1]
+            self._optimizer.state, self._optimizer.param_groups = state, groups
             if isinstance(self._optimizer, GroupedOptimizer):
                 self._optimizer.load_report = report
 

@@ -23,6 +23,8 @@ UPDATES: Final = 200
 SECONDS: Final = 10.0
 FARTHEST: Final = 100
 """By what cadences are stretched at most."""
+_ROUNDING: Final = 1.001
+"""What is above the budget by less is within it."""
 FEWEST: Final = 20
 """How many exact updates a run of known length keeps."""
 
@@ -86,7 +88,7 @@ class Budget:
         """
         rest, measuring = self._rest(), self.measuring.seconds
         room = max(SHARE * rest - (self.observing.seconds - measuring), SHARE * rest / 5)
-        factor = min(max(1, math.ceil(measuring / room)), self._left)
+        factor = min(max(1, math.ceil(measuring / room / _ROUNDING)), self._left)
         self._updates, self._turn, self._left = 0, self._turn * factor, self._left // factor
         return factor
 

@@ -29,7 +29,7 @@ from groupwise.optim.fitting import check_reshaped
 from groupwise.optim.freezing import check_unfreeze, drop_gradients, freeze, is_wrapped, may_flip, restore_requires_grad
 from groupwise.optim.live import START, names_of
 from groupwise.optim.load_report import LoadReport
-from groupwise.optim.loading import Layout, is_unexpected, lay_out, saved_rates, updates_of, with_state
+from groupwise.optim.loading import Layout, is_unexpected, lay_out, saved_rates, saved_standing, updates_of, with_state
 from groupwise.optim.only import NetworkView, with_all_groups
 from groupwise.optim.origin import Drift, Origin, drift
 from groupwise.optim.plan_values import Driver, Prefer
@@ -311,13 +311,14 @@ class GroupedOptimizer(torch.optim.Optimizer):
                 "torch.load(path, weights_only=True)"
             )
         scheduler = self._monitor.scheduler if prefer != "checkpoint" else None
+        overwritten = [] if scheduler is None or prefer == "plan" else scheduler.overwritten()
         with (
             with_all_groups(self._views.values()),
             AllOrNothing(self, [self._monitor, *([scheduler] if scheduler else [])]),
         ):
             transfer = self._load_laid_out(state_dict, prefer)
-            if scheduler is not None and scheduler.last_epoch >= 0:
-                scheduler.write()  # what the plan schedules, and was perhaps edited by hand since
+            if scheduler is not None and scheduler.last_epoch >= 0:  # scheduled values may be edited by hand since
+                scheduler.write(saved_standing(self.param_groups, state_dict, overwritten))
             report, edits = transfer.report, transfer.edits
             unexpected = [f"load_state_dict: {report}"] if is_unexpected(report, self.param_groups) else []
             for sentence in [*unexpected, *sentences(edits)]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -15,6 +15,7 @@ from groupwise.optim.plan_values import Driver, Prefer
 from groupwise.optim.rows import same_but_for_rows
 from groupwise.optim.runtime import Runtime
 from groupwise.optim.saved import Saved, read
+from groupwise.optim.scheduled_values import Overwritten, as_plain
 from groupwise.optim.transfer import Transfer, members, misfit_of, shape_of, transfer
 
 Layout: TypeAlias = dict[str, Any]
@@ -90,6 +91,22 @@ def saved_rates(groups: Sequence[Mapping[str, Any]], state_dict: Mapping[str, An
     saved = {group["name"]: group for group in state_dict["param_groups"] if "name" in group and "lr" in group}
     alike = ((group["name"], saved.get(group["name"], {}), group.get("declared", {}).get("lr")) for group in groups)
     return {name: own["lr"] for name, own, declared in alike if own and own.get("declared", {}).get("lr") == declared}
+
+
+def saved_standing(
+    groups: Sequence[Mapping[str, Any]], state_dict: Mapping[str, Any], overwritten: Iterable[Sequence[Any]]
+) -> Overwritten:
+    """Of scheduled values that are `overwritten` now, those that stood in a checkpoint, where the live group declares
+    what the checkpoint's did.
+    """
+    saved = {group["name"]: group for group in state_dict["param_groups"] if "name" in group}
+    declared = {group["name"]: group.get("declared") for group in groups}
+    places = ((name, key, saved.get(name, {})) for name, key, *_ in overwritten)
+    return {
+        (name, key): as_plain(group[key])
+        for name, key, group in places
+        if key in group and group.get("declared") == declared.get(name)
+    }
 
 
 def is_unexpected(report: LoadReport, groups: Sequence[Mapping[str, Any]]) -> bool:

@@ -152,9 +152,20 @@ class PlanScheduler(LRScheduler):
         ready = self._prepare(self._current_program(), self.last_epoch + 1 if epoch is None else epoch)
         self._commit(ready, self._step_count + 1)
 
-    def write(self) -> None:
-        """Write the values of the current update into the groups; after a regroup, into the new ones."""
-        self._commit(self._prepare(self._current_program(), self.last_epoch))
+    def write(self, stood: Overwritten | None = None) -> None:
+        """Write the values of the current update into the groups; after a regroup, into the new ones.
+
+        Where `stood` has what another had written over them when they were saved, that is written in their place.
+        """
+        ready = self._prepare(self._current_program(), self.last_epoch)
+        self._commit(ready)
+        write(restored(ready.entries, stood or {}))
+
+    def overwritten(self) -> list[list[Any]]:
+        """What stands in the groups in place of the values of the current update: group, hyperparameter, value."""
+        if self.last_epoch < 0:
+            return []
+        return overwritten(self._prepare(self._current_program(), self.last_epoch).entries)
 
     def observe(self, metric: SupportsFloat) -> None:
         """Give the plan's plateaus their metric, once per evaluation. Raises `OptimizerError` if there are none."""
@@ -225,7 +236,7 @@ class PlanScheduler(LRScheduler):
         """
         plateaus = {text: memory.to_dict() for text, memory in to_memories(self._scheduled_values).items()}
         counter = {"last_epoch": self.last_epoch, "total_steps": self._lengths[0]}
-        return {**counter, "plateaus": plateaus, "overwritten": self._overwritten()}
+        return {**counter, "plateaus": plateaus, "overwritten": self.overwritten()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a saved counter: the values of that update, as they stood then, are written at once.
@@ -250,11 +261,6 @@ class PlanScheduler(LRScheduler):
         again = [name for name in frozen if self._trained_before(name)]
         unfrozen = [group for group in self.optimizer.param_groups if group.get("name") in again]
         self._monitor.unfrozen(unfrozen, self.optimizer.load_report)
-
-    def _overwritten(self) -> list[list[Any]]:
-        if self.last_epoch < 0:
-            return []
-        return overwritten(self._prepare(self._current_program(), self.last_epoch).entries)
 
     def _trained_before(self, name: str) -> bool:
         """Whether a group was trainable at an earlier update than the current one."""

@@ -79,7 +79,7 @@ def write(entries: Iterable[Entry]) -> None:
 def overwritten(entries: Iterable[Entry]) -> list[list[Any]]:
     """What stands in the groups in place of the values of `entries`, as plain data: group, hyperparameter, value."""
     held = [(group.get("name", ""), key, group.get(key), value) for group, key, value in entries]
-    stands = [(name, key, _plain(now)) for name, key, now, value in held if _plain(now) != _as_held(now, value)]
+    stands = [(name, key, as_plain(now)) for name, key, now, value in held if as_plain(now) != _as_held(now, value)]
     return [[*entry] for entry in stands if _is_value(entry[2])]
 
 
@@ -113,7 +113,8 @@ def _as_held(held: object, value: Any) -> Any:
     return held.new_tensor(value).item() if number and isinstance(held, torch.Tensor) else value
 
 
-def _plain(held: object) -> object:
+def as_plain(held: object) -> object:
+    """A number in a tensor as a Python number; anything else as it is."""
     return held.item() if isinstance(held, torch.Tensor) and held.numel() == 1 else held
 
 

@@ -26,7 +26,7 @@ from groupwise.optim.live import StepInfo, names_of
 from groupwise.optim.load_report import LoadReport
 from groupwise.optim.rates import RateEdit, UndoneEdits
 from groupwise.optim.run_length import other_rate, plateau_without_metric, still_due
-from groupwise.optim.scheduled_values import Position
+from groupwise.optim.scheduled_values import Overwritten, Position
 
 UNSTEPPED = 50
 """So many updates without one step of the scheduler are a mistake; a part may train alone for a while before."""
@@ -51,7 +51,8 @@ class Scheduler(Protocol):
     def counts_steps(self) -> bool: ...
     @property
     def step_info(self) -> StepInfo: ...
-    def write(self) -> None: ...
+    def write(self, stood: Overwritten | None = None) -> None: ...
+    def overwritten(self) -> list[list[Any]]: ...
 
 
 class UsageMonitor:

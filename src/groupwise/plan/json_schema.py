@@ -74,6 +74,12 @@ def schema(methods: Mapping[str, type[DataclassInstance]]) -> Schema:
                     "description": "Schedules that no parameter owns, read at scheduler.values[name].",
                 },
                 "balance": _ref("balance"),
+                "depth": {
+                    "type": "object",
+                    "propertyNames": {"pattern": r"\S"},
+                    "additionalProperties": {"type": "integer", "minimum": 0},
+                    "description": "Levels for layer_decay, unfreeze_down and depth, by glob; 0 is the input.",
+                },
             },
             required=["rule"],
         ),
@@ -129,6 +135,11 @@ def _rule() -> Schema:
         "clip": _ref("clip"),
         "optional": {"type": "boolean", "description": "Whether the rule may match nothing."},
         "hyperparameters": {"type": "object", "additionalProperties": _ref("value")},
+        "extra": {
+            "type": "object",
+            "additionalProperties": _ref("value"),
+            "description": "Keys that the optimizer reads from its groups, and its constructor does not take.",
+        },
     }
     known = {name: _ref("value") | {"description": said} for name, said in _HYPERPARAMETERS.items()}
     return {

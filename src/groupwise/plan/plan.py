@@ -169,7 +169,7 @@ class Plan:
         """
         rules = replaced(self.rules, label, {**(changes or {}), **hyperparameters})
         balance = None if self.balance is None else dict(self.balance)
-        return Plan(rules, self.clip, dict(self.values), balance)
+        return Plan(rules, self.clip, dict(self.values), balance, self.depth)
 
     def resolve(self, parameters: Sequence[ParameterInfo], algorithms: Mapping[str, Algorithm]) -> Resolution:
         """Apply the plan to parameters (`parameters_of(model)`).
