@@ -136,3 +136,17 @@ def test_a_scheduler_that_waits_for_its_turn_writes_nothing() -> None:
     train(net, batches(1), optimizer.step)
     optimizer.load_state_dict(optimizer.state_dict())
     assert [group["lr"] for group in optimizer.param_groups] == rates
+
+
+def test_what_the_scheduler_after_the_plan_writes_stands_through_a_load() -> None:
+    """As when weights are put back in mid-run: the plan's value at its last update is over."""
+    net, optimizer, scheduler = built(cosine(1e-2))
+    after = torch.optim.lr_scheduler.ConstantLR(optimizer, 0.05, 99)
+    both = torch.optim.lr_scheduler.SequentialLR(optimizer, [scheduler, after], [4])
+    train(net, batches(6), optimizer.step, both.step)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    assert rates[0] == pytest.approx(5e-4)  # 0.05 of the peak; the plan's own at its last update is above 6e-3
+    saved = copy.deepcopy(optimizer.state_dict())
+    range_test(net, optimizer)
+    optimizer.load_state_dict(saved)
+    assert [group["lr"] for group in optimizer.param_groups] == rates

@@ -288,7 +288,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
             state_dict: of a `GroupedOptimizer`, or of a plain `torch.optim` optimizer: by name if it has names, else
                 by position, for one group.
             prefer: which values stand. "unchanged": the checkpoint's, unless this plan schedules them or declares
-                them differently from the plan that wrote the checkpoint. "checkpoint": all of the checkpoint's; what is
+                them differently from the plan that wrote the checkpoint; of scheduled ones those that something else
+                has written over, by hand or as a later scheduler. "checkpoint": all of the checkpoint's; what is
                 scheduled holds until the scheduler's next step. "plan": none of the checkpoint's.
 
         Returns:
