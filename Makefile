@@ -8,10 +8,10 @@ INPUTS := pyproject.toml constraints.txt requirements-nodeps.txt
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test tensorflow versions lint format clean
+.PHONY: help demo test tensorflow versions docs serve-docs lint format clean
 
 help:  ## what there is
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
 
 demo: $(VENV)/.demo  ## train three contestants on two digits, about half a minute (ARGS="--seeds 3" for the spread)
 	$(BIN)/groupwise demo $(ARGS)
@@ -24,6 +24,12 @@ tensorflow: $(TENSORFLOW)/.installed  ## an environment for the Keras checks on 
 versions: $(VENV)/.dev  ## run the Keras checks with Keras 3.12 to the newest (ARGS="3.14.1", ARGS=--short; half an hour)
 	$(BIN)/python -m tests.keras.versions $(ARGS)
 
+docs: $(VENV)/.dev  ## build the documentation site into docs/_build, warnings as errors (half a minute)
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs docs/_build
+
+serve-docs: docs  ## build it and show it at http://localhost:8000
+	$(BIN)/python -m http.server --bind localhost --directory docs/_build 8000
+
 lint: $(VENV)/.dev  ## ruff and mypy, as the continuous integration runs them
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -34,7 +40,7 @@ format: $(VENV)/.dev  ## mend what ruff can mend
 	$(BIN)/ruff format .
 
 clean:  ## remove the virtual environment and every cache
-	rm -rf $(VENV) $(TENSORFLOW) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(TENSORFLOW) build dist docs/_build docs/reference .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

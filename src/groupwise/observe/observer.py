@@ -72,8 +72,6 @@ class Observer:
             `GroupwiseWarning`, and training goes on. (A disk that is full is always a warning, and ends the recording.)
 
     Attributes:
-        last: the newest record. On an accelerator it is one update behind.
-        step: the number of the next update.
         path: the folder that is written, None where there is none.
 
     Under `torch.distributed` make one on every rank, as the optimizer is: rank 0 writes.

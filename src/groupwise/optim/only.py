@@ -52,7 +52,7 @@ class NetworkView:
 
     @property
     def entered(self) -> bool:
-        """Whether this is inside `with view:`, so that the others' gradients are off."""
+        """Whether the view is entered as a context manager, so that the others' gradients are off."""
         return bool(self._undo)
 
     @property

@@ -1,0 +1,148 @@
+"""The documentation site: `make docs` builds it with warnings as errors, `make serve-docs` shows it.
+
+The pages are plain Markdown that GitHub shows as well. Their order is that of the tables of `index.md`, which a test
+holds complete; here they become the side bar. The reference is made from the docstrings of what each `__all__` names.
+"""
+
+import os
+import re
+import shutil
+from importlib import import_module
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from latex2mathml.converter import convert
+from sphinx.application import Sphinx
+from sphinx.writers.html5 import HTML5Translator
+
+os.environ.setdefault("KERAS_BACKEND", "torch")  # the reference of groupwise.keras is the same on each backend
+
+DOCS = Path(__file__).parent
+MODULES = [
+    "groupwise",
+    *(f"groupwise.{name}" for name in ("select", "schedules", "plan", "optim", "checkpoint", "integrations", "keras")),
+    *(f"groupwise.{name}" for name in ("balance", "observe", "observe.sinks", "audit", "report", "records", "presets")),
+    "groupwise.testing",
+]
+
+project = "groupwise"
+author = "the groupwise authors"
+release = version = installed("groupwise")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_copybutton"]
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+exclude_patterns = ["_build"]
+default_role = "literal"  # docstrings write names as `name`
+myst_heading_anchors = 4
+myst_enable_extensions = ["dollarmath"]
+
+html_theme = "furo"
+html_title = f"groupwise {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sphinx = html_show_copyright = False
+html_math_renderer = "mathml"  # by the browser itself: pages ask the network for nothing
+copybutton_prompt_text = "$ "
+
+autodoc_member_order = "bysource"
+python_maximum_signature_line_length = 100
+napoleon_numpy_docstring = False
+
+_SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
+_PAGE = re.compile(r"^\| \[[^\]]+\]\(([\w./-]+)\.md\)", re.MULTILINE)
+_SECTION_OF_DOCSTRING = re.compile(r"(Args|Attributes|Returns|Raises|Yields|Example|Examples|Note|Warns):$")
+_BAR = re.compile(r"\|(?=[^`]*(?:`[^`]*`[^`]*)*$)")  # outside of backticks
+_ANNOTATED = re.compile(r"~?[\w.]*\bAnnotated\[")
+
+
+def _with_contents(_: Sphinx, name: str, source: list[str]) -> None:
+    """Append to the map of the pages a table of contents for each of its sections, and one of the reference."""
+    if name != "index":
+        return
+    _before, *parts = _SECTION.split(source[0])
+    for caption, text in zip(parts[::2], parts[1::2], strict=True):
+        source[0] += _contents(caption, _PAGE.findall(text))
+    source[0] += _contents("Reference", [f"reference/{name}" for name in MODULES])
+
+
+def _contents(caption: str, pages: list[str]) -> str:
+    listed = "\n".join(pages)
+    return f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{listed}\n```\n"
+
+
+def _write_reference(_: Sphinx) -> None:
+    """A page for each public module; they are not committed.
+
+    What several modules export is described where it stands first in `MODULES`, `groupwise` itself last.
+    """
+    shutil.rmtree(DOCS / "reference", ignore_errors=True)
+    (DOCS / "reference").mkdir()
+    owners: dict[int, str] = {}
+    for name in [*MODULES[1:], MODULES[0]]:
+        module = import_module(name)
+        described = {public: owners.setdefault(id(getattr(module, public)), name) for public in sorted(module.__all__)}
+        elsewhere = {public: owner for public, owner in described.items() if owner != name}
+        left_out = [*elsewhere, "__version__"]
+        lines = [name, "=" * len(name), "", f".. automodule:: {name}", "   :members:"]
+        lines += [f"   :exclude-members: {', '.join(left_out)}", ""]
+        links = ", ".join(f":obj:`{public} <{owner}.{public}>`" for public, owner in elsewhere.items())
+        lines += [f"Described with their packages: {links}."] if links else []
+        (DOCS / "reference" / f"{name}.rst").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _as_rst(_: Sphinx, what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
+    """What docstrings write as in Markdown, for reStructuredText: an indented block is code, `|g|` is no substitution,
+    and the first colon of a property's sentence does not end a type.
+    """
+    lines[:] = [_BAR.sub(r"\\|", line) for line in lines]
+    for at in range(len(lines) - 1, 0, -1):
+        starts = lines[at].startswith("    ") and not lines[at - 1]
+        before = next((line for line in reversed(lines[:at]) if line), "")
+        if starts and before and not before.startswith(" ") and not _SECTION_OF_DOCSTRING.match(before):
+            lines[at:at] = [".. code-block:: text" if _is_formula(lines[at]) else ".. code-block:: python", ""]
+    if what in ("attribute", "property", "data"):
+        lines.insert(0, "\\ ")
+
+
+def _is_formula(line: str) -> bool:
+    return not re.search(r"[A-Za-z_]\w*\(|^\s*(from|import|with|for|>>>|@)\b", line)
+
+
+def _without_annotations(
+    _: Sphinx, _what: str, _name: str, _obj: Any, _options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None] | None:
+    """`Annotated[float, …]` as `float`: how a value is read from a file says nothing to who calls."""
+    return None if signature is None else (_plain(signature), returns and _plain(returns))
+
+
+def _plain(signature: str) -> str:
+    while found := _ANNOTATED.search(signature):
+        depth, comma, at = 1, 0, found.end()
+        while depth:
+            depth += {"[": 1, "(": 1, "{": 1, "]": -1, ")": -1, "}": -1}.get(signature[at], 0)
+            comma = comma or (at if signature[at] == "," and depth == 1 else 0)
+            at += 1
+        signature = signature[: found.start()] + signature[found.end() : comma] + signature[at:]
+    return signature
+
+
+def _skip_field_numbers(_: Sphinx, _what: str, _name: str, obj: Any, skip: bool, _options: Any) -> bool | None:
+    """Leave out the fields of named tuples, which their class describes."""
+    return True if str(getattr(obj, "__doc__", "")).startswith("Alias for field number") else None
+
+
+def _math(translator: HTML5Translator, node: nodes.math | nodes.math_block) -> None:
+    display = "block" if isinstance(node, nodes.math_block) else "inline"
+    translator.body.append(convert(node.astext(), display=display))
+    raise nodes.SkipNode
+
+
+def setup(app: Sphinx) -> None:
+    app.add_html_math_renderer("mathml", (_math, None), (_math, None))
+    app.connect("builder-inited", _write_reference)
+    app.connect("source-read", _with_contents)
+    app.connect("autodoc-skip-member", _skip_field_numbers)
+    app.connect("autodoc-process-docstring", _as_rst, priority=400)  # before napoleon
+    app.connect("autodoc-process-signature", _without_annotations)
