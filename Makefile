@@ -8,7 +8,7 @@ INPUTS := pyproject.toml constraints.txt requirements-nodeps.txt
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test tensorflow versions docs serve-docs lint format clean
+.PHONY: help demo test tensorflow versions docs serve-docs dist lint format clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
@@ -29,6 +29,15 @@ docs: $(VENV)/.dev  ## build the documentation site into docs/_build, warnings a
 
 serve-docs: docs  ## build it and show it at http://localhost:8000
 	$(BIN)/python -m http.server --bind localhost --directory docs/_build 8000
+
+dist: $(VENV)/.dev  ## build wheel and source distribution, check them, and run the wheel in a new environment (a minute)
+	rm -rf dist
+	$(BIN)/python -m build --quiet
+	$(BIN)/python -m twine check --strict dist/*
+	$(PYTHON) -m venv --clear dist/.venv
+	dist/.venv/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt dist/*.whl
+	cd dist && .venv/bin/groupwise --version && .venv/bin/groupwise new vit-finetune > /dev/null && .venv/bin/groupwise schema > /dev/null
+	rm -rf dist/.venv
 
 lint: $(VENV)/.dev  ## ruff and mypy, as the continuous integration runs them
 	$(BIN)/ruff check .
