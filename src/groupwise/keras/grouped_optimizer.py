@@ -14,17 +14,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, final
 
 import keras
 
-from groupwise.errors import OptimizerError, StateError, listed, within
+from groupwise.errors import GroupwiseWarning, OptimizerError, StateError, listed, within
 from groupwise.keras import state
 from groupwise.keras._keras import (
     OneStep,
     built_for,
     eagerly,
+    frames_of_keras,
     path_of,
     place_of,
     require_eager,
@@ -218,7 +220,7 @@ class GroupedOptimizer(OneStep):
             if held.unread is not None:
                 require_eager("the weights were loaded, with a state, before the optimizer was built")
                 store, held.unread = held.unread, None
-                self._read(store)
+                self._read(store, reshaped=True)
 
     def _factor(self) -> Any:
         return self._held.outside.factor(self.learning_rate)
@@ -228,6 +230,7 @@ class GroupedOptimizer(OneStep):
         strange = [v for v in trainable_variables or () if self.built and place_of(self, v) is None]
         if strange:
             raise OptimizerError(f"the optimizer is to update {listed((path_of(v) for v in strange), 3)}, {UNKNOWN}")
+        self._held.staleness.stepped()
         super().apply(grads, trainable_variables)
 
     def stateless_apply(self, optimizer_variables: Any, grads: Any, trainable_variables: Any) -> Any:
@@ -282,8 +285,13 @@ class GroupedOptimizer(OneStep):
         return self._held.program
 
     def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
-        """Put the averages into the model where `use_ema` is on, as copies."""
+        """Put the averages into the model where `use_ema` is on, as copies; Keras calls it at the end of a fit.
+
+        Warns where layers were frozen, unfrozen or added, and the fit ran a step that was compiled before.
+        """
         super().finalize_variable_values(var_list)
+        if said := self._held.staleness.fitted(var_list):
+            warnings.warn(said, GroupwiseWarning, stacklevel=frames_of_keras())
         if self.use_ema:  # jax would donate the one buffer that variable and average share twice
             for variable in var_list:
                 variable.assign(keras.ops.copy(keras.ops.convert_to_tensor(variable)))
@@ -325,10 +333,11 @@ class GroupedOptimizer(OneStep):
         else:
             self._held.unread = state.copied(store)
 
-    def _read(self, store: Any) -> None:
+    def _read(self, store: Any, reshaped: bool = False) -> None:
+        """Take over what a file holds; `reshaped` as of `state.readable`."""
         if self._held.misfit:
             return
-        saved = state.readable(self._held.program, len(self.variables), store, self._held.refrozen)
+        saved = state.readable(self._held.program, self.variables, store, self._held.refrozen, reshaped)
         state.assign(self.variables[:saved], [store[str(i)] for i in range(saved)], "the saved optimizer state")
 
     def get_config(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from groupwise.keras.bounds import check_schedules, check_values
 from groupwise.keras.outside_rates import OutsideRate
 from groupwise.keras.program import Lengths, Program, check, program
 from groupwise.keras.saved import Described, described, fitted, misfit, repositioned, resolution_of
+from groupwise.keras.staleness import Staleness
 from groupwise.keras.stepping import Update
 from groupwise.keras.tracing import numbers_read
 from groupwise.keras.walker import averaging_layers, paths_of, variables_of
@@ -38,6 +39,7 @@ class Grouping:
         self.resolution: Resolution | None = None
         self.program: Program | None = None
         self.update: Update | None = None  # the one that is under way, or being compiled
+        self.staleness = Staleness()
         self.measuring = False
         self.refrozen = False  # whether other variables train than did when the state was made that is to be loaded
         self.misfit = ""  # why the groups of a saved optimizer are not those of the model that it was built for

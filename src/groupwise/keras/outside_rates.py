@@ -21,6 +21,7 @@ from typing import Any, Literal, final
 import keras
 
 from groupwise.errors import GroupwiseWarning, OptimizerError
+from groupwise.keras._keras import frames_of_keras
 from groupwise.plan import Plan
 from groupwise.plan.declarations import Exact
 from groupwise.schedules import Schedule
@@ -63,7 +64,7 @@ class OutsideRate:
             return self.reference
         value = number(given)
         if value is None:
-            self._look_at_schedule(given)
+            self._warn(*self._of_schedule(given))
             return given
         self._refuse(value)
         if self.reading == "factor" and (0 < value < _SMALL or self._is_declared(value)):
@@ -75,7 +76,7 @@ class OutsideRate:
         """Look at what `optimizer.learning_rate` is set to, after `updates` updates. Raises `OptimizerError`."""
         value = number(given)
         if value is None:
-            self._look_at_schedule(given)
+            self._warn(*self._of_schedule(given))
             return
         self._refuse(value)
         if self.reading == "factor" and self._looks_absolute(value, updates):
@@ -98,20 +99,21 @@ class OutsideRate:
     def _is_declared(self, value: float) -> bool:
         return value != 1 and any(math.isclose(value, rate, rel_tol=1e-6) for rate in self._declared)
 
-    def _look_at_schedule(self, given: Any) -> None:
+    def _of_schedule(self, given: Any) -> tuple[float | None, str]:
+        """The highest value of a schedule of Keras that looks like a rate, and its name; None if it does not."""
         if self.reading == "rate" or not isinstance(given, keras.optimizers.schedules.LearningRateSchedule):
-            return
+            return None, ""
         values = [value for step in _PROBED if (value := number(given(step))) is not None]
-        if values and 0 < max(values) < _SMALL:
-            self._warn(max(values), type(given).__name__)
+        looks = bool(values) and 0 < max(values) < _SMALL
+        return (max(values) if looks else None), type(given).__name__
 
     def _refuse(self, value: float) -> None:
         if not math.isfinite(value) or value < 0:
             what = "a factor on every group's rate" if self.reading == "factor" else "a rate"
             raise OptimizerError(f"optimizer.learning_rate is {what}: a finite number from 0, not {value:g}")
 
-    def _warn(self, value: float, source: str = "") -> None:
-        if self._warned or not self._declared:
+    def _warn(self, value: float | None, source: str = "") -> None:
+        if value is None or self._warned or not self._declared:
             return
         self._warned = True
         rate = self._declared[0]
@@ -121,7 +123,7 @@ class OutsideRate:
             f"what the plan declares as {rate:g} trains at {rate * value:g}; as a rate it would train at {value:g}. "
             'If the rate is meant: GroupedOptimizer(plan, …, learning_rate_as="rate")',
             GroupwiseWarning,
-            stacklevel=4,
+            stacklevel=frames_of_keras(),
         )
 
 

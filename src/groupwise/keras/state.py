@@ -29,13 +29,17 @@ def mark(program: Program | None) -> Any:
     return keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(fingerprint(facts), dtype="int32"))
 
 
-def readable(program: Program | None, variables: int, store: Any, refrozen: bool = False) -> int:
+def readable(
+    program: Program | None, variables: Sequence[Any], store: Any, refrozen: bool = False, reshaped: bool = False
+) -> int:
     """How many variables of the file `store` to read; 0, with a warning, where other variables train than did then.
 
     Args:
         program: of the built optimizer; None where nothing trains.
-        variables: how many it has.
+        variables: its own.
         refrozen: whether the optimizer knows that layers were frozen or unfrozen since the state was made.
+        reshaped: whether variables of other shapes are no error: the weights were loaded without those, as
+            `load_weights(…, skip_mismatch=True)` does, and nobody waits for an error of this state.
 
     Raises:
         StateError: the file holds the state of other groups, or of another class of optimizer.
@@ -56,9 +60,18 @@ def readable(program: Program | None, variables: int, store: Any, refrozen: bool
             stacklevel=3,
         )
         return 0
-    if found and program is not None and (expected != found or saved != variables):
+    if found and program is not None and (expected != found or saved != len(variables)):
         raise StateError(f"the saved optimizer state does not fit: {_difference(program, expected, found)}")
-    return min(saved, variables)  # one that was saved before its build has a step count and a factor alone
+    read = min(saved, len(variables))  # one that was saved before its build has a step count and a factor alone
+    if reshaped and (other := _misshapen(variables[:read], [store[str(i)] for i in range(read)])):
+        warnings.warn(
+            f"weights of other shapes were skipped, and so is the optimizer's state: {other}. The optimizer begins "
+            "anew, at update 0",
+            GroupwiseWarning,
+            stacklevel=4,
+        )
+        return 0
+    return read
 
 
 def copied(store: Any) -> dict[str, Any]:
@@ -74,10 +87,8 @@ def assign(variables: Sequence[Any], values: Sequence[Any], what: str) -> None:
             f"{what} has {len(values)} variables and this optimizer {len(variables)}: they must be those of an "
             "optimizer with the same groups, in the order of its `variables`"
         )
-    for i, (variable, value) in enumerate(zip(variables, values, strict=True)):
-        own, given = tuple(variable.shape), tuple(keras.ops.shape(value))
-        if own != given:
-            raise StateError(f"{what}: variable {i}, {path_of(variable)}, has shape {own} here and {given} there")
+    if other := _misshapen(variables, values):
+        raise StateError(f"{what}: {other}")
     for variable, value in zip(variables, values, strict=True):
         variable.assign(keras.ops.copy(keras.ops.convert_to_tensor(value)))  # jax donates the buffers of a step
 
@@ -98,6 +109,15 @@ def facts_of(program: Program) -> dict[str, object]:
         name: owner and (places[owner], owner.group.algorithm, sorted(owner.hyperparameters))
         for name, owner in owners.items()
     }
+
+
+def _misshapen(variables: Sequence[Any], values: Sequence[Any]) -> str:
+    """The first variable whose value has another shape; empty if there is none."""
+    for i, (variable, value) in enumerate(zip(variables, values, strict=True)):
+        own, given = tuple(variable.shape), tuple(keras.ops.shape(value))
+        if own != given:
+            return f"variable {i}, {path_of(variable)}, has shape {own} here and {given} there"
+    return ""
 
 
 def _difference(program: Program, expected: Sequence[int], found: Sequence[int]) -> str:

@@ -213,7 +213,7 @@ PROGRAM = """
 import keras
 def build():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, name="head")])
-    model.compile(keras.optimizers.AdamW(0.001), "mse")
+    model.compile(keras.optimizers.AdamW(0.001, name="adamw"), "mse")
     return model
 """
 
@@ -227,4 +227,4 @@ def test_the_command_audits_a_compiled_model(tmp_path: Path) -> None:
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     told = json.loads(ended.stdout)
     assert [finding["check"] for finding in told["findings"]] == ["decayed-norm"]
-    assert told["facts"][1] == "adam_w (AdamW): 2 variables at lr 1e-3, weight decay 4e-3"
+    assert told["facts"][1] == "adamw (AdamW): 2 variables at lr 1e-3, weight decay 4e-3"

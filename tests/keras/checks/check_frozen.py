@@ -102,6 +102,44 @@ def test_lora_that_is_enabled_after_a_fit_asks_for_a_new_optimizer_and_trains_wi
     fit(model, epochs=1)
 
 
+CHANGES = {
+    "frozen": (lambda layer: setattr(layer, "trainable", False), r"body/kernel, body/bias trained on, frozen or not"),
+    "lora": (lambda layer: layer.enable_lora(2), r"lora_kernel_a, \S*lora_kernel_b did not train and \S*body/kernel"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_fit_whose_compiled_step_is_older_than_the_model_is_said_or_raises(change: str, scaled: bool) -> None:
+    model, (apply, told) = functional(), CHANGES[change]
+    compiled(model)
+    if scaled:
+        model.compile(keras.optimizers.LossScaleOptimizer(model.optimizer), "mse")
+    fit(model, epochs=1)
+    fit(model, epochs=1)  # with the same step: nothing to say
+    apply(model.get_layer("body"))
+    before = model.get_weights()
+    if keras.backend.backend() == "tensorflow":
+        with pytest.warns(GroupwiseWarning, match=told):
+            fit(model, epochs=1)
+        fit(model, epochs=1)  # once is enough
+    elif change == "lora" or keras.backend.backend() == "jax":
+        with pytest.raises((GroupwiseError, ValueError), match=r"and was built for others|variables"):
+            fit(model, epochs=1)
+    else:
+        fit(model, epochs=1)
+        assert np.array_equal(model.get_weights()[0], before[0])
+
+
+def test_a_step_that_is_compiled_anew_after_a_change_has_nothing_to_say() -> None:
+    model = functional()
+    fit(compiled(model), epochs=1)
+    model.get_layer("body").trainable = False
+    for optimizer in (GroupedOptimizer(PLAN).bind(model), GroupedOptimizer(PLAN).bind(model)):
+        model.compile(optimizer, "mse")
+        fit(model, epochs=1)
+
+
 @pytest.mark.parametrize("bound", [True, False])
 def test_a_model_with_nothing_to_train_fits(bound: bool) -> None:
     model = functional()

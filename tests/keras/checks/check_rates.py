@@ -63,6 +63,20 @@ def test_a_schedule_of_keras_is_read_either_way() -> None:
     assert model.optimizer.rates["base"] == pytest.approx(1e-2 * 0.5 ** (7 / 4), rel=1e-5)
 
 
+def test_a_warning_is_about_the_line_that_set_the_rate() -> None:
+    decay = keras.optimizers.schedules.ExponentialDecay(1e-2, 4, 0.5)
+    model = compiled()
+    for wrong in (
+        lambda: setattr(model.optimizer, "learning_rate", 1e-3),
+        lambda: setattr(compiled().optimizer, "learning_rate", decay),
+        lambda: GroupedOptimizer(PLAN, learning_rate=1e-3),
+        lambda: GroupedOptimizer(PLAN, learning_rate=decay),
+    ):
+        with pytest.warns(GroupwiseWarning, match=LOOKS_ABSOLUTE) as told:
+            wrong()
+        assert [one.filename for one in told if one.category is GroupwiseWarning] == [__file__]
+
+
 def test_a_plateau_with_an_absolute_floor_is_said() -> None:
     model = compiled()
     with pytest.warns(GroupwiseWarning, match=LOOKS_ABSOLUTE):

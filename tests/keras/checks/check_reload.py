@@ -1,6 +1,7 @@
 """What is saved goes on exactly; what does not fit is refused."""
 
 import copy
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,33 @@ def test_state_of_other_groups_that_is_loaded_before_the_build_is_refused_by_it(
     other.load_weights(tmp_path / "now.weights.h5")
     with pytest.raises(StateError, match="other groups or algorithms"):
         other.optimizer.build(other.trainable_variables)
+
+
+def wider() -> Any:
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((4,))
+    body = keras.layers.Dense(5, activation="tanh", name="body")(inputs)
+    return keras.Model(inputs, keras.layers.Dense(2, name="head")(body), name="net")
+
+
+@pytest.mark.parametrize("built", [False, True])
+def test_weights_of_other_shapes_are_skipped_together_with_the_state(built: bool, tmp_path: Path) -> None:
+    model = compiled(functional())
+    fit(model)
+    model.save_weights(tmp_path / "now.weights.h5")
+    other = compiled(wider())
+    if built:
+        other.optimizer.build(other.trainable_variables)
+    fresh = state(other.optimizer)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        other.load_weights(tmp_path / "now.weights.h5", skip_mismatch=True)
+        other.optimizer.build(other.trainable_variables)
+    assert built or any("weights of other shapes were skipped, and so is" in str(one.message) for one in told)
+    assert np.array_equal(other.get_weights()[0], model.get_weights()[0])
+    assert not built or all(np.array_equal(a, b) for a, b in zip(fresh, state(other.optimizer), strict=True))
+    assert int(keras.ops.convert_to_numpy(other.optimizer.iterations)) == 0
+    fit(other, epochs=1)
 
 
 def test_a_config_that_has_met_no_model_can_be_bound() -> None:
