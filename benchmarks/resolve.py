@@ -1,7 +1,7 @@
 """Resolving a plan:  python benchmarks/resolve.py
 
 10,000 tensors on the `meta` device, 20 rules. The parts are those of `resolve`: the walk over the model, the matching
-of every rule against every parameter, the cascade, and the trial of each distinct group on a tiny tensor. The floor of
+of every rule against every parameter, the cascade, and the probe of each distinct group on a tiny tensor. The floor of
 the walk is `list(model.named_parameters())`.
 """
 
@@ -16,6 +16,8 @@ from groupwise.optim import parameters_of, resolve
 from groupwise.optim.algorithms import TorchAlgorithms
 from groupwise.optim.probe import probe
 from groupwise.plan.group import groups_of
+from groupwise.plan.ladder import ladders_of
+from groupwise.plan.mistakes import Mistakes
 from groupwise.plan.resolve import matches_of, resolve_parameters
 from groupwise.schedules import cosine
 from groupwise.select import depth, inside, kind, ndim, role, shape, size
@@ -56,18 +58,21 @@ def race_parts(network: nn.Module, decay: bool) -> None:
     chosen = plan(decay)
     infos = parameters_of(network)
     algorithms = TorchAlgorithms(chosen)
-    resolution = chosen.resolve(infos, algorithms)
-    matches = matches_of(chosen.rules, infos)
-    resolved = resolve_parameters(chosen.rules, infos, matches, resolution.algorithms)
+    resolution, mistakes = chosen.resolve(infos, algorithms), Mistakes()
+    rules, known = chosen.rules, resolution.algorithms
+    matches = matches_of(rules, infos)
+    ladders = ladders_of(rules, infos, matches)
+    resolved = resolve_parameters(rules, infos, matches, ladders, known, mistakes)
     works: dict[str, Work] = {
         "floor of the walk: named_parameters": lambda: list(network.named_parameters()),
         "walk: parameters_of": lambda: parameters_of(network),
-        "match: every rule on every parameter": lambda: matches_of(chosen.rules, infos),
+        "match: every rule on every parameter": lambda: matches_of(rules, infos),
+        "levels of each rule": lambda: ladders_of(rules, infos, matches),
         "cascade: each class of parameters": lambda: resolve_parameters(
-            chosen.rules, infos, matches, resolution.algorithms
+            rules, infos, matches, ladders, known, mistakes
         ),
-        "groups and their names": lambda: groups_of(chosen.rules, infos, resolved),
-        "trial: try_out": lambda: probe(resolution, algorithms),
+        "groups and their names": lambda: groups_of(rules, infos, resolved),
+        "probe": lambda: probe(resolution, algorithms, mistakes),
         "the whole: resolve": lambda: resolve(network, chosen),
     }
     results = race(works, "the whole: resolve", 5.0)

@@ -238,3 +238,15 @@ def test_the_cost_of_a_walk_and_of_a_selection_grows_with_the_parameters_and_no_
     few, many = costs(100), costs(1100)
     for small, large in zip(few, many, strict=True):
         assert large < 11.5 * small
+
+
+@pytest.mark.parametrize(
+    "layer", [lambda: nn.Linear(2, 2), lambda: nn.Linear(2, 3), lambda: nn.LayerNorm(2)], ids=["square", "wide", "norm"]
+)
+def test_a_long_row_of_layers_costs_no_more_for_each(layer: Callable[[], nn.Module]) -> None:
+    def cost(layers: int) -> int:
+        with torch.device("meta"):
+            model = nn.Sequential(*(layer() for _ in range(layers)))
+        return calls_of(lambda: parameters_of(model))
+
+    assert cost(1100) < 11.5 * cost(100)

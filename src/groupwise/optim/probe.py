@@ -64,6 +64,7 @@ def probe(resolution: Resolution, algorithms: TorchAlgorithms, mistakes: Mistake
     probed: dict[str, ProbeResult] = {}
     known: dict[object, ProbeResult] = {}
     classes: dict[str, type[torch.optim.Optimizer]] = {}
+    built: set[object] = set()  # the shapes that a constructor has seen, with what it was given
     for group in resolution.groups:
         if group.algorithm is None:
             continue
@@ -80,7 +81,9 @@ def probe(resolution: Resolution, algorithms: TorchAlgorithms, mistakes: Mistake
                 if key not in known:
                     known[key] = _probe_parameter(cls, unscaled, likeness, whole(infos[0], trains(group)))
                 if not known[key].allocates_in_init:
-                    _check_shapes(resolution, group, infos, cls, mistakes)
+                    new = [i for i in infos if (*key[:2], whole(i, trains(group))) not in built]
+                    built |= {(*key[:2], whole(i, trains(group))) for i in new}
+                    _check_shapes(resolution, group, new, cls, mistakes)
                 probed[group.name] = replace(
                     known[key],
                     hyperparameters={**known[key].hyperparameters, **own},

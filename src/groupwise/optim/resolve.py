@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
 import torch
 
 from groupwise._shards import is_sharded
-from groupwise.errors import ResolutionError
+from groupwise.errors import ResolutionError, listed
 from groupwise.look import Example, parameters_of
 from groupwise.optim.algorithms import TorchAlgorithms
 from groupwise.optim.apart import set_apart
@@ -52,6 +53,7 @@ def resolve(model: Model, plan: Plan, example: Example | None = None) -> Resolut
 def resolve_with(model: Model, plan: Plan, algorithms: TorchAlgorithms) -> tuple[Resolution, dict[str, ProbeResult]]:
     """`resolve`, with the probe result of each group that has an algorithm."""
     infos = infos_of(model)
+    _check_distinct(infos)
     resolution = plan.resolve(infos, algorithms)
     for info in infos:
         if info.sparse and is_sharded(info.parameter):
@@ -67,6 +69,18 @@ def resolve_with(model: Model, plan: Plan, algorithms: TorchAlgorithms) -> tuple
     remarks += check_read(resolution, algorithms, {name: result.asked for name, result in probed.items()}, mistakes)
     mistakes.raise_all()
     return replace(resolution, remarks=(*resolution.remarks, *remarks)) if remarks else resolution, probed
+
+
+def _check_distinct(infos: Sequence[ParameterInfo]) -> None:
+    """Raise `ResolutionError` for a tensor or a name that stands twice, as where the infos of two walks are joined."""
+    tensors = Counter(id(info.parameter) for info in infos if info.parameter is not None)
+    names = Counter(info.name for info in infos)
+    twice = [info.name for info in infos if tensors[id(info.parameter)] > 1 or names[info.name] > 1]
+    if twice:
+        raise ResolutionError(
+            f"{listed(map(repr, dict.fromkeys(twice)), 3)}: given twice, as a tensor or as a name; walk all of the "
+            "model at once, parameters_of(model), or several networks as a mapping, parameters_of({name: module})"
+        )
 
 
 def _check_trainable(resolution: Resolution, mistakes: Mistakes) -> None:

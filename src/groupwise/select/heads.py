@@ -79,18 +79,19 @@ class _Reader:
         return (False, frozenset()) if _in_series(inner) else self._read_in_turn(inner, later)
 
     def _read_in_turn(self, inner: list[Node], later: _Sizes) -> tuple[bool, _Sizes]:
-        sizes: _Sizes = frozenset()
-        taken: list[tuple[Node, _Sizes]] = []
+        joined = _joined(inner)
+        taken: dict[str | None, _Sizes] = {}  # what the later ones take; those named after a tower by the rest of it
         for i in reversed(range(len(inner))):
-            follow = frozenset().union(*(more for other, more in taken if not _are_of_towers(inner[i], other)))
-            is_open, more = self._read(inner[i], later | follow | _joined(inner, i))
-            taken.append((inner[i], more))
-            sizes |= more
+            twins = _without_tower(inner[i])
+            follow = [sizes for rest, sizes in taken.items() if rest is None or rest != twins]
+            is_open, more = self._read(inner[i], later.union(joined[i], *follow))
+            taken[twins] = taken.get(twins, frozenset()) | more
             if not is_open:
-                if sizes:
+                if any(taken.values()):
                     self._read_beside(inner[: i + 1], later)
-                return False, sizes
-        return bool(inner), sizes  # without children it is a layer of another kind: it closes the run
+                return False, frozenset().union(*taken.values())
+        # without children it is a layer of another kind: it closes the run
+        return bool(inner), frozenset().union(*taken.values())
 
     def _read_beside(self, siblings: list[Node], later: _Sizes) -> None:
         """Those before the last of `siblings` that take what it takes, and that nothing takes from."""
@@ -124,21 +125,34 @@ def _is_block(node: Node) -> bool:
     return len(products) > 1 and not is_chain(products) and (taken == given or taken is None or given is None)
 
 
-def _are_of_towers(one: Node, other: Node) -> bool:
-    """`text_projection` and `visual_projection`: the same for two towers."""
-    names = [_TOWER.sub("", node.name) for node in (one, other) if _TOWER.search(node.name)]
-    return len(names) == 2 and names[0] == names[1]
+def _without_tower(node: Node) -> str | None:
+    """The rest of a name that begins with a tower's: `text_projection` and `visual_projection` are the same for two."""
+    return _TOWER.sub("", node.name) if _TOWER.search(node.name) else None
 
 
-def _joined(inner: list[Node], i: int) -> _Sizes:
-    """What `inner[i]` gives, if it and its neighbours are taken together by a later sibling, one beside the other."""
+def _joined(inner: list[Node]) -> list[_Sizes]:
+    """For each of `inner` what it gives, if it and its neighbours are taken together by a later sibling, side by side.
+
+    The first such sibling counts.
+    """
     given = [exit_of(node) for node in inner]
-    for j in range(i + 1, len(inner)):
-        taken, total = entry_of(inner[j]), 0
-        for k in reversed(range(j)):
-            total += given[k] or 0
-            if given[k] is None or taken is None or total > taken:
-                break
-            if total == taken and k < j - 1:
-                return frozenset([given[i] or 0]) if k <= i else frozenset()
-    return frozenset()
+    joined: list[_Sizes] = [frozenset()] * len(inner)
+    first = len(inner)  # of those that the next sibling that joins takes together
+    for j in reversed(range(len(inner))):
+        joined[j] = frozenset([given[j] or 0]) if j >= first else frozenset()
+        together = _taken_together(given, entry_of(inner[j]), j)
+        first = first if together is None else together
+    return joined
+
+
+def _taken_together(given: list[int | None], taken: int | None, j: int) -> int | None:
+    """The first of the siblings before the `j`-th, two or more, whose outputs make what it takes."""
+    total = 0
+    for k in reversed(range(j)):
+        size = given[k]
+        total += size or 0
+        if size is None or taken is None or total > taken:
+            return None
+        if total == taken and k < j - 1:
+            return k
+    return None
