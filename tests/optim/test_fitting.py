@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from groupwise import GroupedOptimizer, Plan, Rule
-from groupwise.errors import StateError
+from groupwise.errors import OptimizerError, StateError
 from groupwise.optim.fitting import check_shapes
 
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
@@ -117,3 +117,36 @@ def test_of_other_classes_only_what_is_certain_is_refused() -> None:
     check_shapes("p", p, {"exp_avg": torch.ones(4, 32), "absmax": torch.ones(8)}, "somewhere:Class")
     with pytest.raises(StateError, match=r"'exp_avg' in the checkpoint has \(65, 32\)"):
         check_shapes("p", p, {"exp_avg": torch.ones(65, 32)}, "somewhere:Class")
+
+
+@classes
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_a_model_that_changes_its_dtype_after_its_first_step_steps_as_torchs_or_is_named_with_a_way_out(
+    algorithm: str, values: dict[str, Any], dtype: torch.dtype
+) -> None:
+    plan = Plan([Rule("*", optimizer=algorithm, lr=1e-2, **values)])
+
+    def retyped(build: Callable[[nn.Module], torch.optim.Optimizer]) -> tuple[nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        model = nn.Linear(4, 3, bias=False)
+        optimizer = build(model)
+        for target in (torch.float32, dtype):
+            model.to(target)
+            model.weight.grad = torch.ones_like(model.weight)
+            if target != dtype:
+                optimizer.step()
+        return model, optimizer
+
+    twin, plain = retyped(lambda model: getattr(torch.optim, algorithm)(model.parameters(), lr=1e-2, **values))
+    model, optimizer = retyped(lambda model: GroupedOptimizer(model, plan))
+    try:
+        plain.step()
+    except RuntimeError:
+        now = str(dtype).removeprefix("torch.")
+        with pytest.raises(OptimizerError, match=rf"'weight' is {now} now, and its state is float32.*load_state_dict"):
+            optimizer.step()
+        optimizer.load_state_dict(optimizer.state_dict())
+        optimizer.step()
+        return
+    optimizer.step()
+    assert torch.equal(model.weight, twin.weight)

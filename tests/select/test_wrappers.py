@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 
 from groupwise.select import parameters_of, regex, select
 from tests.select.models import EVERY, ViT
@@ -118,3 +118,33 @@ def test_a_parametrized_weight_goes_by_its_plain_name_too() -> None:
         "1.parametrizations.weight.original0", "1.parametrizations.weight.original1",
     ]  # fmt: skip
     assert {info.name for info in infos} == {name for name, _ in model.named_parameters()}
+
+
+@pytest.mark.parametrize(
+    ("wrap", "leaf", "ends"),
+    [
+        (prune.identity, "weight", ("_orig",)),
+        (prune.identity, "bias", ("_orig",)),
+        (nn.utils.spectral_norm, "weight", ("_orig",)),
+        (nn.utils.weight_norm, "weight", ("_g", "_v")),
+    ],
+    ids=["pruned weight", "pruned bias", "spectral norm", "weight norm"],
+)
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+def test_what_a_hook_computes_a_tensor_from_goes_by_that_tensors_name_too(
+    wrap: Callable[[nn.Module, str], nn.Module], leaf: str, ends: tuple[str, ...]
+) -> None:
+    plain, wrapped = nn.Linear(4, 4), nn.Linear(4, 4)
+    wrap(wrapped, leaf)
+    infos = parameters_of(nn.Sequential(wrapped))
+    made = [f"0.{leaf}{end}" for end in ends]
+    assert [info.name for info in select(f"*.{leaf}", infos)] == made
+    assert {info.name for info in infos} == {name for name, _ in nn.Sequential(wrapped).named_parameters()}
+    roles = {info.name: info.roles for info in parameters_of(nn.Sequential(plain))}[f"0.{leaf}"]
+    assert roles <= {info.name: info.roles for info in infos}[made[-1]]
+
+
+def test_a_parameter_beside_one_of_a_like_name_keeps_to_its_own() -> None:
+    model = nn.Module()
+    model.rate, model.rate_orig, model.size_g = (nn.Parameter(torch.zeros(3)) for _ in range(3))
+    assert not any(info.aliases for info in parameters_of(model))

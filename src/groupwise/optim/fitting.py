@@ -22,6 +22,10 @@ _OF_SCHEDULERS = frozenset({"initial_lr", "max_lr", "min_lr", "max_momentum", "b
 _OF_THE_CLASS = frozenset({"decoupled_weight_decay"})  # all that parts Adam's groups from AdamW's
 
 
+_OF_DTYPES = ("dtype", "scalar type", "ScalarType")
+"""What torch's errors about tensors of two types say, one or another."""
+
+
 def same_algorithm(values: Mapping[str, Any], group: Mapping[str, Any]) -> bool:
     """Whether saved group values are of a live group's algorithm.
 
@@ -69,6 +73,23 @@ def check_reshaped(groups: Sequence[Mapping[str, Any]], state: Mapping[Any, Any]
                     f"{name!r} has got the shape {tuple(p.shape)} in place, and its state is of the shape {before}: "
                     "call optimizer.regroup(model=model) after such a change (resize_token_embeddings makes one). It "
                     "keeps the state of the rows that are the first of both; rows= says where others are the same"
+                ) from error
+
+
+def check_retyped(groups: Sequence[Mapping[str, Any]], state: Mapping[Any, Any], error: Exception) -> None:
+    """Raise an `OptimizerError` for a class's `error` that is about state from before a tensor changed its dtype."""
+    if not isinstance(error, RuntimeError) or not any(word in str(error) for word in _OF_DTYPES):
+        return
+    for group in groups:
+        for name, p in zip(names_of(group), group["params"], strict=True):
+            made = [t for t in (state.get(p) or {}).values() if isinstance(t, torch.Tensor) and t.ndim > 0]
+            before = next((t.dtype for t in made if t.is_floating_point() and t.dtype != p.dtype), None)
+            if before is not None and p.is_floating_point():
+                now, old = (str(dtype).removeprefix("torch.") for dtype in (p.dtype, before))
+                raise OptimizerError(
+                    f"{name!r} is {now} now, and its state is {old}, of before the model's dtype changed (model.to(torch.{now}) "
+                    "or the like), so that the step fails: optimizer.load_state_dict(optimizer.state_dict()) brings "
+                    "the state to the parameters' dtype"
                 ) from error
 
 

@@ -25,7 +25,7 @@ from groupwise.look import Example
 from groupwise.optim.added import completed, rename_replaced, standing_outside
 from groupwise.optim.agreement import Agreement, Run
 from groupwise.optim.clipping import Measured
-from groupwise.optim.fitting import check_reshaped
+from groupwise.optim.fitting import check_reshaped, check_retyped
 from groupwise.optim.freezing import check_unfreeze, drop_gradients, freeze, is_wrapped, may_flip, restore_requires_grad
 from groupwise.optim.live import START, names_of
 from groupwise.optim.load_report import LoadReport
@@ -118,7 +118,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
             OptimizerError: at the first step among several processes, if the ranks that are replicas do not run one
                 plan; or a tensor stands in two groups, or a joint clip cannot be joint, or a norm is not finite and
                 its clip says "raise". Under "skip_step" such a step changes nothing, and counts as one all the same.
-                Or a parameter has got another shape in place: its state is then of the one that it had.
+                Or a parameter has got another shape in place, or another dtype: its state is then of the one that it had.
         """
         loss = None
         if closure is not None:
@@ -140,6 +140,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
             self._runtime.engines.step(active, self.state, self._runtime.route)
         except Exception as error:
             check_reshaped(active, self.state, error)
+            check_retyped(active, self.state, error)
             raise
         return loss
 
@@ -247,7 +248,10 @@ class GroupedOptimizer(torch.optim.Optimizer):
         `OptimizerError` for the name of a group, or of another parameter, that there is already.
         """
         if "_origin" not in vars(self):  # the plan's own groups, which the base class adds while it is built
+            before, self.param_groups = self.param_groups, []  # no two share a parameter, and torch would look at all
             super().add_param_group(param_group)
+            before += self.param_groups
+            self.param_groups = before
             return
         with with_all_groups(self._views.values()), AllOrNothing(self):
             super().add_param_group(completed(param_group, self._runtime, self.param_groups, self._origin))

@@ -25,6 +25,7 @@ from groupwise.select.vocabulary import embedding_kind, is_linear
 
 _WRAPPERS = re.compile(r"DataParallel$|^AveragedModel$|^(DeepSpeed\w*|Pipeline)Engine$|^ModelEma")
 _WEIGHT_NORM = {"original0": "_g", "original1": "_v"}  # length and direction, as weight norm has long called them
+_MADE_FROM = ("_orig", *_WEIGHT_NORM.values())
 _NOISE = {"object", "Module", "Generic", "ABC", "Protocol"}
 
 
@@ -106,8 +107,18 @@ def _node(module: Any, name: str, path: str, above: set[int]) -> Node:
 def _own(module: Any, kinds: tuple[str, ...], name: str) -> Iterator[OwnParameter]:
     collected = "ParameterList" in kinds or "ParameterDict" in kinds
     for own, tensor in module._parameters.items():
-        if tensor is not None:
-            yield OwnParameter(own, f"{name}_{own}" if collected else own, tensor)
+        if tensor is None:
+            continue
+        made = _made_from(module, own)
+        leaf = made if made and own.endswith("_orig") else f"{name}_{own}" if collected else own
+        yield OwnParameter(own, leaf, tensor, (made,) if made else ())
+
+
+def _made_from(module: Any, own: str) -> str:
+    """`weight` for `weight_orig`, `weight_g` and `weight_v` where a hook computes it from them: pruning, and spectral
+    and weight norm of torch.nn.utils, whose forward uses a plain tensor of that name. Empty for any other."""
+    plain = next((own.removesuffix(end) for end in _MADE_FROM if own.endswith(end)), "")
+    return plain if plain and _is_tensor(vars(module).get(plain)) else ""
 
 
 def _absorb(parametrizations: Any, path: str, held: list[OwnParameter], children: list[Node], above: set[int]) -> None:
