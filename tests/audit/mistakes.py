@@ -11,8 +11,9 @@ import torch
 from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import SGD, Adam, AdamW, lr_scheduler
+from torch.utils.checkpoint import checkpoint
 
-from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, clip_norm
+from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, after, clip_norm
 from groupwise.audit import Finding, audit, watch
 from groupwise.errors import GroupwiseWarning
 from groupwise.schedules import cosine
@@ -185,6 +186,33 @@ def features_detached_on_the_way() -> Found:
     model = Classifier()
     loss = nn.functional.cross_entropy(model.head(model.features(X).detach()), Y)
     return audit(model, SGD(model.parameters(), lr=0.1), losses=loss), named(model, "stem", "blocks")
+
+
+@says("unreached", "warning")
+def blocks_that_a_reentrant_checkpoint_cuts_off_behind_a_frozen_stem() -> Found:
+    model = Classifier()
+    model.stem.requires_grad_(False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch's: none of the inputs have requires_grad=True
+        loss = nn.functional.cross_entropy(model.head(checkpoint(model.features, X, use_reentrant=True)), Y)
+    found = audit(model, SGD([p for p in model.parameters() if p.requires_grad], lr=0.1), losses=loss)
+    return found, named(model, "blocks")
+
+
+@says("unreached", "warning")
+def blocks_that_a_plan_keeps_from_training_while_it_freezes_the_stem_below_their_checkpoint() -> Found:
+    model = Classifier()
+    optimizer = GroupedOptimizer(model, Plan([BASE, Rule("stem", trainable=after("9 steps"))]))
+    scheduler = PlanScheduler(optimizer)
+    with watch(model, optimizer, scheduler, steps=3) as seen, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        for _ in range(3):
+            optimizer.zero_grad()
+            hidden = checkpoint(model.features, X, use_reentrant=True)
+            nn.functional.cross_entropy(model.head(hidden), Y).backward()
+            optimizer.step()
+            scheduler.step()
+    return seen.findings, named(model, "blocks")
 
 
 @says("unreached", "note")

@@ -2,9 +2,12 @@
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
+from torch.optim import lr_scheduler
 from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, scale
@@ -31,7 +34,9 @@ def test_two_schedulers_on_one_learning_rate_are_said_once(
     other = make(optimizer) if foreign_first else None
     ours = PlanScheduler(optimizer, total_steps=10)
     other = other or make(optimizer)
-    with pytest.warns(GroupwiseWarning, match=r"something besides PlanScheduler keeps writing the lr of base") as said:
+    with pytest.warns(
+        GroupwiseWarning, match=r"something besides PlanScheduler (keeps writing|wrote) the lr of base"
+    ) as said:
         train(net, batches(6), optimizer.step, other.step, ours.step)
     assert len(said) == 1
 
@@ -97,3 +102,47 @@ def test_a_plateau_of_torchs_is_undone_by_the_next_tick() -> None:
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.009)
     train(net, batches(1), optimizer.step, ours.step)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.08)
+
+
+SELDOM: dict[str, Callable[[torch.optim.Optimizer], LRScheduler]] = {
+    "ConstantLR": lambda o: lr_scheduler.ConstantLR(o, 0.5, 4),
+    "StepLR": lambda o: lr_scheduler.StepLR(o, 4, 0.5),
+    "MultiStepLR": lambda o: lr_scheduler.MultiStepLR(o, [3], 0.5),
+    "LinearLR": lambda o: lr_scheduler.LinearLR(o, 0.5, 1.0, 4),
+    "ExponentialLR": lambda o: lr_scheduler.ExponentialLR(o, 0.5),
+}
+
+
+@pytest.mark.parametrize("make", SELDOM.values(), ids=SELDOM.keys())
+def test_a_chain_with_the_plan_behind_another_scheduler_is_told_once_that_the_plan_writes_over_it(
+    make: Callable[[torch.optim.Optimizer], LRScheduler],
+) -> None:
+    model = nn.Linear(2, 1)
+    optimizer = GroupedOptimizer(model, Plan([Rule("*", optimizer="SGD", lr=cosine(0.1))]))
+    factor = make(optimizer)
+    chain = lr_scheduler.ChainedScheduler([factor, PlanScheduler(optimizer, total_steps=12)], optimizer=optimizer)
+    with pytest.warns(GroupwiseWarning, match="built before it") as said:
+        for _ in range(12):
+            model.weight.grad = torch.ones_like(model.weight)
+            optimizer.step()
+            chain.step()
+    assert [str(w.message) for w in said if "PlanScheduler wrote the lr of base" in str(w.message)]
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["built after a scheduler of the sequence", "alone"])
+def test_one_edit_by_hand_of_a_scheduled_rate_is_silent(before: bool) -> None:
+    model = nn.Linear(2, 1)
+    optimizer = GroupedOptimizer(model, Plan([Rule("*", optimizer="SGD", lr=cosine(0.1))]))
+    scheduler: Any
+    if before:
+        ramp = lr_scheduler.LinearLR(optimizer, 0.5, 1.0, 2)
+        scheduler = lr_scheduler.SequentialLR(optimizer, [ramp, PlanScheduler(optimizer, total_steps=12)], [3])
+    else:
+        scheduler = PlanScheduler(optimizer, total_steps=12)
+    for step in range(10):
+        model.weight.grad = torch.ones_like(model.weight)
+        optimizer.step()
+        scheduler.step()
+        if step == 5:
+            optimizer.param_groups[0]["lr"] = 0.5

@@ -118,7 +118,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
             OptimizerError: at the first step among several processes, if the ranks that are replicas do not run one
                 plan; or a tensor stands in two groups, or a joint clip cannot be joint, or a norm is not finite and
                 its clip says "raise". Under "skip_step" such a step changes nothing, and counts as one all the same.
-                Or a parameter has got another shape in place, or another dtype: its state is then of the one that it had.
+                Or a parameter has got another shape or dtype in place: its state is then of the one that it had.
         """
         loss = None
         if closure is not None:
@@ -365,7 +365,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
 
     def attach(self, scheduler: Scheduler) -> UsageMonitor:
         """Let a scheduler know of every regroup; the `UsageMonitor` passes on what happened between its steps."""
-        self._monitor.attach(scheduler)
+        is_new = "last_epoch" not in vars(scheduler)  # and no copy
+        self._monitor.attach(scheduler, beside=is_new and has_torch_scheduler(self))
         return self._monitor
 
     def train(self) -> None:

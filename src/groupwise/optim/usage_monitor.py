@@ -70,6 +70,7 @@ class UsageMonitor:
         self._loaded: int | None = None
         self._placed = False
         self._overwrites = 0
+        self._beside = False
         self._steps_before_update = self._updates_with_several = self._longest = 0
         self._trained: set[str] = set()
         self._position: Position | None = None
@@ -214,8 +215,10 @@ class UsageMonitor:
         if self._loaded is None and not self._placed and scheduler.last_epoch == 0 and self._position is not None:
             self.note(other_rate(self._position, self._saved_rates))
 
-    def attach(self, scheduler: Scheduler) -> None:
-        """Note the scheduler that is to be stepped from now on; it has not been yet."""
+    def attach(self, scheduler: Scheduler, beside: bool) -> None:
+        """Note the scheduler that is to be stepped from now on, and has not been yet; `beside` says whether there is
+        another of torch's already."""
+        self._beside = beside and self.attached is None
         self.attached, self._scheduler_steps = weakref.ref(scheduler), 0
         self._since_scheduler_step.clear()
 
@@ -252,6 +255,7 @@ class UsageMonitor:
     def turned(self) -> None:
         """Note that the scheduler's turn in a SequentialLR has come."""
         self._since_scheduler_step.clear()
+        self._beside = False
 
     def scheduler_stepped(self, counts_steps: bool) -> None:
         """Note a step of the scheduler; `counts_steps` is whether its lengths are meant in updates."""
@@ -271,12 +275,17 @@ class UsageMonitor:
         self._steps_before_update += 1
 
     def found(self, names: Sequence[str]) -> None:
-        """Note the groups whose scheduled lr something else wrote since the last step. Once may be an edit by hand."""
+        """Note the groups whose scheduled lr something else wrote since the last step. Once may be an edit by hand,
+        unless a scheduler was there before: one like ConstantLR or StepLR writes seldom.
+        """
         self._overwrites += bool(names)
-        if names and self._overwrites == 2:
+        if names and self._overwrites == (1 if self._beside else 2):
+            wrote = "wrote" if self._beside else "keeps writing"
+            which = "the torch scheduler that was built before it" if self._beside else "a second scheduler"
             self._say(
-                f"something besides PlanScheduler keeps writing the lr of {listed(names, 3)}, which the plan schedules "
-                "(a second scheduler?): whichever writes last wins, so let one of the two go"
+                f"something besides PlanScheduler {wrote} the lr of {listed(names, 3)}, which the plan schedules "
+                f"({which}?): whichever writes last wins, so let one of the two go. (A factor over time is a part of "
+                "the plan: lr=scale(linear(0.1, 1.0)))"
             )
 
     def unfrozen(self, groups: Sequence[dict[str, Any]], report: LoadReport | None) -> None:

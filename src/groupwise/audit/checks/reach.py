@@ -33,7 +33,8 @@ def _unreached(program: Program) -> Iterator[Finding]:
         yield Finding(
             "unreached", "warning", names(owned),
             f"{said} {program.brief(owned)}: their optimizer passes over them",
-            "let the forward pass use them (look for .detach(), .data, .item() or no_grad on the way), or freeze them",
+            "let the forward pass use them (look for .detach(), .data, .item() or no_grad on the way), or freeze them"
+            + _of_checkpoints(program),
         )  # fmt: skip
     free = [info for info in idle if id(info.parameter) not in program.owners]
     if free and program.record is None:
@@ -42,6 +43,18 @@ def _unreached(program: Program) -> Iterator[Finding]:
             f"{said} {program.brief(free)}, and no optimizer owns them; they are trainable in name only",
             "say so: requires_grad_(False)",
         )  # fmt: skip
+
+
+def _of_checkpoints(program: Program) -> str:
+    """What to look for besides where something is frozen: the graph does not show a checkpoint that it cuts off."""
+    frozen = [info for info in program.parameters if not info.requires_grad]
+    if not frozen:
+        return ""
+    return (
+        f"; if they are checkpointed with use_reentrant=True behind what is frozen ({program.brief(frozen)}), their "
+        "input requires no gradient, and nothing inside gets one: use_reentrant=False, or have the input require a "
+        "gradient (transformers: model.enable_input_require_grads())"
+    )
 
 
 def _may_train(program: Program, info: ParameterInfo) -> bool:
