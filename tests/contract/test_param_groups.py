@@ -476,3 +476,9 @@ def test_an_added_group_whose_warning_is_an_error_is_not_added() -> None:
     with pytest.raises(GroupwiseWarning, match="stands outside the plan"):
         optimizer.add_param_group({"params": extra().parameters()})
     assert optimizer.param_groups == before
+
+
+def test_an_algorithm_under_another_key_is_refused_with_the_key_that_counts() -> None:
+    optimizer = MIX.optimizer(MIX.net())
+    with pytest.raises(OptimizerError, match="under 'algorithm', as 'algorithm': 'SGD'"):
+        optimizer.add_param_group({"params": extra().parameters(), "lr": 0.1, "optimizer": "SGD"})

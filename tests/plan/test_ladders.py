@@ -164,3 +164,21 @@ def test_options_of_a_decay_without_one_are_refused_in_a_file() -> None:
 def test_a_schedule_as_decay_is_one_of_the_groups_schedules() -> None:
     group = resolve(Chain(), Plan([BASE, Rule("*", lr=layer_decay(linear(0.5, 1.0)))])).groups[-1]
     assert all(isinstance(schedule, Schedule) for schedule in group.settings["lr"].schedules)
+
+
+@pytest.mark.parametrize(("first", "last", "head"), [(2, 4, True), (3, 6, False), (1, 3, True)])
+def test_a_part_that_begins_above_the_first_block_is_told_that_it_counts_from_its_own_top(
+    first: int, last: int, head: bool
+) -> None:
+    part = Chain(first, last, head)
+    said = resolve(part, Plan([BASE, Rule("layers", lr=layer_decay(0.5))])).cautions
+    assert len(said) == 1
+    assert f"begins at level {first + 1}, so it is a part of one" in said[0]
+    assert "layer_decay(…, top=…)" in said[0]
+    assert not resolve(part, Plan([BASE, Rule("layers", lr=layer_decay(0.5, top=9))])).cautions
+    assert not resolve(part, Plan([BASE, Rule("layers", lr=scale(0.5))])).cautions
+
+
+@pytest.mark.parametrize("model", [Chain(), Chain(0, 3, False), Staged(), nn.ModuleDict({"a": Chain(), "b": Staged()})])
+def test_a_whole_model_is_told_nothing_about_parts(model: nn.Module) -> None:
+    assert not resolve(model, Plan([BASE, Rule("*", lr=layer_decay(0.5))])).cautions

@@ -30,10 +30,12 @@ def completed(
     under its algorithm. Bare tensors go by the model's names for them, or by `<group>.<position>`.
 
     Raises:
-        OptimizerError: an unknown algorithm, the name of another group, or the name of another parameter.
+        OptimizerError: an unknown algorithm or one under another key, the name of another group, or the name of another parameter.
     """
     if not isinstance(given, dict):
         raise TypeError(f"param_group must be a dict, but got {type(given)}")
+    if "optimizer" in given and "algorithm" not in given:
+        raise OptimizerError(f"a group names its algorithm under 'algorithm', as 'algorithm': {given['optimizer']!r}")
     used = {str(group.algorithm) for group in runtime.resolution.groups if group.algorithm is not None}
     algorithm = given.get("algorithm", runtime.route)
     if algorithm not in used:

@@ -88,8 +88,8 @@ def check_retyped(groups: Sequence[Mapping[str, Any]], state: Mapping[Any, Any],
                 now, old = (str(dtype).removeprefix("torch.") for dtype in (p.dtype, before))
                 raise OptimizerError(
                     f"{name!r} is {now} now, and its state is {old}, of before the model's dtype changed, as by "
-                    f"model.to(torch.{now}), so that the step fails: optimizer.load_state_dict(optimizer.state_dict()) brings "
-                    "the state to the parameters' dtype"
+                    f"model.to(torch.{now}), so that the step fails: optimizer.load_state_dict(optimizer.state_dict()) "
+                    "brings the state to the parameters' dtype"
                 ) from error
 
 

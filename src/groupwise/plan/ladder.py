@@ -167,6 +167,28 @@ def readings_of(
     return tuple(sentences)
 
 
+def tops_of_parts(
+    rules: Sequence[Rule], parameters: Sequence[ParameterInfo], ladders: Mapping[int, Ladder]
+) -> tuple[str, ...]:
+    """A sentence for each `layer_decay` that counts from the top of what is certain to be a part of a model: nothing in
+    its network is below level 2, as in a stage of a pipeline, which keeps the numbers of its blocks."""
+    lowest: dict[str, int] = {}
+    for info in parameters:
+        lowest[info.network] = min(lowest.get(info.network, info.depth), info.depth)
+    sentences = []
+    for i, ladder in ladders.items():
+        decays = [factor for factor in factors_of(rules[i]) if isinstance(factor, LayerDecay)]
+        parts = [network for network in ladder.tops if lowest[network] > 1]
+        if parts and any(decay.top is None and not decay.levels and decay.decay != 1.0 for decay in decays):
+            first, top = lowest[parts[0]], ladder.tops[parts[0]]
+            sentences.append(
+                f"{title(rules, i)}: the model begins at level {first}, so it is a part of one (a stage of a pipeline, "
+                f"say), and layer_decay counts from the top of this part, level {top}; layer_decay(…, top=…) states "
+                "the top of the whole model, for every part alike"
+            )
+    return tuple(sentences)
+
+
 def _nested(infos: Sequence[ParameterInfo]) -> list[tuple[str, int, str, int]]:
     """Stages that hold numbered blocks: pattern of the stages, how many, pattern of the blocks, how many."""
     layers: dict[tuple[str, str], dict[str, set[str]]] = {}

@@ -22,7 +22,7 @@ from groupwise.plan.cascade import text_of
 from groupwise.plan.cautions import cautions_of, rates_left_by, unset_in_vain
 from groupwise.plan.clip import Clip
 from groupwise.plan.group import groups_of
-from groupwise.plan.ladder import ladders_of, readings_of
+from groupwise.plan.ladder import ladders_of, readings_of, tops_of_parts
 from groupwise.plan.mistakes import Mistakes
 from groupwise.plan.replacing import replaced
 from groupwise.plan.resolution import Resolution
@@ -201,7 +201,7 @@ class Plan:
             *readings_of(self.rules, parameters, matches, ladders),
             *rates_left_by(self.rules, parameters, resolved, known),
         )
-        cautions = cautions_of(self.rules, parameters, matches)
+        cautions = cautions_of(self.rules, parameters, matches) + tops_of_parts(self.rules, parameters, ladders)
         if self.clip is not None:
             cautions += unset_in_vain(self.rules, parameters, resolved)
         return Resolution(self.rules, self.clip, dict(self.values), groups, known, by_name, (), cautions, readings)
