@@ -55,7 +55,9 @@ def read(path: Path) -> str:
 def parse(text: str, format: str) -> dict[str, Any]:
     """Text as a table of plain data. `PlanError` with the parser's own line and column."""
     readers: dict[str, Callable[[str], Any]] = {"toml": _toml, "json": _json, "yaml": _yaml}
-    if format not in readers:
+    if not isinstance(text, str):
+        raise PlanError(f"a plan is read from text, not {shown(text)}; Plan.load(path) reads a file")
+    if not isinstance(format, str) or format not in readers:
         raise PlanError(unknown("format", format, readers))
     if len(text) > LARGEST:
         raise PlanError(f"the text is longer than {LARGEST:,} characters: that is no plan")

@@ -97,14 +97,18 @@ def within(where: str) -> Iterator[None]:
         raise type(error)(f"{clipped(where, _PLACE)}: {error}") from error.__cause__
 
 
-def nearest(given: str, options: Iterable[str], limit: int = 3, cutoff: float = 0.51) -> list[str]:
+def nearest(given: object, options: Iterable[str], limit: int = 3, cutoff: float = 0.51) -> list[str]:
     """The options that look most like `given`, best first; case does not count, nor what follows 200 characters.
+
+    Nothing looks like what is no text.
 
     `cutoff` is the least likeness, as `difflib` measures it.
     """
     spelled: dict[str, str] = {}
     for option in options:
         spelled.setdefault(option[:_COMPARED].lower(), option)
+    if not isinstance(given, str):
+        return []
     close = difflib.get_close_matches(given[:_COMPARED].lower(), spelled, n=limit, cutoff=cutoff)
     return [spelled[key] for key in close]
 
@@ -116,7 +120,7 @@ def listed(options: Iterable[str], limit: int = 12) -> str:
     return text if len(names) <= limit else f"{text} and {len(names) - limit} more"
 
 
-def unknown(what: str, given: str, options: Iterable[str]) -> str:
+def unknown(what: str, given: object, options: Iterable[str]) -> str:
     """The sentence for a name that does not exist: what was given, the nearest match, what exists."""
     known = list(options)
     close = nearest(given, known, limit=1)

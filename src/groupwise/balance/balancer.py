@@ -189,7 +189,7 @@ class Balancer:
 
     def forget(self, task: str) -> None:
         """Drop all that is known of a task that has left for good. Raises `BalanceError` if nothing is."""
-        if task not in self._state.tasks:
+        if not isinstance(task, str) or task not in self._state.tasks:
             raise BalanceError(unknown("task", task, sorted(self._state.tasks)))
         with self._changing("forget", needs_parameters=False) as reduction:
             state = reduction.state

@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.serialization import MAP_LOCATION
 
+from groupwise._paths import path_of
 from groupwise._renamed import renamed
 from groupwise.checkpoint import archive
 from groupwise.checkpoint.loaded import Loaded
@@ -67,7 +67,7 @@ def save(
         if len(parts) == 1 and extra is None:
             raise StateError("nothing to save: give model=, optimizer=, scheduler= or another part of the run")
         captured = {name: plain(part.capture(), name) for name, part in parts.items()}
-        archive.write(Path(path), archive.Content(captured, plain(extra, "extra")))
+        archive.write(path_of(path, StateError, "a checkpoint"), archive.Content(captured, plain(extra, "extra")))
 
 
 @renamed(StateError, {"values": "prefer"})
@@ -100,7 +100,7 @@ def load(
     """
     with within(str(path)):
         parts = _parts(model, optimizer, scheduler, balancer, scaler, generator, prefer)
-        content = archive.read(Path(path), map_location)
+        content = archive.read(path_of(path, StateError, "a checkpoint"), map_location)
         _check(parts, content.parts)
         restored = _apply(parts, content.parts)
     own = parts.get("optimizer")

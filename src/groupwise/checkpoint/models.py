@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, final
 import torch
 from torch import nn
 
+from groupwise._spelling import shown
 from groupwise._wrappers import without_wrappers
 from groupwise.checkpoint.part import Part, Undo
 from groupwise.errors import StateError, listed
@@ -25,6 +26,7 @@ class ModelPart(Part):
     """The weights and buffers of a model, and the versions that its modules keep of their own formats."""
 
     def __init__(self, model: Model) -> None:
+        _check_model(model)
         self._model = model if isinstance(model, nn.Module) else _root(model)
 
     def capture(self) -> Any:
@@ -85,6 +87,12 @@ def _matched(saved: Mapping[str, Any], live: Iterable[str]) -> dict[str, Any]:
             raise StateError(f"ambiguous: {name!r} and another entry of the file are both {known!r} here")
         named[known] = value
     return named
+
+
+def _check_model(model: object) -> None:
+    parts = isinstance(model, Mapping) and all(isinstance(part, nn.Module | torch.Tensor) for part in model.values())
+    if not parts and not isinstance(model, nn.Module):
+        raise StateError(f"model= is a module, or several networks by name, not {shown(model)}")
 
 
 def _root(networks: Mapping[str, nn.Module | torch.Tensor]) -> nn.Module:

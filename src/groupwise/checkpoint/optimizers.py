@@ -6,6 +6,7 @@ from typing import Any, final
 
 import torch
 
+from groupwise._spelling import shown
 from groupwise.checkpoint.part import Part, Undo
 from groupwise.errors import StateError
 from groupwise.optim import GroupedOptimizer, LoadReport
@@ -17,6 +18,8 @@ class OptimizerPart(Part):
     """A torch optimizer. `report` is what loading a `GroupedOptimizer` did."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, prefer: Prefer = "unchanged") -> None:
+        if not callable(getattr(optimizer, "state_dict", None)):
+            raise StateError(f"optimizer= is an optimizer, not {shown(optimizer)}")
         self._optimizer = optimizer
         self._prefer = prefer
         self.report: LoadReport | None = None

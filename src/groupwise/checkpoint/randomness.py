@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, final
 import torch
 
 from groupwise import _ranks
+from groupwise._spelling import shown
 from groupwise.checkpoint.part import Part, Undo
 from groupwise.errors import StateError, listed
 
@@ -22,6 +23,9 @@ class GeneratorPart(Part):
     """One generator, or several by name."""
 
     def __init__(self, generators: Generators) -> None:
+        named = isinstance(generators, Mapping) and all(isinstance(g, torch.Generator) for g in generators.values())
+        if not named and not isinstance(generators, torch.Generator):
+            raise StateError(f"generator= is a torch.Generator, or several by name, not {shown(generators)}")
         self._single = isinstance(generators, torch.Generator)
         self._named = {"": generators} if isinstance(generators, torch.Generator) else dict(generators)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any, Protocol, final
 
+from groupwise._spelling import shown
 from groupwise.checkpoint.part import Part, Undo
 from groupwise.errors import StateError
 
@@ -22,6 +23,8 @@ class StatefulPart(Part):
     """An object with `state_dict` and `load_state_dict`."""
 
     def __init__(self, owner: Stateful) -> None:
+        if not callable(getattr(owner, "state_dict", None)) or not callable(getattr(owner, "load_state_dict", None)):
+            raise StateError(f"{shown(owner)} has no state_dict and load_state_dict")
         self._owner = owner
 
     def capture(self) -> Any:

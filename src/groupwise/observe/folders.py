@@ -15,7 +15,8 @@ from weakref import WeakSet
 
 import torch
 
-from groupwise.errors import GroupwiseWarning
+from groupwise._paths import path_of
+from groupwise.errors import GroupwiseWarning, RecordError
 from groupwise.records import finished_after
 
 SEEN_TO_STEP: Final[WeakSet[torch.optim.Optimizer]] = WeakSet()
@@ -32,7 +33,7 @@ def folder_of(path: str | os.PathLike[str] | None, optimizer: torch.optim.Optimi
     """
     if path is None:
         return None
-    folder = Path(path)
+    folder = path_of(path, RecordError, "the folder of a run")
     after = None if step is not None or not is_fresh(optimizer) else finished_after(folder)
     if after is None:
         return folder

@@ -18,6 +18,8 @@ from typing import Final, Literal, final
 
 import torch
 
+from groupwise._paths import path_of
+from groupwise._spelling import shown
 from groupwise.errors import GroupwiseWarning, RecordError, within
 from groupwise.observe.activations import Activations
 from groupwise.observe.budget import Budget
@@ -131,7 +133,7 @@ class Observer:
     @staticmethod
     def writing(folder: str | os.PathLike[str]) -> Observer | None:
         """The observer of this process that writes into a folder, if there is one: to close it, say, in a notebook."""
-        path = os.path.realpath(folder)
+        path = os.path.realpath(path_of(folder, RecordError, "the folder of a run"))
         return next((each for each in list(_observers) if each._folder == path and each._recorder.is_open), None)
 
     @staticmethod
@@ -174,6 +176,8 @@ class Observer:
         with within("Observer.log"), self._recorder.lock, self._recorder.observing:
             loop_given = self._recorder.given()
             metrics = loop_given.metrics.copy()
+            if scalars is not None and not isinstance(scalars, Mapping):
+                raise RecordError(f"scalars are numbers by name, {{'accuracy': 0.9}}, not {shown(scalars)}")
             for name, value in {**({} if loss is None else {"loss": loss}), **(scalars or {})}.items():
                 metrics.scalar(name, value)
             if losses is not None:

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeAlias, final
 
 import torch
 
+from groupwise._spelling import shown
 from groupwise.errors import RecordError, listed
 
 Number: TypeAlias = float | torch.Tensor
@@ -146,8 +147,8 @@ def _number(value: Any, what: str) -> Number:
         return rounded(_on_host(value)) if value.device.type == "cpu" else value.detach().reshape(())
     try:
         return float(value)
-    except (TypeError, ValueError):
-        raise RecordError(f"{what!r} is {value!r}: log one number") from None
+    except (TypeError, ValueError, OverflowError):
+        raise RecordError(f"{what!r} is {shown(value)}: log one number") from None
 
 
 def _on_host(one: torch.Tensor) -> float:

@@ -30,7 +30,7 @@ def completed(
     under its algorithm. Bare tensors go by the model's names for them, or by `<group>.<position>`.
 
     Raises:
-        OptimizerError: an unknown algorithm or one under another key, the name of another group, or the name of another parameter.
+        OptimizerError: an unknown algorithm, one under another key, or the name of another group or parameter.
     """
     if not isinstance(given, dict):
         raise TypeError(f"param_group must be a dict, but got {type(given)}")
@@ -41,6 +41,8 @@ def completed(
     if algorithm not in used:
         raise OptimizerError(unknown("algorithm", str(algorithm), sorted(used)))
     name = _name(given.get("name"), {group.get("name") for group in present}, runtime.resolution)
+    if "params" not in given:
+        raise OptimizerError("a group has its parameters under 'params': {'params': module.parameters(), 'lr': 1e-3}")
     params = given["params"]
     params = [params] if isinstance(params, torch.Tensor) else params
     if not isinstance(params, set):  # the base class refuses sets, whose order is no order

@@ -20,6 +20,7 @@ import torch
 
 from groupwise._misuse import explained
 from groupwise._renamed import renamed
+from groupwise._spelling import shown
 from groupwise.errors import GroupwiseWarning, OptimizerError, StateError, unknown
 from groupwise.look import Example
 from groupwise.optim.added import completed, rename_replaced, standing_outside
@@ -122,6 +123,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
         """
         loss = None
         if closure is not None:
+            if not callable(closure):
+                raise OptimizerError(f"step takes a closure, not {shown(closure)}: loss.backward(), and then step()")
             with torch.enable_grad():
                 loss = closure()
         if self._distinct.check(self.param_groups) and not any(view.stepping for view in self._views.values()):
@@ -192,7 +195,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
                 "regroup inside `with optimizer.only(…)`, where the others' gradients are off: leave it first"
             )
         with with_all_groups(self._views.values()):
-            self._regroup(plan, model, rows or {}, example)
+            self._regroup(plan, model, {} if rows is None else rows, example)
         return self.resolution
 
     def _regroup(

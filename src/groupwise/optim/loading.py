@@ -38,8 +38,8 @@ def lay_out(
     here = [name for group in live for name in names_of(group)]
     saved = read(state_dict, list(resolution.resolved), aliases | {name: name for name in here})
     _check_known(saved, here)
-    _check_likeness(saved, live)
-    return transfer(saved, live, runtime.plan_values(prefer, driver), runtime.fresh_state)
+    fitting = _check_likeness(saved, live)
+    return transfer(saved, live, runtime.plan_values(prefer, driver), runtime.fresh_state, fitting)
 
 
 def _check_known(saved: Saved, here: Sequence[str]) -> None:
@@ -50,25 +50,30 @@ def _check_known(saved: Saved, here: Sequence[str]) -> None:
         )
 
 
-def _check_likeness(saved: Saved, live: Sequence[Mapping[str, Any]]) -> None:
-    """Raise `StateError` if state is another parameter's, and not this one's from before its shape changed: names are
+def _check_likeness(saved: Saved, live: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The parameters whose state can be theirs.
+
+    Raises `StateError` if state is another parameter's, and not this one's from before its shape changed: names are
     not sure, two have each other's, or at least as many cannot follow as fit.
     """
     misfits: dict[tuple[object, object], StateError] = {}
-    fit = unfit = 0
+    fitting: set[str] = set()
+    unfit = 0
     for group, name, p in members(live):
         kept = saved.parameters.get(name)
         if kept is None or not kept.state or not same_algorithm(kept.values, group):
             continue
         misfit, theirs, own = misfit_of(name, p, kept.state, group["algorithm"]), shape_of(kept.state), tuple(p.shape)
-        fit += misfit is None
-        if misfit is not None:
+        if misfit is None:
+            fitting.add(name)
+        else:
             unfit += theirs is None or not same_but_for_rows(theirs, own) or theirs[0] <= 1  # one row is no table
             if not saved.named or (own, theirs) in misfits:
                 raise misfits.get((own, theirs), misfit)
             misfits.setdefault((theirs, own), misfit)
-    if unfit and unfit >= fit:
+    if unfit and unfit >= len(fitting):
         raise next(iter(misfits.values()))
+    return fitting
 
 
 def updates_of(state: Mapping[Any, object]) -> int | None:

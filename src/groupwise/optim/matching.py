@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from groupwise._spelling import shown
 from groupwise.errors import OptimizerError, unknown, within
 from groupwise.optim.live import names_of
 from groupwise.optim.rows import RowsGiven, first_rows, front_is_kept, index_of, same_but_for_rows
@@ -116,6 +117,8 @@ def _is_free(own: HeldParameter, here: Mapping[int, set[str]]) -> bool:
 
 def _given(rows: Mapping[str, RowsGiven], infos: Iterable[ParameterInfo]) -> dict[str, RowsGiven]:
     """What was said about rows, by parameter name; where two globs match, the later one stands."""
+    if not isinstance(rows, Mapping):
+        raise OptimizerError(f"rows are given by glob, {{'embed.weight': mask}}, not as {shown(rows)}")
     given_rows: dict[str, RowsGiven] = {}
     known = list(infos)
     for glob, given in rows.items():

@@ -78,16 +78,14 @@ class Origin:
         except SelectorError:
             return ()
 
-    def names(self) -> dict[int, set[str]]:
-        """The model's names for its parameters now, by the identity of the tensor, without those of wrappers."""
-        found: dict[int, set[str]] = defaultdict(set)
+    def named(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """The model's names for its parameters now, several for a tied one."""
         for key, part in ((key, part()) for key, part in self._parts.items()):
             if isinstance(part, torch.nn.Module):
                 for name, p in part.named_parameters(remove_duplicate=False):
-                    found[id(p)].add(without_wrappers(f"{key}.{name}" if key else name))
+                    yield (f"{key}.{name}" if key else name), p
             elif part is not None:
-                found[id(part)].add(without_wrappers(key))
-        return found
+                yield key, part
 
     def tensors(self) -> Iterator[torch.Tensor]:
         """The model's parameters, without their names, which take longer."""
@@ -139,21 +137,26 @@ def drift(origin: Origin, resolution: Resolution, groups: Sequence[Mapping[str, 
     """How the model has changed under its optimizer; nothing if it is not known any more."""
     if origin.model() is None:
         return Drift()
-    here = {id(p): p for p in origin.tensors()}
+    named = list(origin.named())
+    here = {id(p): p for _, p in named}
     held = {id(p): p for group in groups for p in group["params"]}
     unfrozen = {id(info.parameter) for info in _frozen_by_hand(resolution)}
     free = {key: p for key, p in here.items() if p.requires_grad and key not in held}
     unowned = {key for key, p in free.items() if not origin.name_of(p) or key in unfrozen}
     stale = tuple(origin.name_of(p) for key, p in held.items() if key not in here and origin.name_of(p))
-    return Drift(tuple(_names(origin, unowned)), stale, tuple(_renamed(origin, held.values())))
+    return Drift(tuple(_names(origin, unowned)), stale, tuple(_renamed(origin, held.values(), named)))
 
 
-def _renamed(origin: Origin, held: Iterable[torch.Tensor]) -> Iterator[str]:
-    """`old (now new)` of each tensor that the model calls otherwise than it did."""
-    now = origin.names()
-    for p in held:
-        before, names = origin.name_of(p), now.get(id(p))
-        if before and names and without_wrappers(before) not in names:
+def _renamed(origin: Origin, held: Iterable[torch.Tensor], named: Sequence[tuple[str, torch.Tensor]]) -> Iterator[str]:
+    """`old (now new)` of each tensor that the model calls otherwise than it did; `named` are all of its names now."""
+    same = {id(p) for name, p in named if origin.name_of(p) == name}
+    strange = [(p, before) for p in held if id(p) not in same and (before := origin.name_of(p))]
+    now: dict[int, set[str]] = defaultdict(set)
+    for name, p in named if strange else ():
+        now[id(p)].add(without_wrappers(name))
+    for p, before in strange:
+        names = now.get(id(p))
+        if names and without_wrappers(before) not in names:
             yield f"{before} (now {min(names)})"
 
 

@@ -286,8 +286,9 @@ class PlanScheduler(LRScheduler):
 def _read(state_dict: Mapping[str, Any]) -> tuple[int, Mapping[str, Memory], Overwritten]:
     """The update (-1 before the turn of a scheduler in a SequentialLR), the plateaus and the overwritten values
     of a saved state."""
-    if "last_epoch" not in state_dict:
-        raise StateError(f"not a PlanScheduler's state: it needs 'last_epoch', this has {listed(state_dict)}")
+    if not isinstance(state_dict, Mapping) or "last_epoch" not in state_dict:
+        has = f"has {listed(map(str, state_dict))}" if isinstance(state_dict, Mapping) else f"is {shown(state_dict)}"
+        raise StateError(f"not a PlanScheduler's state: it needs 'last_epoch', this {has}")
     given, plateaus = state_dict["last_epoch"], state_dict.get("plateaus", {})
     update = -1 if given == -1 and not isinstance(given, bool) else _whole(given)
     if (update < 0 and given != -1) or not isinstance(plateaus, Mapping):

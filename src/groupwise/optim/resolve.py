@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import torch
 
 from groupwise._shards import is_sharded
+from groupwise._spelling import shown
 from groupwise.errors import ResolutionError, listed
 from groupwise.look import Example, parameters_of
 from groupwise.optim.algorithms import TorchAlgorithms
@@ -28,8 +29,8 @@ def infos_of(model: Model, example: Example | None = None) -> tuple[ParameterInf
 
     Raises `ResolutionError` for an example beside infos, and what `parameters_of` raises.
     """
-    if not isinstance(model, tuple):
-        return parameters_of(model, example=example)
+    if not isinstance(model, tuple) or not all(isinstance(info, ParameterInfo) for info in model):
+        return parameters_of(cast("torch.nn.Module", model), example=example)
     if example is not None:
         raise ResolutionError("example= is for a model, and these are infos: parameters_of(model, example=…) takes it")
     return model
@@ -47,6 +48,8 @@ def resolve(model: Model, plan: Plan, example: Example | None = None) -> Resolut
         PlanError, ResolutionError, OptimizerError: a law of the cascade is broken, or a class refuses its values, or a
             sharded parameter is to have sparse gradients.
     """
+    if not isinstance(plan, Plan):
+        raise ResolutionError(f"a plan is Plan([Rule(…), …]), not {shown(plan)}; Plan.load(path) reads a file")
     return resolve_with(infos_of(model, example), plan, TorchAlgorithms(plan))[0]
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +57,13 @@ class Transfer:
         return {"state": {**self.extra_state, **self.state}, "param_groups": groups}
 
 
-def transfer(saved: Saved, live: Sequence[Mapping[str, Any]], plan_values: PlanValues, fresh: FreshState) -> Transfer:
+def transfer(
+    saved: Saved,
+    live: Sequence[Mapping[str, Any]],
+    plan_values: PlanValues,
+    fresh: FreshState,
+    fitting: Collection[str] = (),
+) -> Transfer:
     """Lay a checkpoint out for the live groups, and say what became of it. Nothing of either is changed.
 
     Args:
@@ -65,6 +71,7 @@ def transfer(saved: Saved, live: Sequence[Mapping[str, Any]], plan_values: PlanV
         live: the groups that are to be filled.
         plan_values: what the plan has to say about values.
         fresh: what the algorithms begin with.
+        fitting: parameters whose state is known to be theirs.
 
     Raises:
         StateError: the checkpoint's values are to stand and are not one value in a group.
@@ -80,7 +87,7 @@ def transfer(saved: Saved, live: Sequence[Mapping[str, Any]], plan_values: PlanV
         if kept.values.get("name", group["name"]) != group["name"]:
             moved_to.append(name)
         if kept.state:
-            outcomes.append((name, _follow(name, p, kept, group, fresh)))
+            outcomes.append((name, _follow(name, p, kept, group, fresh, name in fitting)))
         else:
             missing_state = begun and _is_missing(kept, p, group) and fresh.is_kept(group, p.ndim)
             outcomes.append((name, _Outcome("missing" if missing_state else "stateless")))
@@ -99,11 +106,13 @@ class _Outcome:
     state: Mapping[str, Any] | None = None
 
 
-def _follow(name: str, p: torch.Tensor, kept: SavedParameter, group: Mapping[str, Any], fresh: FreshState) -> _Outcome:
+def _follow(
+    name: str, p: torch.Tensor, kept: SavedParameter, group: Mapping[str, Any], fresh: FreshState, fits: bool
+) -> _Outcome:
     """What becomes of a parameter that had state, under the same algorithm."""
     state, rows = kept.state or {}, kept.rows
     if not kept.reshaped:
-        if misfit_of(name, p, state, group["algorithm"]) is None:
+        if fits or misfit_of(name, p, state, group["algorithm"]) is None:
             return _Outcome(kept.found, copy.deepcopy(state) if kept.found == "copied" else state)
         rows = _appended(state, p)
     if rows is None or (bool((rows < 0).any()) and not fresh.is_zero(group, p.ndim)):
@@ -172,7 +181,8 @@ def _values(group: Mapping[str, Any], saved: Saved, plan_values: PlanValues) -> 
     if is_anothers(group, list(known.values()), plan_values):
         own, rate = own | {"lr", "initial_lr"}, rate_of(group, list(known.values()), plan_values)
     kept = {key: value for key, value in first.items() if key not in OURS and key not in own}
-    split = [key for key, value in kept.items() if not all(_equal(v.get(key), value) for v in known.values())]
+    others = {id(values): values for values in known.values() if values is not first}.values()  # one for a group
+    split = [key for key, value in kept.items() if not all(_equal(v.get(key), value) for v in others)]
     if split and plan_values.prefer == "checkpoint":
         raise StateError(_differing(group, split[0], known))
     return {**{key: value for key, value in kept.items() if key not in split}, **rate.values}, rate

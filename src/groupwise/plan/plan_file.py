@@ -16,6 +16,7 @@ from typing import Any, TypedDict
 
 from groupwise import _formats as formats
 from groupwise._atomic import obstacle, replacing
+from groupwise._paths import path_of
 from groupwise._spelling import clipped, shown
 from groupwise.errors import PlanError, nearest, unknown, within
 from groupwise.plan.clip import Clip
@@ -91,7 +92,7 @@ def dumps(
 
 def dump(text: str, path: str | os.PathLike[str]) -> None:
     """Write the text of a plan to a file, which is whole or as it was."""
-    target = Path(path)
+    target = path_of(path, PlanError, "a plan file")
     with within(str(target)):
         if formats.format_of(target) != "toml":
             raise PlanError("plans are written as TOML; give the file the suffix .toml")

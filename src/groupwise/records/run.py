@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, final
 
+from groupwise._paths import path_of
 from groupwise._spelling import shown
 from groupwise.errors import GroupwiseWarning, RecordError, listed, unknown, within
 from groupwise.records import values
@@ -41,7 +42,7 @@ def read(path: str | os.PathLike[str]) -> Run:
             not of a run, two runs are in one folder, a line in the middle is broken, or a line holds something that is
             not of the schema. The message names the file and the line.
     """
-    return Run(Path(path))
+    return Run(path)
 
 
 @final
@@ -51,8 +52,8 @@ class Run:
     A number that was not finite is `nan` or an infinity again. `path` is where it was read from.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = path_of(path, RecordError, "a run")
         self._parts: dict[Path, Part] = {}
         self._headers: list[Header] = []
         self._columns = Columns()

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, final
 
+from groupwise._paths import path_of
 from groupwise.errors import RecordError
 from groupwise.records.json_line import encode
 from groupwise.records.lock import Owned, hold
@@ -46,7 +47,7 @@ class Writer:
     """
 
     def __init__(self, folder: str | os.PathLike[str], header: Header, part_bytes: int = PART_BYTES) -> None:
-        self.folder = Path(folder)
+        self.folder = path_of(folder, RecordError, "the folder of a run")
         self._limit = part_bytes
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

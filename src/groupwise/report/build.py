@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from groupwise._atomic import obstacle, replacing
+from groupwise._paths import path_of
 from groupwise.errors import RecordError, unknown
 from groupwise.report.coding import dumps
 from groupwise.report.document import Report
@@ -44,7 +45,7 @@ def build(run: Source | Report | Sequence[Source], out: str | os.PathLike[str], 
             is no regular file, or plotly, which the page needs, is not installed.
         OSError: the file cannot be written, as on a full disk; it is as it was.
     """
-    path = Path(out)
+    path = path_of(out, RecordError, "the report")
     if format is None and path.suffix.lower() in PICTURES:
         return picture(run, path)
     form = format_of(path, format)
@@ -58,17 +59,21 @@ def build(run: Source | Report | Sequence[Source], out: str | os.PathLike[str], 
 
 def rendered(report: Report, format: str) -> str:
     """The report in a format. Raises `RecordError` if there is no such format, or if plotly is missing for the page."""
-    if format not in FORMATS:
-        raise RecordError(unknown("format", format, FORMATS))
+    _check_format(format)
     return FORMATS[format](report)
+
+
+def _check_format(format: str) -> None:
+    if not isinstance(format, str) or format not in FORMATS:
+        raise RecordError(unknown("format", format, FORMATS))
 
 
 def format_of(path: Path, format: str | None) -> str:
     """The format that is asked for, or that a file's suffix means. Raises `RecordError` if neither says one."""
     if format is not None:
-        if format not in FORMATS:
-            raise RecordError(unknown("format", format, FORMATS))
+        _check_format(format)
         return format
+    path = path_of(path, RecordError, "the report")
     if path.suffix.lower() not in _SUFFIXES:
         raise RecordError(f"{path}: {unknown('suffix of a report', path.suffix, _SUFFIXES)}")
     return _SUFFIXES[path.suffix.lower()]

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from groupwise._paths import path_of
 from groupwise._spelling import printable
 from groupwise.errors import RecordError
 from groupwise.records import Run, read
@@ -28,6 +29,7 @@ def follow(path: Path, console: Console, wait: Callable[[float], None] = time.sl
     Raises:
         RecordError: there is no run, or it cannot be read.
     """
+    path = path_of(path, RecordError, "a run")
     run = _begun(path, console, wait)
     if not console.is_terminal:
         _followed(run, console, wait)

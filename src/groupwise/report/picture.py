@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from groupwise._atomic import obstacle, replacing
+from groupwise._paths import path_of
 from groupwise._spelling import printable
 from groupwise.errors import RecordError, unknown
 from groupwise.report.document import Heat, Lines, Report
@@ -64,7 +65,7 @@ def picture(
             not installed (`pip install groupwise[plot]`).
         OSError: the file cannot be written, as on a full disk; it is as it was.
     """
-    path = Path(out)
+    path = path_of(out, RecordError, "the picture")
     if path.suffix.lower() not in FORMATS:
         raise RecordError(f"{path}: {unknown('suffix of a picture', path.suffix, FORMATS)}")
     if reason := obstacle(path):

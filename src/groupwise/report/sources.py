@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from groupwise._paths import path_of
+from groupwise._spelling import shown
 from groupwise.errors import RecordError, within
 from groupwise.records import Run, read
 from groupwise.report.coding import MARK, loads
@@ -35,6 +37,8 @@ def describe(run: Source | Sequence[Source]) -> Report:
     Raises:
         RecordError: there is nothing to read, or it is neither a run nor a report.
     """
+    if not isinstance(run, Run | str | os.PathLike | Sequence):
+        raise RecordError(f"a report is of a run, of its folder, or of several, not of {shown(run)}")
     sources = [run] if isinstance(run, Run | str | os.PathLike) else list(run)
     if not sources:
         raise RecordError("no run was given: a report is of one run or of several")
@@ -71,7 +75,7 @@ def _page_or_json(source: Source) -> Path | None:
     """The path of a report that was written before; None of a run."""
     if isinstance(source, Run):
         return None
-    path = Path(source)
+    path = path_of(source, RecordError, "a run")
     return path if path.suffix.lower() in _SAVED and not path.is_dir() else None
 
 

@@ -48,6 +48,8 @@ def is_table(value: object) -> TypeGuard[Mapping[str, object]]:
 
 def encode(schedule: Schedule) -> dict[str, Plain]:
     """The table of `schedule`, defaults left out. Raises `ScheduleError` for a `function`: that is Python only."""
+    if not isinstance(schedule, Schedule):
+        raise ScheduleError(f"{shown(schedule)} is not a schedule")
     if isinstance(schedule, Function):
         raise ScheduleError(f"{schedule} is Python only and cannot be written to a file; draw it as a piecewise")
     (_, first), *rest = given(schedule).items()

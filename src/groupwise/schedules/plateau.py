@@ -184,5 +184,5 @@ def _metric(metric: SupportsFloat) -> float:
     with within("metric"):
         try:
             return float(metric)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ScheduleError(f"{shown(metric)} is not a single number") from None

@@ -136,7 +136,12 @@ class Schedule(Expression):
         return Clamped(self, low, high)
 
     def _check(self, step: int, total_steps: int | None, steps_per_epoch: int | None) -> None:
-        if step < 0 or (total_steps is not None and total_steps < 0):
+        try:
+            below = step < 0 or (total_steps is not None and total_steps < 0)
+        except (TypeError, RuntimeError) as error:  # a tensor of several numbers is neither below nor above
+            given = f"{shown(step)} and {shown(total_steps)}"
+            raise ScheduleError(f"{self}: a step and total_steps are whole numbers, not {given}") from error
+        if below:
             raise ScheduleError(f"{self}: neither a step ({step}) nor total_steps ({total_steps}) is below zero")
         sizes = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
         missing = frozenset(name for name in self.needs if sizes[name] is None)

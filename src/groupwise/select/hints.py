@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 from groupwise.select.info import ParameterInfo
-from groupwise.select.selectors import Match, selector
+from groupwise.select.selectors import Match, checked_infos, selector
 
 
 def nearest(chosen: Match, infos: Iterable[ParameterInfo], limit: int = 5) -> list[str]:
@@ -15,4 +15,4 @@ def nearest(chosen: Match, infos: Iterable[ParameterInfo], limit: int = 5) -> li
     Where every part of an "and" matches something and only their combination is empty, the hint counts what
     each part matches alone. Empty where nothing is like it.
     """
-    return list(islice(dict.fromkeys(selector(chosen).suggest(tuple(infos))), limit))
+    return list(islice(dict.fromkeys(selector(chosen).suggest(checked_infos(infos))), limit))

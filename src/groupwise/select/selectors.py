@@ -17,6 +17,7 @@ from itertools import groupby
 from typing import Any, ClassVar, TypeAlias, final
 
 from groupwise._pickling import Public, Reduced
+from groupwise._spelling import shown
 from groupwise.errors import SelectorError
 from groupwise.select.globs import Accepts, check_length, compiled, dotted, repairs
 from groupwise.select.info import ParameterInfo
@@ -250,8 +251,16 @@ def _way_out(given: object) -> str:
 
 
 def select(chosen: Match, infos: Iterable[ParameterInfo]) -> tuple[ParameterInfo, ...]:
-    """The selected ones among `infos`, in their order."""
-    return tuple(filter(selector(chosen).matches, infos))
+    """The selected ones among `infos`, in their order. Raises `SelectorError` for what `parameters_of` did not give."""
+    return tuple(filter(selector(chosen).matches, checked_infos(infos)))
+
+
+def checked_infos(infos: object) -> tuple[ParameterInfo, ...]:
+    """The infos, as they are. Raises `SelectorError` for anything else, a model say."""
+    given = tuple(infos) if isinstance(infos, Iterable) and not isinstance(infos, str | bytes) else None
+    if given is None or not all(isinstance(info, ParameterInfo) for info in given):
+        raise SelectorError(f"{shown(infos)} are no infos of parameters: give what parameters_of(model) returns")
+    return given
 
 
 def any_of(parts: Iterable[Selector]) -> Selector:

@@ -15,6 +15,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
+from groupwise._spelling import shown as spelled
 from groupwise.balance.balancer import Balancer
 from groupwise.balance.comparing import cost
 from groupwise.balance.comparing.job import Build
@@ -29,6 +30,19 @@ EQUAL, TUNED = "equal weights", "static weights, tuned"
 _ROUNDS = 15
 _POWERS = (0.5, 1.0, 1.5)
 _TINY = 1e-12
+
+
+def _check(build: object, methods: object, seeds: object, updates: object, probe: object) -> None:
+    """Raise `BalanceError` for what cannot be compared."""
+    if not callable(build):
+        raise BalanceError(f"build makes the job of a seed, build(seed, updates), and {spelled(build)} is no function")
+    if not isinstance(methods, list) or not all(isinstance(method, Method) for method in methods):
+        raise BalanceError(f"methods are several of groupwise.balance, [CAGrad(), …], not {spelled(methods)}")
+    if not isinstance(seeds, Sequence) or not all(isinstance(seed, int) for seed in seeds):
+        raise BalanceError(f"seeds are whole numbers, (0, 1, 2), not {spelled(seeds)}")
+    for name, count in (("updates", updates), ("probe", probe)):
+        if not isinstance(count, int):
+            raise BalanceError(f"{name} is a whole number, not {spelled(count)}")
 
 
 def compare(
@@ -54,6 +68,8 @@ def compare(
     Raises:
         BalanceError: no method, no seed or no update.
     """
+    methods = [*methods] if isinstance(methods, Iterable) else methods
+    _check(build, methods, seeds, updates, probe)
     named = {shown(method): method for method in methods}
     if not named or not seeds or updates < 1:
         raise BalanceError(f"a comparison needs methods, seeds and updates, not {len(named)}, {len(seeds)}, {updates}")
