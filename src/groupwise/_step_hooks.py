@@ -80,10 +80,13 @@ _late: Final[deque[Registered]] = deque()
 
 def _hook(hooks: StepHooks, name: str, registered: Registered) -> Hook:
     """A function, which a copy of the optimizer shares: there it does nothing."""
-    weakly = weakref.ref(hooks)
+    weakly, last = weakref.ref(hooks), 0
 
     def hook(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
-        registered.threads.add(threading.current_thread())
+        nonlocal last
+        if (here := threading.get_ident()) != last:
+            registered.threads.add(threading.current_thread())
+            last = here
         live = weakly()
         method = None if live is None else live.method(name)
         inner = (steps_under_way(optimizer) or 1) > 1

@@ -8,8 +8,10 @@ is due at the updates that its number divides.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, final
 
 from groupwise.errors import RecordError, unknown
@@ -61,6 +63,16 @@ class Cadence:
     def due(self, step: int) -> frozenset[str]:
         """The families that are due at a step."""
         return frozenset(family for family, every in self.every.items() if every and step % every == 0)
+
+    @cached_property
+    def _apart(self) -> int:
+        """The greatest number that divides all cadences; 0 where no family is ever due."""
+        return math.gcd(*self.every.values())
+
+    def rests(self, step: int) -> bool:
+        """Whether no family is due at a step, nor cosines at the next, which want these gradients, too."""
+        between = step % self._apart != 0 if self._apart else True
+        return between and not self.due_next("cosines", step)
 
     def due_next(self, family: str, step: int) -> bool:
         """Whether a family is due at the step after this one."""

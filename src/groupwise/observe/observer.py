@@ -35,7 +35,7 @@ from groupwise.observe.recorder import Recorder
 from groupwise.observe.run_log import RunLog, header_of
 from groupwise.observe.shares import log_balanced, log_shares
 from groupwise.observe.sinks import Sink
-from groupwise.observe.user_metrics import Balanced, UserMetrics
+from groupwise.observe.user_metrics import Balanced, UserMetrics, is_at_hand
 from groupwise.records import PART_BYTES, Step
 
 
@@ -171,10 +171,14 @@ class Observer:
         Raises:
             RecordError: something is not one number; nothing of the call is kept then.
         """
-        if not self._recorder.is_here:
+        recorder = self._recorder
+        if not recorder.is_here:
             return
-        with within("Observer.log"), self._recorder.lock, self._recorder.observing:
-            loop_given = self._recorder.given()
+        if balance is None and losses is None and scalars is None and is_at_hand(loss):
+            recorder.note_loss(loss)
+            return
+        with within("Observer.log"), recorder.lock, recorder.observing:
+            loop_given = recorder.given()
             metrics = loop_given.metrics.copy()
             if scalars is not None and not isinstance(scalars, Mapping):
                 raise RecordError(f"scalars are numbers by name, {{'accuracy': 0.9}}, not {shown(scalars)}")

@@ -52,7 +52,7 @@ class Pending:
 
     def add(self, builder: RecordBuilder) -> None:
         """A record that has been sent. The path of the one before ends in it."""
-        if self._builders:
+        if self._builders and self._builders[-1].path:
             self._builders[-1].measurement.release(path=False)
         self._builders.append(builder)
 

@@ -72,9 +72,14 @@ class RecordBuilder:
         """
         if self._transfer is not None:
             return
+        together = ranks is not None and ranks.together
+        measured = self.measurement.due or self.measurement.path is not None or self._found_inf is not None
+        given = self.metrics.numbers
+        if not (measured or together) and all(type(number) is float for number in given.values()):
+            self._numbers, self._transfer = given, NOTHING
+            return
         device, dtype = self.measurement.device, precision(self.measurement.device)
         self._numbers = dict(self.metrics.numbers)
-        together = ranks is not None and ranks.together
         if together and self.measurement.sharded:
             self._rows.add_up()
         rows = [*self._rows.vectors, *([] if self.measurement.path is None else [self.measurement.path])]
@@ -107,6 +112,7 @@ class RecordBuilder:
         read_numbers = [
             (path, n if type(n) is float else rounded(next(on_device))) for path, n in self._numbers.items()
         ]
+        read_numbers = [(path, rounded(n) if path in self.metrics.single else n) for path, n in read_numbers]
         self.skipped = self._found_inf is not None and next(on_device) > 0
         step = Step(
             self.step,

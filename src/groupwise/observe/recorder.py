@@ -40,7 +40,7 @@ from groupwise.observe.record_builder import RecordBuilder
 from groupwise.observe.run_log import RunLog
 from groupwise.observe.sample import Samples
 from groupwise.observe.shares import log_seen
-from groupwise.observe.under_way import Given, UnderWay, unmeasured
+from groupwise.observe.under_way import RESTING, Given, UnderWay, unmeasured
 from groupwise.observe.user_metrics import UserMetrics
 from groupwise.records import Group, Step
 
@@ -135,6 +135,11 @@ class Recorder:
             made = self._under_way = None
         return self._loop_given if made is None else made.loop_given
 
+    def note_loss(self, loss: torch.Tensor) -> None:
+        """The loss of the update that comes next, of no dimension and on the CPU."""
+        with self.lock, self.observing:
+            self.given().metrics.loss(loss.item())
+
     def before_backward(self, losses: Mapping[str, torch.Tensor]) -> None:
         """Take the shares of tasks that a balancer is about to weight, if it is time and nobody has taken them."""
         if not (self.is_open and self.is_due("tasks")):
@@ -166,7 +171,8 @@ class Recorder:
     def show_gradients(self) -> None:
         """Look at the gradients now, before somebody clips them."""
         loop_given = self.given()
-        measurement = self._measured(loop_given, closure=False, clone=True)
+        with self.observing, self.measuring():
+            measurement = self._measured(loop_given, closure=False, clone=True)
         if self._under_way is None:
             self._shown = measurement
         else:
@@ -227,7 +233,11 @@ class Recorder:
         if not self._can_record():
             return None
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
-        with self.lock, self.observing:
+        if closure is None and self._rests():
+            with self.lock, self.observing:
+                self._under_way, self._loop_given = UnderWay(self._loop_given, RESTING), Given()
+            return None
+        with self.lock, self.observing, self.measuring():
             self._doubted = self._doubted and not optimizer.state and optimizer not in SEEN_TO_STEP
             loop_given, shown, self._loop_given, self._shown = self._loop_given, self._shown, Given(), None
             attempt = functools.partial(self._errors.attempt, "observing a step", self.step)
@@ -247,25 +257,39 @@ class Recorder:
         made = self._under_way
         if made is None or not self._can_record():
             return
-        with self.lock, self.observing:
+        with self.lock, self.observing, self.measuring(made.measurement is not RESTING):
             step, self.step, self._under_way, self._used = self.step, self.step + 1, None, True
-            with self.measuring(made.measurement.due):
-                taken = self._errors.attempt("observing a step", step, self._measure_update, made.measurement)
-            if not taken:
-                made = UnderWay(made.loop_given, unmeasured())
+            if made.measurement is not RESTING:
+                if not self._errors.attempt("observing a step", step, self._measure_update, made.measurement):
+                    made = UnderWay(made.loop_given, unmeasured())
+                self._watch_activations()
             self._samples = made.measurement.samples
-            self._watch_activations()
             self._errors.attempt("observing a step", step, self._send, step, made)
-            self._tell_restart(step)
+            if self._doubted:
+                self._tell_restart(step)
             self._pending.write()
             self._errors.settle()
-        self._keep_budget()
+        if self._budget is not None and self._budget.ended():
+            self._keep(self._budget)
 
-    def _keep_budget(self) -> None:
-        """Stretch the cadences, once it is known what observing takes of the training's time."""
-        budget = self._budget
-        if budget is None or not budget.ended():
-            return
+    def _rests(self) -> bool:
+        """Whether nothing is to be looked at before the next update: most are so where cadences are stretched.
+
+        What a step costs then is a few calls of Python, which take long because the forward pass has emptied the
+        caches. Groups that have changed are noticed at the next update at which a family is due.
+        """
+        return (
+            self._cadence.rests(self.step)
+            and self._looked
+            and not (self._doubted or self._ranks.together or self._along_path)
+            and self._scaler is None
+            and self._activations is None
+            and self._shown is None
+            and self._loop_given.batch is None
+        )
+
+    def _keep(self, budget: Budget) -> None:
+        """Stretch the cadences: it is known now what observing takes of the training's time."""
         seconds, share = budget.spent()
         if self._ranks.together or (factor := budget.stretch()) == 1:
             self._budget = None  # ranks that record together have one cadence
@@ -312,7 +336,8 @@ class Recorder:
         builder = RecordBuilder(
             step, self._log.seconds, measurement, loop_given.metrics, loop_given.batch, found_inf, path, values
         )
-        measurement.release(path)
+        if measurement is not RESTING:
+            measurement.release(path)
         if builder.has_content or self._ranks.together or self._pending.awaits_gradients is not None:
             builder.send(self._ranks if exchange else None)
             self._pending.add(builder)
@@ -328,12 +353,11 @@ class Recorder:
             self.event("groups", f"{len(groups)} groups from here on", groups)
         self._look_once()
         measurement = Measurement(snapshot, due if self._writes or sharded else frozenset(), self._ranks.world)
-        with self.measuring(measurement.due):
-            measurement.measure_weights(closure)
-            if self._activations is not None:
-                measurement.measure_activations(self._activations.take())
-            if not closure:
-                self._measure_gradients(measurement, loop_given.batch, clone)
+        measurement.measure_weights(closure)
+        if self._activations is not None:
+            measurement.measure_activations(self._activations.take())
+        if not closure:
+            self._measure_gradients(measurement, loop_given.batch, clone)
         return measurement
 
     def _look_once(self) -> None:

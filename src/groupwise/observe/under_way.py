@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import final
+from typing import Final, final
 
 from groupwise.observe.grouping import NOTHING
 from groupwise.observe.measurement import Measurement
@@ -42,3 +42,8 @@ class UnderWay:
 def unmeasured() -> Measurement:
     """The measurement of an update of which nothing is."""
     return Measurement(NOTHING, frozenset(), 1)
+
+
+RESTING: Final = unmeasured()
+"""The measurement of every update at which no family is due: nobody asks for its gradients."""
+RESTING.has_gradients = True

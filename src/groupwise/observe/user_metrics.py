@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias, final
+from typing import Any, Final, Protocol, TypeAlias, TypeGuard, final
 
 import torch
 
@@ -17,6 +17,8 @@ from groupwise.errors import RecordError, listed
 
 Number: TypeAlias = float | torch.Tensor
 Path: TypeAlias = tuple[str, ...]
+
+LOSS: Final[Path] = ("scalars", "loss")
 
 
 class Balanced(Protocol):
@@ -49,10 +51,11 @@ class Balanced(Protocol):
 
 @final
 class UserMetrics:
-    """What was given since the last update."""
+    """What was given since the last update; the numbers `single`, as tensors had them, are yet to be rounded."""
 
     def __init__(self) -> None:
         self.numbers: dict[Path, Number] = {}
+        self.single: tuple[Path, ...] = ()
         self.conflicting: tuple[str, ...] = ()
 
     def copy(self) -> UserMetrics:
@@ -63,7 +66,11 @@ class UserMetrics:
 
     def take(self, other: UserMetrics) -> None:
         """Have the numbers of `other` in place of these."""
-        self.numbers, self.conflicting = dict(other.numbers), other.conflicting
+        self.numbers, self.single, self.conflicting = dict(other.numbers), other.single, other.conflicting
+
+    def loss(self, value: float) -> None:
+        """The loss, as a tensor had it."""
+        self.numbers[LOSS], self.single = value, (LOSS,)
 
     def scalar(self, name: str, value: Any) -> None:
         """A number by name."""
@@ -101,7 +108,7 @@ class UserMetrics:
                 f"balance is what a balancer's backward returned, not a {type(result).__name__}; "
                 "losses go in as losses=…, other numbers as scalars=…"
             )
-        if ("scalars", "loss") not in self.numbers:
+        if LOSS not in self.numbers:
             self.scalar("loss", result.loss)
         for name, values in (("loss", result.losses), ("weight", result.weights), ("norm", result.norms)):
             for task, value in values.items():
@@ -125,6 +132,8 @@ class UserMetrics:
 
     def _put(self, path: Path, value: Any) -> None:
         self.numbers[path] = _number(value, " ".join(path[1:]))
+        if path in self.single:
+            self.single = ()
 
 
 def nested(numbers: Iterable[tuple[Path, float]]) -> dict[str, Any]:
@@ -149,6 +158,11 @@ def _number(value: Any, what: str) -> Number:
         return float(value)
     except (TypeError, ValueError, OverflowError):
         raise RecordError(f"{what!r} is {shown(value)}: log one number") from None
+
+
+def is_at_hand(value: object) -> TypeGuard[torch.Tensor]:
+    """Whether a value is a real tensor of no dimension on the CPU."""
+    return type(value) is torch.Tensor and value.is_cpu and value.ndim == 0 and not value.is_complex()
 
 
 def _on_host(one: torch.Tensor) -> float:
