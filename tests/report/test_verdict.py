@@ -158,7 +158,7 @@ def test_a_part_without_gradient_is_told_after_ten_records(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("numbers", "lr", "words"),
     [
-        ({"no_grad": 2}, 0.1, "No gradient ever reached them"),
+        ({"no_grad": 2}, 0.1, "No gradient ever reached any parameter"),
         ({"grad_norm": 1.0, "no_grad": 1}, 0.0, "learning rate was 0"),
         ({"grad_norm": 0.0}, 0.1, "exactly 0 in every record"),
         ({"grad_norm": 1.0}, 0.1, "although there was a gradient"),

@@ -11,7 +11,14 @@ import re
 import pytest
 import torch
 
-from tests.report.bench import healthy_families, healthy_kinds, sick_families, sick_kinds  # they enter their runs
+from tests.report.bench import (  # they enter their runs
+    healthy_families,
+    healthy_kinds,
+    healthy_others,
+    sick_families,
+    sick_kinds,
+    sick_others,
+)
 from tests.report.bench.healthy import HEALTHY
 from tests.report.bench.jobs import alarms, described, first_words
 from tests.report.bench.sick import SICK
@@ -43,4 +50,5 @@ def test_nothing_of_a_healthy_run_is_to_be_looked_at(name: str, seed: int) -> No
 def test_the_bench_is_large_enough() -> None:
     assert min(len(SICK), len(HEALTHY)) >= 24
     made = {make.__module__ for make in (*HEALTHY.values(), *(make for make, _ in SICK.values()))}
-    assert {module.__name__ for module in (healthy_families, healthy_kinds, sick_families, sick_kinds)} <= made
+    entered = (healthy_families, healthy_kinds, healthy_others, sick_families, sick_kinds, sick_others)
+    assert {module.__name__ for module in entered} <= made

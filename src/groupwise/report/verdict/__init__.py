@@ -35,7 +35,7 @@ RULES: Final[tuple[Rule, ...]] = (
     precision.underflow, precision.rounded, depth.depth, precision.below_eps, rates.rates, pace.still, pace.died,
     activations.dead_units, settings.routers, settings.betas, settings.outweighing_decay,
     settings.decayed_norms, tasks.owners, tasks.drowned, losses.outrun, pace.speed, clipping.clipping, pace.turning,
-    tasks.conflicts, tasks.conflicting, faults.spikes, losses.turned, losses.tasks, losses.loss,
+    tasks.conflicts, tasks.conflicting, faults.spikes, losses.turned, losses.settled, losses.tasks, losses.loss,
     contributions.contributions, networks.networks, pace.waited, faults.orphans, precision.zeros, faults.noise,
     faults.unfinished,
 )  # fmt: skip

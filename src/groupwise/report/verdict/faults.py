@@ -63,10 +63,10 @@ def warnings(reading: Reading) -> Iterator[Sentence]:
 def skipped(reading: Reading) -> Iterator[Sentence]:
     """Updates that a GradScaler left out."""
     count = sum(event.event == "skipped" for event in reading.run.events)
-    steps = max(len(reading.run), count)
+    steps = max(len(reading.run) + count, reading.length)  # a GradScaler's are no steps of the optimizer
     if count:
         often = count > SKIPPED * steps
-        part = f"{percent(count / steps)} of {steps:,} steps"
+        part = f"{percent(count / steps)} of {steps:,} updates"
         text = f"That is {part}; a few at the start, while a GradScaler finds its scale, are usual."
         head = f"{counted(count, 'update')} {'was' if count == 1 else 'were'} skipped"
         yield Sentence("skipped", "look" if often else "note", head, text, "events")

@@ -9,9 +9,12 @@ from groupwise.report.document import Sentence, Tone
 from groupwise.report.numbers import finite, formatted, percent, quoted
 from groupwise.report.reading import Reading
 from groupwise.report.trend import LONG, Course, course
+from groupwise.report.verdict.regularizers import WHY, regularizes
 
 SLIGHTLY: Final = 0.02
 """A smaller fall is called slight, however certain it is."""
+SETTLED: Final = 0.15
+"""By so much the loss fell at the most where it is said to have stood since the start."""
 OUTRUN: Final = 0.1
 """Of two networks that work against each other, the loss of one fell to a tenth …"""
 OUTRUN_RISE: Final = 2.0
@@ -20,9 +23,14 @@ OUTRUN_RISE: Final = 2.0
 
 def main(reading: Reading) -> Course | None:
     """The course of the loss that stands for the run: `loss`, or the only one whose name says that it is one."""
+    return course(main_values(reading))
+
+
+def main_values(reading: Reading) -> Sequence[float]:
+    """The finite values of that loss."""
     losses = reading.losses
     only = losses.get("loss") or (next(iter(losses.values())) if len(losses) == 1 else None)
-    return course(only.values) if only else None
+    return finite(only.values) if only else ()
 
 
 def stalled(reading: Reading) -> bool:
@@ -66,6 +74,23 @@ def loss(reading: Reading) -> Iterator[Sentence]:
             "The loss did not clearly change",
             text,
             "losses",
+        )
+
+
+def settled(reading: Reading) -> Iterator[Sentence]:
+    """A loss that fell by little at the start, and has stood since: so it is where nothing is learnt of the inputs."""
+    found, values = main(reading), main_values(reading)
+    if found is None or found.direction != "fell" or not -SETTLED < found.change < 0 or reading.rivals:
+        return
+    rest = course(values[len(values) // 5 :])
+    if rest is not None and rest.flat:
+        text = (
+            f"It fell by {percent(-found.change)} in the first fifth of {found.records:,} records, and has stood at "
+            f"{formatted(rest.end)} since. A level like this is what the mean of the targets reaches, or the classes' "
+            "shares alone (log K of K classes): if it is that, inputs and labels say nothing of each other."
+        )
+        yield Sentence(
+            "settled", "note", f"The loss has stood at {formatted(rest.end)} since the start", text, "losses"
         )
 
 
@@ -113,16 +138,17 @@ def tasks(reading: Reading) -> Iterator[Sentence]:
         yield Sentence("task-learned", "fine", f"The loss of {quoted(learned)} fell", text, "losses")
     rose = [task for task, it in found.items() if it.direction == "rose"]
     if rose:
-        rivals = reading.rivals
+        meant = all(map(regularizes, rose))
         text = f"The loss of {_each(found, rose)}."
-        rivalry = " Losses of networks that work against each other need not fall." if rivals else ""
-        yield Sentence(
-            "task-worse", "note" if rivals else "look", f"{quoted(rose)} got worse", text + rivalry, "losses"
-        )
+        rivalry = " Losses of networks that work against each other need not fall." if reading.rivals else ""
+        why = f" {WHY}" if meant and not rivalry else rivalry
+        tone: Tone = "note" if meant or reading.rivals else "look"
+        yield Sentence("task-worse", tone, f"{quoted(rose)} {'rose' if meant else 'got worse'}", text + why, "losses")
     flat = [task for task, it in found.items() if it.direction == "unclear"]
     if flat:
         text = f"The loss of {_each(found, flat)}: within its noise."
-        tone: Tone = "look" if any(found[task].flat for task in flat) and not reading.rivals else "note"
+        still = any(found[task].flat and not regularizes(task) for task in flat)
+        tone = "look" if still and not reading.rivals else "note"
         yield Sentence("task-flat", tone, f"{quoted(flat)} did not clearly learn", text, "losses")
 
 

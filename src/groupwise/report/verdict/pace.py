@@ -154,6 +154,8 @@ def never_moved(reading: Reading, group: str) -> bool:
     ratio = reading.statistic("update_ratio").get(group)
     if without_gradient(reading, group):
         return ratio is None or all(value < STILL for value in ratio.values)
+    if ratio is None:  # weights that are all 0 have none
+        ratio = reading.statistic("update_norm").get(group)
     return ratio is not None and _long(reading, ratio) and all(value < STILL for value in ratio.values)
 
 
@@ -184,6 +186,9 @@ def _reason(reading: Reading, group: str) -> tuple[str, Tone]:
     if without_gradient(reading, group) and is_frozen(reading, group):
         lone = HEAD.search(group) and stalled(reading)
         return "They are frozen: `requires_grad` is False", "look" if lone else "note"
+    if all(without_gradient(reading, each) for each in reading.groups):
+        why = "the loss is of another copy of the model than the optimizer's, or nobody calls backward"
+        return f"No gradient ever reached any parameter: {why}", "look"
     if without_gradient(reading, group):
         return "No gradient ever reached them: they are frozen, or no loss depends on them", "look"
     rates = reading.values("lr").get(group)
@@ -191,6 +196,9 @@ def _reason(reading: Reading, group: str) -> tuple[str, Tone]:
         return "Their learning rate was 0 at every step", "look"
     norms = reading.statistic("grad_norm").get(group)
     if norms is not None and not any(norms.values):
+        weights = reading.statistic("weight_norm").get(group)
+        if weights is not None and not any(weights.values):
+            return "They and their gradient were exactly 0 in every record: a path begins at 0 in two places", "look"
         return "Their gradient was exactly 0 in every record: dead units, or a path that is cut", "look"
     return f"Their update ratio was below {formatted(STILL)} in every record, although there was a gradient", "look"
 

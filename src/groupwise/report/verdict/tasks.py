@@ -22,12 +22,13 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from groupwise.records import Series
-from groupwise.report.document import Sentence
+from groupwise.report.document import Sentence, Tone
 from groupwise.report.numbers import finite, formatted, median, percent, quantile, quoted, share
 from groupwise.report.panels.conflicts import spelled
-from groupwise.report.reading import ByName, Reading
+from groupwise.report.reading import ByName, Pair, Reading
 from groupwise.report.trend import Course, half_tail
 from groupwise.report.verdict.losses import courses
+from groupwise.report.verdict.regularizers import regularizes
 
 OWNS: Final = 0.9
 OWNS_AT_LEAST: Final = 0.8
@@ -77,13 +78,14 @@ def drowned(reading: Reading) -> Iterator[Sentence]:
     loud, how, text = _loudest(reading, found) if found else ("", "", "")
     if not loud:
         return
-    hardly = [task for task, it in found.items() if task != loud and it.change > -HARDLY and _less(it, found[loud])]
+    others = {task: it for task, it in found.items() if task != loud and not regularizes(task)}
+    hardly = [task for task, it in others.items() if it.change > -HARDLY and _less(it, found[loud])]
     owned = any(_owns(series) for series in _shared(reading.shares.get(loud, {}), reading.shares, loud).values())
-    if len(hardly) == len(found) - 1 and not owned:
-        falls = ", ".join(f"'{task}' {found[task]}" for task in hardly[:4])
+    if hardly and len(hardly) == len(others) and not owned:
+        falls = ", ".join(f"'{task}' went {found[task]}" for task in hardly[:4])
         head = f"Task '{loud}' drowns {quoted(hardly)} ({how})"
         yield Sentence(
-            "drowned", "look", head, f"{falls} hardly changed. {text}", "shares" if reading.shares else "losses"
+            "drowned", "look", head, f"{falls}: none fell by a fifth. {text}", "shares" if reading.shares else "losses"
         )
 
 
@@ -140,7 +142,8 @@ def conflicts(reading: Reading) -> Iterator[Sentence]:
         if written < 4 and (often or _sometimes(values, bound)):
             written += 1
             head = f"{spelled(pair)} {'conflicted often' if often else 'conflicted now and then'}"
-            yield Sentence("conflict", "look" if often else "note", head, text, "conflicts")
+            tone: Tone = "look" if often and _costs(reading, pair) else "note"
+            yield Sentence("conflict", tone, head, text, "conflicts")
     records = min((len(values) for values in found.values()), default=0)
     if records >= NEVER and not any(parts.values()):
         text = (
@@ -162,13 +165,21 @@ def conflicting(reading: Reading) -> Iterator[Sentence]:
                 f"In {part} of {records} records the update raised its loss to first order; of an "
                 "unrelated task, in 50 %."
             )
+            tone: Tone = "note" if regularizes(task) else "look"
             yield Sentence(
                 "conflicting",
-                "look",
+                tone,
                 f"Updates raised the loss of task '{task}' in {part} of the records",
                 text,
                 "conflicts",
             )
+
+
+def _costs(reading: Reading, pair: Pair) -> bool:
+    """Whether a conflict may have cost more than time: not where both losses fell, or one of the two regularises."""
+    found = courses(reading)
+    fell = all(task in found and found[task].direction == "fell" for task in pair)
+    return not (fell or any(map(regularizes, pair)))
 
 
 def _often(values: list[float], bound: float) -> bool:
