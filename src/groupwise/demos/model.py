@@ -27,8 +27,9 @@ class TwoDigitNet(nn.Module):
             nn.ReLU(),
             nn.Conv2d(64, 64, 3, padding=1),
             nn.ReLU(),
+            nn.MaxPool2d(2),
         )
-        self.dense = nn.Linear(64 * 4 * 8, _WIDTH)
+        self.dense = nn.Linear(64 * 2 * 4, _WIDTH)
         self.heads = nn.ModuleDict({task: nn.Linear(_WIDTH, 1 if task == "sum" else _CLASSES) for task in TASKS})
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
