@@ -32,15 +32,16 @@ def observed(folder: Path, every: Any, steps: int = 41, **options: Any) -> Run:
 
 @pytest.mark.parametrize("factor", [3, 4, 7])
 def test_what_is_recorded_rarely_is_what_would_have_been_recorded_there(tmp_path: Path, factor: int) -> None:
-    often = observed(tmp_path / "often", {family: 1 for family in DEFAULT} | {"tasks": 0})
-    rarely = observed(tmp_path / "rarely", {family: factor for family in DEFAULT} | {"tasks": 0})
+    often = observed(tmp_path / "often", dict.fromkeys(DEFAULT, 1) | {"tasks": 0})
+    rarely = observed(tmp_path / "rarely", dict.fromkeys(DEFAULT, factor) | {"tasks": 0})
     assert list(rarely.series("scalars", "loss").values) == list(often.series("scalars", "loss").values)
     assert [group.name for group in rarely.groups] == [group.name for group in often.groups]
     for group in ("group 0", "late"):
         for key in often.names("groups", group):
             known = dict(zip(*often.series("groups", group, key), strict=True))
             steps, values = rarely.series("groups", group, key)
-            assert len(steps) and all(step % factor == 0 for step in steps)
+            assert len(steps)
+            assert all(step % factor == 0 for step in steps)
             assert [known.get(step) for step in steps] == list(values)
 
 

@@ -50,7 +50,9 @@ def gradients_of_any_size_by_layer(chance: random.Random) -> Iterator[Step]:
     """Layers whose gradients have sizes that differ by a factor of five or so, in no order."""
     sizes = {layer: chance.gauss(0, 1.5) for layer in LAYERS[: chance.choice([4, 6, 8])]}
     for step in range(30):
-        yield Step(step, groups={name: {"grad_norm": math.exp(chance.gauss(size, 0.3))} for name, size in sizes.items()})
+        yield Step(
+            step, groups={name: {"grad_norm": math.exp(chance.gauss(size, 0.3))} for name, size in sizes.items()}
+        )
 
 
 def cosines_around_nothing(chance: random.Random) -> Iterator[Step]:

@@ -6,6 +6,7 @@ first run is what the others are held against; what is equal is not listed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -16,12 +17,10 @@ from groupwise.report.plan_table import Rows, rows_of
 APART: Final = 1.5
 """Two courses whose last values or medians lie apart by this factor are listed."""
 MOST: Final = 6
-_COURSES: Final = {
-    "schedules": ("was", "rates and settings", False),
-    "losses": ("ended at", "losses", True),
-    "updates": ("was", "steps", False),
-}
-"""By panel, causes first: what is said of its lines, what they are, and whether their end counts or their middle."""
+ERRORS: Final = 4.0
+"""Two ends are apart by more than so many standard errors of their difference, and by 1 %."""
+_COURSES: Final = {"schedules": "rates and settings", "updates": "steps"}
+"""By panel: what its lines are."""
 _FACTS: Final = ("steps", "groups", "layers", "rules", "networks", "tasks", "parts", "state", "written by")
 
 
@@ -32,9 +31,9 @@ def differences(report: Report) -> tuple[Sentence, ...]:
 
 
 def _between(first: RunReport, other: RunReport) -> Iterator[Sentence]:
-    yield from _plan(first, other)
-    yield from _seen(first, other)
-    yield from _courses(first, other)
+    found = [*_plan(first, other), *_seen(first, other), *_courses(first, other)]
+    yield from found
+    yield from _ends(first, other, bool(found))
 
 
 def _plan(first: RunReport, other: RunReport) -> Iterator[Sentence]:
@@ -57,9 +56,14 @@ def _plan(first: RunReport, other: RunReport) -> Iterator[Sentence]:
 
 
 def _outside(first: RunReport, other: RunReport) -> list[str]:
-    """Lines of the plan's text below its table (a clip over everything) that one has and the other lacks."""
-    ours, theirs = (_text(run).split("\n") for run in (first, other))
-    return [f"it says “{line.strip()}”" for line in theirs if line.startswith("clip ") and line not in ours]
+    """Lines of the plan's text below its table (a clip over everything) that one has otherwise, or not at all."""
+    ours, theirs = (
+        [line.strip() for line in _text(run).split("\n") if line.startswith("clip ")] for run in (first, other)
+    )
+    if ours == theirs:
+        return []
+    return [f"it says “{'; '.join(theirs)}”, not “{'; '.join(ours)}”" if theirs and ours else
+            f"it lacks “{'; '.join(ours)}”" if ours else f"it says “{'; '.join(theirs)}”"]  # fmt: skip
 
 
 def _seen(first: RunReport, other: RunReport) -> Iterator[Sentence]:
@@ -87,15 +91,15 @@ def _first_losses(first: RunReport, other: RunReport) -> list[str]:
 
 
 def _courses(first: RunReport, other: RunReport) -> Iterator[Sentence]:
-    for panel, (what, names, last) in _COURSES.items():
+    for panel, names in _COURSES.items():
         parts: list[tuple[float, str]] = []
         for title, (ours, theirs) in _pairs(first, other, panel).items():
             for name in (name for name in ours if name in theirs):
-                was, now = _level(ours[name], last), _level(theirs[name], last)
+                was, now = (median(finite(lines[name].values) or [0.0]) for lines in (ours, theirs))
                 if min(was, now) > 0 and max(was, now) > APART * min(was, now):
                     subject = f"“{title}”" if name in title else f"“{title}”, '{name}'"
                     parts.append(
-                        (max(was, now) / min(was, now), f"{subject}: {what} {formatted(now)}, not {formatted(was)}")
+                        (max(was, now) / min(was, now), f"{subject}: was {formatted(now)}, not {formatted(was)}")
                     )
         if parts:
             text = "; ".join(text for _, text in sorted(parts, reverse=True)[:MOST])
@@ -103,11 +107,32 @@ def _courses(first: RunReport, other: RunReport) -> Iterator[Sentence]:
             yield Sentence("differs-course", "note", head, f"{text}.", panel)
 
 
-def _level(line: Line, last: bool) -> float:
+def _ends(first: RunReport, other: RunReport, otherwise: bool) -> Iterator[Sentence]:
+    """Where the losses ended: lower, higher, or, of runs that differ `otherwise`, alike."""
+    lower, higher, alike = list[str](), list[str](), list[str]()
+    for ours, theirs in _pairs(first, other, "losses").values():
+        for name in (name for name in ours if name in theirs):
+            (was, error), (now, its) = _end(ours[name]), _end(theirs[name])
+            apart = abs(now - was) > max(ERRORS * math.hypot(error, its), 0.01 * abs(was))
+            found = (lower if now < was else higher) if apart else alike
+            found.append(f"'{name}' ended at {formatted(now)}, not {formatted(was)}")
+    if not (lower or higher or (alike and otherwise)):
+        return
+    heads = [f"{how} than '{first.name}'" for how, found in (("lower", lower), ("higher", higher)) if found]
+    how = " and ".join(heads) or f"as '{first.name}' did"
+    head = f"'{other.name}' ended {how}"
+    rest = [f"{text} (within their noise)" for text in alike]
+    text = f"{'; '.join([*lower, *higher, *rest][:MOST])}. Medians of the last tenth."
+    yield Sentence("differs-end", "note", head, text, "losses")
+
+
+def _end(line: Line) -> tuple[float, float]:
+    """The median of the last tenth, and its standard error; successive records are taken for independent."""
     values = finite(line.values)
-    if not values:
-        return 0.0
-    return median(values[-max(len(values) // 10, 1) :]) if last else median(values)
+    last = values[-max(len(values) // 10, 1) :]
+    middle = median(last) if last else 0.0
+    spread = 1.48 * median(abs(value - middle) for value in last) if last else 0.0
+    return middle, 1.25 * spread / math.sqrt(max(len(last), 1))
 
 
 def _pairs(first: RunReport, other: RunReport, key: str) -> Mapping[str, tuple[dict[str, Line], dict[str, Line]]]:

@@ -62,7 +62,8 @@ def loss(reading: Reading) -> Iterator[Sentence]:
     elif found.direction == "fell":
         slightly = found.change > -SLIGHTLY
         head = f"The loss fell by {formatted(-100 * found.change)} % only" if slightly else f"The loss fell {found}"
-        yield Sentence("loss", "fine", head, f"{found.how_much.capitalize()}. {where}", "losses")
+        text = f"It went {found}" if slightly else found.how_much.capitalize()
+        yield Sentence("loss", "fine", head, f"{text}. {where}", "losses")
     elif found.direction == "rose":
         yield _rose(reading, found, where)
     else:
