@@ -49,7 +49,7 @@ def two_digits(seed: int, updates: int) -> Job:
     scans = load_scans()
     data = split(scans, generator)
     tuning, test = _halves(data.test)
-    model = _fresh(seed, TwoDigitNet)
+    model = _fresh(seed, lambda: TwoDigitNet(pooled=False))
     optimizer = Clipped(model.parameters(), lr=5e-3)
 
     def losses(batch: Pairs) -> Mapping[str, Tensor]:

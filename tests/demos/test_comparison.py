@@ -97,7 +97,11 @@ def test_without_scikit_learn_the_demo_stops_at_once(monkeypatch: pytest.MonkeyP
 
 
 def test_the_network_has_the_size_that_its_docstring_claims() -> None:
-    assert 340_000 < sum(parameter.numel() for parameter in TwoDigitNet().parameters()) < 360_000
+    sizes = {
+        pooled: sum(parameter.numel() for parameter in TwoDigitNet(pooled).parameters()) for pooled in (True, False)
+    }
+    assert 125_000 < sizes[True] < 135_000 < 2 * TwoDigitNet().dense.weight.numel()
+    assert 340_000 < sizes[False] < 360_000
 
 
 def test_the_sums_loss_is_the_loud_one() -> None:

@@ -46,7 +46,7 @@ def test_a_setting_of_the_plan_is_told_with_both_values(tmp_path: Path) -> None:
 
 def test_other_data_another_length_and_another_end_are_told(tmp_path: Path) -> None:
     text = told(describe([run(tmp_path / "a"), run(tmp_path / "b", first=2.5, end=1.0, steps=40)]))
-    assert "steps 0 to 39 of 40, not 0 to 49 of 50" in text
+    assert "steps: 0 to 39 of 40, not 0 to 49 of 50" in text
     assert "'loss' begins at 2.5, not 2" in text
     assert "ended at 1.06, not 0.178" in text
 

@@ -94,7 +94,7 @@ def run(contestant: Contestant, scans: Scans, seed: int, steps: int, line: Line,
     batches = data.train.batches(BATCH, steps, generator)
     start = time.perf_counter()
     with contextlib.ExitStack() as stack:
-        observer = None if records is None else stack.enter_context(Observer(optimizer, records))
+        observer = None if records is None else stack.enter_context(Observer(optimizer, records, total_steps=steps))
         backward, weights, clips = contestant.backward(), contestant.weights, contestant.clips
         train(model, optimizer, scheduler, batches, backward, line, observer, weights, clips)
     return Run(evaluate(model, data.test), time.perf_counter() - start)

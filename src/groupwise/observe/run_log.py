@@ -15,6 +15,7 @@ from typing import Any, final
 import torch
 
 from groupwise.errors import GroupwiseWarning, RecordError
+from groupwise.observe.budget import SHARE
 from groupwise.observe.cadence import Cadence
 from groupwise.observe.errors import Errors
 from groupwise.observe.grouping import Grouping, GroupSnapshot
@@ -142,6 +143,7 @@ def header_of(grouping: Grouping, cadence: Cadence, table: str | None, lengths: 
         table=table,
         total_steps=lengths.total_steps,
         steps_per_epoch=lengths.steps_per_epoch,
+        budget=SHARE if cadence.budgeted else None,
     )
 
 

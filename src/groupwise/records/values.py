@@ -74,6 +74,7 @@ class Header:
     table: str | None = None
     total_steps: int | None = None
     steps_per_epoch: int | None = None
+    budget: float | None = None
     run: str = ""
     part: int = 0
     started: str = ""

@@ -13,6 +13,7 @@ from typing import Final
 from groupwise.report.document import Line, Lines, Report, RunReport, Sentence, Table, Verbatim
 from groupwise.report.numbers import finite, formatted, median, quoted
 from groupwise.report.plan_table import Rows, rows_of
+from groupwise.report.reading import is_loss
 
 APART: Final = 1.5
 """Two courses whose last values or medians lie apart by this factor are listed."""
@@ -68,15 +69,16 @@ def _outside(first: RunReport, other: RunReport) -> list[str]:
 
 def _seen(first: RunReport, other: RunReport) -> Iterator[Sentence]:
     ours, theirs = dict(first.facts), dict(other.facts)
-    parts = [
-        f"{what} {theirs.get(what, 'none')}, not {ours.get(what, 'none')}"
+    of_run = [
+        f"{what}: {theirs.get(what, 'none')}, not {ours.get(what, 'none')}"
         for what in _FACTS
         if ours.get(what) != theirs.get(what)
     ]
-    parts += _first_losses(first, other)
-    if parts:
-        head = f"'{other.name}' saw other data or another length than '{first.name}'"
-        yield Sentence("differs-data", "note", head, f"{'; '.join(parts[:MOST])}.", "losses")
+    begun = _first_losses(first, other)
+    whats = [*(["another length or make"] if of_run else []), *(["another first loss"] if begun else [])]
+    if whats:
+        head = f"'{other.name}' had {' and '.join(whats)} than '{first.name}'"
+        yield Sentence("differs-data", "note", head, f"{'; '.join([*of_run, *begun][:MOST])}.", "losses")
 
 
 def _first_losses(first: RunReport, other: RunReport) -> list[str]:
@@ -86,7 +88,7 @@ def _first_losses(first: RunReport, other: RunReport) -> list[str]:
         for name in ours:
             if title.startswith("Logged:") and name in theirs and ours[name].values[0] != theirs[name].values[0]:
                 begins = f"{formatted(theirs[name].values[0])}, not {formatted(ours[name].values[0])}"
-                found.append(f"'{name}' begins at {begins} (another loss, batch or initialisation)")
+                found.append(f"'{name}' begins at {begins} (another batch, loss or initialisation)")
     return found
 
 
@@ -110,12 +112,13 @@ def _courses(first: RunReport, other: RunReport) -> Iterator[Sentence]:
 def _ends(first: RunReport, other: RunReport, otherwise: bool) -> Iterator[Sentence]:
     """Where the losses ended: lower, higher, or, of runs that differ `otherwise`, alike."""
     lower, higher, alike = list[str](), list[str](), list[str]()
-    for ours, theirs in _pairs(first, other, "losses").values():
-        for name in (name for name in ours if name in theirs):
+    for title, (ours, theirs) in _pairs(first, other, "losses").items():
+        for name in (name for name in ours if name in theirs and (is_loss(name) or title.startswith("Loss"))):
             (was, error), (now, its) = _end(ours[name]), _end(theirs[name])
             apart = abs(now - was) > max(ERRORS * math.hypot(error, its), 0.01 * abs(was))
             found = (lower if now < was else higher) if apart else alike
-            found.append(f"'{name}' ended at {formatted(now)}, not {formatted(was)}")
+            unit = " of its first" if title.startswith("Loss") else ""
+            found.append(f"'{name}' ended at {formatted(now)}{unit}, not {formatted(was)}")
     if not (lower or higher or (alike and otherwise)):
         return
     heads = [f"{how} than '{first.name}'" for how, found in (("lower", lower), ("higher", higher)) if found]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from groupwise.report.numbers import formatted
 from groupwise.report.reading import Reading
 
 
@@ -19,10 +20,20 @@ def facts(reading: Reading) -> tuple[tuple[str, str], ...]:
         ("time", _duration(reading)),
         (f"{header.by}s", f"{len(reading.groups):,} ({parameters:,} parameters)" if reading.groups else ""),
         ("tasks", ", ".join(reading.run.tasks)),
+        ("observing", _observing(reading)),
         ("parts", str(header.part) if header.part > 1 else ""),
         ("state", "finished" if reading.finished else "no end mark: it still runs, or was stopped"),
     )
     return tuple((what, value) for what, value in found if value)
+
+
+def _observing(reading: Reading) -> str:
+    """Of a run whose cadences keep a budget, that, and whether they were stretched for it."""
+    header, stretched = reading.run.header, [event for event in reading.run.events if event.event == "cadence"]
+    if header.budget is None:
+        return ""
+    since = f", stretched at step {stretched[-1].step:,}" if stretched else ""
+    return f"at most {formatted(100 * header.budget)} % of the time{since}"
 
 
 def _steps(reading: Reading) -> str:

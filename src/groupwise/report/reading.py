@@ -32,6 +32,11 @@ _MAKER: Final = re.compile(r"(?:^|[^a-z])(?:g|gen|generator)(?:$|[^a-z])")
 _LOSS: Final = re.compile(r"(?:^|[^a-z])(?:loss|nll|nelbo)(?:$|[^a-z])")
 
 
+def is_loss(name: str) -> bool:
+    """Whether a name says that it is of a loss."""
+    return _LOSS.search(name.lower()) is not None
+
+
 @final
 class Reading:
     """What the report reads from `run`, each series once."""
@@ -107,7 +112,7 @@ class Reading:
     @functools.cached_property
     def losses(self) -> ByName:
         """What was logged by a name that says it is a loss, `loss` itself first."""
-        names = sorted((name for name in self.scalars if _LOSS.search(name.lower())), key=lambda name: name != "loss")
+        names = sorted((name for name in self.scalars if is_loss(name)), key=lambda name: name != "loss")
         return {name: self.scalars[name] for name in names}
 
     @functools.cached_property
