@@ -1,5 +1,6 @@
 """A still of a panel: every format, the size asked for, names of axes and lines in it, refusals in one sentence."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from groupwise.errors import RecordError
 from groupwise.records import Group, Header, Step
 from groupwise.report import Report, build, describe, picture
+from groupwise.report.document import Heat
 from tests.report.runs import run_of
 
 
@@ -71,3 +73,26 @@ def test_a_run_by_layer_has_heat_maps_of_layers_in_the_order_of_the_model(tmp_pa
     assert all(figure.rows == tuple(layers) for figure in panel.figures)  # type: ignore[union-attr]
     assert "Gradients shrink by a factor of 10 a level from 'blocks.0' to 'blocks.11'" in report.summary
     assert picture(tmp_path / "run", tmp_path / "l.svg", panel="layers").exists()
+
+
+@pytest.mark.parametrize("spread", [1.2, 2.0, 8.0, 100.0, 1e6])
+def test_ticks_between_powers_of_ten_are_numbers_not_formulas(tmp_path: Path, spread: float) -> None:
+    numbers = [
+        {group: {"grad_norm": 0.013 * spread ** (i / 40 * at)} for at, group in enumerate("ab")} for i in range(41)
+    ]
+    groups = tuple(Group(name, "AdamW", 1, 10) for name in "ab")
+    run_of(tmp_path, [Step(i, groups=own) for i, own in enumerate(numbers)], Header(by="layer", groups=groups))
+    for panel in ("gradients", "layers"):
+        text = picture(tmp_path / "run", tmp_path / f"{panel}.svg", panel=panel).read_text(encoding="utf-8")
+        assert "math" not in text
+        assert len(re.findall(r">0?\.?\d[\d.e-]*</text>", text)) >= 2
+
+
+def test_columns_of_cells_are_the_steps_that_were_recorded(tmp_path: Path) -> None:
+    steps = [Step(20 * i, groups={name: {"update_ratio": 1e-3 * (1 + i)} for name in "ab"}) for i in range(3)]
+    groups = tuple(Group(name, "AdamW", 1, 10) for name in "ab")
+    run_of(tmp_path, steps, Header(by="layer", groups=groups))
+    panel = next(panel for panel in describe(tmp_path / "run").runs[0].panels if panel.key == "layers")
+    heat = next(figure for figure in panel.figures if isinstance(figure, Heat))
+    assert heat.columns == ("0", "20", "40")
+    assert heat.cells[0] == pytest.approx([1e-3, 2e-3, 3e-3])

@@ -154,8 +154,19 @@ def _lines(axes: Axes, plots: list[tuple[str, Lines]], several: bool) -> None:
     if first.logarithmic:
         axes.set_yscale("log", nonpositive="mask")
     axes.yaxis.set_major_formatter(lambda value, _: formatted(float(value)))
+    axes.yaxis.set_minor_formatter(lambda value, _: _between(float(value), *axes.get_ylim()))
     if _entries(plots) > 1:
         axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0.0, -0.22), ncols=_across(axes))
+
+
+def _between(value: float, low: float, high: float) -> str:
+    """The label of a tick between powers of ten, where a scale has few of these: matplotlib's own is a formula, and
+    none is read here, where names may hold a dollar sign.
+    """
+    if not 0 < low < high < 30 * low or value <= 0:
+        return ""
+    leading = value / 10 ** math.floor(math.log10(value))
+    return formatted(value) if high < 3 * low or any(abs(leading - each) < 1e-6 for each in (2, 5)) else ""
 
 
 def _entries(plots: Sequence[tuple[str, Lines | Heat]]) -> int:
@@ -170,6 +181,7 @@ def _across(axes: Axes) -> int:
 
 def _cells(axes: Axes, heat: Heat) -> None:
     from matplotlib.colors import LogNorm, Normalize, TwoSlopeNorm
+    from matplotlib.ticker import FuncFormatter
 
     known = [value for row in heat.cells for value in row if math.isfinite(value) and (value > 0 or heat.ramp != "log")]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
@@ -194,4 +206,5 @@ def _cells(axes: Axes, heat: Heat) -> None:
     axes.set_yticks(range(0, len(heat.rows), down), [printable(row) for row in heat.rows[::down]])
     if axes.figure is not None:
         bar = axes.figure.colorbar(image, ax=axes, label=heat.unit, format=lambda value, _: formatted(float(value)))
+        bar.minorformatter = FuncFormatter(lambda value, _: _between(float(value), norm.vmin or 1.0, norm.vmax or 1.0))
         bar.outline.set_visible(False)

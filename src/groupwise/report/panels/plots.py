@@ -125,8 +125,11 @@ def heat_map(series: Mapping[str, Series], plot: Plot, title: str = "") -> Heat:
     """The same as cells: a row for each series, a column for each stretch of steps."""
     first = min(found.steps[0] for found in series.values())
     last = max(found.steps[-1] for found in series.values())
-    count = min(COLUMNS, last - first + 1, max(len(found.steps) for found in series.values()))
+    longest = max((found.steps for found in series.values()), key=len)
+    count = min(COLUMNS, last - first + 1, len(longest))
     edges = [first + (last + 1 - first) * i // count for i in range(count + 1)]
+    if len(longest) <= COLUMNS and all(set(found.steps) <= set(longest) for found in series.values()):
+        edges = [*longest, last + 1]  # the very steps that were recorded
     names = list(series)[:MOST]
     cells = tuple(tuple(binned(*series[name], edges)) for name in names)
     note = f"Each cell is the median of up to {-(-(last + 1 - first) // count):,} steps." if count == COLUMNS else ""
