@@ -8,7 +8,7 @@ State how each part is optimised (`Plan`, `Rule`), see what that means (`str(opt
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from groupwise.errors import GroupwiseError, GroupwiseWarning
 from groupwise.plan import (
@@ -24,9 +24,11 @@ from groupwise.plan import (
     unfreeze_down,
     until,
 )
+from groupwise.plan.adopting import hand_in as _hand_in
 from groupwise.schedules import epochs, percent, steps
 
 if TYPE_CHECKING:
+    from groupwise import adopt as adopt
     from groupwise import audit
     from groupwise import balance as balance
     from groupwise import checkpoint as checkpoint
@@ -73,6 +75,7 @@ __all__ = [
 ]
 
 _PACKAGES = {
+    "adopt",
     "audit",
     "balance",
     "checkpoint",
@@ -96,6 +99,15 @@ _LAZY = {
     "Observer": "groupwise.observe",
     "PlanScheduler": "groupwise.optim",
 }
+
+
+def _adopt(model: Any, optimizer: Any, schedulers: Any, schedulers_step: Any, example: Any) -> Any:
+    from groupwise.adopt import adopt
+
+    return adopt(model, optimizer, schedulers, schedulers_step=schedulers_step, example=example)
+
+
+_hand_in(_adopt)
 
 
 def __getattr__(name: str) -> object:

@@ -26,13 +26,14 @@ MAY: Mapping[str, set[str]] = {
     "observe": {"records"},
     "audit": {"look", "select"},
     "report": {"records"},
+    "adopt": BELOW | {"look", "optim", "audit"},
     "checkpoint": BELOW | ACT,
     "testing": BELOW | ACT,
     "keras": BELOW,
     "integrations": BELOW | ACT,
     "demos": BELOW | ACT,
     "__main__": {"cli"},
-    "cli": BELOW | ACT | {"checkpoint", "testing", "keras"} | DOORS,
+    "cli": BELOW | ACT | {"adopt", "checkpoint", "testing", "keras"} | DOORS,
 }
 
 THIRD_PARTY: Mapping[str, set[str]] = {  # besides the standard library; a package that is not listed has none
@@ -47,6 +48,7 @@ THIRD_PARTY: Mapping[str, set[str]] = {  # besides the standard library; a packa
     "observe": {"torch", "mlflow"},  # mlflow: one sink, imported when it is made
     "audit": {"torch"},
     "report": {"plotly", "rich", "matplotlib"},
+    "adopt": {"torch"},
     "checkpoint": {"torch"},
     "testing": {"torch", "pytest", "hypothesis"},
     "keras": {"keras"},

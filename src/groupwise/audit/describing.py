@@ -73,13 +73,18 @@ def followed(name: str, optimizer: Any) -> torch.optim.Optimizer:
 
     Raises `AuditError` if its steps run no hooks.
     """
-    found = _inmost(optimizer, groups_of(optimizer), set())
+    found = inmost(optimizer)
     if found is None:
         raise AuditError(
             f"{name}: the step of {_said(optimizer)} runs no hooks of torch, so it cannot be watched; "
             "audit.audit(…) looks at it as it is"
         )
     return found
+
+
+def inmost(optimizer: Any) -> torch.optim.Optimizer | None:
+    """The optimizer over the same groups that is wrapped in `optimizer`, or itself; None if its steps run no hooks."""
+    return _inmost(optimizer, groups_of(optimizer), set())
 
 
 def _inmost(optimizer: Any, groups: list[dict[str, Any]], visited: set[int]) -> torch.optim.Optimizer | None:
@@ -194,7 +199,7 @@ def _owner(name: str, optimizer: Any) -> Owner:
             "give audit(model, optimizers, schedulers)"
         )
     described = tuple(_group(name, i, optimizer, group) for i, group in enumerate(groups))
-    return Owner(name, type(optimizer).__name__, described, _clipped(_inmost(optimizer, groups, set()), groups))
+    return Owner(name, type(optimizer).__name__, described, _clipped(inmost(optimizer), groups))
 
 
 def _clipped(optimizer: Any, groups: Iterable[Mapping[str, Any]]) -> frozenset[int]:

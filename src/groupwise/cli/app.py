@@ -113,6 +113,13 @@ class Form(enum.StrEnum):
     json = "json"
 
 
+class Every(enum.StrEnum):
+    """How often the schedulers of a program are stepped."""
+
+    update = "update"
+    epoch = "epoch"
+
+
 class Format(enum.StrEnum):
     """What a report is written as."""
 
@@ -177,6 +184,36 @@ def new(
         from groupwise.cli.new import new as run
 
         run(name, out, console())
+
+
+@app.command(
+    short_help="Write the plan of an existing training program.",
+    epilog="Example:  groupwise adopt training.program:build -o plan.toml",
+)
+def adopt(
+    program: Annotated[
+        str,
+        typer.Argument(
+            metavar="PACKAGE.MODULE:FACTORY",
+            help="A function without arguments that returns (model, optimizers, schedulers), or a mapping with these "
+            "keys: what `groupwise audit` takes.",
+            show_default=False,
+        ),
+    ],
+    out: Out = None,
+    schedulers_step: Annotated[
+        Every, typer.Option("--schedulers-step", help="What the program calls scheduler.step() after.")
+    ] = Every.update,
+    example: ExampleOption = None,
+) -> None:
+    """Write the shortest plan that equals an existing program: its groups, its values and the schedulers with a twin.
+
+    What could not be carried over is said in comments at the head of the plan.
+    """
+    with exit_status():
+        from groupwise.cli.adopt import adopt as run
+
+        run(program, out, schedulers_step.value, console(), example)
 
 
 @app.command(

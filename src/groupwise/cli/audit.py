@@ -19,10 +19,9 @@ from rich.text import Text
 from groupwise.audit import SEVERITIES, Inspection, inspect, watch
 from groupwise.cli.exit_status import printable
 from groupwise.cli.factory import callers_code, current_directory_first, kind_of, load, load_example
-from groupwise.errors import GroupwiseError, listed, unknown, within
+from groupwise.cli.program import parts_of
+from groupwise.errors import GroupwiseError, within
 
-_ORDER = ("model", "optimizers", "schedulers", "losses", "batch")
-_KEYS = (*_ORDER, "step", "example")
 _STYLES = {"error": "bold red", "warning": "bold yellow", "note": "cyan"}
 _STEPS = 5
 
@@ -41,7 +40,7 @@ def audit(spec: str, steps: int | None, as_json: bool, console: Console, example
 
 def _of_torch(spec: str, made: object, steps: int | None, example: str | None) -> Inspection:
     """What an audit finds in a program of torch."""
-    parts = _parts(spec, made)
+    parts = parts_of(spec, made, ", or a compiled Keras model")
     return _inspected(spec, parts if example is None else {**parts, "example": load_example(example)}, steps)
 
 
@@ -59,30 +58,6 @@ def _of_keras(spec: str, made: object, steps: int | None, example: str | None) -
         raise GroupwiseError(f"--example {example}: a Keras model that is built says all itself; leave it out")
     with within(spec):
         return auditing.inspect(made)
-
-
-def _parts(spec: str, made: object) -> dict[str, Any]:
-    """The program by name."""
-    if isinstance(made, tuple) and 2 <= len(made) <= len(_ORDER):
-        return _given(dict(zip(_ORDER, made, strict=False)))
-    if not isinstance(made, Mapping):
-        size = f" of {len(made)}" if isinstance(made, tuple) else ""
-        raise GroupwiseError(
-            f"{spec}: it gave {kind_of(made)}{size}; it must return a tuple (model, optimizers, schedulers, …), "
-            f"a mapping with some of {listed(_KEYS)}, or a compiled Keras model"
-        )
-    for key in made:
-        if key not in _KEYS:
-            raise GroupwiseError(f"{spec}: {unknown('part', str(key), _KEYS)}")
-    for key in _ORDER[:2]:
-        if key not in made:
-            raise GroupwiseError(f"{spec}: what it returned has no {key!r} (there is: {listed(map(str, made))})")
-    return _given(made)
-
-
-def _given(parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the parts that are None, as a tuple has them for what there is not."""
-    return {name: part for name, part in parts.items() if part is not None or name in _ORDER[:2]}
 
 
 def _inspected(spec: str, parts: dict[str, Any], steps: int | None) -> Inspection:

@@ -8,10 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from groupwise._atomic import obstacle, replacing
-from groupwise.cli.exit_status import printable
-from groupwise.errors import GroupwiseError
-from groupwise.presets import Preset, names, preset
+from groupwise.cli.handing_out import hand_out
+from groupwise.presets import names, preset
 
 
 def new(name: str | None, out: Path | None, console: Console) -> None:
@@ -21,11 +19,8 @@ def new(name: str | None, out: Path | None, console: Console) -> None:
     """
     if name is None:
         _list(console)
-    elif out is None:
-        console.file.write(preset(name).text)
     else:
-        _write(preset(name), out)
-        console.print(Text(f"wrote {printable(str(out))}"), soft_wrap=True)
+        hand_out(preset(name).text, out, console)
 
 
 def _list(console: Console) -> None:
@@ -35,12 +30,3 @@ def _list(console: Console) -> None:
         lines.add_row(Text(name, style="bold"), Text(preset(name).summary))
     console.print(lines)
     console.print(Text("\nAs a file:  groupwise new NAME > plan.toml", style="dim"))
-
-
-def _write(made: Preset, out: Path) -> None:
-    if out.exists():
-        raise GroupwiseError(f"{out} exists already, and may have been edited: move it away, or name another file")
-    if reason := obstacle(out):
-        raise GroupwiseError(f"cannot write {out}: {reason}")
-    with replacing(out) as file:
-        file.write(made.text.encode())

@@ -59,7 +59,7 @@ def _ladder(rule: Rule, parameters: Sequence[ParameterInfo], matched: Sequence[b
     if len(readings) > 1:
         raise PlanError("its layer_decays read the levels in several ways; write a rule for each")
     globs, top = readings.pop() if readings else ((), None)
-    levels = _stated(globs, parameters, matched) if globs else tuple(info.depth for info in parameters)
+    levels = stated_levels(globs, parameters) if globs else tuple(info.depth for info in parameters)
     tops: dict[str, int] = {}
     for info, level, counts in zip(parameters, levels, matched, strict=True):
         if counts and top is not None and level > top:
@@ -71,8 +71,11 @@ def _ladder(rule: Rule, parameters: Sequence[ParameterInfo], matched: Sequence[b
     return Ladder(levels, tops)
 
 
-def _stated(globs: Sequence[str], parameters: Sequence[ParameterInfo], matched: Sequence[bool]) -> tuple[int, ...]:
-    """The levels where the modules that fit `globs` are the ladder."""
+def stated_levels(globs: Sequence[str], parameters: Sequence[ParameterInfo]) -> tuple[int, ...]:
+    """The level of each parameter where the modules that fit `globs` are the ladder.
+
+    Raises `ResolutionError` for a glob that fits no module.
+    """
     by_network: dict[str, _Rungs] = {}
     for info in parameters:
         by_network.setdefault(info.network, _Rungs(globs)).pass_by(info.name)

@@ -6,6 +6,7 @@ A plan is a value, independent of any model; `resolve` applies it to one.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -15,8 +16,8 @@ from groupwise import _html
 from groupwise._misuse import explained
 from groupwise._pickling import Public, Reduced
 from groupwise._spelling import counted, shown
-from groupwise.errors import PlanError, ResolutionError, within
-from groupwise.plan import plan_file
+from groupwise.errors import GroupwiseWarning, PlanError, ResolutionError, within
+from groupwise.plan import adopting, plan_file
 from groupwise.plan.algorithm import Algorithm
 from groupwise.plan.cascade import text_of
 from groupwise.plan.cautions import cautions_of, rates_left_by, unset_in_vain
@@ -128,6 +129,30 @@ class Plan:
         is imported or run here. Raises `PlanError` naming the file and the place in it.
         """
         return cls(**plan_file.load(path, allow))
+
+    @classmethod
+    def from_optimizer(
+        cls, model: Any, optimizer: Any, schedulers: Any = (), schedulers_step: str = "update", example: Any = None
+    ) -> Plan:
+        """The shortest plan found that equals an existing program of PyTorch: groups, values, schedules with a twin.
+
+        `groupwise.adopt.adopt` reads the program, and says as well what it could not carry over; here that is one
+        `GroupwiseWarning`. Nothing in the program is changed.
+
+        Args:
+            model: a module, or a mapping of names to modules or parameters.
+            optimizer: an optimizer of torch, several, or a mapping of names to them, which become one plan.
+            schedulers: likewise.
+            schedulers_step: what the program calls `scheduler.step()` after, "update" or "epoch".
+            example: what the model is run on once, to see roles and depth in place of guessing them.
+
+        Raises:
+            GroupwiseError: what `adopt` raises.
+        """
+        found = adopting.read(model, optimizer, schedulers, schedulers_step, example)
+        if found.lost:
+            warnings.warn(f"not carried over: {'; '.join(found.lost)}", GroupwiseWarning, stacklevel=2)
+        return cls(found.plan.rules)
 
     @classmethod
     def loads(cls, text: str, allow: Sequence[str] = (), format: str = "toml") -> Plan:
