@@ -289,7 +289,7 @@ def _shortest_name(cls: type | None) -> type | str | None:
     parts = cls.__module__.split(".")
     for i in range(1, len(parts)):
         module = ".".join(parts[:i])
-        if getattr(sys.modules.get(module), cls.__qualname__, None) is cls:
+        if module in sys.modules and getattr(sys.modules[module], cls.__qualname__, None) is cls:
             return f"{module}:{cls.__qualname__}"
     return cls
 

@@ -61,7 +61,7 @@ def ladder(
     best: tuple[int, RateLadder] | None = None
     readings = [((), [info.depth for info in infos]), *(((g,), stated_levels((g,), infos)) for g in _numbered(infos))]
     for key in dict.fromkeys(key for target in targets if target is not None for key in held(target)):
-        rates = {i: found for i, target in enumerate(targets) if (found := rate(target, key)) is not None}
+        rates = {i: own for i, target in enumerate(targets) if (own := rate(target, key)) is not None}
         if len(set(rates.values())) < 3:
             continue
         for scope, (levels, depths) in itertools.product(scopes, readings):

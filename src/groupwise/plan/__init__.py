@@ -12,6 +12,7 @@ from groupwise.plan.plan import Plan
 from groupwise.plan.resolution import Resolution
 from groupwise.plan.rule import Rule
 from groupwise.plan.setting import ScalarSetting, Setting, TupleSetting
+from groupwise.plan.shape_factors import blocks, fan_in, fan_out
 
 __all__ = [
     "REQUIRED",
@@ -33,11 +34,14 @@ __all__ = [
     "Timeline",
     "TupleSetting",
     "after",
+    "blocks",
     "clip_adaptive",
     "clip_norm",
     "clip_value",
     "differences",
     "exact",
+    "fan_in",
+    "fan_out",
     "layer_decay",
     "scale",
     "standings",

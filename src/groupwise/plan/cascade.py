@@ -34,12 +34,14 @@ NEUTRAL: Final = "factor of one"
 
 @dataclass(frozen=True)
 class MatchedParameter:
-    """A parameter, the indices of the rules that match it, and its level and distance from the top as each reads it."""
+    """A parameter, the indices of the rules that match it, its level and distance from the top as each reads it, and
+    how many levels each matches."""
 
     info: ParameterInfo
     matching: tuple[int, ...]
     below_top: Mapping[int, int]
     levels: Mapping[int, int] = field(default_factory=dict)
+    counts: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,11 @@ def depth_dependent(rule: Rule) -> bool:
     return downwards or any(factor.uses_depth for factor in factors_of(rule))
 
 
+def level_dependent(rule: Rule) -> bool:
+    """Whether it depends on the depth, or on how many levels the rule matches."""
+    return depth_dependent(rule) or any(factor.counts_levels for factor in factors_of(rule))
+
+
 def factors_of(rule: Rule) -> list[Factor]:
     """Every single factor that the rule declares, those of a tuple's elements too."""
     values = (v for value in rule.values.values() for v in (value if isinstance(value, tuple) else (value,)))
@@ -261,7 +268,8 @@ def _multipliers(slot: str, declaration: Declaration, base: object, matched: Mat
         raise ResolutionError(f"{declaration.value} cannot multiply {slot}, which is {base!r} and not a number")
     factor = declaration.value
     for part in factor.parts if isinstance(factor, Factor) else ():
-        yield part.multiplier(matched.info, matched.below_top.get(declaration.rule, 0))
+        rule = declaration.rule
+        yield part.multiplier(matched.info, matched.below_top.get(rule, 0), matched.counts.get(rule, 1))
 
 
 def _on_ladder(factor: object, matched: MatchedParameter) -> bool:

@@ -38,10 +38,12 @@ def is_finite(x: float) -> bool:
 
 @dataclass(frozen=True)
 class Multiplier:
-    """A factor as it applies to one parameter: a number or a schedule, and how the table prints it."""
+    """A factor as it applies to one parameter: a number or a schedule, how the table prints it, and the size that it is
+    made `of`, which tells groups apart."""
 
     by: float | Schedule
     text: str
+    of: str = ""
 
     @property
     def neutral(self) -> bool:
@@ -81,9 +83,19 @@ class Factor(ABC):
         """Whether the multiplier depends on the parameter's depth."""
         return False
 
+    @property
+    def counts_levels(self) -> bool:
+        """Whether the multiplier depends on how many levels its rule matches."""
+        return False
+
+    def key(self, info: ParameterInfo) -> object:
+        """What else of a parameter the multiplier depends on: equal for parameters that have the same one."""
+        return None
+
     @abstractmethod
-    def multiplier(self, info: ParameterInfo, below_top: int) -> Multiplier:
-        """The factor for one parameter that lies `below_top` levels under the deepest that its rule matches."""
+    def multiplier(self, info: ParameterInfo, below_top: int, levels: int = 1) -> Multiplier:
+        """The factor for one parameter that lies `below_top` levels under the deepest that its rule matches; `levels`
+        is how many it matches in the parameter's network."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +104,11 @@ class Scale(Factor):
 
     by: float | Schedule | ScaleFunction
 
-    def multiplier(self, info: ParameterInfo, below_top: int) -> Multiplier:
+    def key(self, info: ParameterInfo) -> object:
+        """The parameter itself for a function of it."""
+        return info.name if callable(self.by) and not isinstance(self.by, Schedule) else None
+
+    def multiplier(self, info: ParameterInfo, below_top: int, levels: int = 1) -> Multiplier:
         """The constant or schedule itself; a function is called with the parameter's info and checked."""
         if isinstance(self.by, Schedule):
             return Multiplier(self.by, str(self.by))
@@ -128,7 +144,7 @@ class LayerDecay(Factor):
         """Always."""
         return True
 
-    def multiplier(self, info: ParameterInfo, below_top: int) -> Multiplier:
+    def multiplier(self, info: ParameterInfo, below_top: int, levels: int = 1) -> Multiplier:
         """`max(floor, decay ** below_top)`."""
         text = f"{_decay_text(self.decay)}{_superscript(below_top)}"
         if isinstance(self.decay, Schedule):
@@ -168,7 +184,7 @@ class Product(Factor):
         """Whether any part does."""
         return any(part.uses_depth for part in self.factors)
 
-    def multiplier(self, info: ParameterInfo, below_top: int) -> Multiplier:
+    def multiplier(self, info: ParameterInfo, below_top: int, levels: int = 1) -> Multiplier:
         """Refused: the cascade multiplies part by part, so that the table can print each."""
         raise ResolutionError("a product of factors is applied part by part")
 
@@ -194,11 +210,15 @@ class Exact:
         return f"exact({self.value})"
 
 
-def scale(x: float | Schedule | ScaleFunction) -> Factor:
+def scale(x: float | Schedule | ScaleFunction | Factor) -> Factor:
     """A factor: a number, a schedule, or (in Python) a function from `ParameterInfo` to a number; none below zero.
+
+    A factor is itself, so that `scale(fan_in(256))` reads as `scale(0.1)` does.
 
     Raises `PlanError` for anything else.
     """
+    if isinstance(x, Factor):
+        return x
     if isinstance(x, Schedule) or callable(x):
         return Scale(x)
     return Scale(_at_least_zero("scale", x))

@@ -10,13 +10,16 @@ from groupwise.errors import PlanError, listed, unknown, within
 from groupwise.plan.clip import Clip, clip_adaptive, clip_norm, clip_value
 from groupwise.plan.declarations import Exact, Factor, LayerDecay, Product, Scale, exact, layer_decay, scale
 from groupwise.plan.freezing import Timeline, after, timeline, unfreeze_down, until
+from groupwise.plan.shape_factors import OF_SHAPE, ShapeFactor, blocks, fan_in, fan_out
 from groupwise.schedules import Schedule, is_table
 from groupwise.schedules import decode as decode_schedule
 from groupwise.schedules import encode as encode_schedule
 
-FACTORS = ("scale", "layer_decay")
+FACTORS = ("scale", "layer_decay", *OF_SHAPE)
 OF_DECAY = ("floor", "levels", "top")  # what a table with a layer_decay may hold besides
+OPTIONS_OF_SHAPE = ("power", "axis")  # what a table with a factor of shape may hold besides
 _CLIPS: dict[str, Callable[..., Clip]] = {"norm": clip_norm, "value": clip_value, "adaptive": clip_adaptive}
+_SHAPES: dict[str, Callable[..., Factor]] = {"fan_in": fan_in, "fan_out": fan_out, "blocks": blocks}
 _TIMELINES: dict[str, Callable[..., Timeline]] = {"after": after, "until": until, "unfreeze_down": unfreeze_down}
 
 
@@ -41,7 +44,8 @@ def _value(data: object) -> object:
 def _from_table(data: Mapping[str, Any]) -> object:
     if not data:
         raise PlanError("the table is empty: name a schedule or a factor in it")
-    if set(data) <= {*FACTORS, *OF_DECAY} and set(data) & set(FACTORS):
+    if set(data) <= {*FACTORS, *OF_DECAY, *OPTIONS_OF_SHAPE} and set(data) & set(FACTORS):
+        _check_options(data)
         parts = [_factor(key, data) for key in data if key in FACTORS]
         return parts[0] if len(parts) == 1 else Product(tuple(p for part in parts for p in part.parts))
     if set(data) == {"exact"}:
@@ -60,14 +64,29 @@ def _factor(key: str, table: Mapping[str, Any]) -> Factor:
     data = table[key]
     by = decode_schedule(data) if isinstance(data, Mapping) else number_from_text(data)
     if key == "scale":
-        strange = [name for name in table if name in OF_DECAY]
-        if strange and "layer_decay" not in table:
-            raise PlanError(f"{listed(strange)} belongs to a layer_decay, and the table has none")
         return scale(by)
+    if key in _SHAPES:
+        return _SHAPES[key](by, **{name: number_from_text(table[name]) for name in OPTIONS_OF_SHAPE if name in table})
     options = {name: table[name] for name in OF_DECAY if name in table}
     if "floor" in options:
         options["floor"] = number_from_text(options["floor"])
     return layer_decay(by, **options)
+
+
+def _check_options(table: Mapping[str, Any]) -> None:
+    """Raise `PlanError` for an option whose factor is not in the table, or for two factors that share one."""
+    shapes = [key for key in table if key in OF_SHAPE]
+    if len(shapes) > 1:
+        raise PlanError(f"a table holds one of {listed(shapes)}: write a rule for each")
+    for options, owner, there in (
+        (OF_DECAY, "a layer_decay", "layer_decay" in table),
+        (OPTIONS_OF_SHAPE, f"one of {listed(OF_SHAPE)}", bool(shapes)),
+    ):
+        strange = [name for name in table if name in options]
+        if strange and not there:
+            raise PlanError(f"{listed(strange)} belongs to {owner}, and the table has none")
+    if "blocks" in shapes and "axis" in table:
+        raise PlanError("axis belongs to a fan_in or a fan_out: blocks are counted, not measured")
 
 
 def encode_value(name: str, value: object) -> object:
@@ -95,12 +114,14 @@ def _plain(value: object) -> object:
 def _plain_factor(factor: Factor) -> dict[str, Any]:
     data: dict[str, Any] = {}
     for part in factor.parts:
-        key = "layer_decay" if isinstance(part, LayerDecay) else "scale"
-        if key in data:
+        key = part.of if isinstance(part, ShapeFactor) else "layer_decay" if isinstance(part, LayerDecay) else "scale"
+        if key in data or (key in OF_SHAPE and set(data) & set(OF_SHAPE)):
             raise PlanError(f"a plan file holds one {key} per table: write {factor} as several rules")
         if isinstance(part, LayerDecay):
             data[key] = encode_schedule(part.decay) if isinstance(part.decay, Schedule) else part.decay
             data |= part.options()
+        elif isinstance(part, ShapeFactor):
+            data |= {key: part.base, **part.options()}
         elif isinstance(part, Scale) and isinstance(part.by, Schedule):
             data[key] = encode_schedule(part.by)
         elif isinstance(part, Scale) and isinstance(part.by, int | float):

@@ -134,8 +134,12 @@ def _labels(rules: Sequence[Rule], chosen: Iterable[int]) -> list[str]:
 
 
 def _unique(groups: Sequence[Group], names: list[str]) -> list[str]:
-    """Names made unique: by network, by freezing, at last by number."""
-    for tell_apart in (lambda group: group.network, lambda group: "" if group.freezing == "trainable" else "frozen"):
+    """Names made unique: by network, by freezing, by the sizes that factors are made of, at last by number."""
+    for tell_apart in (
+        lambda group: group.network,
+        lambda group: "" if group.freezing == "trainable" else "frozen",
+        lambda group: " ".join(dict.fromkeys(size for setting in group.settings.values() for size in setting.sizes)),
+    ):
         times = Counter(names)
         names = [
             f"{name}/{tell_apart(group)}" if times[name] > 1 and tell_apart(group) else name

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 
 from groupwise.plan.clip import NonFinite, Per
 from groupwise.plan.rule import LONGEST_NAME
+from groupwise.plan.shape_factors import OF_SHAPE
 from groupwise.schedules.arguments import kinds, signature
 from groupwise.schedules.custom import Function
 from groupwise.schedules.files import KINDS
@@ -206,11 +207,23 @@ def _factors() -> Schema:
             "floor": number_form(least=0, most=1),
             "levels": _one_or_list(glob),
             "top": {"type": "integer", "minimum": 0},
+            "fan_in": _POSITIVE | {"description": "The fan-in at which (fan-in / it)^power is 1."},
+            "fan_out": _POSITIVE | {"description": "The fan-out at which (fan-out / it)^power is 1."},
+            "blocks": _POSITIVE | {"description": "The number of matched levels at which (levels / it)^power is 1."},
+            "power": _NUMBER | {"description": "-1 if it is left out."},
+            "axis": {"type": "integer", "description": "The axis that the fan is the size of."},
         }
     )
+    shapes = [{"required": [key]} for key in OF_SHAPE]
+    fans = [{"required": [key]} for key in OF_SHAPE if key != "blocks"]
     return named | {
-        "anyOf": [{"required": ["scale"]}, {"required": ["layer_decay"]}],
-        "dependencies": {option: ["layer_decay"] for option in options},
+        "anyOf": [{"required": ["scale"]}, {"required": ["layer_decay"]}, *shapes],
+        "dependencies": {
+            **{option: ["layer_decay"] for option in options},
+            "power": {"oneOf": shapes},
+            "axis": {"oneOf": fans},
+            **{key: {"oneOf": shapes} for key in OF_SHAPE},
+        },
     }
 
 

@@ -10,13 +10,14 @@ level passed: 0 before the first, one above the last behind it.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from groupwise._spelling import counted
 from groupwise.errors import PlanError, ResolutionError, listed, within
-from groupwise.plan.cascade import depth_dependent, factors_of
+from groupwise.plan.cascade import factors_of, level_dependent
 from groupwise.plan.declarations import LayerDecay
 from groupwise.plan.rule import Rule, title
 from groupwise.select import ParameterInfo
@@ -29,10 +30,12 @@ _STAGES = re.compile(
 
 @dataclass(frozen=True)
 class Ladder:
-    """The level of every parameter as one rule reads it, and the top of its rule in each network."""
+    """The level of every parameter as one rule reads it; in each network the top of its rule, and how many levels it
+    matches."""
 
     levels: tuple[int, ...]
     tops: Mapping[str, int]
+    counts: Mapping[str, int]
 
 
 def ladders_of(
@@ -46,7 +49,7 @@ def ladders_of(
     """
     found = {}
     for i, rule in enumerate(rules):
-        if depth_dependent(rule):
+        if level_dependent(rule):
             with within(title(rules, i)):
                 matched = [i in matching for matching in matches]
                 found[i] = _ladder(rule, parameters, matched)
@@ -68,7 +71,8 @@ def _ladder(rule: Rule, parameters: Sequence[ParameterInfo], matched: Sequence[b
             )
         if counts:
             tops[info.network] = max(tops.get(info.network, 0), level) if top is None else top
-    return Ladder(levels, tops)
+    pairs = {(info.network, level) for info, level, counts in zip(parameters, levels, matched, strict=True) if counts}
+    return Ladder(levels, tops, Counter(network for network, _ in pairs))
 
 
 def stated_levels(globs: Sequence[str], parameters: Sequence[ParameterInfo]) -> tuple[int, ...]:

@@ -6,16 +6,15 @@ once per such class and not once per parameter: ten thousand tensors cost little
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from groupwise.errors import ResolutionError, listed
 from groupwise.plan.algorithm import Algorithm
 from groupwise.plan.cascade import MatchedParameter, ResolvedSettings, factors_of, resolve_parameter
-from groupwise.plan.declarations import LayerDecay, Scale
+from groupwise.plan.declarations import Factor, LayerDecay
 from groupwise.plan.ladder import Ladder, distinct_levels
 from groupwise.plan.mistakes import Mistakes
 from groupwise.plan.rule import Rule, title
-from groupwise.schedules import Schedule
 from groupwise.select import ParameterInfo, nearest
 
 
@@ -34,16 +33,18 @@ def resolve_parameters(
     mistakes: Mistakes,
 ) -> list[ResolvedSettings]:
     """What the rules come to, parameter by parameter; parameters with equal matches share one `ResolvedSettings`."""
-    per_parameter = {i for i, rule in enumerate(rules) if _has_scale_function(rule)}
+    factors = {i: found for i, rule in enumerate(rules) if (found := factors_of(rule))}
     known: dict[object, ResolvedSettings] = {}
     resolved = []
     for p, (info, matching) in enumerate(zip(parameters, matches, strict=True)):
         levels = {i: ladders[i].levels[p] for i in matching if i in ladders}
-        own = info.name if per_parameter.intersection(matching) else None
+        own = _key(info, (factor for i in matching for factor in factors.get(i, ())))
         key = (matching, info.network, tuple(levels.values()), own)
         if key not in known:
             below = {i: ladders[i].tops[info.network] - level for i, level in levels.items()}
-            known[key] = resolve_parameter(rules, MatchedParameter(info, matching, below, levels), algorithms, mistakes)
+            counts = {i: ladders[i].counts.get(info.network, 1) for i in levels}
+            matched = MatchedParameter(info, matching, below, levels, counts)
+            known[key] = resolve_parameter(rules, matched, algorithms, mistakes)
         resolved.append(known[key])
     return resolved
 
@@ -151,6 +152,6 @@ def _trains(info: ParameterInfo, decided: ResolvedSettings) -> bool:
     return info.requires_grad if decided.timeline is None else not decided.timeline.never
 
 
-def _has_scale_function(rule: Rule) -> bool:
-    scales = [factor.by for factor in factors_of(rule) if isinstance(factor, Scale)]
-    return any(callable(by) and not isinstance(by, Schedule) for by in scales)
+def _key(info: ParameterInfo, factors: Iterable[Factor]) -> object:
+    """What of a parameter its factors depend on, besides its level."""
+    return tuple([own for factor in factors if (own := factor.key(info)) is not None])

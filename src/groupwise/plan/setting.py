@@ -28,6 +28,11 @@ class Setting(ABC):
 
     @property
     @abstractmethod
+    def sizes(self) -> tuple[str, ...]:
+        """What its factors of shape are made of, as "fan_in 512"."""
+
+    @property
+    @abstractmethod
     def peak(self) -> object:
         """The value a group holds until a scheduler is attached: the constant, or each schedule's peak."""
 
@@ -57,6 +62,11 @@ class ScalarSetting(Setting):
     def schedules(self) -> tuple[Schedule, ...]:
         """The base if it is one, and every factor that is one."""
         return tuple(x for x in (self.base, *(f.by for f in self.factors)) if isinstance(x, Schedule))
+
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """Of every factor that has one."""
+        return tuple(f.of for f in self.factors if f.of)
 
     @property
     def constant_factor(self) -> float:
@@ -105,6 +115,11 @@ class TupleSetting(Setting):
     def schedules(self) -> tuple[Schedule, ...]:
         """Those of every element."""
         return tuple(s for element in self.elements for s in element.schedules)
+
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """Those of every element."""
+        return tuple(size for element in self.elements for size in element.sizes)
 
     @property
     def unscaled(self) -> TupleSetting:
