@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 import groupwise
-from groupwise import GroupedOptimizer, Plan, Rule, scale
+from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, scale
 from groupwise.errors import GroupwiseError, LawBroken, OptimizerError, PlanError, ResolutionError
+from groupwise.schedules import linear
 from groupwise.testing import laws_of
 from tests.contract.mixes import assert_same
 
@@ -159,6 +160,113 @@ def test_lookahead_goes_around_the_whole_optimizer() -> None:
     run(ours, range(6), wrapped(GroupedOptimizer(ours, plan)))
     run(theirs, range(6), wrapped(torch.optim.AdamW(theirs.parameters(), lr=1e-2)))
     assert_same(ours, theirs)
+
+
+def test_sam_goes_around_the_whole_optimizer() -> None:
+    """It builds what it steps from a class: a function that hands out the optimizer of the plan will do. What it reads
+    from the groups is said there."""
+
+    def passes(model: nn.Module, around: Any) -> None:
+        for seed in range(4):
+            for step in (around.first_step, around.second_step):
+                run(model, range(seed, seed + 1))
+                step(zero_grad=True)
+
+    ours, theirs = net(), net()
+    slow = [p for i in (0, 1) for p in theirs[i].parameters()]
+    rest = [p for i in (2, 3, 4) for p in theirs[i].parameters()]
+    own = {"rho": 0.05, "adaptive": False}
+    plan = Plan([Rule("*", optimizer="AdamW", lr=1e-2, extra=own), Rule(["0.*", "1.*"], lr=scale(0.1))])
+    optimizer = GroupedOptimizer(ours, plan)
+    passes(ours, library.SAM(ours.parameters(), base_optimizer=lambda groups, **_: optimizer, rho=0.05))
+    groups = [{"params": slow, "lr": 1e-3}, {"params": rest, "lr": 1e-2}]
+    passes(theirs, library.SAM(groups, base_optimizer=torch.optim.AdamW, rho=0.05))
+    assert_same(ours, theirs)
+
+
+class Flagged(torch.optim.Optimizer):
+    """Notes on itself what it reads from its state at every step."""
+
+    def __init__(self, params: Any, lr: float = 0.1, every: int = 2) -> None:
+        super().__init__(params, {"lr": lr, "every": every})
+        self.slow = False
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no loss is returned
+        """Half a step where the flag is up."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                taken = self.state[p]["taken"] = self.state[p].get("taken", 0) + 1
+                self.slow = taken % group["every"] == 1
+                p.sub_(p.grad * group["lr"] * (0.5 if self.slow else 1.0))
+
+
+class Counting(Flagged):
+    """Counts on itself."""
+
+    taken = 0
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # as above
+        """Half a step at each other step."""
+        self.taken += 1
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.sub_(p.grad * group["lr"] * (0.5 if self.taken % 2 else 1.0))
+
+
+class OnceReady(Flagged):
+    """Begins its state where its flag says that it has not."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # as above
+        """Momentum."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                before = self.state[p]["mean"] if self.slow else torch.zeros_like(p)
+                self.state[p]["mean"] = before * 0.9 + p.grad
+                p.sub_(self.state[p]["mean"] * group["lr"])
+        self.slow = True
+
+
+class InTensors(Flagged):
+    """Keeps its rate in a tensor, and insists on it, as torchao's classes do."""
+
+    def __init__(self, params: Any, lr: float = 0.1) -> None:
+        super().__init__(params, lr)
+        for group in self.param_groups:
+            group["lr"] = torch.tensor(float(group["lr"]))
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # as above
+        """Plain descent."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.sub_(p.grad * group["lr"].clone())
+
+
+def test_a_class_that_keeps_its_rate_in_a_tensor_gets_one_for_each_group() -> None:
+    model = net()
+    optimizer = GroupedOptimizer(
+        model, Plan([Rule("*", optimizer=InTensors, lr=linear(0.5, over="4 steps")), Rule("1.*", lr=scale(0.5))])
+    )
+    scheduler = PlanScheduler(optimizer)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    assert [*map(float, rates)] == [0.5, 0.25]
+    run(model, range(1), optimizer)
+    scheduler.step()
+    assert [*map(float, rates)] == [0.375, 0.1875]
+    assert all(group["lr"] is rate for group, rate in zip(optimizer.param_groups, rates, strict=True))
+
+
+def test_what_each_step_makes_anew_is_no_progress() -> None:
+    GroupedOptimizer(net(), Plan([Rule("*", optimizer=Flagged, lr=0.1)]))
+
+
+@pytest.mark.parametrize(("cls", "attribute"), [(Counting, "taken"), (OnceReady, "slow")])
+def test_what_no_step_makes_anew_is_progress(cls: Class, attribute: str) -> None:
+    with pytest.raises(ResolutionError, match=f"{cls.__name__} keeps progress in its attribute '{attribute}'"):
+        GroupedOptimizer(net(), Plan([Rule("*", optimizer=cls, lr=0.1)]))
 
 
 def test_an_engine_may_be_driven_by_a_torch_scheduler() -> None:

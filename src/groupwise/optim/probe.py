@@ -9,6 +9,7 @@ named. The same probe shows what a live group dict of the class holds, and how t
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,10 +29,12 @@ from groupwise.plan.mistakes import Mistakes
 from groupwise.select import ParameterInfo
 
 _UNBOUNDED = ("lr", "weight_decay")
+_STEPS_MORE = 2  # after which an attribute that no step makes anew shows
 
 OURS: Final = ("params", "param_names", "name", "algorithm", "network", "frozen", "declared")
 """The keys of a live group that are no hyperparameters."""
 
+Build: TypeAlias = Callable[[torch.nn.Parameter], torch.optim.Optimizer]
 Shape: TypeAlias = tuple[int | None, ...]
 """A shape made from a parameter's: for each size the axis whose size it is, None for 1."""
 
@@ -86,11 +89,20 @@ def probe(resolution: Resolution, algorithms: TorchAlgorithms, mistakes: Mistake
                     _check_shapes(resolution, group, new, cls, mistakes)
                 probed[group.name] = replace(
                     known[key],
-                    hyperparameters={**known[key].hyperparameters, **own},
+                    hyperparameters=_of_group(known[key].hyperparameters, own),
                     extra=frozenset(extra_of(group, algorithms)),
                     asked=known[key].asked | (probed[group.name].asked if group.name in probed else frozenset()),
                 )
     return probed
+
+
+def _of_group(held: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """What a class holds, with a group's own values in the form that it gives them: some keep a rate in a tensor."""
+    made = {**held, **own}
+    for name, value in held.items():
+        if isinstance(value, torch.Tensor):
+            made[name] = torch.full_like(value, own[name]) if name in own else value.clone()
+    return made
 
 
 def _kinds(group: Group) -> dict[Likeness, list[ParameterInfo]]:
@@ -159,7 +171,7 @@ def _probe(cls: type[torch.optim.Optimizer], settings: Mapping[str, Setting], li
         raise OptimizerError(f"{cls.__name__} keeps {ours[0]!r} in its groups, where groupwise keeps another thing")
     allocates_in_init = bool(engine.state)
     asked = engine.param_groups[0] = _asked(engine.param_groups[0])
-    _step(engine, parameter, sparse)
+    _step(engine, parameter, sparse, lambda own: construct(cls, [own], peak))
     constructor_only = frozenset(peak) - frozenset(held)
     return ProbeResult(
         {**peak, **held},
@@ -183,13 +195,13 @@ def _key_values(settings: Mapping[str, Setting]) -> list[dict[str, Any]]:
     return [{name: values[min(i, len(values) - 1)] for name, values in key_values.items()} for i in range(longest)]
 
 
-def _step(engine: torch.optim.Optimizer, parameter: torch.nn.Parameter, sparse: bool) -> None:
+def _step(engine: torch.optim.Optimizer, parameter: torch.nn.Parameter, sparse: bool, anew: Build) -> None:
     """One step with a gradient of the layout that training will bring; refuse what hides its progress, or fires hooks.
 
     The step is taken on the CPU, where `capturable` kernels do not exist, so it is taken with the others.
     """
-    gradient, fired = torch.ones_like(parameter), list[object]()
-    parameter.grad = gradient.to_sparse(1) if sparse else gradient
+    fired = list[object]()
+    _give_gradient(parameter, sparse)
     make_ready(engine)
     with contextlib.suppress(AttributeError):  # of a class that never called torch's constructor
         engine.register_step_pre_hook(lambda *_: fired.append(None))
@@ -197,7 +209,7 @@ def _step(engine: torch.optim.Optimizer, parameter: torch.nn.Parameter, sparse: 
     with torch.no_grad():
         unhooked_step(engine)
     changed = sorted(name for name, now in _outside(engine).items() if not _is_same(before.get(name, engine), now))
-    if changed:
+    if changed and not _is_remade(changed, engine, parameter, sparse, anew):
         raise OptimizerError(
             f"{type(engine).__name__} keeps progress in its attribute {changed[0]!r}, outside state and param_groups, "
             "where no checkpoint and no regrouping can follow it"
@@ -207,6 +219,36 @@ def _step(engine: torch.optim.Optimizer, parameter: torch.nn.Parameter, sparse: 
             f"{type(engine).__name__}.step calls a parent's step by the parent's name, which fires every step hook a "
             "second time: let it call super().step() instead"
         )
+
+
+def _give_gradient(parameter: torch.nn.Parameter, sparse: bool) -> None:
+    gradient = torch.ones_like(parameter)
+    parameter.grad = gradient.to_sparse(1) if sparse else gradient
+
+
+def _is_remade(
+    names: Sequence[str], engine: torch.optim.Optimizer, parameter: torch.nn.Parameter, sparse: bool, anew: Build
+) -> bool:
+    """Whether each step makes these attributes anew from state and group: an engine that was built since, and given
+    both, goes on as this one does."""
+    with Refusal():
+        own = torch.nn.Parameter(parameter.detach().clone())
+        other = anew(own)
+        state, group = copy.deepcopy((dict(engine.state[parameter]), _without_params(engine.param_groups[0])))
+        other.state[own] = state
+        other.param_groups[0].update(group)
+        make_ready(other)
+        for stepped, held in [(engine, parameter), (other, own)] * _STEPS_MORE:
+            _give_gradient(held, sparse)  # some classes take it away
+            with torch.no_grad():
+                unhooked_step(stepped)
+        here, there = _outside(engine), _outside(other)
+        return torch.equal(parameter, own) and all(_is_same(here.get(name), there.get(name)) for name in names)
+    return False  # refused
+
+
+def _without_params(group: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in group.items() if key not in ("params", "param_names")}
 
 
 def make_ready(engine: torch.optim.Optimizer) -> None:

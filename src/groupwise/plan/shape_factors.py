@@ -29,7 +29,7 @@ from groupwise.select.vocabulary import is_conv, is_linear
 Of: TypeAlias = Literal["fan_in", "fan_out", "blocks"]
 OF_SHAPE: Final[tuple[Of, ...]] = ("fan_in", "fan_out", "blocks")
 
-_OUT_IN: Final = frozenset({"RNNBase", "RNNCellBase", "MultiheadAttention"})
+_RECURRENT: Final = frozenset({"RNNBase", "RNNCellBase", "DropoutRNNCell", "MultiheadAttention"})
 _UNKNOWN: Final = "say which of its axes the data enters by: fan_in(…, axis=0), or keep it out of the rule"
 
 
@@ -152,17 +152,17 @@ def fan(info: ParameterInfo, of: Of, axis: int | None = None) -> int:
 
 
 def _axes(info: ParameterInfo, word: str) -> tuple[int, int]:
-    """What enters and what is given, by the convention of the layer's class."""
+    """What enters and what is given, by the convention of the layer's class; Keras calls a weight a kernel."""
     shape, kinds = info.shape, info.occurrences[0].kinds
-    keras = "KerasSaveable" in kinds
-    if is_conv(kinds) and not any("Transpose" in kind for kind in kinds):
-        kernel = math.prod(shape[:-2] if keras else shape[2:])
-        return (shape[-2] * kernel, shape[-1] * kernel) if keras else (shape[1] * kernel, shape[0] * kernel)
-    dense = len(shape) == 2 and (is_linear(kinds) or not _OUT_IN.isdisjoint(kinds))
-    if not dense or "EinsumDense" in kinds:
+    into_out = info.name.endswith("kernel") or "Conv1D" in kinds
+    if is_conv(kinds) and not any(word in kind for kind in kinds for word in ("Transpose", "BaseDepthwise")):
+        kernel = math.prod(shape[:-2] if into_out else shape[2:])
+        return (shape[-2] * kernel, shape[-1] * kernel) if into_out else (shape[1] * kernel, shape[0] * kernel)
+    known = is_linear(kinds) or not _RECURRENT.isdisjoint(kinds)
+    if len(shape) != 2 or not known or "EinsumDense" in kinds:
         where = kinds[0] if kinds else "mapping"
         raise ResolutionError(f"{info.name!r}, of shape {shape} in a {where}, does not say its {word}; {_UNKNOWN}")
-    return shape if keras or "Conv1D" in kinds else (shape[1], shape[0])
+    return (shape[0], shape[1]) if into_out else (shape[1], shape[0])
 
 
 def _positive(info: ParameterInfo, word: str, size: int) -> int:
