@@ -323,6 +323,44 @@ def one_cycle_that_levels_the_groups() -> Found:
     return audit(model, optimizer, lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=100)), named(model, "")
 
 
+class FirstAlone(lr_scheduler.LRScheduler):
+    """A list of one rate, zipped with the groups."""
+
+    def get_lr(self) -> list[float | torch.Tensor]:
+        """The first group's."""
+        return [self.base_lrs[0] * min(1.0, (self.last_epoch + 1) / 10)]
+
+    def step(self, epoch: int | None = None) -> None:
+        """As far as the list goes."""
+        self.last_epoch += 1
+        for group, lr in zip(self.optimizer.param_groups, self.get_lr(), strict=False):
+            group["lr"] = lr
+
+
+class OneForAll(FirstAlone):
+    """The same rate for every group."""
+
+    def get_lr(self) -> list[float | torch.Tensor]:
+        """One, so many times."""
+        return super().get_lr() * len(self.optimizer.param_groups)
+
+
+@says("uneven-schedule", "warning")
+def a_scheduler_that_moves_the_first_group_alone() -> Found:
+    model = Classifier()
+    body = [*model.stem.parameters(), *model.blocks.parameters()]
+    optimizer = SGD([{"params": body}, {"params": model.head.parameters()}], lr=0.1)
+    return audit(model, optimizer, FirstAlone(optimizer)), named(model, "")
+
+
+@says("uneven-schedule", "warning")
+def a_scheduler_that_writes_one_rate_into_all() -> Found:
+    model = Classifier()
+    body = [*model.stem.parameters(), *model.blocks.parameters()]
+    optimizer = SGD([{"params": body, "lr": 0.01}, {"params": model.head.parameters(), "lr": 0.1}])
+    return audit(model, optimizer, OneForAll(optimizer)), named(model, "")
+
+
 @says("overwritten-lr", "warning")
 def warmup_beside_a_plateau() -> Found:
     model = Classifier()

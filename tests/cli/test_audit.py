@@ -49,7 +49,7 @@ def test_an_error_leaves_with_1_and_shows_the_way_out() -> None:
         "  no optimizer owns 1.* (2 tensors): they are trainable and never change",
         '  fix: optimizer.add_param_group({"params": model.get_submodule("1").parameters()}); or say that',
     ]
-    assert "1 error; 10 checks ran" in result.stdout
+    assert "1 error; 11 checks ran" in result.stdout
 
 
 def test_a_step_is_run_and_watched() -> None:
@@ -61,7 +61,7 @@ def test_a_step_is_run_and_watched() -> None:
         ("unreached", "warning"),
     ]
     assert said["findings"][1]["parameters"] == ["0.weight", "0.bias"]
-    assert set(said["skipped"]) == {"foreign-scheduler", "overwritten-lr"}
+    assert set(said["skipped"]) == {"foreign-scheduler", "overwritten-lr", "uneven-schedule"}
     assert not set(said["ran"]) & set(said["skipped"])
 
 

@@ -1,4 +1,4 @@
-"""Optimizers of other packages that people use, where they are installed: as engines beside AdamW they step as alone."""
+"""Optimizers of other packages, where they are installed: as engines beside AdamW they step as alone."""
 
 from __future__ import annotations
 

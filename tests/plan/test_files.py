@@ -61,7 +61,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "an empty table": (f"{HEAD}lr = {{}}", "rule 1: lr: the table is empty: name a schedule or a factor in it"),
     "two schedules": (f"{HEAD}lr = {{ cosine = 1, linear = 1 }}", "lr: a table names one schedule; this one names"),
     "a schedule and a factor": (f"{HEAD}lr = {{ cosine = 1, scale = 1 }}", "lr: cosine: unknown key 'scale'"),
-    "exact and a factor": (f"{HEAD}lr = {{ exact = 1, scale = 1 }}", r"factors \(scale, layer_decay, fan_in, .*\), or exact; not"),
+    "exact and a factor": (f"{HEAD}lr = {{ exact = 1, scale = 1 }}", r"factors \(scale, .*\), or exact; not exact"),
     "a misspelt schedule": (f"{HEAD}lr = {{ cosin = 1 }}", "rule 1: lr: unknown schedule 'cosin'; did you mean"),
     "a misspelt argument": (f"{HEAD}lr = {{ cosine = 1, warmpu = '5%' }}", "cosine: unknown key 'warmpu'; did you"),
     "a bare length": (f"{HEAD}lr = {{ cosine = 1, warmup = 5 }}", "warmup: a bare number is never a length"),

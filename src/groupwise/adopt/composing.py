@@ -287,10 +287,10 @@ def _shortest_name(cls: type | None) -> type | str | None:
     if cls is None or cls.__module__.startswith("torch.optim"):
         return cls
     parts = cls.__module__.split(".")
-    for i in range(1, len(parts)):
-        module = ".".join(parts[:i])
-        if module in sys.modules and getattr(sys.modules[module], cls.__qualname__, None) is cls:
-            return f"{module}:{cls.__qualname__}"
+    name = cls.__qualname__
+    for module in (".".join(parts[:i]) for i in range(1, len(parts))):
+        if module in sys.modules and getattr(sys.modules[module], name, None) is cls:
+            return f"{module}:{name}"
     return cls
 
 

@@ -228,7 +228,15 @@ def _driver(name: str, scheduler: Any, optimizers: Mapping[str, Any]) -> Driver:
     drives = next((key for key, optimizer in optimizers.items() if same(groups_of(optimizer), groups)), "")
     kinds = tuple(base.__name__ for base in type(_inside(scheduler)).__mro__)
     tensors = tuple(t for group in groups for t in group["params"])
-    return Driver(name, kinds, drives, tensors, last_rates(scheduler))
+    own = type(_inside(scheduler)).__module__.partition(".")[0] not in ("torch", "groupwise")
+    return Driver(name, kinds, drives, tensors, last_rates(scheduler), _bases(scheduler, groups), own)
+
+
+def _bases(scheduler: Any, groups: list[dict[str, Any]]) -> tuple[float, ...]:
+    """The rates that a scheduler began from: as it says itself (DeepSpeed's calls them `org_lrs`), or the groups do."""
+    own = vars(_inside(scheduler))
+    rates = own.get("base_lrs") or own.get("org_lrs") or [group.get("initial_lr") for group in groups]
+    return tuple(map(number_of, rates)) if isinstance(rates, list) and len(rates) == len(groups) else ()
 
 
 def _inside(scheduler: Any) -> Any:

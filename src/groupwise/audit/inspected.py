@@ -88,6 +88,8 @@ class Driver:
         optimizer: the name of the optimizer that it drives; empty where it drives none of those given.
         tensors: what stands in the groups that it drives.
         last: the learning rates that it last wrote, by group; empty where it does not say.
+        bases: the learning rates that it began from, by group; empty where it does not say.
+        own: whether its class is neither torch's nor ours.
     """
 
     name: str
@@ -95,6 +97,8 @@ class Driver:
     optimizer: str
     tensors: tuple[torch.Tensor, ...]
     last: tuple[float, ...]
+    bases: tuple[float, ...] = ()
+    own: bool = False
 
     def __str__(self) -> str:
         return f"{self.name} ({self.kinds[0]})"

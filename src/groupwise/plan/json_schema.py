@@ -207,23 +207,21 @@ def _factors() -> Schema:
             "floor": number_form(least=0, most=1),
             "levels": _one_or_list(glob),
             "top": {"type": "integer", "minimum": 0},
-            "fan_in": _POSITIVE | {"description": "The fan-in at which (fan-in / it)^power is 1."},
-            "fan_out": _POSITIVE | {"description": "The fan-out at which (fan-out / it)^power is 1."},
-            "blocks": _POSITIVE | {"description": "The number of matched levels at which (levels / it)^power is 1."},
-            "power": _NUMBER | {"description": "-1 if it is left out."},
+            "fan_in": {**_POSITIVE, "description": "The fan-in at which (fan-in / it)^power is 1."},
+            "fan_out": {**_POSITIVE, "description": "The fan-out at which (fan-out / it)^power is 1."},
+            "blocks": {**_POSITIVE, "description": "The number of matched levels at which (levels / it)^power is 1."},
+            "power": {**_NUMBER, "description": "-1 if it is left out."},
             "axis": {"type": "integer", "description": "The axis that the fan is the size of."},
         }
     )
-    shapes = [{"required": [key]} for key in OF_SHAPE]
-    fans = [{"required": [key]} for key in OF_SHAPE if key != "blocks"]
+    shapes: list[Schema] = [{"required": [key]} for key in OF_SHAPE]
+    fans: list[Schema] = [{"required": [key]} for key in OF_SHAPE if key != "blocks"]
+    needed: Schema = {option: ["layer_decay"] for option in options}
+    needed |= {key: {"oneOf": shapes} for key in ("power", *OF_SHAPE)}
+    needed["axis"] = {"oneOf": fans}
     return named | {
         "anyOf": [{"required": ["scale"]}, {"required": ["layer_decay"]}, *shapes],
-        "dependencies": {
-            **{option: ["layer_decay"] for option in options},
-            "power": {"oneOf": shapes},
-            "axis": {"oneOf": fans},
-            **{key: {"oneOf": shapes} for key in OF_SHAPE},
-        },
+        "dependencies": needed,
     }
 
 

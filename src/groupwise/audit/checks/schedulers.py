@@ -74,6 +74,24 @@ def _edited(driver: Driver, owner: Owner) -> str:
     return listed((f"lr {number(group.lr)} of {group.label} of {owner}" for group in differing), limit=3)
 
 
+def _uneven(program: Program) -> Iterator[Finding]:
+    for owner in program.optimizers:
+        for driver in program.drivers(owner):
+            pairs = zip(owner.groups, driver.bases, strict=False)
+            shares = {group.label: group.lr / base for group, base in pairs if driver.own and base > 0}
+            least, most = (
+                min(shares, key=shares.__getitem__, default=""),
+                max(shares, key=shares.__getitem__, default=""),
+            )
+            if shares and not alike(shares[least], shares[most]):
+                yield Finding(
+                    "uneven-schedule", "warning", names(program.held_by(owner)),
+                    f"{driver} has brought {least} of {owner} to {number(shares[least], 3)} of the rate that it began "
+                    f"from, and {most} to {number(shares[most], 3)}: the groups do not keep the ratio of their rates",
+                    f"let it multiply each group's own base: [base * factor for base in {driver.name}.base_lrs]",
+                )  # fmt: skip
+
+
 def _finding(program: Program, owner: Owner, message: str, remedy: str) -> Finding:
     return Finding("overwritten-lr", "warning", names(program.held_by(owner)), message, remedy)
 
@@ -89,5 +107,11 @@ SCHEDULERS: Iterable[Check] = (
         "built, levelled by one `max_lr`, or written by a second scheduler",
         "the group holds the intended rate until the scheduler's next step",
         "set rates first; one scheduler for each optimizer, `max_lr=[…]` by group", _overwritten,
+    ),
+    Check(
+        "uneven-schedule", "warning", ("schedulers",), "a scheduler of one's own that moves the first group alone, or "
+        "writes one rate into all",
+        "the rate that is logged, the first group's, is as it was meant",
+        "multiply each group's own base", _uneven,
     ),
 )  # fmt: skip
