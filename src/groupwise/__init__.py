@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from groupwise.errors import GroupwiseError, GroupwiseWarning
 from groupwise.plan import (
+    Parts,
     Plan,
     Rule,
     after,
@@ -58,6 +59,7 @@ __all__ = [
     "GroupwiseError",
     "GroupwiseWarning",
     "Observer",
+    "Parts",
     "Plan",
     "PlanScheduler",
     "Rule",

@@ -14,7 +14,7 @@ from tests.house.tree import SOURCE
 
 DESIGNED = {
     "groupwise": "Plan Rule scale layer_decay exact clip_norm clip_value clip_adaptive steps epochs percent "
-    "after until unfreeze_down GroupwiseError GroupwiseWarning __version__ GroupedOptimizer PlanScheduler "
+    "after until unfreeze_down Parts GroupwiseError GroupwiseWarning __version__ GroupedOptimizer PlanScheduler "
     "Balancer Observer audit",
     "groupwise.select": "name regex kind inside role ndim shape size depth network tag magnitude statistic where",
     "groupwise.schedules": "constant linear cosine exponential polynomial inverse_sqrt step_decay multi_step "

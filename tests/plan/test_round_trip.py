@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from groupwise import (
+    Parts,
     Plan,
     Rule,
     after,
@@ -76,6 +77,20 @@ weights = st.one_of(
 balances = st.fixed_dictionaries(
     {}, optional={"method": texts, "weights": st.dictionaries(texts, weights), "more": st.lists(texts)}
 )
+names_of_parts = st.lists(st.sampled_from(["q", "k", "v", "gate", "up"]), min_size=2, max_size=3, unique=True)
+readings = st.sampled_from([{}, {"stack": True}, {"flatten": 1}, {"flatten": 3}, {"stack": True, "optional": True}])
+splits = st.builds(
+    lambda into, sizes, axis: {"into": into, "axis": axis, **({"sizes": sizes[: len(into)]} if sizes else {})},
+    names_of_parts,
+    st.none() | st.lists(st.integers(1, 99), min_size=3, max_size=3),
+    st.integers(-3, 3),
+)
+parts = st.builds(
+    lambda match, split, reading: Parts(match, **split, **reading),
+    selectors,
+    splits,
+    readings,
+) | st.builds(lambda match, reading: Parts(match, **reading), selectors, readings.filter(bool))
 plans = st.builds(
     Plan,
     st.lists(rules, min_size=1, max_size=3),
@@ -83,6 +98,7 @@ plans = st.builds(
     values=st.dictionaries(texts, schedules, max_size=2),
     balance=st.none() | balances,
     depth=st.dictionaries(texts, st.integers(0, 99), max_size=2),
+    parts=st.lists(parts, max_size=2),
 )
 slow = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 

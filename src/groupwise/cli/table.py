@@ -24,7 +24,7 @@ from groupwise.cli.lengths import Lengths
 from groupwise.plan import Group, Resolution, ScalarSetting, Setting, TupleSetting
 from groupwise.plan.guesses import guesses_of
 from groupwise.plan.rule import property_of
-from groupwise.plan.table import totals
+from groupwise.plan.table import totals, with_parts
 
 _NONE = "–"
 _UNBOUNDED = 100_000
@@ -50,7 +50,8 @@ def table(resolution: Resolution, lengths: Lengths, console: Console) -> Rendera
     """The table with its totals and the class defaults that stand, as fits `console`."""
     declared = list(dict.fromkeys(name for group in resolution.groups for name in group.settings))
     clip = ["clip"] if any(group.clip for group in resolution.groups) else []
-    rows = [(group, dict(_cells(resolution, group, declared, clip, lengths))) for group in resolution.groups]
+    shown = with_parts(resolution.groups)
+    rows = [(group, dict(_cells(resolution, group, declared, clip, lengths))) for group in shown]
     shared = _shared(rows)
     across = ((_across(rows, below, hidden), hidden) for hidden in ({}, shared) for below in (False, True))
     fitting = ((grid, hidden) for grid, hidden in across if _width(grid, console) <= console.width)

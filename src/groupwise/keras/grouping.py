@@ -135,6 +135,11 @@ class Grouping:
             raise ResolutionError(f"{error}{_BIND}") from error.__cause__
 
     def _resolve(self, infos: Sequence[ParameterInfo]) -> None:
+        if self.plan.parts:
+            raise ResolutionError(
+                f"the plan takes {self.plan.parts[0].match} apart, which PyTorch's optimizers are led to do: those of "
+                "Keras take whole variables. Leave parts out of a plan for Keras"
+            )
         algorithms = self.algorithms
         resolution = self.plan.resolve(infos, algorithms)
         check(resolution, self.lengths)

@@ -143,6 +143,8 @@ def described(run: Run) -> dict[str, dict[str, str]]:
         declared = {f"{key}, as declared": _text(text) for key, text in sorted(live.get("declared", {}).items())}
         own = planned.get(live.get("name", ""))
         planned_values = {"trainable": _text(own.timeline), "clip": _text(own.clip)} if own is not None else {}
+        if own is not None and own.parts:
+            planned_values["parts"] = listed(sorted(own.parts_as_text), 10**6)
         fixed = {"algorithm": str(live.get("algorithm")), "parameters": listed(sorted(names_of(live)), 10**6)}
         parts[f"group {live.get('name')!r}"] = {**fixed, **values, **declared, **planned_values}
     return parts

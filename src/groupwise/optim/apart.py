@@ -110,7 +110,7 @@ def _is_shared(
     arguments = {*hyperparameters_of(cls), *first.extra}
     base = {key: value for key, value in first.hyperparameters.items() if key in arguments}
     one, other = _two_values([probed[group.name].hyperparameters[name] for group in groups])
-    rank = 2 if any(info.ndim == 2 for group in groups for info in group.parameters) else groups[0].parameters[0].ndim
+    rank = 2 if any(info.ndim == 2 for group in groups for info in group.pieces) else groups[0].pieces[0].ndim
     verdicts = []
     with mistakes.collecting(), _refused_for(algorithm, name, groups):
         verdicts.append(is_shared(cls, base, name, (one, other), rank))

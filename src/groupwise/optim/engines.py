@@ -20,6 +20,7 @@ from groupwise.optim.algorithms import TorchAlgorithms
 from groupwise.optim.borrowed import Groups, run_on, unhooked_step
 from groupwise.optim.extra import construct, values_of
 from groupwise.optim.kernels import FusableCache, with_fused
+from groupwise.optim.parts import PartedSteps
 from groupwise.optim.probe import ProbeResult
 from groupwise.optim.separable import separable
 from groupwise.optim.shards import any_sharded, one_by_one, with_local_tensors
@@ -39,6 +40,7 @@ class Engines:
         self._fusable: dict[str, FusableCache] = {}
         self._probed: dict[str, ProbeResult] = {}
         self._constructor_only: dict[str, set[str]] = {}
+        self._parted = PartedSteps(resolution) if any(group.parts for group in resolution.groups) else None
         self._parts = {name: result.part for name, result in probed.items()}
         for group in resolution.groups:
             if group.algorithm is not None:
@@ -50,7 +52,8 @@ class Engines:
     def step(self, groups: Groups, state: State, route: str) -> None:
         """One update of `groups` (frozen ones already left out); those that name no algorithm take `route`."""
         for (algorithm, own), members in self._buckets(groups, route).items():
-            call = functools.partial(self._step, algorithm, own)
+            call: Call = functools.partial(self._step, algorithm, own)
+            call = call if self._parted is None else self._parted.around(call, members)
             self._plainly(algorithm, own, members, state, call)
 
     def switch(self, mode: str, groups: Groups, state: State) -> None:

@@ -108,7 +108,7 @@ def _of_group(held: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
 def _kinds(group: Group) -> dict[Likeness, list[ParameterInfo]]:
     """The parameters of a group by what a class may tell apart."""
     kinds: dict[Likeness, list[ParameterInfo]] = {}
-    for info in group.parameters:
+    for info in group.pieces:
         kinds.setdefault(small(info, trains(group)), []).append(info)
     return kinds
 

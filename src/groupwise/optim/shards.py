@@ -10,6 +10,7 @@ parameter is, in DTensors, which is what checkpoints read; what has another shap
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from itertools import compress
 from typing import Any, TypeAlias
 
 import torch
@@ -108,11 +109,20 @@ def _write_back(
 
 def one_by_one(groups: Groups) -> Iterator[Groups]:
     """The plain parameters, then group after group with one sharded parameter: one whole tensor exists at a time."""
-    plain = [group | {"params": [p for p in group["params"] if not is_sharded(p)]} for group in groups]
+    plain = [_with_those(group, [not is_sharded(p) for p in group["params"]]) for group in groups]
     if any(group["params"] for group in plain):
         yield [group for group in plain if group["params"]]
     for group in groups:
-        yield from ([group | {"params": [p]}] for p in group["params"] if is_sharded(p) and p.grad is not None)
+        for i, p in enumerate(group["params"]):
+            if is_sharded(p) and p.grad is not None:
+                yield [_with_those(group, [i == j for j in range(len(group["params"]))])]
+
+
+def _with_those(group: dict[str, Any], chosen: list[bool]) -> dict[str, Any]:
+    """The group with those of its parameters, and their names."""
+    names = group.get("param_names", ())
+    kept = {"param_names": list(compress(names, chosen))} if len(names) == len(chosen) else {}
+    return group | kept | {"params": list(compress(group["params"], chosen))}
 
 
 def _local_view(p: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,8 @@ from groupwise.plan.difference import Change, Difference, differences, standings
 from groupwise.plan.explanation import Explained, Explanation
 from groupwise.plan.freezing import Timeline, after, unfreeze_down, until
 from groupwise.plan.group import Group
+from groupwise.plan.joined import PartFactor, ResolvedPart
+from groupwise.plan.parts import Parts
 from groupwise.plan.plan import Plan
 from groupwise.plan.resolution import Resolution
 from groupwise.plan.rule import Rule
@@ -26,8 +28,11 @@ __all__ = [
     "Explanation",
     "Factor",
     "Group",
+    "PartFactor",
+    "Parts",
     "Plan",
     "Resolution",
+    "ResolvedPart",
     "Rule",
     "ScalarSetting",
     "Setting",

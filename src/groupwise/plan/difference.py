@@ -7,12 +7,13 @@ two runs of different lengths, so that "5%" is not taken for the "50 steps" that
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from groupwise._spelling import clipped, number
 from groupwise.plan.group import Group
+from groupwise.plan.joined import ResolvedPart
 from groupwise.plan.resolution import Resolution
 from groupwise.plan.rule import property_of
 from groupwise.plan.setting import ScalarSetting, Setting, TupleSetting
@@ -105,6 +106,9 @@ def standings(resolution: Resolution) -> dict[str, Standing]:
     for group in resolution.groups:
         said = dict(_said(resolution, group, scopes))
         found |= {info.name: Standing(group.name, info.numel, said) for info in group.parameters}
+        for name, parts in group.parts.items():
+            own = said | dict(_said_of_parts(parts))
+            found[name] = Standing(group.name, found[name].numel, own)
     return found
 
 
@@ -141,6 +145,16 @@ def _said(resolution: Resolution, group: Group, scopes: Mapping[int, set[str]]) 
         scope = (group.clip.clip, frozenset(scopes[group.clip.rule]))
         yield "clip", Said(scope, f"{group.clip.clip} ({group.clip.label})")
     yield "trains", Said(group.freezing, {"trainable": "yes", "frozen": "no"}.get(group.freezing, group.freezing))
+
+
+def _said_of_parts(parts: Sequence[ResolvedPart]) -> Iterator[tuple[str, Said]]:
+    """How a parameter is taken apart, and by what its parts differ from its group."""
+    read = tuple(part.part for part in parts)
+    yield "parts", Said(read, "; ".join(f"@{part.name} {part}" if part.name else str(part) for part in read))
+    for part in parts:
+        for hyperparameter, factor in part.factors.items():
+            ratio = factor.part / factor.whole
+            yield f"{hyperparameter} of @{part.part.name}", Said(_rounded(ratio), f"× {factor}")
 
 
 def _key(setting: Setting) -> Hashable:

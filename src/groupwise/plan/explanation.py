@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from groupwise.plan.algorithm import Algorithm
 from groupwise.plan.cascade import Outcome, ResolvedSettings
 from groupwise.plan.group import Group
+from groupwise.plan.joined import ResolvedPart
 from groupwise.plan.rule import Rule, property_of, title
-from groupwise.plan.setting import TupleSetting
+from groupwise.plan.setting import Setting, TupleSetting
 from groupwise.select import ParameterInfo
 
 
@@ -34,16 +35,19 @@ class Explanation:
     info: ParameterInfo
     group: str
     properties: tuple[Explained, ...]
+    parts: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         names = (*self.info.names[1:], *self.info.aliases)
         others = f" (also {', '.join(names)})" if names else ""
         stated = " (as the plan states)" if self.info.occurrences[0].depth_without_plan is not None else ""
         place = f"depth {self.info.depth}{stated}, group {self.group!r}"
-        head = f"{self.info.name}{others}: {tuple(self.info.shape)}, {place}"
+        part = "" if self.info.part is None else f" ({self.info.part})"
+        head = f"{self.info.name}{others}: {tuple(self.info.shape)}{part}, {place}"
         roles = [f"  role {role}: {why}" for role, why in sorted(self.info.reasons.items())]
         basis = [] if self.info.basis is None else [f"  roles and depth: {self.info.basis}"]
-        return "\n".join([head, *basis, *roles, *map(str, self.properties)])
+        parts = [f"  part {text}" for text in self.parts]
+        return "\n".join([head, *basis, *roles, *parts, *map(str, self.properties)])
 
 
 def explain(
@@ -52,16 +56,22 @@ def explain(
     info: ParameterInfo,
     decided: ResolvedSettings,
     algorithms: Mapping[str, Algorithm],
+    parts: Sequence[ResolvedPart] = (),
 ) -> Explanation:
-    """The explanation of one parameter of `group`."""
+    """The explanation of one parameter of `group`, or of a part of one; `parts` are those of the parameter."""
     effective = {slot for slot, outcomes in decided.outcomes.items() if any(o.effective for o in outcomes)}
-    values = _values(group, algorithms, effective)
+    values = _values(group, algorithms, effective, decided.settings if info.part is not None else group.settings)
     names = [*decided.outcomes, *(name for name in values if name not in decided.outcomes)]
     properties = []
     for name in names:
         outcomes = tuple((_rules_of(rules, outcome), outcome) for outcome in decided.outcomes.get(name, ()))
         properties.append(Explained(name, values.get(name, f"none ({group.algorithm or 'no optimizer'})"), outcomes))
-    return Explanation(info, group.name, tuple(properties))
+    return Explanation(info, group.name, tuple(properties), tuple(map(_part, parts)))
+
+
+def _part(part: ResolvedPart) -> str:
+    factors = [f"{name} × {factor} of the group's" for name, factor in part.factors.items()]
+    return ", ".join([f"{part.info.name}: {part.info.shape}", str(part.info.part), *factors])
 
 
 def _rules_of(rules: Sequence[Rule], outcome: Outcome) -> str:
@@ -69,7 +79,9 @@ def _rules_of(rules: Sequence[Rule], outcome: Outcome) -> str:
     return f"{title(rules, outcome.rule)}{by}"
 
 
-def _values(group: Group, algorithms: Mapping[str, Algorithm], declared: Collection[str]) -> dict[str, str]:
+def _values(
+    group: Group, algorithms: Mapping[str, Algorithm], declared: Collection[str], settings: Mapping[str, Setting]
+) -> dict[str, str]:
     """The value of every property; what is not `declared` has its class default."""
     values = {
         "optimizer": group.algorithm or "none",
@@ -78,9 +90,9 @@ def _values(group: Group, algorithms: Mapping[str, Algorithm], declared: Collect
     }
     if group.algorithm is None:
         return values
-    algorithm = algorithms[group.algorithm].with_extra(group.settings)
+    algorithm = algorithms[group.algorithm].with_extra(settings)
     for name in algorithm.defaults:
-        setting = group.settings.get(name)
+        setting = settings.get(name)
         for i, slot in enumerate(algorithm.slots(name)):
             one = setting.elements[i] if isinstance(setting, TupleSetting) else setting
             default = f"{algorithm.default(slot)!r} (default of {algorithm.name})"

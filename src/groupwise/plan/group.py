@@ -10,15 +10,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
+from types import MappingProxyType
 
 from groupwise.plan.cascade import ResolvedSettings
 from groupwise.plan.clip import ClipScope
 from groupwise.plan.freezing import Timeline
+from groupwise.plan.joined import ResolvedPart
 from groupwise.plan.rule import Rule
 from groupwise.plan.setting import Setting
 from groupwise.select import ParameterInfo
+from groupwise.select.part import SEPARATOR
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,8 @@ class Group:
     """Parameters that are optimised alike.
 
     `algorithm` is None for frozen parameters that no rule gives one. `settings` holds what is declared; whatever else
-    the algorithm has stands at its class default. `rules` are the indices of the rules that had an effect here.
+    the algorithm has stands at its class default. `rules` are the indices of the rules that had an effect here. `parts`
+    are the parts of those of its parameters that the plan takes apart, by the parameter's name.
     """
 
     name: str
@@ -38,6 +42,42 @@ class Group:
     parameters: tuple[ParameterInfo, ...]
     rules: tuple[int, ...]
     depth: int | None
+    parts: Mapping[str, tuple[ResolvedPart, ...]] = field(default_factory=dict)
+
+    @property
+    def parts_as_text(self) -> tuple[str, ...]:
+        """Each part of its parameters: where it lies, and by what it differs from the group; equal for equal parts."""
+        return tuple(
+            f"{part.info.name}: {', '.join([str(part.info.part), *(f'{k} {v!r}' for k, v in part.factors.items())])}"
+            for own in self.parts.values()
+            for part in own
+        )
+
+    @property
+    def pieces(self) -> tuple[ParameterInfo, ...]:
+        """What its algorithm sees: its parameters, and in the place of one that is taken apart, its parts."""
+        if not self.parts:
+            return self.parameters
+        own = ([part.info for part in self.parts.get(info.name, ())] or [info] for info in self.parameters)
+        return tuple(piece for pieces in own for piece in pieces)
+
+    @property
+    def by_part(self) -> tuple[Group, ...]:
+        """For tables: the parts of its parameters, gathered by what they are called and how they differ from it."""
+        alike: dict[tuple[str, str], list[ResolvedPart]] = {}
+        for part in (part for own in self.parts.values() for part in own):
+            factors = ", ".join(f"{name} {factor}" for name, factor in part.factors.items())
+            alike.setdefault((_label_of(part), factors), []).append(part)
+        return tuple(
+            replace(
+                self,
+                name=label,
+                settings=own[0].settings.settings,
+                parameters=tuple(part.info for part in own),
+                parts={},
+            )
+            for (label, _), own in alike.items()
+        )
 
     @property
     def numel(self) -> int:
@@ -59,7 +99,10 @@ class Group:
 
 
 def groups_of(
-    rules: Sequence[Rule], parameters: Sequence[ParameterInfo], resolved: Sequence[ResolvedSettings]
+    rules: Sequence[Rule],
+    parameters: Sequence[ParameterInfo],
+    resolved: Sequence[ResolvedSettings],
+    parts: Mapping[str, tuple[ResolvedPart, ...]] = MappingProxyType({}),
 ) -> tuple[Group, ...]:
     """The groups, headline group (the one that the fewest special rules touch) first."""
     members: dict[object, list[tuple[ParameterInfo, ResolvedSettings]]] = {}
@@ -76,7 +119,23 @@ def groups_of(
     common = declaring | frozenset.intersection(*(kind for kinds in visible for kind in kinds))
     order = sorted(range(len(groups)), key=lambda i: _order(groups[i], effective[i]))
     names = _unique([groups[i] for i in order], [_name(rules, groups[i], visible[i], common) for i in order])
-    return tuple(replace(groups[i], name=name) for i, name in zip(order, names, strict=True))
+    return tuple(_finished(groups[i], name, parts) for i, name in zip(order, names, strict=True))
+
+
+def _label_of(part: ResolvedPart) -> str:
+    """What a table calls a part: `@gate, stacks of 8`."""
+    place = part.info.part
+    if place is None:
+        return part.info.name
+    split = f"{SEPARATOR}{place.name}" if place.name else ""
+    stack = f"stacks of {place.count:,}" if place.stack else ""
+    return ", ".join(filter(None, (split, stack, "as matrices" if place.flatten else "")))
+
+
+def _finished(group: Group, name: str, parts: Mapping[str, tuple[ResolvedPart, ...]]) -> Group:
+    """A group with its name and the parts of its parameters."""
+    own = {info.name: parts[info.name] for info in group.parameters if info.name in parts} if parts else {}
+    return replace(group, name=name, parts=own)
 
 
 def _distinguishing(everywhere: frozenset[int], groups: Sequence[Sequence[frozenset[int]]]) -> list[tuple[int, ...]]:

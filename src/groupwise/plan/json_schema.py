@@ -18,6 +18,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 
 from groupwise.plan.clip import NonFinite, Per
+from groupwise.plan.parts import PARTS_FIELDS
 from groupwise.plan.rule import LONGEST_NAME
 from groupwise.plan.shape_factors import OF_SHAPE
 from groupwise.schedules.arguments import kinds, signature
@@ -81,6 +82,7 @@ def schema(methods: Mapping[str, type[DataclassInstance]]) -> Schema:
                     "additionalProperties": {"type": "integer", "minimum": 0},
                     "description": "Levels for layer_decay, unfreeze_down and depth, by glob; 0 is the input.",
                 },
+                "parts": {"type": "array", "items": _parts()},
             },
             required=["rule"],
         ),
@@ -150,6 +152,40 @@ def _rule() -> Schema:
         "propertyNames": {"pattern": f"^{_WORD}$", "maxLength": LONGEST_NAME},
         "additionalProperties": _ref("value"),
         "not": {"propertyNames": {"enum": ["match", "label", "optional"]}},
+    }
+
+
+def _parts() -> Schema:
+    """How a parameter is taken apart: a split has `into`, and may be of a stack or of what is flattened."""
+    name = {"type": "string", "pattern": f"^{_WORD}$", "maxLength": LONGEST_NAME}
+    keys: Schema = {
+        "match": _ref("selector") | {"description": "The parameters that are taken apart."},
+        "axis": {"type": "integer", "description": "The dimension that a split runs along."},
+        "into": {
+            "type": "array",
+            "items": name,
+            "minItems": 2,
+            "uniqueItems": True,
+            "description": "The names of the parts, which rules match as name@part.",
+        },
+        "sizes": {"type": "array", "items": {"type": "integer", "minimum": 1}},
+        "stack": {"type": "boolean", "description": "A batch of matrices along the leading dimensions."},
+        "flatten": {"type": "integer", "minimum": 0, "description": "How many first dimensions are a matrix's rows."},
+        "optional": {"type": "boolean", "description": "Whether it may match nothing."},
+    }
+    return {
+        **_table({key: keys[key] for key in PARTS_FIELDS}, required=["match"]),
+        "description": "How a parameter that holds several matrices is taken apart before the rules meet it.",
+        "anyOf": [
+            {"required": ["into"]},
+            {"required": ["stack"], "properties": {"stack": {"const": True}}},
+            {"required": ["flatten"], "properties": {"flatten": {"minimum": 1}}},
+        ],
+        "dependencies": {"axis": ["into"], "sizes": ["into"]},
+        "not": {
+            "required": ["stack", "flatten"],
+            "properties": {"stack": {"const": True}, "flatten": {"minimum": 1}},
+        },
     }
 
 

@@ -23,8 +23,10 @@ from groupwise.plan.cascade import text_of
 from groupwise.plan.cautions import cautions_of, rates_left_by, unset_in_vain
 from groupwise.plan.clip import Clip
 from groupwise.plan.group import groups_of
+from groupwise.plan.joined import joined_all
 from groupwise.plan.ladder import ladders_of, readings_of, tops_of_parts
 from groupwise.plan.mistakes import Mistakes
+from groupwise.plan.parts import Parts, checked_parts, reading_of_parts, taken_apart
 from groupwise.plan.replacing import replaced
 from groupwise.plan.resolution import Resolution
 from groupwise.plan.resolve import (
@@ -52,6 +54,7 @@ class Plan:
         balance: the `[balance]` table of a plan file as plain data; the balancer reads it.
         depth: levels for `layer_decay`, `unfreeze_down` and `depth(…)`, by glob, 0 being the input: of a parameter that
             several match the last one's counts, and what none matches keeps its own.
+        parts: how parameters that hold several matrices are taken apart before the rules meet them.
 
     Raises:
         PlanError: no rule, or something that is not what it should be.
@@ -62,6 +65,7 @@ class Plan:
     values: Mapping[str, Schedule]
     balance: Mapping[str, Any] | None
     depth: Mapping[str, int]
+    parts: tuple[Parts, ...]
 
     @explained(
         PlanError,
@@ -76,6 +80,7 @@ class Plan:
         values: Mapping[str, Schedule] | None = None,
         balance: Mapping[str, Any] | None = None,
         depth: Mapping[str, int] | None = None,
+        parts: Iterable[Parts] | None = None,
     ) -> None:
         for name, table in (("values", values), ("balance", balance)):
             if table is not None and not isinstance(table, Mapping):
@@ -86,6 +91,7 @@ class Plan:
             "values": MappingProxyType(dict(values or {})),
             "balance": None if balance is None else MappingProxyType(dict(balance)),
             "depth": MappingProxyType(checked_depth({} if depth is None else depth)),
+            "parts": checked_parts(parts),
         }
         if not (clip is None or isinstance(clip, Clip)):
             raise PlanError(f"clip must be clip_norm(…), clip_value(…) or clip_adaptive(…), not {shown(clip)}")
@@ -100,16 +106,17 @@ class Plan:
             object.__setattr__(self, name, field)
 
     def __add__(self, more: Sequence[Rule]) -> Plan:
-        return Plan([*self.rules, *_rules(more)], self.clip, self.values, self.balance, self.depth)
+        return Plan([*self.rules, *_rules(more)], self.clip, self.values, self.balance, self.depth, self.parts)
 
     def __hash__(self) -> int:
-        return hash((self.rules, self.clip, frozenset(self.values)))
+        return hash((self.rules, self.clip, frozenset(self.values), self.parts))
 
     def __repr__(self) -> str:
         labels = ", ".join(repr(rule.label) for rule in self.rules)
         clip = f"; clip {self.clip}" if self.clip else ""
         values = f"; values {', '.join(self.values)}" if self.values else ""
-        return f"Plan({counted(len(self.rules), 'rule')}: {labels}{clip}{values})"
+        parts = f"; parts {', '.join(str(own.match) for own in self.parts)}" if self.parts else ""
+        return f"Plan({counted(len(self.rules), 'rule')}: {labels}{clip}{values}{parts})"
 
     def _repr_html_(self) -> str:
         declared = [(rule, "; ".join(f"{k}={text_of(v)}" for k, v in rule.declarations.items())) for rule in self.rules]
@@ -119,7 +126,7 @@ class Plan:
     def __reduce__(self) -> Reduced:
         values = dict(self.values)
         balance = None if self.balance is None else dict(self.balance)
-        return Public("groupwise.plan:Plan"), (self.rules, self.clip, values, balance, dict(self.depth))
+        return Public("groupwise.plan:Plan"), (self.rules, self.clip, values, balance, dict(self.depth), self.parts)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], allow: Sequence[str] = ()) -> Plan:
@@ -161,7 +168,7 @@ class Plan:
 
     def dumps(self) -> str:
         """The plan as TOML, such that `Plan.loads(plan.dumps()) == plan`. `PlanError` for Python-only parts."""
-        return plan_file.dumps(self.rules, self.clip, self.values, self.balance, self.depth)
+        return plan_file.dumps(self.rules, self.clip, self.values, self.balance, self.depth, self.parts)
 
     def dump(self, path: str | os.PathLike[str]) -> None:
         """Write `dumps()` to a `.toml` file, whole or not at all.
@@ -194,7 +201,7 @@ class Plan:
         """
         rules = replaced(self.rules, label, {**(changes or {}), **hyperparameters})
         balance = None if self.balance is None else dict(self.balance)
-        return Plan(rules, self.clip, dict(self.values), balance, self.depth)
+        return Plan(rules, self.clip, dict(self.values), balance, self.depth, self.parts)
 
     def resolve(self, parameters: Sequence[ParameterInfo], algorithms: Mapping[str, Algorithm]) -> Resolution:
         """Apply the plan to parameters (`parameters_of(model)`).
@@ -208,28 +215,43 @@ class Plan:
         with mistakes.collecting():
             parameters = with_stated_depth(parameters, self.depth)
         known = self._known(algorithms, mistakes)
-        matches = matches_of(self.rules, parameters)
-        check_matched(self.rules, parameters, matches, mistakes)
-        ladders = ladders_of(self.rules, parameters, matches)
-        check_levels(self.rules, parameters, matches, ladders, mistakes)
+        apart = self._taken_apart(parameters, mistakes)
+        pieces = [info for own in apart for info in own] if self.parts else parameters
+        matches = matches_of(self.rules, pieces)
+        check_matched(self.rules, pieces, matches, mistakes)
+        ladders = ladders_of(self.rules, pieces, matches)
+        check_levels(self.rules, pieces, matches, ladders, mistakes)
         if any(rule.optimizer not in known for rule in self.rules if rule.optimizer is not None):
             mistakes.raise_all()
-        resolved = resolve_parameters(self.rules, parameters, matches, ladders, known, mistakes)
+        resolved = resolve_parameters(self.rules, pieces, matches, ladders, known, mistakes)
         mistakes.raise_all()
         check_overridden(self.rules, resolved, mistakes)
-        check_coverage(parameters, resolved, mistakes)
+        check_coverage(pieces, resolved, mistakes)
         mistakes.raise_all()
-        by_name = {info.name: decided for info, decided in zip(parameters, resolved, strict=True)}
-        groups = groups_of(self.rules, parameters, resolved)
+        wholes, parts = joined_all(self.rules, apart, resolved, known, mistakes)
+        mistakes.raise_all()
+        by_name = {info.name: decided for info, decided in zip(parameters, wholes, strict=True)}
+        groups = groups_of(self.rules, parameters, wholes, parts)
         readings = (
+            *reading_of_parts(apart),
             *reading_of(parameters, self.depth),
-            *readings_of(self.rules, parameters, matches, ladders),
-            *rates_left_by(self.rules, parameters, resolved, known),
+            *readings_of(self.rules, pieces, matches, ladders),
+            *rates_left_by(self.rules, pieces, resolved, known),
         )
-        cautions = cautions_of(self.rules, parameters, matches) + tops_of_parts(self.rules, parameters, ladders)
+        cautions = cautions_of(self.rules, pieces, matches) + tops_of_parts(self.rules, pieces, ladders)
         if self.clip is not None:
-            cautions += unset_in_vain(self.rules, parameters, resolved)
+            cautions += unset_in_vain(self.rules, pieces, resolved)
         return Resolution(self.rules, self.clip, dict(self.values), groups, known, by_name, (), cautions, readings)
+
+    def _taken_apart(
+        self, parameters: Sequence[ParameterInfo], mistakes: Mistakes
+    ) -> Sequence[tuple[ParameterInfo, ...]]:
+        """What the rules meet in the place of each parameter. Raises what was collected if parts do not fit."""
+        before = mistakes.count
+        apart = taken_apart(self.parts, parameters, mistakes)
+        if mistakes.count > before:
+            mistakes.raise_all()
+        return apart
 
     def _known(self, algorithms: Mapping[str, Algorithm], mistakes: Mistakes) -> dict[str, Algorithm]:
         known: dict[str, Algorithm] = {}

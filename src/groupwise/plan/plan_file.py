@@ -30,6 +30,7 @@ from groupwise.plan.encoding import (
     encode_value,
 )
 from groupwise.plan.mistakes import Mistakes
+from groupwise.plan.parts import PARTS_FIELDS, Parts
 from groupwise.plan.rule import LONGEST_NAME, RULE_FIELDS, Rule
 from groupwise.plan.stated_depth import checked_depth
 from groupwise.schedules import Schedule
@@ -38,7 +39,7 @@ from groupwise.schedules import encode as encode_schedule
 from groupwise.select import decode as decode_selector
 from groupwise.select import encode as encode_selector
 
-TABLES = ("rule", "clip", "values", "balance", "depth")
+TABLES = ("rule", "clip", "values", "balance", "depth", "parts")
 
 
 class PlanArguments(TypedDict):
@@ -49,6 +50,7 @@ class PlanArguments(TypedDict):
     values: dict[str, Schedule]
     balance: Mapping[str, Any] | None
     depth: Mapping[str, int]
+    parts: list[Parts]
 
 
 def load(path: str | os.PathLike[str], allow: Sequence[str]) -> PlanArguments:
@@ -75,11 +77,14 @@ def dumps(
     values: Mapping[str, Schedule],
     balance: Mapping[str, Any] | None,
     depth: Mapping[str, int],
+    parts: Sequence[Parts] = (),
 ) -> str:
     """A plan as TOML."""
     data: dict[str, Any] = {}
     if clip is not None:
         data["clip"] = encode_clip(clip)
+    if parts:
+        data["parts"] = [{"match": encode_selector(own.match), **own.options} for own in parts]
     data["rule"] = [encode_rule(rule) for rule in rules]
     if values:
         data["values"] = {name: encode_schedule(schedule) for name, schedule in values.items()}
@@ -109,12 +114,16 @@ def decode(data: Mapping[str, Any], allow: Sequence[str], lines: Sequence[int] =
         with mistakes.collecting():
             if key not in TABLES:
                 raise PlanError(unknown("table", key, TABLES))
-    decoded = PlanArguments(rules=[], clip=None, values={}, balance=None, depth={})
+    decoded = PlanArguments(rules=[], clip=None, values={}, balance=None, depth={}, parts=[])
     with mistakes.collecting():
         for i, rule in enumerate(_rules(data.get("rule"))):
             place = f"line {lines[i]}" if i < len(lines) else ""
             with mistakes.collecting(place=place):
                 decoded["rules"] += _decode_rule(i, rule, allow, mistakes, place)
+    with mistakes.collecting():
+        for i, own in enumerate(_list_of_parts(data.get("parts", []))):
+            with mistakes.collecting():
+                decoded["parts"].append(_decode_parts(i, own))
     with mistakes.collecting():
         decoded["clip"] = _plan_clip(data.get("clip"))
     with mistakes.collecting():
@@ -135,6 +144,23 @@ def _rules(rules: object) -> list[Any]:
         hint = "write [[rule]], in double brackets, once per rule" if isinstance(rules, dict) else "add a [[rule]]"
         raise PlanError(f"the plan has no list of rules: {hint}")
     return rules
+
+
+def _list_of_parts(parts: object) -> list[Any]:
+    if not isinstance(parts, list):
+        raise PlanError("parts are tables of a list: write [[parts]], in double brackets, once for each")
+    return parts
+
+
+def _decode_parts(i: int, data: object) -> Parts:
+    fields = dict(_table(f"parts {i + 1}", data))
+    with within(f"parts {i + 1}"):
+        for key in fields:
+            if key not in PARTS_FIELDS:
+                raise PlanError(unknown("key", key, PARTS_FIELDS))
+        if "match" not in fields:
+            raise PlanError('it has no match: say which parameters it takes apart, as match = "*.qkv.weight"')
+        return Parts(decode_selector(fields.pop("match")), **fields)
 
 
 def _decode_rule(i: int, data: object, allow: Sequence[str], mistakes: Mistakes, place: str) -> list[Rule]:

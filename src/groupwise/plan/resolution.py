@@ -57,7 +57,8 @@ class Resolution:
         How levels were read; rules that match and change nothing; what was read of roles and depth, and what was
         guessed; the remarks, and what may not be meant.
         """
-        distinct = {id(decided): decided for decided in self.resolved.values()}.values()
+        parts = (part.settings for group in self.groups for own in group.parts.values() for part in own)
+        distinct = {id(decided): decided for decided in (*self.resolved.values(), *parts)}.values()
         effective = {i for decided in distinct for i in decided.effective}
         visible = {i for decided in distinct for i in decided.visible}
         idle = (
@@ -70,19 +71,26 @@ class Resolution:
     def explain(self, name: str) -> Explanation:
         """Property by property, which rule declared the value of `name`, and which declarations it overrode.
 
+        `name` may be that of a part ("qkv.weight@q"); a parameter that is split is told as the part whose values are
+        the group's, with its parts below.
+
         Raises `ResolutionError` for a name that no parameter has, or that several have (`layer.weight` under weight
         norm, which makes two of it).
         """
-        members = [(group, info) for group in self.groups for info in group.parameters]
+        members = [(group, _as_read(group, info)) for group in self.groups for info in group.parameters]
         found = [(group, info) for group, info in members if name in info.names]
         found = found or [(group, info) for group, info in members if name in info.aliases]
+        found = found or [(group, info) for group in self.groups for info in group.pieces if name in info.names]
         if len(found) > 1:
             names = ", ".join(info.name for _, info in found)
             raise ResolutionError(f"{name!r} names {len(found)} parameters: {names}; ask for one of them")
         if not found:
-            raise ResolutionError(unknown("parameter", name, (n for info in self.parameters for n in info.names)))
+            known = (info for group in self.groups for info in (*group.parameters, *group.pieces))
+            raise ResolutionError(unknown("parameter", name, dict.fromkeys(n for info in known for n in info.names)))
         group, info = found[0]
-        return explain(self.rules, group, info, self.resolved[info.name], self.algorithms)
+        own = next((part for parts in group.parts.values() for part in parts if part.info == info), None)
+        settings = self.resolved[info.name] if own is None else own.settings
+        return explain(self.rules, group, info, settings, self.algorithms, group.parts.get(info.name, ()))
 
     def declaring_rules(self, group: Group, property: str) -> str:
         """The rules with an effective declaration of one property of a group, as errors name them."""
@@ -103,7 +111,8 @@ class Resolution:
                 take all of them.
 
         Raises:
-            ResolutionError: the plan has several algorithms and none was asked for, or not the one that was.
+            ResolutionError: the plan has several algorithms and none was asked for, or not the one that was; or it
+                takes parameters apart.
         """
         owned = [group for group in self.groups if group.algorithm is not None]
         known = sorted({str(group.algorithm) for group in owned})
@@ -114,6 +123,13 @@ class Resolution:
             )
         if algorithm is not None and algorithm not in known:
             raise ResolutionError(unknown("algorithm of this plan", algorithm, known))
+        asked = [group for group in owned if algorithm in (None, group.algorithm)]
+        for group in asked:
+            if group.parts:
+                raise ResolutionError(
+                    f"{next(iter(group.parts))!r} is taken apart by the plan, which no group dict of torch can say: "
+                    "run the plan with GroupedOptimizer, or leave its parts out"
+                )
         return [
             {
                 "params": [info.parameter for info in group.parameters if info.parameter is not None],
@@ -121,8 +137,7 @@ class Resolution:
                 "algorithm": group.algorithm,
                 **{name: setting.peak for name, setting in group.settings.items()},
             }
-            for group in owned
-            if algorithm in (None, group.algorithm)
+            for group in asked
         ]
 
     def lines(self) -> list[str]:
@@ -137,3 +152,9 @@ class Resolution:
 
     def _repr_html_(self) -> str:
         return html_table(self.groups, self.algorithms, self.clip, self.notes)
+
+
+def _as_read(group: Group, info: ParameterInfo) -> ParameterInfo:
+    """A parameter of a group as the plan reads it, where it is read otherwise and not split."""
+    parts = group.parts.get(info.name, ())
+    return parts[0].info if len(parts) == 1 else info

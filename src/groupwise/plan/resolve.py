@@ -16,6 +16,7 @@ from groupwise.plan.ladder import Ladder, distinct_levels
 from groupwise.plan.mistakes import Mistakes
 from groupwise.plan.rule import Rule, title
 from groupwise.select import ParameterInfo, nearest
+from groupwise.select.part import SEPARATOR
 
 
 def matches_of(rules: Sequence[Rule], parameters: Sequence[ParameterInfo]) -> list[tuple[int, ...]]:
@@ -145,6 +146,9 @@ def _one_level(rules: Sequence[Rule], i: int, levels: set[int]) -> str:
 def _matches_nothing(rules: Sequence[Rule], i: int, parameters: Sequence[ParameterInfo]) -> str:
     close = nearest(rules[i].match, parameters)
     hint = f"nearest: {listed(close, 5)}" if close else f"names look like {listed((p.name for p in parameters), 3)}"
+    whole = SEPARATOR in str(rules[i].match) and all(info.part is None or not info.part.name for info in parameters)
+    split = "the plan splits no parameter, and a name with an @ is of a part: parts=[Parts(…, into=[…])]; "
+    hint = f"{split if whole else ''}{hint}"
     return f"{title(rules, i)} matches no parameter ({rules[i].match}); {hint}; say optional=True if that is meant"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from groupwise import _html
 from groupwise._spelling import number
@@ -19,6 +20,15 @@ def columns_of(groups: Sequence[Group]) -> list[str]:
     declared = dict.fromkeys(property_of(name) for group in groups for name in group.settings)
     clip = ["clip"] if any(group.clip for group in groups) else []
     return ["group", "algorithm", "tensors", "parameters", *declared, *clip, "trains"]
+
+
+def with_parts(groups: Sequence[Group]) -> list[Group]:
+    """The groups as a table has them: after each, indented, the parts that its parameters are taken apart into."""
+    return [
+        shown
+        for group in groups
+        for shown in (group, *(replace(part, name=f"  {part.name}") for part in group.by_part))
+    ]
 
 
 def row_of(group: Group, columns: Sequence[str], algorithms: Mapping[str, Algorithm]) -> list[str]:
@@ -42,7 +52,7 @@ def table(
 ) -> str:
     """The table with totals and `notes` below it, ending in no newline; `clip` is the plan's own, over everything."""
     columns = columns_of(groups)
-    rows = [columns, *(row_of(group, columns, algorithms) for group in groups)]
+    rows = [columns, *(row_of(group, columns, algorithms) for group in with_parts(groups))]
     widths = [max(len(row[i]) for row in rows) for i in range(len(columns))]
     lines = [
         "  ".join(
@@ -59,7 +69,12 @@ def table(
 def lines_of(groups: Sequence[Group], algorithms: Mapping[str, Algorithm]) -> list[str]:
     """A line each, for a log: `head: AdamW, 2 tensors, 130 parameters, lr 1e-3, weight_decay 0.01, trains`."""
     columns = columns_of(groups)
-    return [_line(dict(zip(columns, row_of(group, columns, algorithms), strict=True))) for group in groups]
+    named = [part for group in groups for part in (group, *(_below(group, part) for part in group.by_part))]
+    return [_line(dict(zip(columns, row_of(group, columns, algorithms), strict=True))) for group in named]
+
+
+def _below(group: Group, part: Group) -> Group:
+    return replace(part, name=f"{group.name} {part.name}")
 
 
 def _line(cells: dict[str, str]) -> str:
@@ -75,9 +90,8 @@ def html_table(
 ) -> str:
     """The same table as HTML, for notebooks."""
     columns = columns_of(groups)
-    return _html.table(
-        columns, [row_of(group, columns, algorithms) for group in groups], RIGHT, lines_below(groups, clip, notes)
-    )
+    rows = [row_of(group, columns, algorithms) for group in with_parts(groups)]
+    return _html.table(columns, rows, RIGHT, lines_below(groups, clip, notes))
 
 
 def lines_below(groups: Sequence[Group], clip: Clip | None, notes: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ from groupwise.select.describe import describe
 from groupwise.select.files import decode, encode
 from groupwise.select.hints import nearest
 from groupwise.select.info import Basis, Occurrence, ParameterInfo
+from groupwise.select.part import Part
 from groupwise.select.roles import ROLES
 from groupwise.select.selectors import Selector, select, selector
 from groupwise.select.statistics import STATISTICS
@@ -28,6 +29,7 @@ __all__ = [
     "Occurrence",
     "OwnParameter",
     "ParameterInfo",
+    "Part",
     "Selector",
     "Usage",
     "decode",

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, final
 
 from groupwise.errors import within
+from groupwise.select.part import Part
 from groupwise.select.statistics import measured
 
 Reasons = tuple[tuple[str, str], ...]  # (role, why) pairs
@@ -83,6 +84,7 @@ class ParameterInfo:
         tags: the caller's own words for it.
         parameter: the tensor or variable itself; no part of equality.
         basis: what its roles and depth rest on, where there was an example to look at; no part of equality.
+        part: which part of its tensor it is, where a plan takes parameters apart; `shape` is then that of each matrix.
     """
 
     occurrences: tuple[Occurrence, ...]
@@ -92,6 +94,7 @@ class ParameterInfo:
     tags: frozenset[str] = frozenset()
     parameter: Any = field(default=None, compare=False, repr=False)
     basis: Basis | None = field(default=None, compare=False, repr=False)
+    part: Part | None = None
     roles: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -134,8 +137,8 @@ class ParameterInfo:
 
     @property
     def numel(self) -> int:
-        """The number of elements."""
-        return math.prod(self.shape)
+        """The number of elements, of all the matrices of a stack."""
+        return math.prod(self.shape) * (self.part.count if self.part is not None else 1)
 
     @property
     def reasons(self) -> dict[str, str]:
@@ -154,4 +157,4 @@ class ParameterInfo:
             SelectorError: the name is none of them, or the parameter has no values (it lives on `meta`).
         """
         with within(f"parameter {self.name!r}"):
-            return measured(self.parameter, name)
+            return measured(self.parameter, name, self.part)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from groupwise.errors import SelectorError, unknown
+from groupwise.select.part import Part
 
 
 def _norm(values: Any, count: int) -> Any:
@@ -51,8 +52,9 @@ _OF_GRADIENT: dict[str, Callable[[Any, int], Any]] = {"grad_norm": _norm, "grad_
 STATISTICS: tuple[str, ...] = (*_OF_WEIGHT, *_OF_GRADIENT)
 
 
-def measured(parameter: Any, name: str) -> float:
+def measured(parameter: Any, name: str, part: Part | None = None) -> float:
     """The statistic `name` of a tensor, of its gradient for `grad_…`; nan where there is none, 0 where it is empty.
+    Of a `part` of it, if there is one.
 
     `std` is the population's (divided by n). 16-bit and 8-bit values are summed in 32 bits.
 
@@ -67,6 +69,7 @@ def measured(parameter: Any, name: str) -> float:
     tensor = getattr(parameter, "grad", None) if name in _OF_GRADIENT else parameter
     if tensor is None:
         return math.nan
+    tensor = tensor if part is None else part.of(tensor)
     count = math.prod(int(size) for size in tensor.shape)
     if count == 0:
         return 0.0
