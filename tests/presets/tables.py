@@ -28,14 +28,14 @@ TABLES: Mapping[tuple[str, Callable[[], models.Model]], str] = {
     """,
     # in each layer four matrices of attention, two stacks of experts, a router; embedding and head
     ("moe-muon", models.mixtral): """
-        adamw_+_experts AdamW 8 4.2e-4 0.1
-        matrices Muon 8 4.2e-4 0.1
-        adamw/no_decay AdamW 5 4.2e-4 0
+        adamw AdamW 4 4.2e-4 0.1
+        matrices Muon 12 4.2e-4 0.1
+        no_decay AdamW 5 4.2e-4 0
     """,
     ("moe-muon", models.qwen3_moe): """
-        adamw_+_experts AdamW 8 4.2e-4 0.1
-        matrices Muon 8 4.2e-4 0.1
-        adamw/no_decay AdamW 9 4.2e-4 0
+        adamw AdamW 4 4.2e-4 0.1
+        matrices Muon 12 4.2e-4 0.1
+        no_decay AdamW 9 4.2e-4 0
     """,
     # four blocks of six matrices, two of them with a gate; the smear's gate and its two scalars are the base
     ("nanochat", models.nanochat): """

@@ -163,7 +163,7 @@ def test_muon_has_the_products_of_a_language_model_and_nothing_else(build: Calla
     muon = {i.name for g in resolve(build(), preset(name).plan).groups if g.algorithm == "Muon" for i in g.parameters}
     products = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     parameters = build().named_parameters()
-    assert muon == {n for n, p in parameters if p.ndim == 2 and n.split(".")[-2] in products}
+    assert muon == {n for n, p in parameters if n.split(".")[-2] in products or ".experts." in n if p.ndim > 1}
 
 
 def test_adapters_of_embeddings_have_lora_plus_own_rate() -> None:

@@ -8,7 +8,7 @@ name of the whole is another name of every part, so a rule that speaks of the wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -174,30 +174,10 @@ def checked_parts(parts: object) -> tuple[Parts, ...]:
     return tuple(parts)
 
 
-def reading_of_parts(pieces: Sequence[tuple[ParameterInfo, ...]]) -> Iterator[str]:
-    """What stands under the table of a plan with parts: by way of reading, which parameters are read so."""
-    readings: dict[str, list[str]] = {}
-    for own in pieces:
-        if own[0].part is not None:
-            whole = name_of_whole(own[0])
-            readings.setdefault(_reading([info.part for info in own if info.part is not None]), []).append(whole)
-    for reading, names in readings.items():
-        yield f"{listed(names, 2)}: read {reading}"
-
-
 def name_of_whole(info: ParameterInfo) -> str:
     """The name of the parameter that a part is of."""
     part = info.part
     return info.name.removesuffix(f"{SEPARATOR}{part.name}") if part is not None and part.name else info.name
-
-
-def _reading(parts: Sequence[Part]) -> str:
-    first = parts[0]
-    split = f"as {', '.join(f'@{part.name}' for part in parts)} along axis {first.axis}" if first.name else ""
-    stack = f"as {'stacks' if split else 'a stack'} of {first.count:,} matrices" if first.stack else ""
-    rows = "its first dimension" if first.flatten == 1 else f"its first {first.flatten} dimensions"
-    flat = f"as {'matrices' if split else 'a matrix'} with {rows} as rows" if first.flatten else ""
-    return ", ".join(filter(None, (split, stack, flat)))
 
 
 def _pieces(info: ParameterInfo, parts: Sequence[Part]) -> tuple[ParameterInfo, ...]:
@@ -269,7 +249,7 @@ def _along(parts: Parts, shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
 def _matches_nothing(place: str, own: Parts, parameters: Sequence[ParameterInfo]) -> str:
     close = nearest(own.match, parameters)
     hint = f"nearest: {listed(close, 5)}" if close else f"names look like {listed((p.name for p in parameters), 3)}"
-    return f"{place} match no parameter; {hint}; say optional=True if that is meant"
+    return f"{place} matches no parameter; {hint}; say optional=True if that is meant"
 
 
 def _names(into: object) -> tuple[str, ...]:

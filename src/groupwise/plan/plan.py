@@ -26,7 +26,7 @@ from groupwise.plan.group import groups_of
 from groupwise.plan.joined import joined_all
 from groupwise.plan.ladder import ladders_of, readings_of, tops_of_parts
 from groupwise.plan.mistakes import Mistakes
-from groupwise.plan.parts import Parts, checked_parts, reading_of_parts, taken_apart
+from groupwise.plan.parts import Parts, checked_parts, taken_apart
 from groupwise.plan.replacing import replaced
 from groupwise.plan.resolution import Resolution
 from groupwise.plan.resolve import (
@@ -233,7 +233,6 @@ class Plan:
         by_name = {info.name: decided for info, decided in zip(parameters, wholes, strict=True)}
         groups = groups_of(self.rules, parameters, wholes, parts)
         readings = (
-            *reading_of_parts(apart),
             *reading_of(parameters, self.depth),
             *readings_of(self.rules, pieces, matches, ladders),
             *rates_left_by(self.rules, pieces, resolved, known),
