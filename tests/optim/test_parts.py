@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import gc
 import math
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +20,8 @@ from torch import nn
 
 from groupwise import GroupedOptimizer, Parts, Plan, PlanScheduler, Rule, clip_norm, scale
 from groupwise.errors import GroupwiseError
+from groupwise.observe import Observer
+from groupwise.records import read
 from groupwise.schedules import cosine
 from groupwise.select import role
 from tests.vision import import_torchvision
@@ -344,6 +349,16 @@ def test_a_parameter_without_a_gradient_stays_as_it_is() -> None:
     assert net["w"] not in optimizer.state
 
 
+def test_a_tensor_that_is_gone_is_not_kept_by_its_parts() -> None:
+    net, optimizer = trained(PARTED, 1)
+    old = weakref.ref(net["w"])
+    net["w"] = nn.Parameter(torch.randn(12, 4))
+    optimizer.regroup(model=net)
+    on(net, optimizer, 2)
+    gc.collect()
+    assert old() is None
+
+
 def test_a_copy_and_a_pickle_step_alike() -> None:
     net, optimizer = trained(PARTED, 2)
     other, copied = copy.deepcopy((net, optimizer))
@@ -412,6 +427,22 @@ def test_sparse_gradients_have_no_parts() -> None:
         optimizer = GroupedOptimizer(table, plan)
         table(torch.tensor([1, 5])).sum().backward()
         optimizer.step()
+
+
+def test_a_kernel_under_muon_is_refused_with_the_way_to_read_it() -> None:
+    plan = Plan([*rules_of("AdamW"), Rule("*.weight", optimizer="Muon", lr=0.1, weight_decay=0.1)])
+    with pytest.raises(GroupwiseError, match=r"Muon refuses: .* parts=\[Parts\(…, stack=True\)\] for a batch of them"):
+        GroupedOptimizer(nn.Sequential(nn.Conv2d(3, 4, 3)), plan)
+
+
+def test_an_observer_records_the_whole_group(tmp_path: Path) -> None:
+    net, optimizer = trained(PARTED, 0)
+    before = net["w"].detach().clone()
+    with Observer(optimizer, tmp_path, every=1):
+        on(net, optimizer, 1)
+    steps, norms = read(tmp_path).series("groups", optimizer.param_groups[0]["name"], "update_norm")
+    assert list(steps) == [0]
+    assert norms[0] == pytest.approx(float((net["w"].detach() - before).norm()), rel=1e-5)
 
 
 def test_a_plan_without_parts_has_no_path_for_them() -> None:

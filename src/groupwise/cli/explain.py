@@ -13,6 +13,8 @@ from groupwise.cli.exit_status import printable
 from groupwise.cli.resolving import resolved
 from groupwise.errors import GroupwiseError, listed
 from groupwise.plan import Explained, Explanation, Resolution
+from groupwise.plan.explanation import other_names
+from groupwise.plan.parts import name_of_whole
 from groupwise.select import nearest, select
 
 _STYLES = {"last word": "bold green", "factor": "green", "overridden": "dim"}
@@ -41,10 +43,12 @@ def explain(
 
 def _one_name(resolution: Resolution, given: str) -> str:
     """`given` if it is the name of a parameter, or the only name that it fits. Raises `GroupwiseError` otherwise."""
-    infos = resolution.parameters
+    wholes, pieces = resolution.parameters, [piece for group in resolution.groups for piece in group.pieces]
+    infos = tuple({info.name: info for info in (*pieces, *wholes)}.values())
     if any(given in info.names for info in infos):
         return given
-    found = [info.name for info in select(given, infos)] if given.strip("./") else []
+    fitting = (select(given, wholes) or select(given, pieces)) if given.strip("./") else ()
+    found = [info.name for info in fitting]
     if len(found) == 1:
         return found[0]
     if found:
@@ -57,9 +61,12 @@ def _one_name(resolution: Resolution, given: str) -> str:
 def _head(story: Explanation) -> Iterator[Text]:
     info = story.info
     yield Text(printable(info.name), style="bold")
-    if names := (*info.names[1:], *info.aliases):
+    if names := other_names(info):
         yield Text(f"  also known as {printable(', '.join(names))}")
     yield Text(f"  shape {info.shape}, depth {info.depth}, in group {printable(story.group)!r}")
+    if info.part is not None:
+        yield Text(f"  part of {printable(name_of_whole(info))}: {printable(str(info.part))}")
+    yield from (Text(f"  part {printable(part)}") for part in story.parts if info.part is None)
     if info.basis is not None:
         yield Text(f"  roles and depth: {printable(str(info.basis))}", style="dim")
     for role, why in sorted(info.reasons.items()):

@@ -116,7 +116,8 @@ def _frame() -> Table:
 
 
 def _head(group: Group) -> tuple[Text, Text, Text]:
-    name = Text(printable(group.name), style="bold")
+    indent = " " * (len(group.name) - len(group.name.lstrip(" ")))  # of a part, below its group
+    name = Text(indent + printable(group.name), style="" if indent else "bold")
     return name, Text(f"{len(group.parameters):,}"), Text(f"{group.numel:,}")
 
 

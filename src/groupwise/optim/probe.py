@@ -332,7 +332,17 @@ def _refused_for(
         rules = ", ".join(f"{i + 1} {resolution.rules[i].label!r}" for i in group.rules)
         where = f"group {group.name!r} (rules {rules}), parameter {infos[0].name!r}: {group.algorithm} refuses"
         with mistakes.collecting(*(info.name for info in infos), alike=alike or f"{group.name}: {error}"):
-            raise ResolutionError(f"{where}: {error} ({_kind(infos[0])})") from error
+            raise ResolutionError(f"{where}: {error} ({_kind(infos[0])}){_as_matrices(infos[0], error)}") from error
+
+
+def _as_matrices(info: ParameterInfo, error: Exception) -> str:
+    """The way out for a class that takes matrices alone, and is given more dimensions."""
+    if info.ndim < 3 or "2D" not in str(error).replace("-", ""):
+        return ""
+    return (
+        "; the plan can read it as matrices: parts=[Parts(…, stack=True)] for a batch of them, "
+        "Parts(…, flatten=1) for the kernel of a convolution"
+    )
 
 
 def _kind(info: ParameterInfo) -> str:

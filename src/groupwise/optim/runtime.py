@@ -43,12 +43,7 @@ class Runtime:
 
     def without(self, gone: Collection[str]) -> Runtime:
         """The same, holding no tensor of the parameters named `gone`: their infos say what they were."""
-        groups = tuple(
-            replace(
-                group, parameters=tuple(replace(i, parameter=None) if i.name in gone else i for i in group.parameters)
-            )
-            for group in self.resolution.groups
-        )
+        groups = tuple(group.without_tensors(gone) for group in self.resolution.groups)
         return replace(self, resolution=replace(self.resolution, groups=groups))
 
     def live_groups(self, step_info: StepInfo = START) -> list[dict[str, Any]]:

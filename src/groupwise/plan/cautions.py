@@ -93,6 +93,8 @@ def _sentence(
 ) -> str:
     roles = [role for role in _TAKING if any(role in info.roles for info in left)]
     way_out = f'role("{roles[0]}") takes in {listed([i.name for i in left if roles[0] in i.roles], 1)}' if roles else ""
+    if roles and roles[0] in ("stack", "expert"):
+        way_out += ", which parts=[Parts(…, stack=True)] makes matrices of"
     to = title(rules, base[0]) if base else "no rule"
     return (
         f"{listed([title(rules, i) for i in by_role])} is by role, and leaves {share:.1%} of the entries of the "

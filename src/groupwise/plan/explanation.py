@@ -9,9 +9,11 @@ from groupwise.plan.algorithm import Algorithm
 from groupwise.plan.cascade import Outcome, ResolvedSettings
 from groupwise.plan.group import Group
 from groupwise.plan.joined import ResolvedPart
+from groupwise.plan.parts import name_of_whole
 from groupwise.plan.rule import Rule, property_of, title
 from groupwise.plan.setting import Setting, TupleSetting
 from groupwise.select import ParameterInfo
+from groupwise.select.part import SEPARATOR
 
 
 @dataclass(frozen=True)
@@ -38,16 +40,16 @@ class Explanation:
     parts: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        names = (*self.info.names[1:], *self.info.aliases)
+        names = other_names(self.info)
         others = f" (also {', '.join(names)})" if names else ""
         stated = " (as the plan states)" if self.info.occurrences[0].depth_without_plan is not None else ""
         place = f"depth {self.info.depth}{stated}, group {self.group!r}"
-        part = "" if self.info.part is None else f" ({self.info.part})"
-        head = f"{self.info.name}{others}: {tuple(self.info.shape)}{part}, {place}"
+        head = f"{self.info.name}{others}: {tuple(self.info.shape)}, {place}"
+        part = [] if self.info.part is None else [f"  part of {name_of_whole(self.info)}: {self.info.part}"]
         roles = [f"  role {role}: {why}" for role, why in sorted(self.info.reasons.items())]
         basis = [] if self.info.basis is None else [f"  roles and depth: {self.info.basis}"]
         parts = [f"  part {text}" for text in self.parts]
-        return "\n".join([head, *basis, *roles, *parts, *map(str, self.properties)])
+        return "\n".join([head, *part, *basis, *roles, *parts, *map(str, self.properties)])
 
 
 def explain(
@@ -67,6 +69,13 @@ def explain(
         outcomes = tuple((_rules_of(rules, outcome), outcome) for outcome in decided.outcomes.get(name, ()))
         properties.append(Explained(name, values.get(name, f"none ({group.algorithm or 'no optimizer'})"), outcomes))
     return Explanation(info, group.name, tuple(properties), tuple(map(_part, parts)))
+
+
+def other_names(info: ParameterInfo) -> tuple[str, ...]:
+    """The other names of a parameter; of a part, not those of the whole, which it shares with the other parts."""
+    names = (*info.names[1:], *info.aliases)
+    split = info.part is not None and info.part.name
+    return tuple(name for name in names if SEPARATOR in name) if split else names
 
 
 def _part(part: ResolvedPart) -> str:

@@ -9,7 +9,7 @@ from run to run. Where several rules come to the same values, each for a part of
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from types import MappingProxyType
@@ -77,6 +77,19 @@ class Group:
                 parts={},
             )
             for (label, _), own in alike.items()
+        )
+
+    def without_tensors(self, names: Collection[str]) -> Group:
+        """The same, holding no tensor of the parameters of these names."""
+        return replace(
+            self,
+            parameters=tuple(replace(i, parameter=None) if i.name in names else i for i in self.parameters),
+            parts={
+                name: tuple(replace(part, info=replace(part.info, parameter=None)) for part in own)
+                if name in names
+                else own
+                for name, own in self.parts.items()
+            },
         )
 
     @property

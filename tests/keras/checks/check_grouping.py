@@ -6,13 +6,19 @@ import keras
 import numpy as np
 import pytest
 
-from groupwise import GroupwiseError, Plan, Rule, after, clip_norm, layer_decay, scale
+from groupwise import GroupwiseError, Parts, Plan, Rule, after, clip_norm, layer_decay, scale
 from groupwise.keras import GroupedOptimizer
 from groupwise.schedules import cosine, exponential, function, plateau
 from groupwise.select import depth, inside, kind, ndim, network, role
 from tests.keras.nets import fit, functional, nested, sequential
 
 SGD = Rule("*", optimizer="SGD", lr=0.1)
+
+
+def check_parts_of_a_variable_are_refused() -> None:
+    parts = [Parts("*kernel", into=["a", "b"])]
+    with pytest.raises(GroupwiseError, match=r"the plan takes \*kernel apart, .* Keras take whole variables"):
+        GroupedOptimizer(Plan([SGD], parts=parts)).bind(sequential())
 
 
 class Block(keras.layers.Layer):
