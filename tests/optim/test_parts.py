@@ -401,6 +401,31 @@ def test_a_class_that_keeps_in_its_group_what_differs_between_parts_is_refused_f
         GroupedOptimizer(net, Plan([*rules, Rule("*@q", lr=scale(0.5))], parts=[QKV.parts]))
 
 
+class Stubborn(torch.optim.SGD):
+    """An SGD that reads its rate from itself."""
+
+    def __init__(self, params: Any, lr: float = 0.1, weight_decay: float = 0.0) -> None:
+        super().__init__(params, lr=lr)
+        self.decay = weight_decay
+        for group in self.param_groups:
+            del group["weight_decay"]
+
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.mul_(1 - group["lr"] * self.decay).sub_(group["lr"] * p.grad)
+        return None
+
+
+def test_a_class_that_keeps_its_decay_on_itself_has_one_for_all_parts() -> None:
+    net = module({"w": torch.randn(12, 4)})
+    rules = [Rule("*", optimizer=Stubborn, lr=0.1, weight_decay=0.1)]
+    GroupedOptimizer(net, Plan([*rules, Rule("*@q", lr=scale(0.5))], parts=[QKV.parts]))
+    with pytest.raises(GroupwiseError, match=r"Stubborn keeps weight_decay on itself and not in its groups"):
+        GroupedOptimizer(net, Plan([*rules, Rule("*@q", weight_decay=scale(0.5))], parts=[QKV.parts]))
+
+
 def test_a_parameter_that_was_resized_in_place_is_no_longer_taken_apart() -> None:
     net, optimizer = trained(PARTED, 1)
     net["w"].data = torch.randn(15, 4)

@@ -38,7 +38,14 @@ def check_parts(
         cls = algorithms.engine_of(group.algorithm)
         arguments = {*hyperparameters_of(cls), *probed[group.name].extra}
         values = {key: value for key, value in probed[group.name].hyperparameters.items() if key in arguments}
-        factors = any(part.factors for own in group.parts.values() for part in own)
+        varying = {name for own in group.parts.values() for part in own for name in part.factors}
+        factors = bool(varying)
+        for name in sorted(varying & probed[group.name].constructor_only):
+            with mistakes.collecting(alike=f"{group.algorithm}: {name}"):
+                raise ResolutionError(
+                    f"{group.algorithm} keeps {name} on itself and not in its groups, so parts cannot have one of "
+                    f"their own, as those of {next(iter(group.parts))!r} are to"
+                )
         for rank in dict.fromkeys(len(part.info.shape) for own in group.parts.values() for part in own):
             key = (group.algorithm, repr(values), rank, factors)
             if key not in known:

@@ -89,8 +89,10 @@ class Resolution:
             raise ResolutionError(unknown("parameter", name, dict.fromkeys(n for info in known for n in info.names)))
         group, info = found[0]
         own = next((part for parts in group.parts.values() for part in parts if part.info == info), None)
-        settings = self.resolved[info.name] if own is None else own.settings
-        return explain(self.rules, group, info, settings, self.algorithms, group.parts.get(info.name, ()))
+        if own is not None:
+            return explain(self.rules, group, info, own.settings, self.algorithms)
+        parts = group.parts.get(info.name, ())
+        return explain(self.rules, group, info, self.resolved[info.name], self.algorithms, parts)
 
     def declaring_rules(self, group: Group, property: str) -> str:
         """The rules with an effective declaration of one property of a group, as errors name them."""

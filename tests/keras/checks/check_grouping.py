@@ -15,7 +15,7 @@ from tests.keras.nets import fit, functional, nested, sequential
 SGD = Rule("*", optimizer="SGD", lr=0.1)
 
 
-def check_parts_of_a_variable_are_refused() -> None:
+def test_parts_of_a_variable_are_refused() -> None:
     parts = [Parts("*kernel", into=["a", "b"])]
     with pytest.raises(GroupwiseError, match=r"the plan takes \*kernel apart, .* Keras take whole variables"):
         GroupedOptimizer(Plan([SGD], parts=parts)).bind(sequential())
