@@ -23,34 +23,44 @@ if TYPE_CHECKING:
 Work = Callable[[], object]
 Clock = Callable[[], float]
 FLOAT = 4  # bytes
+WARMUP = 3  # rounds
 
 
 @dataclass(frozen=True)
 class Timing:
-    """A contestant's median time in seconds, and the median of its ratio to the reference."""
+    """A contestant's median time in seconds, the median of its ratio to the reference, and the spread of that ratio:
+    half the distance between its quartiles.
+    """
 
     seconds: float
     ratio: float
+    spread: float = 0.0
 
 
 def race(
-    contestants: Mapping[str, Work], reference: str, seconds: float = 3.0, clock: Clock | None = None
+    contestants: Mapping[str, Work],
+    reference: str,
+    seconds: float = 3.0,
+    clock: Clock | None = None,
+    before: Mapping[str, Work] | None = None,
 ) -> dict[str, Timing]:
-    """Let contestants take turns for about `seconds`; three rounds at least, after one that does not count."""
-    clock = clock or _clock()
-    for work in contestants.values():
+    """Let contestants take turns for about `seconds`; three rounds at least, after three that do not count.
+
+    `before` has what to do for a contestant before each of its calls, off the clock.
+    """
+    clock, before = clock or _clock(), before or {}
+    for name, work in [*contestants.items()] * WARMUP:
+        before.get(name, _nothing)()
         work()
     times: dict[str, list[float]] = {name: [] for name in contestants}
     names, deadline, rounds = list(contestants), time.perf_counter() + seconds, 0
     while rounds < 3 or time.perf_counter() < deadline:
         turn = rounds % len(names)
         for name in names[turn:] + names[:turn]:
+            before.get(name, _nothing)()
             times[name].append(_timed(contestants[name], clock))
         rounds += 1
-    return {
-        name: Timing(statistics.median(own), _ratio(own, times[reference]) if reference in times else 1.0)
-        for name, own in times.items()
-    }
+    return {name: _timing(own, times.get(reference, own)) for name, own in times.items()}
 
 
 def repeated(work: Work, times: int) -> Work:
@@ -117,5 +127,11 @@ def _timed(work: Work, clock: Clock) -> float:
     return clock() - began
 
 
-def _ratio(own: Sequence[float], reference: Sequence[float]) -> float:
-    return statistics.median(a / b for a, b in zip(own, reference, strict=True))
+def _nothing() -> None:
+    pass
+
+
+def _timing(own: Sequence[float], reference: Sequence[float]) -> Timing:
+    ratios = [a / b for a, b in zip(own, reference, strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return Timing(statistics.median(own), middle, (high - low) / 2)

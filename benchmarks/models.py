@@ -33,13 +33,18 @@ def resnet18_size() -> nn.Module:
 
 def vit_small_size() -> nn.Module:
     """The shapes of a ViT-S: 22 million parameters in 150 tensors."""
-    blocks = nn.ModuleList(nn.TransformerEncoderLayer(384, 6, 1536) for _ in range(12))
+    return vit_size(384)
+
+
+def vit_size(width: int) -> nn.Module:
+    """The shapes of a ViT of that width with twelve blocks: 150 tensors."""
+    blocks = nn.ModuleList(nn.TransformerEncoderLayer(width, width // 64, 4 * width) for _ in range(12))
     return nn.ModuleDict(
         {
-            "stem": nn.Conv2d(3, 384, 16, stride=16),
+            "stem": nn.Conv2d(3, width, 16, stride=16),
             "backbone": blocks,
-            "norm": nn.LayerNorm(384),
-            "head": nn.Linear(384, 1000),
+            "norm": nn.LayerNorm(width),
+            "head": nn.Linear(width, 1000),
         }
     )
 

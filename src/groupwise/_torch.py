@@ -41,7 +41,7 @@ def fused_devices() -> frozenset[str]:
 
 
 def layout_check(tensors: Sequence[torch.Tensor]) -> Check:
-    """A check that as many other tensors have, one by one, the shape, strides, dtype and device of these.
+    """A check that as many other tensors have, one by one, the type, shape, strides, dtype and device of these.
 
     The check holds no tensor. It is the compiled guard of `torch.compile`, which takes a fifth of the time of reading
     four attributes of each tensor. Lacking: they are read.
@@ -58,7 +58,7 @@ def _layout(t: object) -> tuple[object, ...]:
     if not isinstance(t, torch.Tensor):
         return ()
     strides = t.stride() if t.layout == torch.strided else None
-    return t.shape, strides, t.dtype, t.device, t.layout, t.is_neg()
+    return type(t), t.shape, strides, t.dtype, t.device, t.layout, t.is_neg()
 
 
 def without_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -142,6 +142,22 @@ def norms(tensors: Sequence[torch.Tensor], dtype: torch.dtype | None, order: flo
         return [torch.linalg.vector_norm(t, order, dtype=dtype) for t in tensors]
     found: Sequence[torch.Tensor] = together(tensors, order, dtype=dtype)
     return found
+
+
+def fused(kernel: str) -> Callable[..., None] | None:
+    """A fused optimizer kernel, as `_fused_adamw_`, that steps lists of tensors. Lacking: None."""
+    found: Callable[..., None] | None = private(kernel)
+    return found
+
+
+def add_one(tensors: Sequence[torch.Tensor]) -> None:
+    """Add 1 to each tensor, in place. Lacking: one by one."""
+    together = private("_foreach_add_")
+    if together is not None:
+        together(tensors, 1)
+        return
+    for t in tensors:
+        t.add_(1)
 
 
 def add(tensors: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> None:

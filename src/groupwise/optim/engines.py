@@ -24,10 +24,13 @@ from groupwise.optim.parts import PartedSteps
 from groupwise.optim.probe import ProbeResult
 from groupwise.optim.separable import separable
 from groupwise.optim.shards import any_sharded, one_by_one, with_local_tensors
+from groupwise.optim.step_program import StepProgram, has_program
 from groupwise.plan import Resolution
 
 State: TypeAlias = MutableMapping[torch.Tensor, Any]
 Call: TypeAlias = Callable[[Groups, State], None]
+
+_MANY = 64  # trainers that step group after group show a few lists of groups in turn
 
 
 class Engines:
@@ -38,6 +41,7 @@ class Engines:
         self._engines: dict[object, torch.optim.Optimizer] = {}
         self._apart: dict[object, bool] = {}
         self._fusable: dict[str, FusableCache] = {}
+        self._programs: dict[tuple[int, ...], StepProgram] = {}
         self._probed: dict[str, ProbeResult] = {}
         self._constructor_only: dict[str, set[str]] = {}
         self._parted = PartedSteps(resolution) if any(group.parts for group in resolution.groups) else None
@@ -52,9 +56,24 @@ class Engines:
     def step(self, groups: Groups, state: State, route: str) -> None:
         """One update of `groups` (frozen ones already left out); those that name no algorithm take `route`."""
         for (algorithm, own), members in self._buckets(groups, route).items():
-            call: Call = functools.partial(self._step, algorithm, own)
-            call = call if self._parted is None else self._parted.around(call, members)
-            self._plainly(algorithm, own, members, state, call)
+            if not self._runs_directly(algorithm, members, state):
+                call: Call = functools.partial(self._step, algorithm, own)
+                call = call if self._parted is None else self._parted.around(call, members)
+                self._plainly(algorithm, own, members, state, call)
+
+    def _runs_directly(self, algorithm: str, members: Groups, state: State) -> bool:
+        """Step these groups by a program; False where it is the class's own step that has to do it."""
+        cls = self._algorithms.class_of(algorithm)
+        if torch.compiler.is_compiling() or not has_program(cls):
+            return False
+        if self._parted is not None and self._parted.takes_apart(members):
+            return False
+        key = tuple(map(id, members))
+        if key not in self._programs:
+            if len(self._programs) >= _MANY:
+                self._programs.clear()
+            self._programs[key] = StepProgram()
+        return self._programs[key].run(cls, members, state)
 
     def switch(self, mode: str, groups: Groups, state: State) -> None:
         """Call `train` or `eval` of every engine that has it, on the live groups and state."""
@@ -142,7 +161,7 @@ class Engines:
         return {**values, **{name: probed.hyperparameters[name] for name in probed.extra}, **kept}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_engines": {}, "_fusable": {}}
+        return {**self.__dict__, "_engines": {}, "_fusable": {}, "_programs": {}}
 
 
 def _switch(engine: torch.optim.Optimizer, mode: str, groups: Groups, state: State) -> None:

@@ -22,6 +22,7 @@ from groupwise._torch import Check, fused_devices, layout_check
 from groupwise.optim.borrowed import Groups
 
 _BY_DEFAULT = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
+_NUMBERS = ("lr", "weight_decay", "eps", "momentum", "dampening")
 
 State: TypeAlias = Mapping[torch.Tensor, Any]
 
@@ -49,7 +50,7 @@ class FusableCache:
         columns, fit = _columns(stepped, state, entries), self._fit.get(group.get("name"))
         if fit is not None and fit[:2] == (len(stepped), tuple(columns)) and fit.holds(_flat(columns)):
             return True
-        if not all(_is_fit(cls, p, state.get(p) or {}, entries[:-1]) for p in stepped):
+        if not all(is_fit(cls, p, state.get(p) or {}, entries[:-1]) for p in stepped):
             return False
         _make_steps_ready(stepped, state)
         columns = _columns(stepped, state, entries)
@@ -76,7 +77,7 @@ def _with_kernel(cls: type, group: dict[str, Any], state: State, cache: FusableC
 def _leaves_the_choice(group: Mapping[str, Any]) -> bool:
     """Whether a group names no kernel, and holds the plain numbers that a fused one takes everywhere."""
     chosen = group.get("fused") is not None or group.get("foreach") is not None or group.get("differentiable")
-    tensors = any(isinstance(value, torch.Tensor) for key, value in group.items() if key != "params")
+    tensors = any(isinstance(group.get(key), torch.Tensor) for key in _NUMBERS)
     return not (chosen or tensors or torch.compiler.is_compiling())
 
 
@@ -104,7 +105,7 @@ def _flat(columns: Mapping[str, list[Any]]) -> list[Any]:
     return [value for column in columns.values() for value in column]
 
 
-def _is_fit(cls: type, p: torch.Tensor, own: Mapping[str, Any], moments: Sequence[str]) -> bool:
+def is_fit(cls: type, p: torch.Tensor, own: Mapping[str, Any], moments: Sequence[str]) -> bool:
     """Whether place i of the memory means the same in weight, gradient and state, and the kernel of `cls` is right.
 
     Up to torch 2.13 fused SGD leaves most of a half-precision weight on a CPU as it was (pytorch#191763).

@@ -73,6 +73,10 @@ class PartedSteps:
     def __init__(self, resolution: Resolution) -> None:
         self._parts = {group.name: group.parts for group in resolution.groups if group.parts}
 
+    def takes_apart(self, groups: Groups) -> bool:
+        """Whether any parameter of these live groups has parts."""
+        return any(group.get("name") in self._parts for group in groups)
+
     def around(self, call: Call, groups: Groups) -> Call:
         """`call(groups, state)` with parts in the place of the parameters of the live `groups` that have any.
 
