@@ -1,4 +1,4 @@
-"""All that is not the model:  python benchmarks/control_plane.py [--threads 1] [--seconds 3] [--sizes small]
+"""All that is not the model:  python benchmarks/control_plane.py [--threads 1] [--seconds 3] [--widths 64]
 
 Clip per group, step, schedule and zero_grad, and the step alone, under one group, a group for each layer and kind of
 tensor (29 in a ViT of twelve blocks), and a group for each tensor. Beside it
@@ -23,12 +23,12 @@ from dataclasses import dataclass
 
 import torch
 from measure import Work, milliseconds, race, say, table
-from models import copies, described, vit_size
+from models import copies, described, fresh_gradients, vit_size
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import LambdaLR
 
-from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, clip_norm
+from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, clip_norm, scale
 from groupwise.schedules import cosine
 
 STEPS, BOUND, RATE, DECAY, MOMENTUM = 10**6, 0.5, 1e-3, 0.05, 0.9
@@ -92,17 +92,18 @@ def course(step: int) -> float:
 
 def ours(model: nn.Module, parts: Sequence[Part], alone: bool) -> Work:
     """A plan with a rule for each group."""
-    rules = [
-        Rule(
-            list(part.names),
-            optimizer=part.algorithm,
-            lr=part.rate if alone else cosine(part.rate),
-            weight_decay=part.decay,
-            clip=None if alone else clip_norm(BOUND),
-            **({"momentum": MOMENTUM} if part.algorithm == "SGD" else {}),
+    rules = [Rule("*", lr=RATE if alone else cosine(RATE))]
+    for part in parts:
+        rules.append(
+            Rule(
+                list(part.names),
+                optimizer=part.algorithm,
+                lr=scale(part.rate / RATE),
+                weight_decay=part.decay,
+                clip=None if alone else clip_norm(BOUND),
+                **({"momentum": MOMENTUM} if part.algorithm == "SGD" else {}),
+            )
         )
-        for part in parts
-    ]
     optimizer = GroupedOptimizer(model, Plan(rules))
     if len(optimizer.param_groups) != len(parts):
         raise ValueError(f"{len(optimizer.param_groups)} groups in place of {len(parts)}")
@@ -210,26 +211,17 @@ def compared(model: nn.Module, sliced: Sliced, alone: bool, seconds: float) -> t
     """One row of a table, and how many scopes clipped in the last call."""
     models = copies(model, len(WHO))
     works = {who: build(m, sliced(m), alone) for (who, build), m in zip(WHO.items(), models, strict=True)}
-    fresh = [torch.randn_like(p) for p in model.parameters()]
-    clipping: list[int] = []
-
-    def given(m: nn.Module) -> Work:
-        def hand_out() -> None:
-            for p, gradient in zip(m.parameters(), fresh, strict=True):
-                p.grad = gradient.clone()
-
-        return hand_out
-
-    before = {who: given(m) for who, m in zip(WHO, models, strict=True)}
+    before = {who: fresh_gradients(m) for who, m in zip(WHO, models, strict=True)}
+    clipping = 0
     gc.collect()
     results = race(works, "hand-tuned", seconds, before=before)
     if not alone:
         before["groupwise"]()
         measured = works["groupwise"]().measured  # type: ignore[attr-defined]
-        clipping.append(sum(float(found.factor) < 1 for found in measured.values()))
+        clipping = sum(float(found.factor) < 1 for found in measured.values())
     times = [milliseconds(results[who].seconds) for who in WHO]
     ratios = [f"{results[who].ratio:.2f} ± {results[who].spread:.2f}" for who in ("lean", "groupwise")]
-    return [str(len(sliced(model))), *times, *ratios], sum(clipping)
+    return [str(len(sliced(model))), *times, *ratios], clipping
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -62,6 +63,18 @@ def copies(model: nn.Module, count: int) -> list[nn.Module]:
         for parameter, source in zip(other.parameters(), model.parameters(), strict=True):
             parameter.grad = source.grad.clone() if source.grad is not None else None
     return made
+
+
+def fresh_gradients(model: nn.Module) -> Callable[[], None]:
+    """What hands out the same random gradients again, in new tensors: clipping writes into the old ones."""
+    generator = torch.Generator().manual_seed(0)
+    held = [torch.randn(p.shape, generator=generator) for p in model.parameters()]
+
+    def hand_out() -> None:
+        for p, gradient in zip(model.parameters(), held, strict=True):
+            p.grad = gradient.clone()
+
+    return hand_out
 
 
 def numel(model: nn.Module) -> int:

@@ -2,14 +2,18 @@
 
 import copy
 import math
+from collections import Counter
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from groupwise import GroupedOptimizer, Plan, Rule, clip_adaptive, clip_norm, clip_value
 from groupwise.errors import GroupwiseWarning, OptimizerError
+from groupwise.optim.clipping import Clipper
 from groupwise.optim.freezing import freeze
 from groupwise.plan import Clip
 from tests.optim.models import Net, backward, batches, gradients
@@ -185,16 +189,31 @@ def test_a_zero_gradient_stays_zero_and_finite() -> None:
         assert all(torch.equal(p.grad, torch.zeros_like(p)) for p in layer.parameters())
 
 
-def test_each_gradient_is_read_for_its_norm_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[int] = []
-    original = torch._foreach_norm
-    monkeypatch.setattr(torch, "_foreach_norm", lambda ts, *a, **k: (read.append(len(ts)), original(ts, *a, **k))[1])
-    plan = Plan(
-        [Rule("*", optimizer="SGD", lr=0.0, clip=clip_norm(1.0)), Rule("head.*", clip=clip_norm(0.1))],
-        clip=clip_norm(9.0),
-    )
-    clipped(plan)
-    assert sum(read) == len(list(Net().parameters()))
+class Uses(TorchDispatchMode):
+    """By address, how often a tensor is read by an operation that writes nothing into it, and how often written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: Counter[int] = Counter()
+        self.written: Counter[int] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = [t.data_ptr() for t in tree_leaves(args[:1]) if isinstance(t, torch.Tensor)]
+        (self.written if func._schema.is_mutable else self.read).update(given)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("bound", [1e-3, 1e3], ids=["clipped", "within the bounds"])
+def test_each_gradient_is_read_for_its_norm_once_and_written_once_or_not_at_all(bound: float) -> None:
+    rules = [Rule("*", optimizer="SGD", lr=0.0, clip=clip_norm(bound)), Rule("head.*", clip=clip_norm(bound))]
+    clipper = Clipper(GroupedOptimizer(net := Net(), Plan(rules, clip=clip_norm(0.9 * bound))).resolution)
+    groups = GroupedOptimizer(net, Plan(rules)).param_groups
+    backward(net, batches(1)[0])
+    places = [p.grad.data_ptr() for p in net.parameters()]
+    with torch.no_grad(), Uses() as uses:
+        clipper.clip(groups)
+    assert {uses.read[place] for place in places} == {1}
+    assert {uses.written[place] for place in places} == {1 if bound < 1 else 0}
 
 
 def test_a_scope_cut_by_assigned_groups_warns_once() -> None:

@@ -19,7 +19,9 @@ from torch import nn
 
 from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, clip_norm
 from groupwise.optim import engines
+from groupwise.optim.clipping import Clipper
 from groupwise.optim.step_program import StepProgram
+from groupwise.plan import Clip
 from groupwise.schedules import cosine
 
 
@@ -54,8 +56,9 @@ class Run:
 
 @contextmanager
 def own_steps() -> Iterator[None]:
-    """The reference: every class's own step."""
+    """The reference: every class's own step, and clip scopes arranged anew."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Clipper, "_arrangements", property(lambda self: {}, lambda self, made: None), raising=False)
         patch.setattr(engines, "has_program", lambda cls: False)
         yield
 
@@ -301,8 +304,8 @@ def regrouped(run: Run, i: int) -> None:
 
 @edit
 def regrouped_by_another_plan(run: Run, i: int) -> None:
-    rules = [*run.optimizer.plan.rules, Rule("body.0.*", lr=0.07, optional=True)]
-    run.optimizer.regroup(Plan(rules))
+    plan = run.optimizer.plan
+    run.optimizer.regroup(Plan([*plan.rules, Rule("body.0.*", lr=0.07, optional=True)], clip=plan.clip))
 
 
 @edit
@@ -386,9 +389,9 @@ def rules(draw: st.DrawFn) -> list[Rule]:
     return drawn
 
 
-def made(drawn: list[Rule]) -> Run:
+def made(drawn: list[Rule], whole: Clip | None = None) -> Run:
     net = Net()
-    optimizer = GroupedOptimizer(net, Plan(drawn))
+    optimizer = GroupedOptimizer(net, Plan(drawn, clip=whole))
     return Run(net, optimizer, PlanScheduler(optimizer, total_steps=20), [])
 
 
@@ -418,6 +421,7 @@ def assert_same_bits(ours: Run, theirs: Run) -> None:
     for (name, a), (_, b) in zip(one, other, strict=True):
         assert (a.dtype, a.shape) == (b.dtype, b.shape), name
         assert torch.equal(a.nan_to_num(12345.0), b.nan_to_num(12345.0)), name
+    assert str(ours.optimizer.measured) == str(theirs.optimizer.measured)
 
 
 def edited_step(run: Run, between: str, of_gradients: str, i: int, seed: int) -> None:
@@ -436,12 +440,12 @@ steps = st.lists(
 
 
 @pytest.mark.filterwarnings("ignore")
-@given(drawn=rules(), edits=steps)
+@given(drawn=rules(), whole=st.sampled_from([None, clip_norm(0.3), clip_norm(0.3, per="module")]), edits=steps)
 @settings(deadline=None)
 def test_a_program_equals_the_classes_own_steps_under_any_edits(
-    drawn: list[Rule], edits: list[tuple[str, str, int]]
+    drawn: list[Rule], whole: Clip | None, edits: list[tuple[str, str, int]]
 ) -> None:
-    ours, theirs = made(drawn), made(drawn)
+    ours, theirs = made(drawn, whole), made(drawn, whole)
     padding = [("", "no_edit", 0)] * 3
     for seed, (between, of_gradients, i) in enumerate([*padding, *edits, *padding]):
         by_program = outcome(lambda act=(between, of_gradients, i, seed): edited_step(ours, *act))

@@ -9,18 +9,19 @@ device, unless a clip is to do something about a norm that is not finite; what w
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
 from groupwise import _torch
 from groupwise.errors import GroupwiseWarning, OptimizerError, listed
+from groupwise.optim.clip_arrangement import Arrangement, Cell, Level
 from groupwise.optim.entries import clip_unitwise, clip_values
-from groupwise.optim.gradients import multiply, norms_of, values_of
+from groupwise.optim.gradients import Alike, norms_of, values_of_all
 from groupwise.plan import Clip, ClipScope, Resolution
 
 WHOLE = "plan"
@@ -51,16 +52,10 @@ class Clipped(NamedTuple):
     skipped: bool
 
 
-@dataclass
-class _Cell:
-    """Gradients that share every joint norm: one rule's scope (or none) and one of the plan's own."""
-
-    scope: ClipScope | None
-    scope_key: str
-    whole_key: str
-    params: list[torch.Tensor] = field(default_factory=list)
-    norm: torch.Tensor | None = None
-    factor: torch.Tensor | None = None
+Key: TypeAlias = tuple[object, ...]
+Group: TypeAlias = Mapping[str, Any]
+Groups: TypeAlias = Sequence[dict[str, Any]]
+_MANY = 64  # trainers that step group after group show a few lists of groups in turn
 
 
 class Clipper:
@@ -77,8 +72,14 @@ class Clipper:
         labels = Counter(scope.label for scope in set(self._scopes.values()))
         self._ambiguous = {label for label, count in labels.items() if count > 1} | {WHOLE}
         self._warned: set[str] = set()
+        clips = [self._whole, *(scope.clip for scope in self._scopes.values())]
+        self._by_name = any(clip is not None and clip.per in ("parameter", "module") for clip in clips)
+        self._arrangements: dict[Key, tuple[Arrangement, Alike]] = {}
 
-    def clip(self, groups: Sequence[dict[str, Any]]) -> Clipped:
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_arrangements": {}}
+
+    def clip(self, groups: Groups) -> Clipped:
         """Clip in place the gradients of the groups of a step that are active.
 
         Raises `OptimizerError` in a step inside of backward, if a norm is to be joint and some of its gradients are not
@@ -86,53 +87,71 @@ class Clipper:
         """
         if not self._scopes and self._whole is None:
             return Clipped({}, skipped=False)
-        self._warn_if_cut(groups)
         active = [group for group in groups if not group.get("frozen", False)]
         if _torch.backward_pass() is not None:
             self._check_joint(active)
-        cells = self._cells(active)
-        scoped = {cell.scope_key: cell.scope.clip for cell in cells if cell.scope is not None}
+        present = [[p for p in group["params"] if p.grad is not None and p.grad.numel() > 0] for group in active]
+        arranged, alike = self._arranged(groups, active, present)
+        params = [p for own in present for p in own]
         measured = {
-            key: _clip_entries(clip, [p for cell in cells if cell.scope_key == key for p in cell.params])
-            for key, clip in scoped.items()
+            key: _clip_entries(clip, [params[i] for i in arranged.clipped_by_entry(key)])
+            for key, clip in arranged.scoped.items()
             if clip.kind != "norm"
         }
-        _measure([cell for cell in cells if self._wants_norm(cell)])
-        sets = self._norms(cells)
-        if self._is_skipped(sets, active):
-            norms = {key: _joint(own, clip.bound) for key, (clip, own) in sets.items()}
-            return Clipped(measured | norms, skipped=True)
-        for key, clip in scoped.items():
-            if clip.kind == "norm":
-                measured[key] = _bound([cell for cell in cells if cell.scope_key == key], clip.bound)
-        return Clipped(measured | self._clip_whole(cells), skipped=False)
+        if arranged.normed:
+            tensors = values_of_all([params[i] for i in arranged.places])
+            norms = arranged.cell_norms.norms(alike.norms(tensors))
+            if self._is_skipped(arranged, norms, active):
+                return Clipped(measured | _unscaled(arranged, norms), skipped=True)
+            factors, found = _factors(arranged, norms)
+            measured |= found
+            alike.multiply(tensors, arranged.spans, factors)
+        if self._whole is not None and self._whole.kind != "norm" and params:
+            measured[WHOLE] = _clip_entries(self._whole, params)
+        return Clipped(measured, skipped=False)
 
-    def _norms(self, cells: Sequence[_Cell]) -> dict[str, tuple[Clip, list[_Cell]]]:
-        """The cells of every joint norm, with its clip."""
-        sets: dict[str, tuple[Clip, list[_Cell]]] = {}
-        for cell in cells:
-            if cell.scope is not None and cell.scope.clip.kind == "norm":
-                sets.setdefault(cell.scope_key, (cell.scope.clip, []))[1].append(cell)
-            if self._whole is not None and self._whole.kind == "norm":
-                sets.setdefault(cell.whole_key, (self._whole, []))[1].append(cell)
-        return sets
+    def _arranged(
+        self, groups: Groups, active: Groups, present: Sequence[Sequence[torch.Tensor]]
+    ) -> tuple[Arrangement, Alike]:
+        """The arrangement for the groups of a step, whose parameters with gradients are `present`; made once."""
+        if torch.compiler.is_compiling():  # before a look at what is kept, which would be traced as a constant
+            self._warn_if_cut(groups)
+            return Arrangement(self._cells(active, present), self._whole), Alike()
+        stepped = [] if len(active) == len(groups) else [str(group.get("name")) for group in groups]
+        key = (*stepped, *(self._key(group, own) for group, own in zip(active, present, strict=True)))
+        found = self._arrangements.get(key)
+        if found is None:
+            self._warn_if_cut(groups)
+            if len(self._arrangements) >= _MANY:
+                self._arrangements.clear()
+            found = self._arrangements[key] = Arrangement(self._cells(active, present), self._whole), Alike()
+        return found
 
-    def _is_skipped(self, sets: Mapping[str, tuple[Clip, list[_Cell]]], groups: Sequence[dict[str, Any]]) -> bool:
+    def _key(self, group: Group, present: Sequence[torch.Tensor]) -> Key:
+        """What the arrangement reads of a group."""
+        names = tuple(_names(group, present)) if self._by_name else ()
+        return (str(group.get("name")), str(group.get("network")), len(present), names)
+
+    def _is_skipped(self, arranged: Arrangement, norms: torch.Tensor, groups: Groups) -> bool:
         """Whether a norm that is not finite has the step left out; said once, or raised, as its clip says.
 
         Under "pass" a norm on another device than the CPU is not looked at: to look is to wait for it.
         """
+        at_hand = norms.device.type == "cpu" and not torch.compiler.is_compiling()
+        if at_hand and math.isfinite(sum(norms.tolist())):
+            return False
         looked_at = {
-            key: clip.nonfinite
-            for key, (clip, own) in sets.items()
-            if (clip.nonfinite != "pass" or _is_at_hand(own)) and not _is_finite(own)
+            (clip.nonfinite, key): own
+            for level in arranged.levels()
+            for key, clip, own in zip(level.keys, level.clips, level.sets, strict=True)
+            if (clip.nonfinite != "pass" or at_hand) and not _is_finite(norms, own)
         }
         if not looked_at:
             return False
         for answer in ("raise", "skip_step", "pass"):
-            key = next((key for key, said in looked_at.items() if said == answer), None)
-            if key is not None:
-                broken = _not_finite(sets[key][1], groups)
+            key, cells = next(((key, own) for (said, key), own in looked_at.items() if said == answer), ("", []))
+            if cells:
+                broken = _not_finite([arranged.normed[i] for i in cells], groups)
                 what = f"the gradient of {listed(broken, 4)} is not finite, and so neither is the norm of clip {key!r}"
                 if answer == "raise":
                     raise OptimizerError(f'{what}; nonfinite="raise"')
@@ -140,31 +159,19 @@ class Clipper:
                 return answer == "skip_step"
         return False
 
-    def _clip_whole(self, cells: Sequence[_Cell]) -> dict[str, Measured]:
-        """The plan's own clip, after the rules'; writes the gradients."""
-        whole, measured = self._whole, {}
-        keys = dict.fromkeys(cell.whole_key for cell in cells) if whole is not None else {}
-        if whole is not None and whole.kind == "norm":
-            measured = {key: _bound([cell for cell in cells if cell.whole_key == key], whole.bound) for key in keys}
-        for cell in cells:
-            if cell.factor is not None:
-                multiply([values_of(p) for p in cell.params], cell.factor)
-        if whole is not None and whole.kind != "norm" and cells:
-            measured = {WHOLE: _clip_entries(whole, [p for cell in cells for p in cell.params])}
-        return measured
-
-    def _cells(self, groups: Sequence[dict[str, Any]]) -> list[_Cell]:
-        cells: dict[tuple[str, str], _Cell] = {}
-        for group in groups:
+    def _cells(self, groups: Groups, present: Sequence[Sequence[torch.Tensor]]) -> list[Cell]:
+        cells: dict[tuple[str, str], Cell] = {}
+        place = 0
+        for group, own in zip(groups, present, strict=True):
             scope = self._scopes.get(str(group.get("name")))
             network = self._network(group)
-            for p, name in zip(group["params"], _names(group), strict=True):
-                if p.grad is not None and p.grad.numel() > 0:
-                    keys = self._scope_key(scope, network, name), _joined(WHOLE, _subset(self._whole, network, name))
-                    cells.setdefault(keys, _Cell(scope, *keys)).params.append(p)
+            for name in _names(group, own):
+                keys = self._scope_key(scope, network, name), _joined(WHOLE, _subset(self._whole, network, name))
+                cells.setdefault(keys, Cell(scope, *keys, [])).places.append(place)
+                place += 1
         return list(cells.values())
 
-    def _check_joint(self, groups: Sequence[dict[str, Any]]) -> None:
+    def _check_joint(self, groups: Groups) -> None:
         """A step that a hook takes inside of backward finds the gradients that are there already, mostly a single one.
 
         A joint norm would be that of a part, another at each step; said once where one tensor is all that there is.
@@ -183,12 +190,12 @@ class Clipper:
                     'tensor, not one over the model. If that is meant, say so: clip_norm(…, per="parameter")'
                 )
 
-    def _joint(self, groups: Sequence[dict[str, Any]]) -> dict[str, list[torch.Tensor]]:
+    def _joint(self, groups: Groups) -> dict[str, list[torch.Tensor]]:
         """The parameters of every norm that is meant to be one over several tensors, whether they have gradients."""
         joint: dict[str, list[torch.Tensor]] = {}
         for group in groups:
             scope, network = self._scopes.get(str(group.get("name"))), self._network(group)
-            for p, name in zip(group["params"], _names(group), strict=True):
+            for p, name in zip(group["params"], _names(group, group["params"]), strict=True):
                 keys = [self._scope_key(scope, network, name)] if scope is not None and _is_joint(scope.clip) else []
                 keys += [_joined(WHOLE, _subset(self._whole, network, name))] if _is_joint(self._whole) else []
                 for key in keys if p.requires_grad else []:
@@ -204,11 +211,7 @@ class Clipper:
         label = f"{scope.label}#{scope.rule + 1}" if scope.label in self._ambiguous else scope.label
         return _joined(label, _subset(scope.clip, network, name))
 
-    def _wants_norm(self, cell: _Cell) -> bool:
-        whole = self._whole is not None and self._whole.kind == "norm"
-        return whole or (cell.scope is not None and cell.scope.clip.kind == "norm")
-
-    def _warn_if_cut(self, groups: Sequence[dict[str, Any]]) -> None:
+    def _warn_if_cut(self, groups: Groups) -> None:
         """A scope some of whose groups are missing from this step has another norm than the plan means."""
         present = {str(group.get("name")) for group in groups}
         for (rule, _), members in self._members.items():
@@ -227,10 +230,16 @@ class Clipper:
             warnings.warn(message, GroupwiseWarning, stacklevel=5)
 
 
-def _names(group: dict[str, Any]) -> list[str]:
-    """The names of a live group's parameters; none where others stand in their place than the names are of."""
-    names, count = group.get("param_names") or [], len(group["params"])
-    return list(names) if len(names) == count else [""] * count
+def _names(group: Group, params: Sequence[torch.Tensor]) -> list[str]:
+    """The names of some of a live group's parameters, in their order; none where others stand in their place than the
+    names are of."""
+    names, held = group.get("param_names") or [], group["params"]
+    if len(names) != len(held):
+        return [""] * len(params)
+    if len(params) == len(held):
+        return list(names)
+    wanted = {id(p) for p in params}
+    return [name for name, p in zip(names, held, strict=True) if id(p) in wanted]
 
 
 def _is_joint(clip: Clip | None) -> bool:
@@ -250,54 +259,50 @@ def _joined(label: str, subset: str) -> str:
     return f"{label}/{subset}" if subset else label
 
 
-def _measure(cells: Sequence[_Cell]) -> None:
-    """The norm of each cell: one pass over all gradients together."""
-    tensors = [values_of(p) for cell in cells for p in cell.params]
-    if not tensors:
-        return
-    norms = torch.split(norms_of(tensors), [len(cell.params) for cell in cells])
-    for cell, own in zip(cells, norms, strict=True):
-        cell.norm = torch.linalg.vector_norm(own)
+def _factors(arranged: Arrangement, norms: torch.Tensor) -> tuple[torch.Tensor, dict[str, Measured]]:
+    """What every cell is to be multiplied by, from the norms of the cells, and what was measured of each set."""
+    measured, factors = dict[str, Measured](), None
+    for level in arranged.levels():
+        joint = level.joint.norms(norms if factors is None else norms * factors)
+        own = level.factors(joint)
+        measured |= _by_key(level, joint, own)
+        factors = level.spread(own) if factors is None else factors * level.spread(own)
+    return norms.new_ones(len(norms)) if factors is None else factors, measured
 
 
-def _bound(cells: Sequence[_Cell], bound: float) -> Measured:
-    """Bring the joint norm of the cells, as their factors leave them, down to `bound`."""
-    measured = _joint(cells, bound)
-    for cell in cells:
-        cell.factor = measured.factor if cell.factor is None else cell.factor * measured.factor
+def _by_key(level: Level, norms: torch.Tensor, factors: torch.Tensor) -> dict[str, Measured]:
+    return {key: Measured(*own) for key, *own in zip(level.keys, norms.unbind(), factors.unbind(), strict=True)}
+
+
+def _unscaled(arranged: Arrangement, norms: torch.Tensor) -> dict[str, Measured]:
+    """What was measured in a step that is left out."""
+    measured = dict[str, Measured]()
+    for level in arranged.levels():
+        joint = level.joint.norms(norms)
+        measured |= _by_key(level, joint, level.factors(joint))
     return measured
 
 
-def _joint(cells: Sequence[_Cell], bound: float) -> Measured:
-    """The joint norm of the cells, as their factors leave them, and the factor that brings it down to `bound`."""
-    norms = [cell.norm if cell.factor is None else cell.norm * cell.factor for cell in cells if cell.norm is not None]
-    joint = torch.linalg.vector_norm(torch.stack(norms))
-    return Measured(joint, torch.clamp(bound / (joint + 1e-6), max=1.0))
+def _is_finite(norms: torch.Tensor, cells: Sequence[int]) -> bool:
+    return bool(torch.isfinite(torch.stack([norms[i] for i in cells])).all())
 
 
-def _is_at_hand(cells: Sequence[_Cell]) -> bool:
-    """Whether the norms of these cells can be read without waiting."""
-    on_cpu = all(cell.norm is not None and cell.norm.device.type == "cpu" for cell in cells)
-    return on_cpu and not torch.compiler.is_compiling()
-
-
-def _is_finite(cells: Sequence[_Cell]) -> bool:
-    return bool(torch.isfinite(torch.stack([cell.norm for cell in cells if cell.norm is not None])).all())
-
-
-def _not_finite(cells: Sequence[_Cell], groups: Sequence[dict[str, Any]]) -> list[str]:
-    """The names of the parameters whose gradient has a norm that is not finite."""
-    params = [p for cell in cells for p in cell.params]
-    finite = torch.isfinite(norms_of([values_of(p) for p in params])).tolist()
-    broken = {id(p) for p, is_finite in zip(params, finite, strict=True) if not is_finite}
-    named = (pair for group in groups for pair in zip(group["params"], _names(group), strict=True))
-    return [repr(name) if name else "a parameter" for p, name in named if id(p) in broken] or ["all together"]
+def _not_finite(cells: Sequence[Cell], groups: Groups) -> list[str]:
+    """The names of the parameters of these cells whose gradient has a norm that is not finite."""
+    held = [
+        (p, name) for group in groups for p, name in zip(group["params"], _names(group, group["params"]), strict=True)
+    ]
+    present = [(p, name) for p, name in held if p.grad is not None and p.grad.numel() > 0]
+    own = [present[i] for cell in cells for i in cell.places]
+    finite = torch.isfinite(norms_of(values_of_all([p for p, _ in own]))).tolist()
+    named = [name for (_, name), is_finite in zip(own, finite, strict=True) if not is_finite]
+    return [repr(name) if name else "a parameter" for name in named] or ["all together"]
 
 
 def _clip_entries(clip: Clip, params: Sequence[torch.Tensor]) -> Measured:
     """Value and adaptive clipping: every entry, or every unit, on its own."""
     if clip.kind == "value":
-        largest = clip_values([values_of(p) for p in params], clip.bound)
+        largest = clip_values(values_of_all(params), clip.bound)
         return Measured(largest, torch.clamp(clip.bound / largest, max=1.0))
     largest = clip_unitwise(params, clip.bound, clip.eps)
     return Measured(largest, torch.clamp(clip.bound / largest, max=1.0))

@@ -141,9 +141,11 @@ class Engines:
             algorithm = group.get("algorithm", route)
             if algorithm not in self._probed:
                 raise OptimizerError(f"group {group.get('name')!r}: {unknown('algorithm', algorithm, self._probed)}")
-            arguments = ((name, group.get(name)) for name in sorted(self._constructor_only[algorithm]))
-            own = (self._parts.get(str(group.get("name")), 0), *arguments)
-            buckets.setdefault((algorithm, own), []).append(group)
+            arguments = [(name, group.get(name)) for name in self._constructor_only[algorithm]]
+            key = algorithm, (self._parts.get(str(group.get("name")), 0), *arguments)
+            if key not in buckets:
+                buckets[key] = []
+            buckets[key].append(group)
         return buckets
 
     def _engine(self, algorithm: str, own: object, group: Mapping[str, Any]) -> torch.optim.Optimizer:

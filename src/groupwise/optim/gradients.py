@@ -6,15 +6,21 @@ whole. Everything stays on the device of the gradients; norms of several devices
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 
 from groupwise import _torch
 from groupwise._shards import is_sharded, local
+from groupwise._torch import Check, layout_check
+from groupwise.optim.clip_arrangement import Taken
 from groupwise.optim.shards import like, of_ranks
 
+_PLAIN = frozenset({torch.Tensor, torch.nn.Parameter})
+_GRADIENT, _DENSE = frozenset({torch.Tensor}), frozenset({torch.strided})
 _HALF = (torch.float16, torch.bfloat16)  # their norms would round, or overflow
+_SMALL, _SEVERAL = 4096, 4  # entries, and tensors of one shape, where a copy costs less than calls; measured on a CPU
 
 
 def values_of(p: torch.Tensor) -> torch.Tensor:
@@ -31,39 +37,124 @@ def values_of(p: torch.Tensor) -> torch.Tensor:
     return gradient.values()
 
 
+def values_of_all(params: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """`values_of` each of them."""
+    gradients: list[Any] = [p.grad for p in params]
+    plain = _PLAIN.issuperset(map(type, params)) and _GRADIENT.issuperset(map(type, gradients))
+    if plain and _DENSE.issuperset([g.layout for g in gradients]):
+        return gradients
+    return [values_of(p) for p in params]
+
+
 def norms_of(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     """The 2-norms of n >= 1 tensors, shape [n], in float32 (float64 if any tensor is)."""
-    double = any(t.dtype in (torch.float64, torch.complex128) for t in tensors)
-    dtype = torch.float64 if double else torch.float32
-    norms: list[torch.Tensor | None] = [None] * len(tensors)
-    for indices in _alike(tensors):
-        parts = [local(tensors[i]) for i in indices]
-        found = _torch.norms(parts, torch.float32 if parts[0].dtype in _HALF else None)
-        for i, norm in zip(indices, _joined(found, tensors[indices[0]]), strict=True):
-            norms[i] = norm
-    device = tensors[0].device
-    return torch.stack([norm.to(device=device, dtype=dtype) for norm in norms if norm is not None])
+    return Alike().norms(tensors)
+
+
+class Alike:
+    """Which of some tensors one call may hold. What was found is kept, as places, while layouts are the same."""
+
+    def __init__(self) -> None:
+        self._same: Check | None = None
+        self._batches: list[_Batch] = []
+        self._double = False
+
+    def norms(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The 2-norms of n >= 1 tensors, shape [n], in float32 (float64 if any tensor is)."""
+        self._look_at(tensors)
+        dtype, device = torch.float64 if self._double else torch.float32, tensors[0].device
+        parts = [_norms(batch, [tensors[i] for i in batch.places]).to(device, dtype) for batch in self._batches]
+        if len(parts) == 1:
+            return parts[0]
+        return self._back.of(torch.cat(parts))
+
+    def multiply(self, tensors: Sequence[torch.Tensor], spans: Sequence[range], factors: torch.Tensor) -> None:
+        """Multiply in place the tensors of each span by its factor, as `norms` was given them.
+
+        On a CPU those whose factor is 1 are passed over. Elsewhere nothing is known of a factor without waiting.
+        """
+        at_hand = factors.device.type == "cpu" and not torch.compiler.is_compiling()
+        wanted = [f != 1.0 for f in factors.tolist()] if at_hand else [True] * len(spans)
+        if not any(wanted):
+            return
+        one_kind = len({batch.kind for batch in self._batches}) == 1 and not self._batches[0].sharded
+        for span, factor, is_wanted in zip(spans, factors.unbind(), wanted, strict=True):
+            if is_wanted:
+                own = tensors[span.start : span.stop]
+                if not one_kind:
+                    multiply(own, factor)
+                elif len(own) == 1 and at_hand:
+                    own[0].mul_(factor)
+                else:
+                    _torch.multiply(own, factor.to(own[0].device))
+
+    def _look_at(self, tensors: Sequence[torch.Tensor]) -> None:
+        if torch.compiler.is_compiling():
+            self._batches = _batches(tensors, stacks=False)
+        elif self._same is None or not self._same(tensors):
+            self._batches = _batches(tensors, stacks=True)
+            self._same = layout_check(tensors) if all(type(t) is torch.Tensor for t in tensors) else None
+        else:
+            return
+        self._double = any(t.dtype in (torch.float64, torch.complex128) for t in tensors)
+        order = [i for batch in self._batches for i in batch.places]
+        self._back = Taken([place for _, place in sorted((i, place) for place, i in enumerate(order))])
+
+
+class _Batch(NamedTuple):
+    """Tensors of one device, type and spread over ranks, by place; `stacked` where they are small and of one shape."""
+
+    kind: object
+    places: list[int]
+    stacked: bool
+    sharded: bool
+
+
+def _batches(tensors: Sequence[torch.Tensor], stacks: bool) -> list[_Batch]:
+    """Tensors that one call may take, together."""
+    batches = []
+    for kind, places in _alike(tensors).items():
+        first, sharded = tensors[places[0]], is_sharded(tensors[places[0]])
+        by_shape: dict[torch.Size, list[int]] = {}
+        for i in places if stacks and first.device.type == "cpu" and not sharded else []:
+            if tensors[i].numel() <= _SMALL:
+                by_shape.setdefault(tensors[i].shape, []).append(i)
+        stacked = [own for own in by_shape.values() if len(own) >= _SEVERAL]
+        small = {i for own in stacked for i in own}
+        rest = [i for i in places if i not in small]
+        batches += [_Batch(kind, own, True, sharded) for own in stacked]
+        batches += [_Batch(kind, rest, False, sharded)] if rest else []
+    return batches
+
+
+def _norms(batch: _Batch, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The norms of a batch. Where tensors are small, one call on all of them takes less time than one each."""
+    dtype = torch.float32 if tensors[0].dtype in _HALF else None
+    if batch.stacked:
+        rows = torch.stack([*tensors]).view(len(tensors), -1)
+        norms: torch.Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=dtype)
+        return norms
+    found = torch.stack([*_torch.norms([local(t) for t in tensors], dtype)])
+    return _joined(found, tensors[0]) if batch.sharded else found
 
 
 def multiply(tensors: Sequence[torch.Tensor], factor: torch.Tensor) -> None:
     """Multiply every tensor, in place, by one number on a device, shape []."""
-    for indices in _alike(tensors):
-        parts = [local(tensors[i]) for i in indices]
+    for places in _alike(tensors).values():
+        parts = [local(tensors[i]) for i in places]
         _torch.multiply(parts, factor.to(parts[0].device))
 
 
-def _joined(norms: Sequence[torch.Tensor], t: torch.Tensor) -> Sequence[torch.Tensor]:
+def _joined(norms: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
     """The norms of whole tensors, all split as `t` is, from those of this rank's parts: one exchange for all."""
-    if not is_sharded(t):
-        return norms
-    joined: torch.Tensor = torch.linalg.vector_norm(of_ranks(torch.stack([*norms]), t), dim=0)
-    return joined.unbind()
+    joined: torch.Tensor = torch.linalg.vector_norm(of_ranks(norms, t), dim=0)
+    return joined
 
 
-def _alike(tensors: Sequence[torch.Tensor]) -> Iterable[list[int]]:
-    """Indices of tensors that one foreach call may hold: same device and type, split in one way over the same ranks."""
+def _alike(tensors: Sequence[torch.Tensor]) -> dict[object, list[int]]:
+    """Places of tensors that one foreach call may hold: same device and type, split in one way over the same ranks."""
     alike: dict[object, list[int]] = {}
     for i, t in enumerate(tensors):
         spread = getattr(t, "device_mesh", None), getattr(t, "placements", None)
         alike.setdefault((t.device, t.dtype, *spread), []).append(i)
-    return alike.values()
+    return alike

@@ -400,6 +400,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
     @property
     def _all_groups(self) -> list[dict[str, Any]]:
         """The groups of every network, in the middle of a view's step as well."""
+        if not self._views:
+            return self.param_groups
         with with_all_groups(self._views.values()):
             return self.param_groups
 
@@ -462,7 +464,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
 
 
 def _has_gradient(group: Mapping[str, Any]) -> bool:
-    return any(p.grad is not None for p in group["params"]) or not group["params"]
+    params = group["params"]
+    return not params or params[0].grad is not None or any(p.grad is not None for p in params)
 
 
 def _plan_of(given: object, running: Plan) -> Plan:

@@ -192,7 +192,8 @@ class PlanScheduler(LRScheduler):
         """Evaluate an update. Raises what a schedule raises, and `OptimizerError` for what cannot be unfrozen."""
         groups = self.optimizer._all_groups
         values = scheduled_values.evaluate(update)
-        planned = ((group, scheduled_values.moving.get(group.get("name", ""))) for group in groups)
+        moving = scheduled_values.moving
+        planned = ((group, moving.get(group.get("name", ""))) for group in (groups if moving else ()))
         frozen = [(group, not plan.trainable_at(update, *self._lengths)) for group, plan in planned if plan is not None]
         for group, _ in frozen:  # those that rest, too: what cannot be unfrozen later is an error now
             check_unfreeze(group)
@@ -218,8 +219,9 @@ class PlanScheduler(LRScheduler):
             if rests != group.get("frozen", False):
                 freeze(group, rests)
         self._scheduled_values, self.values, self.last_epoch = ready.scheduled_values, ready.named, ready.update
-        self._last_lr = [group["lr"] for group in self.optimizer._all_groups]
-        rates = {group.get("name", ""): group["lr"] for group in self.optimizer._all_groups}
+        groups = self.optimizer._all_groups
+        self._last_lr = [group["lr"] for group in groups]
+        rates = dict(zip([group.get("name", "") for group in groups], self._last_lr, strict=True))
         self._position = Position(ready.scheduled_values, ready.update, rates)
         self._monitor.at(self._position)
         if steps is not None:

@@ -30,11 +30,10 @@ class Term:
 
     def value(self, values: Sequence[float]) -> Any:
         """The number, given every schedule's value now; the products associate as in `Setting.at`."""
-        constant = [] if self.base is None else [self.base]
-        value, *rest = constant + [values[i] for i in self.indices]
-        for factor in [*rest, self.factor] if self.factor is not None else rest:
-            value *= factor
-        return value
+        value, rest = (values[self.indices[0]], self.indices[1:]) if self.base is None else (self.base, self.indices)
+        for i in rest:
+            value = value * values[i]
+        return value if self.factor is None else value * self.factor
 
 
 @dataclass(frozen=True)
@@ -60,14 +59,18 @@ Overwritten: TypeAlias = Mapping[tuple[str, str], Any]
 
 
 def write(entries: Iterable[Entry]) -> None:
-    """Write values into live groups: a tensor is filled and stays the one that it is, anything else is replaced.
+    """Write values into live groups: a tensor is filled and stays the one that it is, anything else is replaced where
+    it is another value.
 
     One tensor that several groups share is one value for all of them: each group after the first gets its own.
     """
     filled: set[int] = set()
     for group, key, value in entries:
         held = group.get(key)
-        if isinstance(held, torch.Tensor) and not isinstance(value, tuple):
+        if type(held) is float and type(value) is float:
+            if held != value:
+                group[key] = value
+        elif isinstance(held, torch.Tensor) and not isinstance(value, tuple):
             if id(held) in filled:
                 held = group[key] = held.detach().clone()
             filled.add(id(held))

@@ -18,8 +18,10 @@ still run, so that this Python is not what is waited for, and the class's own st
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import torch
@@ -33,7 +35,6 @@ State: TypeAlias = Mapping[torch.Tensor, Any]
 Columns: TypeAlias = list[list[torch.Tensor]]
 
 _NUMBERS: Final = frozenset({float, int})
-_SWITCH: Final = frozenset({bool})
 _PLAIN: Final = frozenset({torch.Tensor, torch.nn.Parameter})
 _COUNT: Final = "step"
 
@@ -46,12 +47,16 @@ def _references(own: Mapping[str, Any]) -> int:
 _UNSHARED: Final = _references({_COUNT: object()})
 
 
-class _Call(NamedTuple):
-    """What the kernel of one group is called with besides tensors, and which entries of state it is given."""
+class _Kind(NamedTuple):
+    """What the switches of a group choose: the kernel, the entries of state that it is given, and its own switches."""
 
-    kernel: Callable[..., None]
+    kernel: str
     entries: tuple[str, ...]
-    values: dict[str, Any]
+    switches: dict[str, bool]
+
+
+_Call: TypeAlias = tuple[_Kind, dict[str, Any]]
+"""A kernel, and the numbers that it is called with."""
 
 
 class _Key(NamedTuple):
@@ -82,19 +87,20 @@ class StepProgram:
         self._addresses: list[int] = []
         self._looks = self._rest = 0
 
-    def run(self, cls: type, groups: Groups, state: State) -> bool:
+    def run(self, cls: type[torch.optim.Optimizer], groups: Groups, state: State) -> bool:
         """Step these groups of the class `cls`. False if it cannot be done here; then nothing has happened."""
         calls = _calls(cls, groups)
-        if calls is None:
+        kernels = {name: _torch.fused(name) for name in {kind.kernel for kind, _ in calls or ()}}
+        if not calls or None in kernels.values():
             return False
         stepped = [[p for p in group["params"] if p.grad is not None] for group in groups]
-        sizes, entries = [len(own) for own in stepped], calls[0].entries
+        sizes, entries = [len(own) for own in stepped], calls[0][0].entries
         columns = self._columns(cls, [p for own in stepped for p in own], state, _Key(sizes, entries))
         if columns is None:
             return False
         if _COUNT in entries:
             self._count(columns[-1])
-        _launch(calls, sizes, columns)
+        _launch(kernels, calls, sizes, columns)
         return True
 
     def _columns(self, cls: type, params: list[torch.Tensor], state: State, key: _Key) -> Columns | None:
@@ -181,13 +187,13 @@ def _is_count(count: torch.Tensor) -> bool:
     return count.dtype == torch.float32 and count.device.type == "cpu" and count.ndim == 0
 
 
-def _launch(calls: Sequence[_Call], sizes: Sequence[int], columns: Columns) -> None:
+def _launch(kernels: Mapping[str, Any], calls: Sequence[_Call], sizes: Sequence[int], columns: Columns) -> None:
     """Call every group's kernel on its part of the columns."""
-    start = 0
-    for call, size in zip(calls, sizes, strict=True):
+    lists, start = _ordered(columns), 0
+    for (kind, numbers), size in zip(calls, sizes, strict=True):
         if size:
-            parts = columns if size == len(columns[0]) else [column[start : start + size] for column in columns]
-            call.kernel(*_ordered(parts), **call.values)
+            parts = lists if size == len(columns[0]) else [column[start : start + size] for column in lists]
+            kernels[kind.kernel](*parts, **numbers, **kind.switches)
         start += size
 
 
@@ -198,56 +204,72 @@ def _ordered(parts: Columns) -> Columns:
     return [*parts[:4], [], parts[4]] if len(parts) == 5 else parts
 
 
-def _calls(cls: type, groups: Groups) -> list[_Call] | None:
+def _calls(cls: type[torch.optim.Optimizer], groups: Groups) -> list[_Call] | None:
     """What every group's kernel is called with; None where a group is not as usual, or the entries are not the same."""
     read = _READERS[cls]
-    calls: list[_Call] = []
-    for group in groups:
-        try:
-            call = read(group)
-        except (KeyError, TypeError, ValueError):
-            return None
-        if call is None or call.entries != (calls or [call])[0].entries:
-            return None
-        calls.append(call)
-    return calls
+    try:
+        calls = [read(group) for group in groups]
+    except (KeyError, TypeError, ValueError):
+        return None
+    known = [call for call in calls if call is not None]
+    if len(known) < len(groups) or len({kind.entries for kind, _ in known}) > 1:
+        return None
+    return known
 
 
-def _takes_fused(group: Mapping[str, Any]) -> bool:
+_ADAMS: Final = ("amsgrad", "maximize", "decoupled_weight_decay", "capturable", "differentiable", "foreach", "fused")
+_SGDS: Final = ("nesterov", "maximize", "differentiable", "foreach", "fused")
+_switches_of_adam, _switches_of_sgd = itemgetter(*_ADAMS), itemgetter(*_SGDS)
+_numbers_of_adam: Final = itemgetter("lr", "weight_decay", "eps", "betas")
+_numbers_of_sgd: Final = itemgetter("lr", "weight_decay", "momentum", "dampening")
+
+
+def _takes_fused(switches: Mapping[str, Any]) -> bool:
     """Whether the kernel of a group is torch's fused one, by its own word or as the default."""
-    return group["fused"] in (None, True) and group["foreach"] is None and group["differentiable"] is False
+    return switches["fused"] in (None, True) and switches["foreach"] is None and switches["differentiable"] is False
 
 
-_MOMENTS: Final = ("exp_avg", "exp_avg_sq", _COUNT)
-_MAXIMA: Final = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", _COUNT)
+@functools.lru_cache(maxsize=64, typed=True)
+def _kind_of_adam(*given: Any) -> _Kind | None:
+    """What these switches of `torch.optim.Adam` or `AdamW` choose; None for anything unusual."""
+    switches = dict(zip(_ADAMS, given, strict=True))
+    own = {name: switches[name] for name in ("amsgrad", "maximize")}
+    decoupled = switches["decoupled_weight_decay"]
+    kernel = "_fused_adamw_" if decoupled else "_fused_adam_"
+    usual = all(type(value) is bool for value in (*own.values(), decoupled)) and switches["capturable"] is False
+    if not usual or not _takes_fused(switches):
+        return None
+    maxima = ("max_exp_avg_sq",) if own["amsgrad"] else ()
+    return _Kind(kernel, ("exp_avg", "exp_avg_sq", *maxima, _COUNT), own)
+
+
+@functools.lru_cache(maxsize=64, typed=True)
+def _kind_of_sgd(has_momentum: bool, *given: Any) -> _Kind | None:
+    """What these switches of `torch.optim.SGD` choose from its second step on; None for anything unusual."""
+    switches = dict(zip(_SGDS, given, strict=True))
+    own = {name: switches[name] for name in ("nesterov", "maximize")}
+    if not all(type(value) is bool for value in own.values()) or not _takes_fused(switches):
+        return None
+    return _Kind("_fused_sgd_", ("momentum_buffer",) if has_momentum else (), own | {"is_first_step": False})
 
 
 def _adam(group: Mapping[str, Any]) -> _Call | None:
     """What `torch.optim.Adam` and `AdamW` give their kernel."""
-    (beta1, beta2), lr, decay, eps = group["betas"], group["lr"], group["weight_decay"], group["eps"]
-    amsgrad, maximize, decoupled = group["amsgrad"], group["maximize"], group["decoupled_weight_decay"]
-    numbers = _NUMBERS.issuperset((type(lr), type(beta1), type(beta2), type(decay), type(eps)))
-    if not (numbers and _SWITCH.issuperset((type(amsgrad), type(maximize), type(decoupled)))):
+    kind = _kind_of_adam(*_switches_of_adam(group))
+    lr, decay, eps, (beta1, beta2) = _numbers_of_adam(group)
+    if kind is None or not _NUMBERS.issuperset((type(lr), type(decay), type(eps), type(beta1), type(beta2))):
         return None
-    kernel = _torch.fused("_fused_adamw_" if decoupled else "_fused_adam_")
-    if kernel is None or group["capturable"] or not _takes_fused(group):
-        return None
-    values = {"lr": lr, "beta1": beta1, "beta2": beta2, "weight_decay": decay, "eps": eps}
-    values |= {"amsgrad": amsgrad, "maximize": maximize}
-    return _Call(kernel, _MAXIMA if amsgrad else _MOMENTS, values)
+    return kind, {"lr": lr, "beta1": beta1, "beta2": beta2, "weight_decay": decay, "eps": eps}
 
 
 def _sgd(group: Mapping[str, Any]) -> _Call | None:
     """What `torch.optim.SGD` gives its kernel from the second step on."""
-    lr, decay, momentum, dampening = group["lr"], group["weight_decay"], group["momentum"], group["dampening"]
-    nesterov, maximize, kernel = group["nesterov"], group["maximize"], _torch.fused("_fused_sgd_")
-    numbers = _NUMBERS.issuperset((type(lr), type(decay), type(momentum), type(dampening)))
-    switches = _SWITCH.issuperset((type(nesterov), type(maximize)))
-    if kernel is None or not (numbers and switches and _takes_fused(group)):
+    lr, decay, momentum, dampening = _numbers_of_sgd(group)
+    if not _NUMBERS.issuperset((type(lr), type(decay), type(momentum), type(dampening))):
         return None
-    values = {"lr": lr, "weight_decay": decay, "momentum": momentum, "dampening": dampening}
-    values |= {"nesterov": nesterov, "maximize": maximize, "is_first_step": False}
-    return _Call(kernel, ("momentum_buffer",) if momentum != 0 else (), values)
+    kind = _kind_of_sgd(momentum != 0, *_switches_of_sgd(group))
+    numbers = {"lr": lr, "weight_decay": decay, "momentum": momentum, "dampening": dampening}
+    return None if kind is None else (kind, numbers)
 
 
 _READERS: Final[Mapping[type[torch.optim.Optimizer], Callable[[Mapping[str, Any]], _Call | None]]] = {
