@@ -381,6 +381,29 @@ def test_a_class_that_looks_at_more_than_its_matrix_is_refused() -> None:
             )
 
 
+@pytest.mark.parametrize(
+    ("engine", "message"),
+    [
+        ("AdaShift", "'grad_queue' is a deque"),
+        ("Shampoo", "of shape .* is neither of its matrix"),
+        ("CAME", "of shape .* is neither of its matrix"),
+    ],
+)
+def test_state_that_is_no_tensor_of_the_matrix_is_refused(engine: str, message: str) -> None:
+    plan = Plan([Rule("*", optimizer=f"pytorch_optimizer:{engine}", lr=0.01)], parts=[QKV.parts])
+    with pytest.raises(GroupwiseError, match=f"{engine} cannot step the parts of 'w' .*{message}"):
+        GroupedOptimizer(module({"w": torch.randn(12, 4)}), plan)
+
+
+def test_a_number_that_depends_on_the_rate_is_one_for_parts_of_one_rate_alone() -> None:
+    net = module({"w": torch.randn(12, 4)})
+    GroupedOptimizer(net, Plan(rules_of("ASGD"), parts=[QKV.parts]))
+    with pytest.raises(
+        GroupwiseError, match=r"ASGD cannot step the parts of 'w' .* is not that on separate parameters"
+    ):
+        GroupedOptimizer(net, Plan([*rules_of("ASGD"), Rule("*@q", lr=scale(0.5))], parts=[QKV.parts]))
+
+
 class Counting(torch.optim.SGD):
     """An SGD that keeps in its group how far the weights moved there, as classes that estimate a distance do."""
 

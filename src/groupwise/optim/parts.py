@@ -90,22 +90,24 @@ class PartedSteps:
     def _step(self, call: Call, groups: Groups, state: State) -> None:
         opened: list[Opened] = []
         local: State = dict(state)
-        given = [(group, used) for group in groups for used in self._taken_apart(group, opened, local)]
+        given = [(group, *used) for group in groups for used in self._taken_apart(group, opened, local)]
         try:
-            call([used for _, used in given], local)
+            call([used for _, used, _ in given], local)
         finally:
             for one in opened:
                 if after := one.closed(local):
                     state[one.p] = after
             state.update(local)
-            for group, used in reversed(given):  # of several made from one group, the first has the last word
-                group.update({key: value for key, value in used.items() if key not in _NOT_WRITTEN_BACK})
+            for group, used, own in reversed(given):  # of several made from one group, the first has the last word
+                group.update({key: value for key, value in used.items() if key not in own})
 
-    def _taken_apart(self, group: dict[str, Any], opened: list[Opened], local: State) -> Iterator[dict[str, Any]]:
-        """The groups that an engine gets for one: a group for each set of factors, of the whole parameters first."""
+    def _taken_apart(
+        self, group: dict[str, Any], opened: list[Opened], local: State
+    ) -> Iterator[tuple[dict[str, Any], frozenset[str]]]:
+        """The groups that an engine gets for one, one for each set of factors, each with the keys that are its own."""
         parts = self._parts.get(str(group.get("name")))
         if parts is None:
-            yield group
+            yield group, frozenset()
             return
         members: dict[Factors, list[torch.Tensor]] = {}
         for name, p in zip(names_of(group), group["params"], strict=True):
@@ -117,7 +119,8 @@ class PartedSteps:
                 members.setdefault(tuple(sorted(own.factors.items())), []).extend(piece.weight.matrices)
         for i, (factors, params) in enumerate(members.items()):
             changed = {key: factor.of(group[key]) for key, factor in factors if key in group}
-            yield {**group, **changed, "name": f"{group['name']}@{i}", "params": params, "param_names": []}
+            changed |= {"name": f"{group['name']}@{i}", "params": params, "param_names": []}
+            yield {**group, **changed}, frozenset(changed)
 
 
 @dataclass
@@ -172,6 +175,11 @@ class Opened:
             place = piece.entries[key].matrices[i]
             if place is not value:
                 place.copy_(value)
+        elif not isinstance(value, torch.Tensor | int | float | str | None):
+            raise OptimizerError(
+                f"{key!r} is a {type(value).__name__}, and the state of a parameter that is taken apart is made of "
+                "tensors and numbers"
+            )
         elif isinstance(value, torch.Tensor) and value.numel() != 1:
             raise OptimizerError(
                 f"{key!r} of shape {tuple(value.shape)} is neither of its matrix, {tuple(matrix.shape)}, nor "
@@ -179,9 +187,6 @@ class Opened:
             )
         else:
             after[key] = value
-
-
-_NOT_WRITTEN_BACK = frozenset({"params", "param_names", "name", "lr", "weight_decay"})
 
 
 def _check_found(group: Mapping[str, Any], parts: Mapping[str, Sequence[ResolvedPart]]) -> None:
