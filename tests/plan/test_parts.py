@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from groupwise import Parts, Plan, Rule, clip_norm, exact, layer_decay, scale
+from groupwise import Parts, Plan, Rule, clip_norm, exact, fan_out, layer_decay, scale
 from groupwise.errors import GroupwiseError, PlanError
 from groupwise.optim import resolve
 from groupwise.plan import Resolution, differences, standings
@@ -212,6 +212,12 @@ def test_a_factor_on_a_schedule_multiplies_every_value() -> None:
         for own in group.parts.values():
             assert own[0].factors["lr"].of(8.0) == 2.0
             assert not own[1].factors
+
+
+def test_a_factor_of_shape_is_of_the_part() -> None:
+    uneven = Parts("*qkv.weight", into=["q", "k", "v"], sizes=[8, 2, 2])
+    found = rates(resolved(Rule("*qkv.weight", lr=scale(fan_out(4, power=-1))), parts=[uneven]))
+    assert [found[f"blocks.0.qkv.weight@{name}"] for name in "qkv"] == [5e-4, 2e-3, 2e-3]
 
 
 def test_a_part_that_is_at_rest_is_a_factor_of_zero() -> None:
