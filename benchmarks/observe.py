@@ -24,7 +24,7 @@ from torch import nn
 
 from groupwise.demos.model import TwoDigitNet
 from groupwise.observe import Observer
-from groupwise.observe.budget import Budget
+from groupwise.observe.budget import UNSEEN, Budget
 from groupwise.records import Group, Header, Step, Writer, read
 
 TURN = 20
@@ -87,7 +87,7 @@ def share(make: Callable[[], tuple[nn.Module, Loss]], folder: Path, every: int |
     optimizer.register_step_post_hook(watch.start)
     observer = Observer(optimizer, folder, every=every, step=1)
     if every is None:  # of the processor's time, as everything here
-        observer._recorder._budget = Budget(None, TURN, time.thread_time)
+        observer._recorder._budget = Budget(None, TURN, time.thread_time, UNSEEN)
     optimizer.register_step_pre_hook(watch.stop)
     optimizer.register_step_post_hook(watch.stop)
 

@@ -21,6 +21,8 @@ SETTLING: Final = 20
 """The updates that do not count: caches are filled and buffers allocated in them."""
 UPDATES: Final = 200
 SECONDS: Final = 10.0
+UNSEEN: Final = 1e-4
+"""Seconds of an update that no clock in here sees: torch calls two hooks, with empty caches."""
 FARTHEST: Final = 100
 """By what cadences are stretched at most."""
 _ROUNDING: Final = 1.001
@@ -55,15 +57,18 @@ class Budget:
         total_steps: the updates of the whole run, if that is known.
         turn: in how many updates every usual family is measured once.
         clock: seconds.
+        unseen: seconds of an update to be added to what is observed.
 
     Attributes:
         observing: the seconds of all that the observer does.
         measuring: those of them that go with the cadences.
     """
 
-    def __init__(self, total_steps: int | None, turn: int, clock: Clock = time.perf_counter) -> None:
+    def __init__(
+        self, total_steps: int | None, turn: int, clock: Clock = time.perf_counter, unseen: float = 0.0
+    ) -> None:
         self.observing, self.measuring = Stopwatch(clock), Stopwatch(clock)
-        self._clock, self._turn = clock, turn
+        self._clock, self._turn, self._unseen = clock, turn, unseen
         self._left = FARTHEST if total_steps is None else max(1, min(FARTHEST, total_steps // (turn * FEWEST)))
         self._updates, self._began = 0, 0.0
 
@@ -79,7 +84,7 @@ class Budget:
     def spent(self) -> tuple[float, float]:
         """The seconds of an update without the observer, and the observer's share of them."""
         rest = self._rest()
-        return rest / (self._updates - SETTLING), self.observing.seconds / rest
+        return rest / (self._updates - SETTLING), self._observed() / rest
 
     def stretch(self) -> int:
         """The least k with F + M / k within the budget (where F alone is not, with M / k within a fifth of it).
@@ -87,11 +92,14 @@ class Budget:
         What follows is counted anew.
         """
         rest, measuring = self._rest(), self.measuring.seconds
-        room = max(SHARE * rest - (self.observing.seconds - measuring), SHARE * rest / 5)
+        room = max(SHARE * rest - (self._observed() - measuring), SHARE * rest / 5)
         factor = min(max(1, math.ceil(measuring / room / _ROUNDING)), self._left)
         self._updates, self._turn, self._left = 0, self._turn * factor, self._left // factor
         return factor
 
+    def _observed(self) -> float:
+        return self.observing.seconds + self._unseen * (self._updates - SETTLING)
+
     def _rest(self) -> float:
         """The seconds that were not the observer's."""
-        return max(self._clock() - self._began - self.observing.seconds, 1e-9)
+        return max(self._clock() - self._began - self._observed(), 1e-9)

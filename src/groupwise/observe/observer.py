@@ -22,7 +22,7 @@ from groupwise._paths import path_of
 from groupwise._spelling import shown
 from groupwise.errors import GroupwiseWarning, RecordError, within
 from groupwise.observe.activations import Activations
-from groupwise.observe.budget import Budget
+from groupwise.observe.budget import UNSEEN, Budget
 from groupwise.observe.cadence import Cadence
 from groupwise.observe.errors import Errors, OnError
 from groupwise.observe.folders import folder_of
@@ -112,7 +112,7 @@ class Observer:
         self.path = folder_of(path if writes else None, inner, step)
         self._folder = None if self.path is None else os.path.realpath(self.path)
         log = RunLog(grouping, header, self.path, sinks if writes else (), errors, part_bytes)
-        budget = Budget(header.total_steps, cadence.every["updates"]) if cadence.budgeted else None
+        budget = Budget(header.total_steps, cadence.every["updates"], unseen=UNSEEN) if cadence.budgeted else None
         first = log.begin(step)
         self._recorder = Recorder(
             inner,
@@ -172,23 +172,24 @@ class Observer:
             RecordError: something is not one number; nothing of the call is kept then.
         """
         recorder = self._recorder
-        if not recorder.is_here:
-            return
-        if balance is None and losses is None and scalars is None and is_at_hand(loss):
-            recorder.note_loss(loss)
-            return
-        with within("Observer.log"), recorder.lock, recorder.observing:
-            loop_given = recorder.given()
-            metrics = loop_given.metrics.copy()
-            if scalars is not None and not isinstance(scalars, Mapping):
-                raise RecordError(f"scalars are numbers by name, {{'accuracy': 0.9}}, not {shown(scalars)}")
-            for name, value in {**({} if loss is None else {"loss": loss}), **(scalars or {})}.items():
-                metrics.scalar(name, value)
-            if losses is not None:
-                metrics.losses(losses)
-            if balance is not None:
-                self._balanced(balance, metrics)
-            loop_given.metrics = metrics
+        with recorder.observing:
+            if not recorder.is_here:
+                return
+            if balance is None and losses is None and scalars is None and is_at_hand(loss):
+                recorder.note_loss(loss)
+                return
+            with within("Observer.log"), recorder.lock:
+                loop_given = recorder.given()
+                metrics = loop_given.metrics.copy()
+                if scalars is not None and not isinstance(scalars, Mapping):
+                    raise RecordError(f"scalars are numbers by name, {{'accuracy': 0.9}}, not {shown(scalars)}")
+                for name, value in {**({} if loss is None else {"loss": loss}), **(scalars or {})}.items():
+                    metrics.scalar(name, value)
+                if losses is not None:
+                    metrics.losses(losses)
+                if balance is not None:
+                    self._balanced(balance, metrics)
+                loop_given.metrics = metrics
 
     def tasks(
         self, losses: Mapping[str, torch.Tensor], weights: Mapping[str, float | torch.Tensor] | None = None

@@ -137,7 +137,7 @@ class Recorder:
 
     def note_loss(self, loss: torch.Tensor) -> None:
         """The loss of the update that comes next, of no dimension and on the CPU."""
-        with self.lock, self.observing:
+        with self.lock:
             self.given().metrics.loss(loss.item())
 
     def before_backward(self, losses: Mapping[str, torch.Tensor]) -> None:
@@ -230,34 +230,40 @@ class Recorder:
     @torch.no_grad()
     def _before(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
         """The hook before a step."""
-        if not self._can_record():
-            return None
-        closure = args[1] if len(args) > 1 else kwargs.get("closure")
-        if closure is None and self._rests():
-            with self.lock, self.observing:
-                self._under_way, self._loop_given = UnderWay(self._loop_given, RESTING), Given()
-            return None
-        with self.lock, self.observing, self.measuring():
-            self._doubted = self._doubted and not optimizer.state and optimizer not in SEEN_TO_STEP
-            loop_given, shown, self._loop_given, self._shown = self._loop_given, self._shown, Given(), None
-            attempt = functools.partial(self._errors.attempt, "observing a step", self.step)
-            if shown is not None:
-                attempt(shown.measure_clipped)
-            else:
-                shown = attempt(self._measured, loop_given, closure is not None, not leaves_gradients(self._optimizer))
-            made = self._under_way = UnderWay(loop_given, shown or unmeasured())
-            self._errors.settle()
+        with self.observing:
+            if not self._can_record():
+                return None
+            closure = args[1] if len(args) > 1 else kwargs.get("closure")
+            if closure is None and self._rests():
+                with self.lock:
+                    self._under_way, self._loop_given = UnderWay(self._loop_given, RESTING), Given()
+                return None
+            with self.lock, self.measuring():
+                made = self._begin(closure)
         if closure is None or made.measurement.has_gradients:
             return None
         seeing = self._seeing(closure, made)
         return ((args[0], seeing, *args[2:]), kwargs) if len(args) > 1 else (args, {**kwargs, "closure": seeing})
+
+    def _begin(self, closure: Callable[[], Any] | None) -> UnderWay:
+        """An update begins: what can be seen before it."""
+        self._doubted = self._doubted and not self._optimizer.state and self._optimizer not in SEEN_TO_STEP
+        loop_given, shown, self._loop_given, self._shown = self._loop_given, self._shown, Given(), None
+        attempt = functools.partial(self._errors.attempt, "observing a step", self.step)
+        if shown is not None:
+            attempt(shown.measure_clipped)
+        else:
+            shown = attempt(self._measured, loop_given, closure is not None, not leaves_gradients(self._optimizer))
+        made = self._under_way = UnderWay(loop_given, shown or unmeasured())
+        self._errors.settle()
+        return made
 
     def _after(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         """The hook after a step."""
         made = self._under_way
         if made is None or not self._can_record():
             return
-        with self.lock, self.observing, self.measuring(made.measurement is not RESTING):
+        with self.observing, self.lock, self.measuring(made.measurement is not RESTING):
             step, self.step, self._under_way, self._used = self.step, self.step + 1, None, True
             if made.measurement is not RESTING:
                 if not self._errors.attempt("observing a step", step, self._measure_update, made.measurement):
