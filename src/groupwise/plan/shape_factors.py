@@ -142,7 +142,7 @@ def fan(info: ParameterInfo, of: Of, axis: int | None = None) -> int:
         if not -len(shape) <= axis < len(shape):
             raise ResolutionError(f"{info.name!r} has shape {shape}, and no axis {axis} for its {word}")
         return _positive(info, word, shape[axis])
-    if len(shape) < 2 or info.roles & {"embedding", "scalar"}:
+    if len(shape) < 2 or info.roles & {"embedding", "scalar", "bias"}:
         if of == "fan_out" and shape and "scalar" not in info.roles:
             return _positive(info, word, shape[-1])
         what = "is a table of rows, which is looked up" if "embedding" in info.roles else "multiplies no vector"

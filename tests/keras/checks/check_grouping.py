@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from groupwise import GroupwiseError, Parts, Plan, Rule, after, clip_norm, layer_decay, scale
+from groupwise import GroupwiseError, Parts, Plan, Rule, after, clip_norm, fan_in, fan_out, layer_decay, scale
 from groupwise.keras import GroupedOptimizer
 from groupwise.schedules import cosine, exponential, function, plateau
 from groupwise.select import depth, inside, kind, ndim, network, role
@@ -19,6 +19,24 @@ def test_parts_of_a_variable_are_refused() -> None:
     parts = [Parts("*kernel", into=["a", "b"])]
     with pytest.raises(GroupwiseError, match=r"the plan takes \*kernel apart, .* Keras take whole variables"):
         GroupedOptimizer(Plan([SGD], parts=parts)).bind(sequential())
+
+
+def test_factors_of_shape_read_kernels_as_keras_holds_them() -> None:
+    model = keras.Sequential([
+        keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name="conv"), keras.layers.Reshape((36, 4)),
+        keras.layers.GRU(5, name="gru"), keras.layers.Dense(2, name="dense"),
+    ])  # fmt: skip
+    plan = Plan([SGD, Rule("*kernel", learning_rate=fan_in(2)), Rule("*", weight_decay=fan_out(3))])
+    plan = plan + [Rule("*", optimizer="SGD", weight_decay=0.5)]
+    resolution = GroupedOptimizer(plan).bind(model).resolution
+    into = {"conv.kernel": 27, "gru.cell.kernel": 4, "gru.cell.recurrent_kernel": 5, "dense.kernel": 5}
+    out = {"conv.kernel": 36, "gru.cell.kernel": 15, "gru.cell.recurrent_kernel": 15, "dense.kernel": 2}
+    out |= {"conv.bias": 4, "gru.cell.bias": 15, "dense.bias": 2}
+    found = {info.name: group.settings for group in resolution.groups for info in group.parameters}
+    rates = {name: settings["learning_rate"].at(0) for name, settings in found.items()}
+    assert rates == pytest.approx({name: 0.2 / into[name] if name in into else 0.1 for name in out})
+    decays = {name: settings["weight_decay"].at(0) for name, settings in found.items()}
+    assert decays == pytest.approx({name: 1.5 / size for name, size in out.items()})
 
 
 class Block(keras.layers.Layer):
