@@ -26,6 +26,7 @@ DESIGNED = {
     "PCGrad GradVac CAGrad IMTL_G NashMTL FairGrad AlignedMTL UPGrad DualProj ConFIG PCD GCS RandomWeights GradDrop "
     "MetaBalance ExcessMTL MoCo Smoothed Periodic Normalized AutoLambda DBMTL compare",
     "groupwise.testing": "laws_of check Law",
+    "groupwise.adopt": "adopt Adopted",
     "groupwise.audit": "audit watch Finding",
     "groupwise.report": "build describe",
     "groupwise.observe": "Observer",
