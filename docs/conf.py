@@ -24,6 +24,7 @@ MODULES = [
     "groupwise",
     *(f"groupwise.{name}" for name in ("select", "schedules", "plan", "optim", "checkpoint", "integrations", "keras")),
     *(f"groupwise.{name}" for name in ("balance", "observe", "observe.sinks", "audit", "report", "records", "presets")),
+    "groupwise.adopt",
     "groupwise.testing",
 ]
 
