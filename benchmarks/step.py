@@ -62,9 +62,11 @@ def same_groups(model: nn.Module, kernel: Kernel) -> Work:
 
 def by_hand(model: nn.Module, kernel: Kernel) -> Work:
     """The list of two plain optimizers on the slices of the plan."""
-    slices: dict[str, list[torch.Tensor]] = {"AdamW": [], "SGD": []}
-    for group in GroupedOptimizer(model, two_algorithms({})).resolution.torch_groups():
-        slices[group["algorithm"]] += group["params"]
+    resolution = GroupedOptimizer(model, two_algorithms({})).resolution
+    slices = {
+        algorithm: [p for group in resolution.torch_groups(algorithm) for p in group["params"]]
+        for algorithm in ("AdamW", "SGD")
+    }
     optimizers = [
         torch.optim.AdamW(slices["AdamW"], lr=LR, weight_decay=DECAY, **kernel),
         torch.optim.SGD(slices["SGD"], lr=LR, momentum=MOMENTUM, weight_decay=DECAY, **kernel),

@@ -94,6 +94,8 @@ class Level:
 
     def spread(self, factors: torch.Tensor) -> torch.Tensor:
         """The factor of every cell, shape [cells]."""
+        if self.of_cell.places == [*range(len(self.sets))]:
+            return factors
         return self.of_cell.of(torch.cat([factors, factors.new_ones(1)]))
 
 

@@ -67,7 +67,7 @@ def write(entries: Iterable[Entry]) -> None:
     filled: set[int] = set()
     for group, key, value in entries:
         held = group.get(key)
-        if type(held) is float and type(value) is float:
+        if type(held) is float:
             if held != value:
                 group[key] = value
         elif isinstance(held, torch.Tensor) and not isinstance(value, tuple):
@@ -226,6 +226,8 @@ class Position:
         for group in groups:
             name, rate = group.get("name", ""), group.get("lr")
             written = self.rates.get(name, rate)
+            if rate is written:
+                continue
             numbers = not isinstance(rate, torch.Tensor) and not isinstance(written, torch.Tensor)
             if numbers and rate != written and name in self.scheduled_values.rates:
                 found.append(name)

@@ -188,13 +188,27 @@ def _is_count(count: torch.Tensor) -> bool:
 
 
 def _launch(kernels: Mapping[str, Any], calls: Sequence[_Call], sizes: Sequence[int], columns: Columns) -> None:
-    """Call every group's kernel on its part of the columns."""
+    """Call the kernels on their parts of the columns. Groups in a row that want the same take one call: a kernel goes
+    tensor by tensor."""
     lists, start = _ordered(columns), 0
-    for (kind, numbers), size in zip(calls, sizes, strict=True):
+    for (kind, numbers), size in _in_a_row(calls, sizes):
         if size:
             parts = lists if size == len(columns[0]) else [column[start : start + size] for column in lists]
             kernels[kind.kernel](*parts, **numbers, **kind.switches)
         start += size
+
+
+def _in_a_row(calls: Sequence[_Call], sizes: Sequence[int]) -> list[tuple[_Call, int]]:
+    """The calls and how many tensors each is for, where equal ones that follow one another are one."""
+    runs: list[tuple[_Call, int]] = []
+    last: _Call | None = None
+    for call, size in zip(calls, sizes, strict=True):
+        if last is not None and call[0] is last[0] and call[1] == last[1]:
+            runs[-1] = (last, runs[-1][1] + size)
+        else:
+            runs.append((call, size))
+            last = call
+    return runs
 
 
 def _ordered(parts: Columns) -> Columns:
