@@ -235,7 +235,7 @@ def has_schedule(optimizer: Any) -> bool:
 
 
 def frames_of_keras() -> int:
-    """The `stacklevel` of a warning by the caller that is about the line outside of Keras and of this package.
+    """The `stacklevel` of a warning by the caller that is about the line outside of Keras, its backend and this package.
 
     How many frames of Keras lie between differs by backend.
     """
@@ -246,7 +246,7 @@ def frames_of_keras() -> int:
 
 
 def _is_inner(frame: FrameType) -> bool:
-    return str(frame.f_globals.get("__name__", "")).partition(".")[0] in ("groupwise", "keras")
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] in ("groupwise", "keras", "tensorflow")
 
 
 @functools.cache
