@@ -235,9 +235,9 @@ def has_schedule(optimizer: Any) -> bool:
 
 
 def frames_of_keras() -> int:
-    """The `stacklevel` of a warning by the caller that is about the line outside of Keras, its backend and this package.
+    """The `stacklevel` of a warning by the caller that is about the line outside of Keras and of this package.
 
-    How many frames of Keras lie between differs by backend.
+    How many frames of Keras, and of tensorflow, lie between differs by backend.
     """
     level, frame = 1, sys._getframe().f_back
     while frame is not None and frame.f_back is not None and _is_inner(frame):
