@@ -9,8 +9,8 @@
 | `_track_trackable` (of tensorflow) | `tf.train.Checkpoint` | it holds no state of groups |
 | `_flatten_layers` | the order in which layers were registered | the order of the attributes |
 | `_trainable_variables` of a layer | its variables, frozen ones included | what its public properties list |
-| `_modules` (of torch), `_functional`, `_operations`, `_layers`, `_self_*` (of tensorflow) | attributes that are \
-bookkeeping, not structure | names of subclassed models carry an additional part |
+| `_modules` (of torch), `_functional`, `_operations`, `_layers`, `_self_*` of `Trackable` (of tensorflow) | \
+attributes that are bookkeeping, not structure | names of subclassed models carry an additional part |
 | `_use_weight_decay`, `_exclude_from_weight_decay_pattern`, `_optimizer_map`, `_learning_rate` of an optimizer | what \
 an audit tells | no exclusions, parts or schedules are seen |
 | modules below `keras.src` | classes of layers that are bookkeeping | `kind` matches more |
@@ -36,7 +36,13 @@ HOOKS = ("_backend_apply_gradients", "_clip_gradients", "_apply_weight_decay", "
 """What `GroupedOptimizer` overrides: Keras' `apply` calls each of them once an update, in this order."""
 
 _BOOKKEEPING = frozenset({"_functional", "_operations", "_layers", "_modules"})
-_OF_TENSORFLOW = "_self_"
+_OF_TENSORFLOW = (
+    "_self_unconditional_",
+    "_self_setattr_tracking",
+    "_self_update_uid",
+    "_self_name_based_restores",
+    "_self_saveable_object_factories",
+)  # what its `Trackable` keeps; layers of people may well be called `_self_attention`
 _INNER_MODULES = ("keras.src.backend.", "keras.src.trainers.", "torch.", "flax.", "tensorflow.")
 _INNER_CLASSES = frozenset({"Layer", "Operation", "KerasSaveable", "object"})
 

@@ -138,9 +138,32 @@ def test_without_the_order_of_registration_names_are_the_same() -> None:
 def test_what_frameworks_keep_in_a_layer_is_no_part_of_it() -> None:
     found = set(_keras.attributes_of(subclassed()))
     assert {"body", "head"} <= found
-    assert not any(name.startswith("_self_") or name in ("_modules", "_layers") for name in found)
+    assert {name for name in found if name.startswith("_self_")} <= {"_self_attention"}
+    assert not found & {"_modules", "_layers"}
     assert next(_keras.class_names(keras.layers.Dense(1))) == "Dense"
     assert not {"Layer", "Module", "KerasAutoTrackable"} & set(_keras.class_names(keras.layers.Dense(1)))
+
+
+class Attending(keras.layers.Layer):
+    """A layer with an attribute that begins as tensorflow's own do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._self_attention = keras.layers.Dense(4)
+
+    def build(self, shape: Any) -> None:
+        self._self_attention.build(shape)
+
+    def call(self, x: Any) -> Any:
+        return self._self_attention(x)
+
+
+def test_a_layer_whose_attribute_is_called_like_one_of_tensorflow_is_seen() -> None:
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, Attending()(Attending()(inputs)))
+    found = variables_of(model)
+    assert {id(info.parameter) for info in found} == {id(variable) for variable in model.trainable_variables}
+    assert [info.name.partition(".")[2] for info in found] == ["self_attention.kernel", "self_attention.bias"] * 2
 
 
 def test_every_hook_is_called_once_an_update() -> None:
