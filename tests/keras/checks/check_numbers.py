@@ -127,6 +127,7 @@ def test_what_cannot_be_a_variable_cannot_be_scheduled() -> None:
     plan = Plan([Rule("*", optimizer="Muon", lr=0.1, ns_steps=linear(3, 5))])
     if not hasattr(keras.optimizers, "Muon"):
         pytest.skip("this Keras has no Muon")
+    require_that_it_runs(keras.optimizers.Muon)
     with pytest.raises(GroupwiseError, match=r"ns_steps (as a Python number|once, when it is built)"):
         GroupedOptimizer(plan, total_steps=8).bind(functional())
 
