@@ -116,6 +116,15 @@ def test_a_blow_up_that_comes_back_is_no_fall() -> None:
     assert not any(it.blew_up for it in slow if it is not None)
 
 
+def test_a_first_record_that_is_low_by_chance_is_no_blow_up() -> None:
+    """Losses of batches of one example differ by factors: squares of one error, around a level that falls."""
+    courses = []
+    for seed in range(200):
+        chance = random.Random(seed)
+        courses.append(course([math.exp(-i / 150) * chance.gauss(0, 1) ** 2 for i in range(300)]))
+    assert sum(found.blew_up for found in courses if found is not None) <= 2
+
+
 @pytest.mark.parametrize("count", [20, 40])
 @pytest.mark.parametrize("memory", [0.3, 0.6])
 def test_the_bias_of_a_short_series_is_corrected(memory: float, count: int) -> None:

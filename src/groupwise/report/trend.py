@@ -55,6 +55,8 @@ class Course:
         flat: whether a change of 5 % would have shown: the medians of both halves lie within 5 %, and so does 2.6 times
             the standard error of their difference.
         records: the number of records.
+        low_alone: whether no other record lies as far below its neighbours, as a factor, as the first lies below the
+            beginning: single records of small batches differ by factors.
     """
 
     first: float
@@ -67,6 +69,7 @@ class Course:
     turned: bool
     flat: bool
     records: int
+    low_alone: bool
 
     @property
     def change(self) -> float:
@@ -77,11 +80,12 @@ class Course:
     def blew_up(self) -> bool:
         """Whether it fell only from a level that it had risen to at once, back to its first record or above.
 
-        That level is half as high again as the first record, and above it by five standard deviations of the end.
+        That level is half as high again as the first record, above it by five standard deviations of the end, and by
+        more than a record lies below its neighbours anywhere.
         """
         leap = self.begin - self.first
         jumped = leap > 0.5 * self.first > 0 and leap > 5 * 1.48 * self.spread
-        return self.direction == "fell" and jumped and self.end > 0.9 * self.first
+        return self.direction == "fell" and jumped and self.low_alone and self.end > 0.9 * self.first
 
     @property
     def how_much(self) -> str:
@@ -109,7 +113,8 @@ def course(values: Sequence[float]) -> Course | None:
     turned = _is_back(begin, lowest, end) and _turned(numbers[lowest_at:]) and _is_beyond_noise(numbers, lowest, end)
     direction = _direction(numbers, scaled, begin, end)
     flat = direction == "unclear" and _is_flat(numbers)
-    return Course(numbers[0], begin, end, direction, spread, lowest, lowest_at, turned, flat, count)
+    low = _is_low_alone(numbers, begin)
+    return Course(numbers[0], begin, end, direction, spread, lowest, lowest_at, turned, flat, count, low)
 
 
 def _direction(numbers: Sequence[float], scaled: Sequence[float], begin: float, end: float) -> Direction:
@@ -209,6 +214,12 @@ def _is_beyond_noise(numbers: Sequence[float], lowest: float, end: float) -> boo
     middle = median(half)
     spread = 1.48 * median(abs(value - middle) for value in half)
     return math.log(end / lowest) > 4 * 1.25 * spread / math.sqrt(len(_window(numbers, len(numbers) // 2)))
+
+
+def _is_low_alone(numbers: Sequence[float], begin: float) -> bool:
+    first = numbers[0]
+    others = ((median(_window(numbers, at)), numbers[at]) for at in range(1, len(numbers)))
+    return not any(first * level >= begin * value for level, value in others if value > 0)
 
 
 def _is_flat(numbers: Sequence[float]) -> bool:
