@@ -53,9 +53,8 @@ METHODS: Mapping[str, type[Method]] = {
         RLW, CoV, STCH, FAMO,
         GradNorm, GradientNormScaling, MGDA, PCGrad, GradVac, CAGrad, IMTL_G, NashMTL,
         FairGrad, AlignedMTL, UPGrad, DualProj, ConFIG, PCD, GCS, RandomWeights,
-        GradDrop, MetaBalance, ExcessMTL, MoCo, DBMTL,
-        IMTL, Times, Smoothed, Periodic, Normalized, Fixed, Bounded,
-        AutoLambda,
+        GradDrop, MetaBalance, ExcessMTL, MoCo, DBMTL, AutoLambda, IMTL,
+        Times, Smoothed, Periodic, Normalized, Fixed, Bounded,  # around another method
     )
 }  # fmt: skip
 """Every method that a plan file can name."""
