@@ -148,6 +148,8 @@ class Balancer:
         call to call. The update equals that of the joint batch: a row is kept for each task, and while one is added
         the old one is there as well. A method whose weights are known beforehand (`Property.SEPARATE`: `Static`,
         `Uncertainty`) takes one weighted backward at once instead, and keeps nothing but the losses.
+
+        A `GroupwiseWarning` comes once an update is at its thousandth backward: `backward` may have been forgotten.
         """
         exchanges = reduction_of(self._state).accumulate_exchanges
         with self._changing("accumulate", exchanges) as reduction:

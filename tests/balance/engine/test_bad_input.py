@@ -1,5 +1,6 @@
 """Each mistake is one error, which names the task and the way out; nothing is written."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -203,3 +204,26 @@ def test_a_plan_file_states_a_balancer(tmp_path: Path) -> None:
     path.write_text('[balance]\nmethod = "CAGard"\n')
     with pytest.raises(BalanceError, match="unknown method 'CAGard'; did you mean 'CAGrad'"):
         groupwise.Balancer.load(path)
+
+
+@pytest.mark.parametrize("method", [Equal(), CAGrad()], ids=lambda method: method.name)
+def test_micro_batches_without_a_backward_are_told_once(method: Equal | CAGrad) -> None:
+    """A thousand backwards: an optimizer that steps between them makes no update, and nothing else would say so."""
+    trunk = nn.Linear(2, 2)
+    balancer = Balancer(method)
+
+    def losses() -> dict[str, torch.Tensor]:
+        z = trunk(torch.ones(1, 2))
+        return {"a": z.square().sum(), "b": (z - 1).square().sum()}
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(1100):
+            balancer.accumulate(losses())
+        balancer.backward(losses())
+        for _ in range(100):  # a new update, well below
+            balancer.accumulate(losses())
+    assert [str(each.message) for each in caught if "no backward() has completed" in str(each.message)] == [
+        str(caught[0].message)
+    ]
+    assert caught[0].filename == __file__

@@ -7,6 +7,9 @@ the method's memory moves once, on the sums of the losses.
 
 from __future__ import annotations
 
+import warnings
+from typing import Final
+
 import torch
 from torch import Tensor
 
@@ -23,7 +26,10 @@ from groupwise.balance.engine.state import State
 from groupwise.balance.memory import Memory
 from groupwise.balance.method import JacobianMethod, MethodContext
 from groupwise.balance.result import BalanceResult
-from groupwise.errors import BalanceError
+from groupwise.errors import BalanceError, GroupwiseWarning
+
+MANY: Final = 1000
+"""So many backwards that were accumulated for one update are rather a `backward` that is missing."""
 
 
 def complete(reduction: Reduction, batch: Batch) -> BalanceResult:
@@ -56,10 +62,20 @@ def complete(reduction: Reduction, batch: Batch) -> BalanceResult:
 
 def accumulate(reduction: Reduction, batch: Batch) -> None:
     """Keep the gradients of a micro-batch, or write them at once."""
-    if reduction.state.weighs_at_once:
+    state = reduction.state
+    before = state.accumulated.passes
+    if state.weighs_at_once:
         _write_at_once(reduction, batch, last=False)
     else:
         reduction.accumulate(batch)
+    if before < MANY <= state.accumulated.passes:
+        lacks = "the method learns nothing" if state.weighs_at_once else "nothing is written to .grad"
+        warnings.warn(
+            f"{state.accumulated.passes} backwards were accumulated, and no backward() has completed the update: until "
+            f"then {lacks}. Give the last micro-batch of each update to backward(), the others to accumulate()",
+            GroupwiseWarning,
+            stacklevel=3,
+        )
 
 
 def _route(reduction: Reduction, batch: Batch) -> tuple[Route, Losses]:
