@@ -86,7 +86,8 @@ def probe(resolution: Resolution, algorithms: TorchAlgorithms, mistakes: Mistake
                 if not known[key].allocates_in_init:
                     new = [i for i in infos if (*key[:2], whole(i, trains(group))) not in built]
                     built |= {(*key[:2], whole(i, trains(group))) for i in new}
-                    _check_shapes(resolution, group, new, cls, mistakes)
+                    if new:
+                        _check_shapes(resolution, group, new, cls, mistakes)
                 probed[group.name] = replace(
                     known[key],
                     hyperparameters=_of_group(known[key].hyperparameters, own),

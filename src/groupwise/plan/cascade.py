@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Final
+from typing import Final, TypeAlias
 
 from groupwise._spelling import number
 from groupwise.errors import PlanError, ResolutionError, within
@@ -100,31 +100,84 @@ class ResolvedSettings:
         return (outcome for outcomes in self.outcomes.values() for outcome in outcomes)
 
 
-def resolve_parameter(
-    rules: Sequence[Rule], matched: MatchedParameter, algorithms: Mapping[str, Algorithm], mistakes: Mistakes
-) -> ResolvedSettings:
-    """Decide every property of one parameter. What is wrong goes to `mistakes`, each naming the rule at fault."""
-    named = [Declaration(i, rules[i].optimizer) for i in matched.matching if rules[i].optimizer is not None]
+Decided: TypeAlias = tuple[ScalarSetting, tuple[Outcome, ...]]
+"""What one slot comes to."""
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What rules that match together declare: the same for every parameter that they match.
+
+    `slots` are the declarations of each slot of the algorithm, with their outcomes, `settled` those slots that nothing
+    multiplies, `layout` the declared hyperparameters with their slots, `unused` the outcomes of declarations that do
+    not apply, `deep` the last rule whose effective declaration depends on the depth.
+    """
+
+    algorithm: Algorithm | None
+    timeline: Declaration | None
+    clip: ClipScope | None
+    outcomes: Mapping[str, tuple[Outcome, ...]]
+    slots: Mapping[str, tuple[Sequence[Declaration], tuple[Outcome, ...]]] = field(default_factory=dict)
+    settled: Mapping[str, Decided] = field(default_factory=dict)
+    layout: Sequence[tuple[str, list[str]]] = ()
+    unused: Sequence[tuple[str, Outcome]] = ()
+    deep: int | None = None
+
+
+def declared_by(
+    rules: Sequence[Rule],
+    matching: Sequence[int],
+    parameter: str,
+    algorithms: Mapping[str, Algorithm],
+    mistakes: Mistakes,
+) -> Declared:
+    """What the rules at the indices `matching` declare together. What is wrong goes to `mistakes`, for `parameter`."""
+    named = [Declaration(i, rules[i].optimizer) for i in matching if rules[i].optimizer is not None]
     algorithm = algorithms[str(named[-1].value)] if named else None
-    frozen = [Declaration(i, rules[i].trainable) for i in matched.matching if rules[i].trainable is not None]
-    clips = [Declaration(i, rules[i].clip) for i in matched.matching if rules[i].clip is not None]
+    frozen = [Declaration(i, rules[i].trainable) for i in matching if rules[i].trainable is not None]
+    clips = [Declaration(i, rules[i].clip) for i in matching if rules[i].clip is not None]
     outcomes = {
         "optimizer": outcomes_of(named),
         "trainable": outcomes_of(frozen),
         "clip": outcomes_of(clips, by_rule=True),
     }
-    settings: dict[str, Setting] = {}
+    timeline, scope = frozen[-1] if frozen else None, _scope(rules, clips)
+    deep = [timeline.rule] if timeline and isinstance(timeline.value, Timeline) and timeline.value.downwards else []
     if algorithm is None:
-        outcomes |= {name: outcomes_of(made) for name, made in _declarations(rules, matched.matching).items()}
-    else:
-        settings, of_hyperparameters = _hyperparameters(rules, matched, algorithm, algorithms, mistakes)
-        outcomes |= of_hyperparameters
+        outcomes |= {name: outcomes_of(made) for name, made in _declarations(rules, matching).items()}
+        return Declared(None, timeline, scope, outcomes, deep=max(deep, default=None))
+    extended = algorithm.with_extra(key for i in matching for key in rules[i].extra)
+    by_slot, unused = _slots(rules, matching, extended, algorithms, parameter, mistakes)
+    slots = {slot: (made, outcomes_of(made)) for slot, made in by_slot.items()}
+    scaled = {slot: [o.rule for o in own if o.status == "factor"] for slot, (_, own) in slots.items()}
+    settled = {
+        slot: (ScalarSetting(_base(slot, made, own, extended)), own)
+        for slot, (made, own) in slots.items()
+        if not scaled[slot]
+    }
+    layout = [(name, own) for name in extended.defaults if not slots.keys().isdisjoint(own := extended.slots(name))]
+    deep += [i for factors in scaled.values() for i in factors if depth_dependent(rules[i])]
+    return Declared(extended, timeline, scope, outcomes, slots, settled, layout, unused, max(deep, default=None))
+
+
+def resolve_parameter(
+    rules: Sequence[Rule], matched: MatchedParameter, declared: Declared, mistakes: Mistakes
+) -> ResolvedSettings:
+    """Decide every property of one parameter. What is wrong goes to `mistakes`, each naming the rule at fault."""
+    decided = dict(declared.settled)
+    for slot, (made, outcomes_of_slot) in declared.slots.items():
+        if slot not in declared.settled and declared.algorithm is not None:
+            place = f"{title(rules, made[-1].rule)}, for {matched.info.name!r}"
+            with mistakes.collecting(matched.info.name), within(place):
+                decided[slot] = _decide(slot, made, outcomes_of_slot, declared.algorithm, matched)
+    of_slots = [(slot, outcome) for slot in declared.slots if slot in decided for outcome in decided[slot][1]]
+    outcomes = {**declared.outcomes, **_by_slot([*declared.unused, *of_slots])}
     return ResolvedSettings(
-        algorithm=algorithm.name if algorithm else None,
-        settings=settings,
-        timeline=_timeline(frozen, matched),
-        clip=_scope(rules, clips),
-        depth=_depth(rules, matched, frozen, outcomes if algorithm else {}),
+        algorithm=declared.algorithm.name if declared.algorithm else None,
+        settings=_assemble(declared, decided),
+        timeline=_timeline(declared.timeline, matched),
+        clip=declared.clip,
+        depth=None if declared.deep is None else matched.levels.get(declared.deep, matched.info.depth),
         outcomes={name: made for name, made in outcomes.items() if made},
     )
 
@@ -172,43 +225,39 @@ def factors_of(rule: Rule) -> list[Factor]:
     return [part for value in values if isinstance(value, Factor) for part in value.parts]
 
 
-def _hyperparameters(
+def _slots(
     rules: Sequence[Rule],
-    matched: MatchedParameter,
+    matching: Sequence[int],
     algorithm: Algorithm,
     algorithms: Mapping[str, Algorithm],
+    parameter: str,
     mistakes: Mistakes,
-) -> tuple[dict[str, Setting], dict[str, tuple[Outcome, ...]]]:
+) -> tuple[dict[str, list[Declaration]], list[tuple[str, Outcome]]]:
+    """The declarations of each slot of `algorithm`, and the outcomes of those that do not apply."""
     by_slot: dict[str, list[Declaration]] = {}
-    outcomes: list[tuple[str, Outcome]] = []
+    unused: list[tuple[str, Outcome]] = []
     dropped: list[tuple[str, Declaration]] = []
     declared: set[str] = set()
-    namer = max(i for i in matched.matching if rules[i].optimizer is not None)
-    satisfied = _satisfied(rules, matched.matching, algorithm, algorithms)
-    extended = algorithm.with_extra(key for i in matched.matching for key in rules[i].extra)
-    for i in matched.matching:
+    namer = max(i for i in matching if rules[i].optimizer is not None)
+    plain = algorithms[algorithm.name]
+    satisfied = _satisfied(rules, matching, plain, algorithms)
+    for i in matching:
         for name, value in rules[i].values.items():
             if rules[i].optimizer not in (None, algorithm.name):
                 dropped.append((name, Declaration(i, value)))
                 outcome = Outcome(i, text_of(value), f"declared for {rules[i].optimizer} only", False, namer)
-                outcomes += [(slot, outcome) for slot in algorithm.slots_of(name)]
+                unused += [(slot, outcome) for slot in plain.slots_of(name)]
             elif i in satisfied.get(name, ()):
-                outcomes.append((name, _satisfied_outcome(i, value, algorithm, satisfied[name])))
+                unused.append((name, _satisfied_outcome(i, value, algorithm, satisfied[name])))
             else:
-                declared |= set() if isinstance(value, Factor) else {*algorithm.slots_of(name)}
-                with mistakes.collecting(matched.info.name), within(f"{title(rules, i)}, for {matched.info.name!r}"):
+                declared |= set() if isinstance(value, Factor) else {*plain.slots_of(name)}
+                with mistakes.collecting(parameter), within(f"{title(rules, i)}, for {parameter!r}"):
                     if name in rules[i].extra:
-                        algorithm.check_extra(name)
-                    for slot, assigned in extended.assignments(name, value):
+                        plain.check_extra(name)
+                    for slot, assigned in algorithm.assignments(name, value):
                         _append(by_slot.setdefault(slot, []), slot, Declaration(i, assigned))
-    _check_defaults(rules, namer, algorithm, declared, dropped, matched.info.name, mistakes)
-    scalars = {}
-    for slot, made in by_slot.items():
-        place = f"{title(rules, made[-1].rule)}, for {matched.info.name!r}"
-        with mistakes.collecting(matched.info.name), within(place):
-            scalars[slot], of_slot = _decide(slot, made, extended, matched)
-            outcomes += [(slot, outcome) for outcome in of_slot]
-    return _assemble(extended, scalars), _by_slot(outcomes)
+    _check_defaults(rules, namer, plain, declared, dropped, parameter, mistakes)
+    return by_slot, unused
 
 
 def _satisfied(
@@ -245,15 +294,13 @@ def _by_slot(outcomes: Iterable[tuple[str, Outcome]]) -> dict[str, tuple[Outcome
 
 
 def _decide(
-    slot: str, made: Sequence[Declaration], algorithm: Algorithm, matched: MatchedParameter
-) -> tuple[ScalarSetting, tuple[Outcome, ...]]:
+    slot: str, made: Sequence[Declaration], of_slot: Sequence[Outcome], algorithm: Algorithm, matched: MatchedParameter
+) -> Decided:
     """One slot: the last value, times the factors that apply to it."""
-    outcomes = list(outcomes_of(made))
-    default = algorithm.default(slot)
-    value = next((made[i].value for i, outcome in enumerate(outcomes) if outcome.status == "last word"), default)
-    base = value.value if isinstance(value, Exact) else value
+    outcomes = list(of_slot)
+    base = _base(slot, made, outcomes, algorithm)
     factors: list[Multiplier] = []
-    for i, outcome in enumerate(outcomes):
+    for i, outcome in enumerate(of_slot):
         if outcome.status == "factor":
             own = [m for m in _multipliers(slot, made[i], base, matched) if not m.neutral]
             factors += own
@@ -261,6 +308,13 @@ def _decide(
                 outcome if own else replace(outcome, status=NEUTRAL, changes=_on_ladder(made[i].value, matched))
             )
     return ScalarSetting(base, tuple(factors)), tuple(outcomes)
+
+
+def _base(slot: str, made: Sequence[Declaration], outcomes: Sequence[Outcome], algorithm: Algorithm) -> object:
+    """The last value that is declared for a slot, or the class default."""
+    default = algorithm.default(slot)
+    value = next((made[i].value for i, outcome in enumerate(outcomes) if outcome.status == "last word"), default)
+    return value.value if isinstance(value, Exact) else value
 
 
 def _multipliers(slot: str, declaration: Declaration, base: object, matched: MatchedParameter) -> Iterator[Multiplier]:
@@ -278,17 +332,15 @@ def _on_ladder(factor: object, matched: MatchedParameter) -> bool:
     return any(part.uses_depth and not part.multiplier(matched.info, 1).neutral for part in parts)
 
 
-def _assemble(algorithm: Algorithm, scalars: Mapping[str, ScalarSetting]) -> dict[str, Setting]:
+def _assemble(declared: Declared, decided: Mapping[str, Decided]) -> dict[str, Setting]:
     """Slots back to hyperparameters, in the constructor's order; undeclared elements take the class default."""
     settings: dict[str, Setting] = {}
-    for name in algorithm.defaults:
-        slots = algorithm.slots(name)
-        if not any(slot in scalars for slot in slots):
-            continue
+    for name, slots in declared.layout:
         if slots == [name]:
-            settings[name] = scalars[name]
-        else:
-            elements = (scalars.get(slot) or ScalarSetting(algorithm.default(slot)) for slot in slots)
+            settings |= {name: decided[name][0]} if name in decided else {}
+        elif declared.algorithm is not None:
+            default = declared.algorithm.default
+            elements = (decided[slot][0] if slot in decided else ScalarSetting(default(slot)) for slot in slots)
             settings[name] = TupleSetting(tuple(elements))
     return settings
 
@@ -301,30 +353,16 @@ def _declarations(rules: Sequence[Rule], matching: Iterable[int]) -> dict[str, l
     return made
 
 
-def _timeline(made: Sequence[Declaration], matched: MatchedParameter) -> Timeline | None:
-    if not made or not isinstance(made[-1].value, Timeline):
+def _timeline(declared: Declaration | None, matched: MatchedParameter) -> Timeline | None:
+    if declared is None or not isinstance(declared.value, Timeline):
         return None
-    return made[-1].value.at_level(matched.below_top.get(made[-1].rule, 0))
+    return declared.value.at_level(matched.below_top.get(declared.rule, 0))
 
 
 def _scope(rules: Sequence[Rule], made: Sequence[Declaration]) -> ClipScope | None:
     if not made or not isinstance(made[-1].value, Clip):
         return None
     return ClipScope(made[-1].value, made[-1].rule, rules[made[-1].rule].label)
-
-
-def _depth(
-    rules: Sequence[Rule],
-    matched: MatchedParameter,
-    frozen: Sequence[Declaration],
-    outcomes: Mapping[str, Sequence[Outcome]],
-) -> int | None:
-    """The level as the last rule reads it whose effective declaration depends on it; None where none does."""
-    factors = {o.rule for of_slot in outcomes.values() for o in of_slot if o.status in ("factor", NEUTRAL)}
-    deep = {i for i in factors if depth_dependent(rules[i])}
-    if frozen and isinstance(frozen[-1].value, Timeline) and frozen[-1].value.downwards:
-        deep.add(frozen[-1].rule)
-    return matched.levels.get(max(deep), matched.info.depth) if deep else None
 
 
 def _check_defaults(

@@ -7,10 +7,18 @@ once per such class and not once per parameter: ten thousand tensors cost little
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
 
 from groupwise.errors import ResolutionError, listed
 from groupwise.plan.algorithm import Algorithm
-from groupwise.plan.cascade import MatchedParameter, ResolvedSettings, factors_of, resolve_parameter
+from groupwise.plan.cascade import (
+    Declared,
+    MatchedParameter,
+    ResolvedSettings,
+    declared_by,
+    factors_of,
+    resolve_parameter,
+)
 from groupwise.plan.declarations import Factor, LayerDecay
 from groupwise.plan.ladder import Ladder, distinct_levels
 from groupwise.plan.mistakes import Mistakes
@@ -22,7 +30,7 @@ from groupwise.select.part import SEPARATOR
 def matches_of(rules: Sequence[Rule], parameters: Sequence[ParameterInfo]) -> list[tuple[int, ...]]:
     """For each parameter the indices of the rules that match it, in the plan's order."""
     columns = [[rule.match.matches(info) for info in parameters] for rule in rules]
-    return [tuple(i for i, column in enumerate(columns) if column[p]) for p in range(len(parameters))]
+    return [tuple(compress(range(len(rules)), row)) for row in zip(*columns, strict=True)]
 
 
 def resolve_parameters(
@@ -36,6 +44,7 @@ def resolve_parameters(
     """What the rules come to, parameter by parameter; parameters with equal matches share one `ResolvedSettings`."""
     factors = {i: found for i, rule in enumerate(rules) if (found := factors_of(rule))}
     known: dict[object, ResolvedSettings] = {}
+    declared: dict[tuple[int, ...], Declared] = {}
     resolved = []
     for p, (info, matching) in enumerate(zip(parameters, matches, strict=True)):
         levels = {i: ladders[i].levels[p] for i in matching if i in ladders}
@@ -45,7 +54,9 @@ def resolve_parameters(
             below = {i: ladders[i].tops[info.network] - level for i, level in levels.items()}
             counts = {i: ladders[i].counts.get(info.network, 1) for i in levels}
             matched = MatchedParameter(info, matching, below, levels, counts)
-            known[key] = resolve_parameter(rules, matched, algorithms, mistakes)
+            if matching not in declared or mistakes.count:  # a mistake names every class of parameters that has it
+                declared[matching] = declared_by(rules, matching, info.name, algorithms, mistakes)
+            known[key] = resolve_parameter(rules, matched, declared[matching], mistakes)
         resolved.append(known[key])
     return resolved
 
