@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, final
 
 from groupwise.errors import within
+from groupwise.select.globs import dotted
 from groupwise.select.part import Part
 from groupwise.select.statistics import measured
 
@@ -96,6 +97,8 @@ class ParameterInfo:
     basis: Basis | None = field(default=None, compare=False, repr=False)
     part: Part | None = None
     roles: frozenset[str] = field(init=False, repr=False, compare=False)
+    spellings: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    """Its names and aliases as globs read them: every glob of a plan asks for them."""
 
     def __post_init__(self) -> None:
         roles = (
@@ -104,6 +107,7 @@ class ParameterInfo:
             else frozenset().union(*(p.roles for p in self.occurrences))
         )
         object.__setattr__(self, "roles", roles)
+        object.__setattr__(self, "spellings", tuple(map(dotted, (*self.names, *self.aliases))))
 
     @property
     def name(self) -> str:

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, TypeAlias, final
 from groupwise._pickling import Public, Reduced
 from groupwise._spelling import shown
 from groupwise.errors import SelectorError
-from groupwise.select.globs import Accepts, check_length, compiled, dotted, repairs
+from groupwise.select.globs import Accepts, check_length, compiled, repairs
 from groupwise.select.info import ParameterInfo
 
 Infos = Sequence[ParameterInfo]
@@ -115,7 +115,7 @@ class Name(Atom):
 
     def matches(self, info: ParameterInfo) -> bool:
         """Whether any of its names fits the glob."""
-        return any(self._accepts(dotted(name)) for name in (*info.names, *info.aliases))
+        return any(map(self._accepts, info.spellings))
 
     def suggest(self, infos: Infos) -> Iterator[str]:
         """Globs and names that exist and look like this one."""
