@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnP
 
 from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, layer_decay, scale
 from groupwise.errors import GroupwiseWarning, LengthError, OptimizerError, StateError
-from groupwise.schedules import cosine, linear, plateau
+from groupwise.schedules import cosine, linear, piecewise, plateau
 from tests.optim.models import Net, backward, batches, train
 
 MIX = Plan(
@@ -210,6 +210,23 @@ def test_a_tensor_is_filled_and_not_replaced() -> None:
     train(net, batches(1), optimizer.step, scheduler.step)
     assert optimizer.param_groups[0]["lr"] is lr
     assert lr.item() == pytest.approx(0.075)
+
+
+@pytest.mark.parametrize("groups", [2, 3, 5])
+def test_what_a_step_does_not_change_stays_the_object_that_it_is(groups: int) -> None:
+    up = piecewise([("0 steps", 0.8), ("2 steps", 0.8), ("5 steps", 0.9)])
+    net = nn.ModuleDict({f"layer{i}": nn.Linear(1, 1) for i in range(groups)})
+    rule = Rule("*", optimizer="AdamW", lr=cosine(1e-2), weight_decay=0.1, betas=(up, 0.99), eps=linear(1e-8, 1e-8))
+    optimizer = GroupedOptimizer(net, Plan([rule, Rule("*", lr=layer_decay(0.5))]))
+    scheduler = PlanScheduler(optimizer, total_steps=9)
+    for _ in range(9):
+        before = [dict(group) for group in optimizer.param_groups]
+        optimizer.step(), scheduler.step()
+        for old, group, planned in zip(before, optimizer.param_groups, optimizer.resolution.groups, strict=True):
+            assert {name: group[name] for name in planned.settings} == {
+                name: setting.at(scheduler.last_epoch, 9) for name, setting in planned.settings.items()
+            }
+            assert all(group[name] is old[name] for name in planned.settings if group[name] == old[name])
 
 
 def test_a_scheduled_plan_stepped_twice_without_a_scheduler_warns_once() -> None:

@@ -67,7 +67,7 @@ def write(entries: Iterable[Entry]) -> None:
     filled: set[int] = set()
     for group, key, value in entries:
         held = group.get(key)
-        if type(held) is float:
+        if type(held) is float or type(held) is tuple:
             if held != value:
                 group[key] = value
         elif isinstance(held, torch.Tensor) and not isinstance(value, tuple):
