@@ -2,7 +2,7 @@
 
 starved       a norm that one group fills (99 % of its square) leaves another less than the eps of its algorithm, per
               entry (per matrix, for Muon); or, where the size of an update is the gradient's, less than a hundredth,
-              with weights that move by less than a thousandth over the run
+              with weights that move by less than a thousandth over a run of 20 steps and more
 normalises    acted on more than half of the steps: the bound sets the length of the gradient. To be looked at where
               that changes the update (SGD) and the gradient is cut to less than a tenth
 beforehand    no clip is recorded, and the norm of all gradients is the same (within a thousandth) in nine records of
@@ -41,7 +41,9 @@ ALWAYS: Final = 0.9
 MIXED: Final = 0.03
 MIXED_FACTOR: Final = 1e-4
 """In a group that is partly starved, one entry in ten moves by less than 3 % of the root mean square of all (of entries
-with equal chances, by about 12 %), under a factor as small as this."""
+with equal chances, by about 12 %), under a factor as small as this, and hardly any has a gradient of 0."""
+EMPTY: Final = 0.1
+"""Where so many entries have no gradient, one in ten need not move, whatever the clip does."""
 
 
 def starved(reading: Reading) -> Iterator[Sentence]:
@@ -122,7 +124,7 @@ def _starves(reading: Reading, group: str, left: float, part: float) -> bool:
     if eps is not None:
         return 0 < left < eps
     moved = path(reading, group)
-    scaled = not reading.algorithm(group).scale_free
+    scaled = not reading.algorithm(group).scale_free and reading.length >= ENOUGH
     return scaled and left > 0 and part < 1 - FILLS and moved is not None and moved < STARVED_PATH
 
 
@@ -147,7 +149,8 @@ def _starvation(reading: Reading, scope: str, eater: str, hungry: list[str], fac
 
 def _is_mixed(reading: Reading, group: str) -> bool:
     low, rms = (reading.typical(name).get(group, math.nan) for name in ("step_size_low", "step_size"))
-    return eps_of(reading, group) is not None and low < MIXED * rms
+    empty = reading.typical("zero").get(group, 0.0) >= EMPTY
+    return eps_of(reading, group) is not None and low < MIXED * rms and not empty
 
 
 def _mixture(reading: Reading, scope: str, group: str, factor: float) -> Sentence:

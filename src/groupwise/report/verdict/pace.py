@@ -2,22 +2,28 @@
 
 did not move   no gradient in any of 10 records and more; or an update ratio below 1e-7 in every record of at least
                20 steps
-path           median update ratio times the number of steps: no weight can have changed by more, relatively. Below
+path           mean update ratio times the number of steps: no weight can have changed by more, relatively. Below
                1e-3, with a loss that did not fall, the steps are too small, whatever the algorithm
-fast           a median update ratio above the band of its algorithm (`groupwise.report.usual_updates`), with a symptom:
-               the loss did not fall, or turned, or successive gradients point back, or the weights grew fivefold; or
-               ten times the band
+fast           a median update ratio, of 10 records and more, above the band of its algorithm
+               (`groupwise.report.usual_updates`) and beyond chance above half of it (2.5 standard errors, by what
+               successive records differ), with a symptom: the loss did not fall, or turned, or successive gradients
+               point back, or the weights grew fivefold; or ten times the band. Of weights that began at 0 (biases,
+               adapters, a head) both: any step is large beside them
 ran away       weights that grew fivefold while the loss did not fall
 died           gradients nine tenths of whose entries are exactly 0 after the start, and were not at the first record,
                and a loss that kept more than half of its first value
-works          no loss changed, though the weights moved by a hundredth and more in all
+works          a fall of any loss by 5 % would have shown, and there was none, though the weights moved by a hundredth
+               and more in all
 turns back     median cosine between successive gradients below -0.3, in at least 10 records, and negative in so many
                that fair throws give them in less than 1 % of runs (gradients of independent batches: 0 or above)
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
+import statistics
 from collections.abc import Iterator
 from typing import Final
 
@@ -39,6 +45,7 @@ ALIVE: Final = 0.5
 MOVED: Final = 0.01
 TURNS: Final = -0.3
 ENOUGH: Final = 10
+CERTAIN: Final = 2.5
 HEAD: Final = re.compile(
     r"(?:^|[._/ -])(?:head|heads|classifier|fc|lm_head|readout|decoder|output|logits)(?:$|[._/ -]|\d)", re.IGNORECASE
 )
@@ -72,16 +79,14 @@ def speed(reading: Reading) -> Iterator[Sentence]:
     beyond = {group: ratio / reading.algorithm(group).fast for group, ratio in moving.items()}
     found = main(reading)
     bad = stalled(reading) or bool(found and found.turned)
-    fast = [
-        g
-        for g in moving
-        if beyond[g] > FAR or (beyond[g] > 1 and (bad or _turns(reading, g) or _growth(reading, g) > GREW))
-    ]
-    fast.sort(key=lambda group: -beyond[group])
+    large = [group for group in sorted(moving, key=lambda group: -beyond[group]) if _is_large(reading, group)]
+    ill = {group for group in large if bad or _turns(reading, group) or _growth(reading, group) > GREW}
+    grown = {group for group in large if not _began_at_nothing(reading, group)}
+    fast = [g for g in large if (g in ill and g in grown) or (beyond[g] > FAR and (g in ill or g in grown))]
     if fast:
         yield _fast(reading, fast, moving[fast[0]], "look")
-    elif large := sorted((group for group in moving if beyond[group] > 1), key=lambda group: -beyond[group]):
-        yield _fast(reading, large, moving[large[0]], "note")
+    elif usual := [group for group in large if group in grown]:
+        yield _fast(reading, usual, moving[usual[0]], "note")
     if stalled(reading):
         yield from _slow(reading)
         yield from _grown(reading, fast)
@@ -109,7 +114,9 @@ def died(reading: Reading) -> Iterator[Sentence]:
 def works(reading: Reading) -> Iterator[Sentence]:
     """Of a loss that did not change: that the weights did, so that it is not the optimizer's doing."""
     paths = {group: path(reading, group) or 0.0 for group in moving(reading)}
-    if stalled(reading) and paths and max(paths.values()) >= MOVED:
+    known = [it for it in (main(reading), *courses(reading).values()) if it is not None]
+    is_flat = all(it.flat or it.direction != "unclear" for it in known)
+    if stalled(reading) and is_flat and paths and max(paths.values()) >= MOVED:
         most = max(paths, key=paths.__getitem__)
         ratio = formatted(reading.typical("update_ratio")[most])
         text = (
@@ -129,7 +136,8 @@ def moving(reading: Reading) -> list[str]:
 def path(reading: Reading, group: str) -> float | None:
     """The relative change of a group that its updates could have made at the most, over the whole run."""
     ratios = reading.statistic("update_ratio").get(group)
-    return median(ratios.values) * reading.length if ratios is not None else None
+    found = finite(ratios.values) if ratios is not None else []
+    return statistics.fmean(found) * reading.length if found else None
 
 
 def turning(reading: Reading) -> Iterator[Sentence]:
@@ -221,9 +229,9 @@ def _slow(reading: Reading) -> Iterator[Sentence]:
     moving = {group: moved for group, moved in paths.items() if moved is not None and moved > 0}
     if moving and max(moving.values()) < SHORT_PATH and reading.length >= STILL_STEPS:
         furthest = max(moving, key=moving.__getitem__)
-        ratio = formatted(reading.typical("update_ratio")[furthest])
+        ratio = formatted(moving[furthest] / reading.length)
         text = (
-            f"In {reading.length:,} steps of a median update ratio of {ratio} '{furthest}' can have changed by "
+            f"In {reading.length:,} steps of a mean update ratio of {ratio} '{furthest}' can have changed by "
             f"{formatted(100 * moving[furthest])} % of its weights, the others by less, and the loss did not fall."
         )
         yield Sentence("slow", "look", f"The steps are too small (update ratio {ratio})", text, "updates")
@@ -252,6 +260,24 @@ def _growth(reading: Reading, group: str) -> float:
     series = reading.statistic("weight_norm").get(group)
     norms = finite(series.values) if series is not None else []
     return norms[-1] / norms[0] if norms and norms[0] > 0 else 1.0
+
+
+def _is_large(reading: Reading, group: str) -> bool:
+    """Whether steps lie far above the band of their algorithm; or above it, and beyond chance above half of it."""
+    series, band = reading.statistic("update_ratio")[group], reading.algorithm(group).fast
+    values = [value for value in finite(later(series)) if value > 0]
+    beyond = median(values) / band
+    if beyond > FAR:
+        return True
+    changes = [abs(math.log(after / before)) for before, after in itertools.pairwise(values)]
+    error = 1.25 * 1.05 * median(changes) / math.sqrt(len(values)) if changes else math.inf
+    return len(series.values) >= ENOUGH and beyond > max(1.0, 0.5 * math.exp(CERTAIN * error))
+
+
+def _began_at_nothing(reading: Reading, group: str) -> bool:
+    """Whether all weights of a group were 0 at the first record."""
+    norms = reading.statistic("weight_norm").get(group)
+    return norms is not None and norms.values[0] == 0
 
 
 def _turns(reading: Reading, group: str) -> bool:
