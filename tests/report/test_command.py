@@ -70,7 +70,7 @@ def test_an_unknown_format_is_refused_with_those_there_are(first: Path) -> None:
 def test_a_finished_run_is_followed_to_its_end_at_once(first: Path) -> None:
     result = run("report", first, "--follow")
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("step 399: The loss fell")
+    assert result.stdout.startswith("step 399 of 400, 100 % done; 50 ms a step: The loss fell")
 
 
 def test_a_person_at_a_shell_sees_the_same_and_torch_is_not_loaded(tmp_path: Path, hostile: Path) -> None:

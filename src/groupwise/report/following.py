@@ -15,7 +15,8 @@ from groupwise._paths import path_of
 from groupwise._spelling import printable
 from groupwise.errors import RecordError
 from groupwise.records import Run, read
-from groupwise.report.document import Report
+from groupwise.report.document import Report, RunReport
+from groupwise.report.progress import progress
 from groupwise.report.sources import describe_run
 from groupwise.report.terminal import glance, view
 
@@ -25,6 +26,8 @@ PAUSE: Final = 2.0
 
 def follow(path: Path, console: Console, wait: Callable[[float], None] = time.sleep) -> None:
     """Show the run at `path` at a glance until it is finished, then whole. Without a terminal, a line at each change.
+
+    A run that has had no new record for a while is said to stand: one that was killed leaves no word behind.
 
     Raises:
         RecordError: there is no run, or it cannot be read.
@@ -37,25 +40,34 @@ def follow(path: Path, console: Console, wait: Callable[[float], None] = time.sl
     with Live(console=console, auto_refresh=False, vertical_overflow="crop", transient=True) as live:
         while not _finished(run):
             began = time.monotonic()
-            live.update(glance(describe_run(run, path.name), console.width, console.height), refresh=True)
-            _until_more(run, wait, time.monotonic() - began)
+            found = describe_run(run, path.name, under_way=True)
+
+            def show(quiet: float, found: RunReport = found) -> None:
+                live.update(glance(found, console.width, console.height, progress(run, quiet)), refresh=True)
+
+            show(0.0)
+            _until_more(run, wait, time.monotonic() - began, show)
     console.print(view(Report((describe_run(run, path.name),)), console.width))
 
 
 def _followed(run: Run, console: Console, wait: Callable[[float], None]) -> None:
     while True:
-        began, steps = time.monotonic(), run.steps
-        where = f"step {steps[-1]:,}" if len(steps) else "no step yet"
-        console.print(Text(f"{where}: {printable(describe_run(run, run.path.name).summary)}"), soft_wrap=True)
-        if _finished(run):
+        began, finished = time.monotonic(), _finished(run)
+        found = describe_run(run, run.path.name, under_way=not finished)
+        console.print(Text(f"{progress(run) or 'no step yet'}: {printable(found.summary)}"), soft_wrap=True)
+        if finished:
             return
-        _until_more(run, wait, time.monotonic() - began)
+        _until_more(run, wait, time.monotonic() - began, lambda quiet: None)
 
 
-def _until_more(run: Run, wait: Callable[[float], None], took: float) -> None:
-    wait(max(PAUSE, 10 * took))
+def _until_more(run: Run, wait: Callable[[float], None], took: float, show: Callable[[float], None]) -> None:
+    """Wait for new lines, and show for how long there were none."""
+    quiet = max(PAUSE, 10 * took)
+    wait(quiet)
     while not run.update():
+        show(quiet)
         wait(PAUSE)
+        quiet += PAUSE
 
 
 def _finished(run: Run) -> bool:

@@ -49,10 +49,10 @@ def describe(run: Source | Sequence[Source]) -> Report:
     return on_common_scales(Report(tuple(report for part in parts for report in part)))
 
 
-def describe_run(run: Run, name: str) -> RunReport:
-    """What there is to say of one run."""
+def describe_run(run: Run, name: str, *, under_way: bool = False) -> RunReport:
+    """What there is to say of one run; of one that is known to be under way, not that it has no end."""
     reading = Reading(run)
-    sentences = verdict(reading)
+    sentences = tuple(it for it in verdict(reading) if not (under_way and it.rule == "unfinished"))
     return RunReport(name, summary(reading, sentences), facts(reading), sentences, panels(reading))
 
 

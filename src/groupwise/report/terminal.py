@@ -28,6 +28,7 @@ BLOCKS: Final = "▁▂▃▄▅▆▇█"
 ROWS: Final = 24
 """As many groups as the view lists."""
 TASKS: Final = "Loss of each task, over its first"
+LOSS: Final = "Logged: loss"
 _TASKS_AT_A_GLANCE: Final = 4
 _HIGH: Final = 20
 """Lines of a terminal that has room for tasks and groups."""
@@ -52,6 +53,7 @@ COLUMNS: Final = (
     Column("lr", "schedules", "lr"),
 )
 """In the order in which they are given up where it is narrow, the last first."""
+_LOSS: Final = Column("loss", "losses", LOSS, last=True)
 
 
 def view(report: Report, width: int, rows: int = ROWS) -> RenderableType:
@@ -67,12 +69,17 @@ def view(report: Report, width: int, rows: int = ROWS) -> RenderableType:
     return Group(*parts[1:])
 
 
-def glance(run: RunReport, width: int, height: int) -> RenderableType:
-    """A run in no more than `height` lines: what to look at, then as many groups as there is room."""
-    heads = [sentence for sentence in run.verdict if sentence.tone == "look"][: max(height // 5, 1)]
+def glance(run: RunReport, width: int, height: int, progress: str = "") -> RenderableType:
+    """A run in no more than `height` lines: how far it is, what to look at and what is worth knowing, its loss or its
+    tasks, then as many groups as there is room.
+    """
+    heads = [sentence for sentence in run.verdict if sentence.tone != "fine"][: max(height // 5, 1)]
     lines = [Text(f"{printable(run.name)}: {printable(run.summary)}", style="bold", no_wrap=True, overflow="ellipsis")]
-    lines += [Text(f"{_TONES['look'][0]} {printable(s.head)}", no_wrap=True, overflow="ellipsis") for s in heads]
+    lines += [Text(printable(progress), style="dim", no_wrap=True, overflow="ellipsis")] if progress else []
+    lines += [Text.assemble(_TONES[s.tone], f" {printable(s.head)}", no_wrap=True, overflow="ellipsis") for s in heads]
     tasks = _tasks(run, width, _TASKS_AT_A_GLANCE) if height >= _HIGH else []
+    if not tasks and (loss := _figure(run, "losses", LOSS)) is not None:
+        lines.append(Text.assemble("loss ", _cell(_LOSS, loss, {"loss": loss.lines[0]}, "loss", min(width - 17, 30))))
     above = len(lines) + (3 + _TASKS_AT_A_GLANCE if tasks else 0)
     return Group(*lines, *tasks, *_groups(run, width, max(height - above - 5, 1)))
 
