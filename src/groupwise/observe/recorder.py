@@ -20,12 +20,11 @@ from typing import Any, Final, final
 import torch
 
 from groupwise import _loss_hooks
-from groupwise._spelling import counted
 from groupwise._step_hooks import StepHooks
 from groupwise._torch import steps_under_way
-from groupwise.errors import GroupwiseWarning, RecordError, listed
+from groupwise.errors import GroupwiseWarning, RecordError
 from groupwise.observe.activations import Activations
-from groupwise.observe.budget import SHARE, Budget
+from groupwise.observe.budget import Budget
 from groupwise.observe.cadence import Cadence
 from groupwise.observe.errors import Errors
 from groupwise.observe.folders import SEEN_TO_STEP
@@ -34,12 +33,13 @@ from groupwise.observe.hyperparameters import Values
 from groupwise.observe.measurement import Measurement
 from groupwise.observe.noise import FirstMicroBatch, usable
 from groupwise.observe.pending import Pending
-from groupwise.observe.programs import leaves_gradients, scale_of, unscale_of
+from groupwise.observe.programs import leaves_gradients, unscale_of
 from groupwise.observe.ranks import Ranks
 from groupwise.observe.record_builder import RecordBuilder
 from groupwise.observe.run_log import RunLog
 from groupwise.observe.sample import Samples
 from groupwise.observe.shares import log_seen
+from groupwise.observe.step_events import StepEvents
 from groupwise.observe.under_way import RESTING, Given, UnderWay, unmeasured
 from groupwise.observe.user_metrics import UserMetrics
 from groupwise.records import Group, Step
@@ -84,8 +84,7 @@ class Recorder:
         self.step, self.lock = step, threading.RLock()
         self._optimizer, self._grouping, self._cadence = optimizer, grouping, cadence
         self._ranks, self._errors, self._log = ranks, errors, log
-        self._scaler, self._scale, self._along_path = scaler, scale_of(scaler), along_path
-        self._doubted, self._looked = log.goes_on, False
+        self._scaler, self._along_path = scaler, along_path
         self._process, self._used, self._writes = os.getpid(), False, ranks.rank == 0
         self._loop_given, self._values = Given(), Values()
         self._samples: Samples | None = None
@@ -94,6 +93,7 @@ class Recorder:
         self._under_way: UnderWay | None = None
         self._shown: Measurement | None = None
         self._pending = Pending(log, self._writes, errors)
+        self._events = StepEvents(optimizer, grouping, log, self._pending, scaler)
         self._hooks: StepHooks | None = StepHooks(optimizer, before=self._before, after=self._after)
         _loss_hooks.register(self)
 
@@ -185,8 +185,7 @@ class Recorder:
 
     def event(self, event: str, text: str, groups: tuple[Group, ...] | None = None) -> None:
         """Write an event at the next update, after the records before it."""
-        self._pending.write(now=True)
-        self._log.event(self.step, event, text, groups)
+        self._events.write(self.step, event, text, groups)
 
     def flush(self) -> None:
         """Write the records that wait for others."""
@@ -247,7 +246,7 @@ class Recorder:
 
     def _begin(self, closure: Callable[[], Any] | None) -> UnderWay:
         """An update begins: what can be seen before it."""
-        self._doubted = self._doubted and not self._optimizer.state and self._optimizer not in SEEN_TO_STEP
+        self._events.begin()
         loop_given, shown, self._loop_given, self._shown = self._loop_given, self._shown, Given(), None
         attempt = functools.partial(self._errors.attempt, "observing a step", self.step)
         if shown is not None:
@@ -271,8 +270,8 @@ class Recorder:
                 self._watch_activations()
             self._samples = made.measurement.samples
             self._errors.attempt("observing a step", step, self._send, step, made)
-            if self._doubted:
-                self._tell_restart(step)
+            if self._events.in_doubt:
+                self._events.restarted(step)
             self._pending.write()
             self._errors.settle()
         if self._budget is not None and self._budget.ended():
@@ -286,8 +285,8 @@ class Recorder:
         """
         return (
             self._cadence.rests(self.step)
-            and self._looked
-            and not (self._doubted or self._ranks.together or self._along_path)
+            and self._events.looked
+            and not (self._events.in_doubt or self._ranks.together or self._along_path)
             and self._scaler is None
             and self._activations is None
             and self._shown is None
@@ -301,30 +300,12 @@ class Recorder:
             self._budget = None  # ranks that record together have one cadence
             return
         self._cadence = self._cadence.stretched(factor)
-        often = ", ".join(f"{family} every {every}" for family, every in self._cadence.every.items() if every)
-        text = f"Observing took {share:.1%} of a step of {1e3 * seconds:.3g} ms, and {SHARE:.1%} is the budget"
-        self.event("cadence", f"{text}: from here on {often} updates")
+        self._events.stretched(self.step, seconds, share, self._cadence)
 
     def _watch_activations(self) -> None:
         """Have the layers looked at in the next forward, if their statistics are due then."""
         if self._activations is not None:
             self._activations.active = self._writes and self.is_due("weights")
-
-    def _tell_restart(self, step: int) -> None:
-        """Once, where a run went on and the optimizer began: it has a state after the first update, and had none."""
-        doubted, self._doubted = self._doubted, False
-        if doubted and self._optimizer.state:
-            text = (
-                f"The optimizer had no state when the run went on at step {step:,}. "
-                "Either its state was not loaded, or this is another training"
-            )
-            self._pending.write(now=True)
-            self._log.event(step, "warning", text)
-            warnings.warn(
-                f"{text}: load the state before the first update, or give this training a folder of its own",
-                GroupwiseWarning,
-                stacklevel=4,
-            )
 
     def _measure_update(self, measurement: Measurement) -> bool:
         measured = getattr(self._optimizer, "measured", None)
@@ -354,10 +335,10 @@ class Recorder:
         sharded = snapshot.sharded and self._ranks.world > 1
         if sharded and not self._ranks.together:
             raise RecordError("Observer: parameters are split over the ranks, so every rank has to make an Observer")
-        self._watch_scaler(loop_given)
-        if (groups := self._log.regrouped(snapshot)) is not None:
-            self.event("groups", f"{len(groups)} groups from here on", groups)
-        self._look_once()
+        if self._events.skipped(self.step):
+            loop_given.batch = None  # the micro-batches of what was skipped are among them
+        self._events.regrouped(self.step, snapshot)
+        self._events.look_once(self.step)
         measurement = Measurement(snapshot, due if self._writes or sharded else frozenset(), self._ranks.world)
         measurement.measure_weights(closure)
         if self._activations is not None:
@@ -365,25 +346,6 @@ class Recorder:
         if not closure:
             self._measure_gradients(measurement, loop_given.batch, clone)
         return measurement
-
-    def _look_once(self) -> None:
-        """What only the first update shows of a model: by then it is in the mode that it trains in."""
-        looked, self._looked = self._looked, True
-        if not looked and (norms := self._grouping.moving_statistics()):
-            text = (
-                f"The running statistics of {counted(len(norms), 'frozen norm')} move ({listed(norms, 4)}). "
-                "The parameters stay, and the statistics follow the data: `.eval()` on the norms holds them"
-            )
-            self.event("warning", text)
-
-    def _watch_scaler(self, loop_given: Given) -> None:
-        """A scaler skips by not calling `step`, which its scale shows; a fused step is called, and says so itself."""
-        if self._scaler is None or getattr(self._optimizer, "_step_supports_amp_scaling", False):
-            return
-        before, self._scale = self._scale, self._scaler.get_scale()
-        if self._scale < before:
-            loop_given.batch = None  # the micro-batches of what was skipped are among them
-            self.event("skipped", f"an update before this one; the loss scale is {self._scale:g} now")
 
     def _measure_gradients(self, measurement: Measurement, batch: FirstMicroBatch | None, clone: bool) -> None:
         """The gradients, and with them the end of the path of the update before."""
