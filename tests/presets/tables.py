@@ -10,32 +10,27 @@ from tests.presets import models
 TABLES: Mapping[tuple[str, Callable[[], models.Model]], str] = {
     # two layers of seven matrices; embedding and head; two norms a layer and the last
     ("llm-muon", models.llama): """
-        adamw AdamW 2 4.2e-4 0.1
+        adamw AdamW 7 4.2e-4 0.1
         matrices Muon 14 4.2e-4 0.1
-        no_decay AdamW 5 4.2e-4 0
     """,
     # tied, with norms of q and k
     ("llm-muon", models.qwen3): """
-        adamw AdamW 1 4.2e-4 0.1
+        adamw AdamW 10 4.2e-4 0.1
         matrices Muon 14 4.2e-4 0.1
-        no_decay AdamW 9 4.2e-4 0
     """,
     # biases of q, k and v
     ("llm-muon", models.qwen2): """
-        adamw AdamW 2 4.2e-4 0.1
+        adamw AdamW 13 4.2e-4 0.1
         matrices Muon 14 4.2e-4 0.1
-        no_decay AdamW 11 4.2e-4 0
     """,
     # in each layer four matrices of attention, two stacks of experts, a router; embedding and head
     ("moe-muon", models.mixtral): """
-        adamw AdamW 4 4.2e-4 0.1
+        adamw AdamW 9 4.2e-4 0.1
         matrices Muon 12 4.2e-4 0.1
-        no_decay AdamW 5 4.2e-4 0
     """,
     ("moe-muon", models.qwen3_moe): """
-        adamw AdamW 4 4.2e-4 0.1
+        adamw AdamW 13 4.2e-4 0.1
         matrices Muon 12 4.2e-4 0.1
-        no_decay AdamW 9 4.2e-4 0
     """,
     # four blocks of six matrices, two of them with a gate; the smear's gate and its two scalars are the base
     ("nanochat", models.nanochat): """
