@@ -5,7 +5,6 @@ Tying is found by identity, across networks too. Levels and heads are taken from
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, final
@@ -122,11 +121,6 @@ def _with_matrix(occurrences: Sequence[Occurrence]) -> tuple[Occurrence, ...]:
 
 
 def _shape(tensor: Any, name: str) -> tuple[int, ...]:
-    if _is_lazy(type(tensor)):
+    if any(kind.__name__ == "UninitializedTensorMixin" for kind in type(tensor).__mro__):
         raise SelectorError(f"parameter {name!r} has no shape yet: run one batch through the lazy module first")
     return tuple(map(int, tensor.shape))
-
-
-@functools.lru_cache(maxsize=1024)
-def _is_lazy(kind: type) -> bool:
-    return any(base.__name__ == "UninitializedTensorMixin" for base in kind.__mro__)
