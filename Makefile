@@ -8,7 +8,7 @@ INPUTS := pyproject.toml constraints.txt requirements-nodeps.txt
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test tensorflow versions docs serve-docs dist lint format clean
+.PHONY: help demo test tensorflow versions gallery docs serve-docs dist lint format clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
@@ -23,6 +23,9 @@ tensorflow: $(TENSORFLOW)/.installed  ## an environment for the Keras checks on 
 
 versions: $(VENV)/.dev  ## run the Keras checks with Keras 3.12 to the newest (ARGS="3.14.1", ARGS=--short; half an hour)
 	$(BIN)/python -m tests.keras.versions $(ARGS)
+
+gallery: $(VENV)/.dev  ## run the examples and rewrite their tables and pictures (four minutes of one core; ARGS="two_branches" for some)
+	$(BIN)/python -m examples --write $(ARGS)
 
 docs: $(VENV)/.dev  ## build the documentation site into docs/_build, warnings as errors (half a minute)
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs docs/_build

@@ -35,6 +35,7 @@ release = version = installed("groupwise")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_copybutton"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build"]
+suppress_warnings = ["misc.highlighting_failure"]  # a console block holds what a command printed, which is no shell
 default_role = "literal"  # docstrings write names as `name`
 myst_heading_anchors = 4
 myst_enable_extensions = ["dollarmath"]
@@ -53,6 +54,7 @@ napoleon_numpy_docstring = False
 
 _SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
 _PAGE = re.compile(r"^\| \[[^\]]+\]\(([\w./-]+)\.md\)", re.MULTILINE)
+_EXAMPLE = re.compile(r"\]\(\.\./examples/(\w+)/README\.md\)")
 _SECTION_OF_DOCSTRING = re.compile(r"(Args|Attributes|Returns|Raises|Yields|Example|Examples|Note|Warns):$")
 _BAR = re.compile(r"\|(?=[^`]*(?:`[^`]*`[^`]*)*$)")  # outside of backticks
 _ANNOTATED = re.compile(r"~?[\w.]*\bAnnotated\[")
@@ -66,6 +68,18 @@ def _with_contents(_: Sphinx, name: str, source: list[str]) -> None:
     for caption, text in zip(parts[::2], parts[1::2], strict=True):
         source[0] += _contents(caption, _PAGE.findall(text))
     source[0] += _contents("Reference", [f"reference/{name}" for name in MODULES])
+
+
+def _with_examples(_: Sphinx, name: str, source: list[str]) -> None:
+    """Append to the gallery the README of each example that it links to, and lead the links there."""
+    if name != "gallery":
+        return
+    for example in dict.fromkeys(_EXAMPLE.findall(source[0])):
+        text = (DOCS.parent / "examples" / example / "README.md").read_text(encoding="utf-8")
+        anchor = re.sub(r"[^\w\- ]", "", text.partition("\n")[0].removeprefix("# ").lower()).replace(" ", "-")
+        source[0] = source[0].replace(f"../examples/{example}/README.md", f"#{anchor}")
+        text = re.sub(r"\]\((?![a-z]+:|#|\.\./)", f"](../examples/{example}/", text).replace("](../../docs/", "](")
+        source[0] += "\n" + re.sub(r"(^|(?<=\n\n))(?=#+ )", "#", text)
 
 
 def _contents(caption: str, pages: list[str]) -> str:
@@ -144,6 +158,7 @@ def setup(app: Sphinx) -> None:
     app.add_html_math_renderer("mathml", (_math, None), (_math, None))
     app.connect("builder-inited", _write_reference)
     app.connect("source-read", _with_contents)
+    app.connect("source-read", _with_examples)
     app.connect("autodoc-skip-member", _skip_field_numbers)
     app.connect("autodoc-process-docstring", _as_rst, priority=400)  # before napoleon
     app.connect("autodoc-process-signature", _without_annotations)
