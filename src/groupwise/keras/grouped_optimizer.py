@@ -309,8 +309,9 @@ class GroupedOptimizer(OneStep):
 
         Raises `StateError` where they are not as many, or of other shapes; nothing has changed then.
         """
-        self._built()
+        running = self._built()
         state.assign(self.variables, list(weights), "set_weights")
+        state.restore_fixed(running)
 
     def save_own_variables(self, store: Any) -> None:
         """Write all state by position, and what its groups are."""
@@ -339,6 +340,7 @@ class GroupedOptimizer(OneStep):
             return
         saved = state.readable(self._held.program, self.variables, store, self._held.refrozen, reshaped)
         state.assign(self.variables[:saved], [store[str(i)] for i in range(saved)], "the saved optimizer state")
+        state.restore_fixed(self._held.program)
 
     def get_config(self) -> dict[str, Any]:
         """Everything to make this optimizer again, its groups included, as plain data."""

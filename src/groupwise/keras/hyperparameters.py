@@ -13,6 +13,7 @@ good stays a number (all but the weight decay, of which nobody asks it). And wha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from types import MappingProxyType
 from typing import Any, final
@@ -118,12 +119,21 @@ class GroupValues(MutableMapping[str, float]):
             check_value(native, value)
             if native not in self._live:
                 raise OptimizerError(
-                    f"the class uses it as a Python number, which is {self[native]:g} for as long as the optimizer "
-                    "lives: change the plan"
+                    f"it is a Python number to the class or beside variables in half precision, {self[native]:g} for "
+                    "as long as the optimizer lives: change the plan"
                 )
             if value * self._variables[native].sign < 0:
                 raise OptimizerError(f"its sign is compiled in, and {value!r} has the other: change the plan")
             self._variables[native].assign(float(value))
+
+    def restore_fixed(self) -> list[str]:
+        """Give the Python numbers of the step, which no load can change, their own values again; what stood there."""
+        fixed = {name: self._settings[name].peak for name in self._variables if name not in self._live}
+        other = {name: own for name, own in fixed.items() if not math.isclose(self[name], own, rel_tol=1e-6)}
+        said = [f"group {self._group!r}: {name}={self[name]:g}, here {own:g}" for name, own in other.items()]
+        for name, own in other.items():
+            self._variables[name].assign(float(own))
+        return said
 
     def __delitem__(self, name: str) -> None:
         raise OptimizerError(f"group {self._group!r}: {name} cannot be removed")

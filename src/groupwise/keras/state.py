@@ -93,6 +93,18 @@ def assign(variables: Sequence[Any], values: Sequence[Any], what: str) -> None:
         variable.assign(keras.ops.copy(keras.ops.convert_to_tensor(value)))  # jax donates the buffers of a step
 
 
+def restore_fixed(program: Program | None) -> None:
+    """After a load: warn where it held other values for the Python numbers of this step, and keep these."""
+    engines = () if program is None else program.engines
+    if other := [said for engine in engines for said in engine.values.restore_fixed()]:
+        warnings.warn(
+            f"the loaded state holds other values for numbers that are compiled in here: {listed(other, 3)}. Those of "
+            "this plan count",
+            GroupwiseWarning,
+            stacklevel=3,
+        )
+
+
 def by_name(program: Program | None) -> dict[str, Any]:
     """The groups' state by names that only an optimizer with the same groups has."""
     if program is None:

@@ -6,6 +6,10 @@ small stand-ins for the group's variables, with a variable in the place of every
 number is tried by itself, and those that fail stay the Python numbers that they are to plain Keras.
 
 Never tried is a whole number whose default is a whole number (`ns_steps=5`), since such a number counts something.
+
+Beside variables in half precision only the rate, the weight decay and what is scheduled are variables. A Python number
+is rounded to their dtype, and `1 - beta_2` is computed in double precision before it is; a variable is neither: with
+it, `x * momentum` is rounded once, or the product is in float32, and weights would be a rounding step off plain Keras.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from groupwise.keras.hyperparameters import ALWAYS, hyperparameter, sign_of
 from groupwise.plan import Group, Resolution, Setting
 
 _LARGEST = 3
+_HALF = ("float16", "bfloat16")
 
 Kind = tuple[tuple[int, ...], str]
 
@@ -73,6 +78,8 @@ def _kinds(group: Group, variables: Mapping[str, Any]) -> tuple[Kind, ...]:
 
 def _read(cls: type[Any], settings: Mapping[str, Setting], kinds: Sequence[Kind]) -> frozenset[str]:
     names = frozenset(held_in_variables(cls, settings))
+    if any(dtype in _HALF for _, dtype in kinds):
+        names = frozenset(name for name in names if name in ALWAYS or settings[name].schedules)
     asked = names - {"learning_rate"}
     if not asked or _traces(cls, settings, kinds, asked) or not _traces(cls, settings, kinds, ()):
         return names  # a class that cannot be traced at all says nothing about its numbers

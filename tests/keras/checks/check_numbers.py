@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from groupwise import GroupwiseError, Plan, Rule
+from groupwise.errors import GroupwiseWarning
 from groupwise.keras import GroupedOptimizer
 from groupwise.keras.algorithms import KerasAlgorithms, hyperparameters_of
 from groupwise.schedules import linear
@@ -29,20 +30,20 @@ def numbers_of(cls: Any) -> Iterator[tuple[str, float]]:
             yield name, default + 1 if isinstance(default, int) else default * 0.99 if default else 0.01
 
 
-def moved(optimizer: Any) -> Any:
+def moved(optimizer: Any, dtype: str = "float32") -> Any:
     """A kernel after two updates."""
-    kernel = keras.Variable(np.linspace(0.5, 1, 20, dtype="float32").reshape(4, 5), name="kernel")
+    kernel = keras.Variable(np.linspace(0.5, 1, 20, dtype="float32").reshape(4, 5), name="kernel", dtype=dtype)
     optimizer.build([kernel])
     for gradient in GRADIENTS:
-        optimizer.apply([keras.ops.convert_to_tensor(gradient)], [kernel])
-    return keras.ops.convert_to_numpy(kernel)
+        optimizer.apply([keras.ops.cast(keras.ops.convert_to_tensor(gradient), dtype)], [kernel])
+    return keras.ops.convert_to_numpy(keras.ops.cast(kernel, "float32"))
 
 
-def require_that_it_runs(cls: Any) -> None:
-    """Skip where Keras' own class cannot make a step: Muon of Keras 3.12 on tensorflow."""
+def require_that_it_runs(cls: Any, dtype: str = "float32") -> None:
+    """Skip where Keras' own class cannot make a step: Muon of Keras 3.12 on tensorflow, Nadam in bfloat16 on torch."""
     try:
-        moved(cls(learning_rate=0.1))
-    except AttributeError as error:
+        moved(cls(learning_rate=0.1), dtype)
+    except (AttributeError, TypeError) as error:
         pytest.skip(f"{cls.__name__} of Keras {keras.__version__} raises by itself: {error}")
 
 
@@ -56,6 +57,66 @@ def test_a_declared_number_is_that_of_the_class(name: str) -> None:
         ours = GroupedOptimizer(Plan([Rule("*", optimizer=name, lr=0.1, **{key: value})]))
         away = np.abs(moved(ours) - moved(cls(learning_rate=0.1, **{key: value}))).max()
         assert away < 2e-6, (key, value, away)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", CLASSES)
+def test_in_half_precision_the_weights_are_those_of_the_class_bit_for_bit(name: str, dtype: str) -> None:
+    cls = getattr(keras.optimizers, name, None)
+    if cls is None:
+        pytest.skip(f"this Keras has no {name}")
+    require_that_it_runs(cls, dtype)
+    every = dict(numbers_of(cls))
+    buffered = {"momentum": 0.9} if name in ("SGD", "RMSprop") else {}
+    for declared in ({}, buffered, every):
+        ours = GroupedOptimizer(Plan([Rule("*", optimizer=name, lr=0.1, **declared)]))
+        expected = moved(cls(learning_rate=0.1, **declared), dtype)  # not finite in some: epsilon is 0 in float16
+        np.testing.assert_array_equal(moved(ours, dtype), expected, err_msg=str(declared))
+
+
+@pytest.mark.parametrize("policy", ["float16", "bfloat16", "mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    ("name", "declared"),
+    [
+        ("SGD", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.05}),
+        ("RMSprop", {"rho": 0.95, "momentum": 0.9, "centered": True}),
+        ("AdamW", {"beta_1": 0.8, "beta_2": 0.95, "epsilon": 1e-3, "weight_decay": 0.05}),
+    ],
+)
+def test_a_fit_under_a_policy_of_low_precision_is_that_of_the_class(
+    name: str, declared: dict[str, Any], policy: str
+) -> None:
+    """Bit for bit in half precision; as jax and tensorflow compile it, to one rounding step."""
+    rounding = {"float16": 2**-10, "bfloat16": 2**-7}
+    keras.config.set_dtype_policy(policy)
+    try:
+        for eager in (True, False):
+            ours, theirs = functional(), functional()
+            plan = Plan([Rule("*", optimizer=name, lr=0.05, **declared)])
+            ours.compile(GroupedOptimizer(plan).bind(ours), "mse", run_eagerly=eager)
+            theirs.compile(getattr(keras.optimizers, name)(0.05, **declared), "mse", run_eagerly=eager)
+            for model in (ours, theirs):
+                fit(model)
+            exact = eager or keras.backend.backend() == "torch"
+            assert difference(ours, theirs) <= (1e-6 if policy not in rounding else 0 if exact else rounding[policy])
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_a_number_fixed_in_half_precision_says_so_where_another_is_assigned_or_loaded() -> None:
+    optimizers = []
+    for beta in (0.9, 0.99):
+        plan = Plan([Rule("*", optimizer="Adam", lr=0.1, beta_2=beta)])
+        optimizer = GroupedOptimizer(plan)
+        moved(optimizer, "float16")
+        optimizers.append(optimizer)
+    first, second = optimizers
+    (values,) = first.hyperparameters.values()
+    with pytest.raises(GroupwiseError, match=r"beta_2: it is a Python number .* half precision, 0\.9 for as long"):
+        values["beta_2"] = 0.95
+    with pytest.warns(GroupwiseWarning, match=r"beta_2=0\.99, here 0\.9\. Those of this plan count"):
+        first.set_weights(second.variables)
+    assert values["beta_2"] == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize("name", ["Ftrl", "Muon", "RMSprop"])
