@@ -65,6 +65,8 @@ def test_in_half_precision_the_weights_are_those_of_the_class_bit_for_bit(name: 
     cls = getattr(keras.optimizers, name, None)
     if cls is None:
         pytest.skip(f"this Keras has no {name}")
+    if name == "Muon" and keras.backend.backend() == "tensorflow":
+        pytest.skip("raises here: it multiplies by the learning rate without a cast (docs/keras.md, Limits)")
     require_that_it_runs(cls, dtype)
     every = dict(numbers_of(cls))
     buffered = {"momentum": 0.9} if name in ("SGD", "RMSprop") else {}
