@@ -14,6 +14,7 @@ from groupwise.errors import AuditError, GroupwiseError, OptimizerError, PlanErr
 from groupwise.schedules import step_decay
 from groupwise.select import ndim, role
 from tests.adopt.programs import Net
+from tests.vision import import_torchvision
 
 
 def named(net: Net) -> dict[str, nn.Parameter]:
@@ -110,6 +111,7 @@ def test_a_lambda_stays_a_scheduler_and_the_rate_is_its_base() -> None:
 @pytest.mark.parametrize("warmup", [0, 4])
 @pytest.mark.parametrize("name", ["constant", "constant_with_warmup", "linear", "cosine"])
 def test_the_warmups_of_transformers_are_schedules(name: str, warmup: int) -> None:
+    import_torchvision()
     transformers = pytest.importorskip("transformers")
     net = nn.Linear(2, 2)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.5)

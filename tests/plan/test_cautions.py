@@ -68,6 +68,8 @@ def test_a_rule_of_their_own_silences_it(more: list[Rule]) -> None:
     [
         [Rule(role("norm", "bias"), lr=scale(2.0))],
         [Rule(role("head"), lr=scale(10))],
+        [Rule(role("weight") & role("head"), lr=scale(10))],
+        [Rule(role("weight") & role("head", "norm") | "attention.bias", lr=scale(10))],
         [Rule(role("embedding"), weight_decay=0.1), Rule("attention", lr=scale(2))],
         [Rule(~role("matrix"), lr=scale(2))],
         [Rule("experts", lr=scale(2))],

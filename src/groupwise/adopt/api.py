@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 
 from groupwise._spelling import counted, printable_lines
-from groupwise.adopt.checking import difference
+from groupwise.adopt.checking import compared
 from groupwise.adopt.composing import drafts
 from groupwise.adopt.curves import Unit
 from groupwise.adopt.program import Program, read
@@ -123,17 +123,20 @@ def adopt(
 
 
 def _shortest(program: Program) -> Plan:
-    """The first draft, from the shortest, that comes to what the program does."""
-    reason = "there is no parameter in it"
+    """The first draft, from the shortest, that comes to what the program does; one that warns nobody, if there is."""
+    reason, equal = "there is no parameter in it", None
     for draft in drafts(program):
         try:
             plan = Plan(draft.rules)
-            reason = difference(plan, program)
+            reason, cautions = compared(plan, program)
         except GroupwiseError as error:
             reason = str(error)
         else:
-            if not reason:
+            if not reason and not cautions:
                 return plan
+            equal = equal or (None if reason else plan)
+    if equal is not None:
+        return equal
     raise ResolutionError(f"no plan was found that equals the program: {reason}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from groupwise.adopt.program import Program, Target
 from groupwise.optim.algorithms import TorchAlgorithms, hyperparameters_of
@@ -16,19 +16,25 @@ _STEPS = (0, 1, 2, 3, 7, 50, 333, 1000, 9999)
 _TOLERANCE = 1e-9  # of a schedule times a factor, where the program's own was made with the product
 
 
-def difference(plan: Plan, program: Program) -> str:
-    """The first parameter for which `plan` says something else than `program` does, and what; empty if none.
-
-    Raises what `resolve` raises.
+class Comparison(NamedTuple):
+    """The first parameter for which a plan says something else than a program does, and what; empty if none. And what
+    the plan's reader is warned of.
     """
+
+    difference: str
+    cautions: tuple[str, ...]
+
+
+def compared(plan: Plan, program: Program) -> Comparison:
+    """Resolve a plan and compare it. Raises what `resolve` raises."""
     algorithms = TorchAlgorithms(plan)
     resolution, _ = resolve_with(program.infos, plan, algorithms)
     targets = {info.name: target for info, target in zip(program.infos, program.targets, strict=True)}
     for group in resolution.groups:
         for info in group.parameters:
             if said := _difference(group, targets[info.name], algorithms, info.requires_grad):
-                return f"{info.name}: {said}"
-    return ""
+                return Comparison(f"{info.name}: {said}", resolution.cautions)
+    return Comparison("", resolution.cautions)
 
 
 def _difference(group: Group, target: Target | None, algorithms: TorchAlgorithms, trains: bool) -> str:

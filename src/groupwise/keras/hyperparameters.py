@@ -128,11 +128,12 @@ class GroupValues(MutableMapping[str, float]):
 
     def restore_fixed(self) -> list[str]:
         """Give the Python numbers of the step, which no load can change, their own values again; what stood there."""
-        fixed = {name: self._settings[name].peak for name in self._variables if name not in self._live}
+        peaks = {name: self._settings[name].peak for name in self._variables if name not in self._live}
+        fixed = {name: float(peak) for name, peak in peaks.items() if isinstance(peak, int | float)}
         other = {name: own for name, own in fixed.items() if not math.isclose(self[name], own, rel_tol=1e-6)}
         said = [f"group {self._group!r}: {name}={self[name]:g}, here {own:g}" for name, own in other.items()]
         for name, own in other.items():
-            self._variables[name].assign(float(own))
+            self._variables[name].assign(own)
         return said
 
     def __delitem__(self, name: str) -> None:

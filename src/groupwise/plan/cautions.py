@@ -26,7 +26,7 @@ def cautions_of(
     rules: Sequence[Rule], parameters: Sequence[ParameterInfo], matches: Sequence[tuple[int, ...]]
 ) -> tuple[str, ...]:
     """What is to be said; empty for most plans."""
-    by_role = [i for i, rule in enumerate(rules) if _BULK.intersection(roles_in(rule.match))]
+    by_role = [i for i, rule in enumerate(rules) if _asks_for_bulk(rule.match)]
     if not by_role:
         return ()
     catch_all = set(range(len(rules))).intersection(*matches)
@@ -106,6 +106,21 @@ def _sentence(
 
 def _is_bulk(info: ParameterInfo) -> bool:
     return info.requires_grad and sum(size > 1 for size in info.shape) > 1 and not info.roles & _APART
+
+
+def _asks_for_bulk(match: Selector) -> bool:
+    """Whether a selector asks for weights by role: "weight", but not "weight & head"."""
+    if isinstance(match, AnyOf):
+        return any(map(_asks_for_bulk, match.parts))
+    if isinstance(match, AllOf):
+        return any(map(_asks_for_bulk, match.parts)) and not any(map(_asks_apart, match.parts))
+    return isinstance(match, Role) and match.word in _BULK
+
+
+def _asks_apart(match: Selector) -> bool:
+    if isinstance(match, AnyOf):
+        return all(map(_asks_apart, match.parts))
+    return isinstance(match, Role) and match.word in _APART
 
 
 def roles_in(match: Selector, excluded: bool = False) -> Iterator[str]:
