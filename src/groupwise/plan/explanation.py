@@ -6,9 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from groupwise.plan.algorithm import Algorithm
-from groupwise.plan.cascade import Outcome, ResolvedSettings
+from groupwise.plan.cascade import ResolvedSettings
 from groupwise.plan.group import Group
 from groupwise.plan.joined import ResolvedPart
+from groupwise.plan.outcomes import Outcome
 from groupwise.plan.parts import name_of_whole
 from groupwise.plan.rule import Rule, property_of, title
 from groupwise.plan.setting import Setting, TupleSetting

@@ -17,8 +17,8 @@ from functools import lru_cache
 
 from groupwise._spelling import counted
 from groupwise.errors import PlanError, ResolutionError, listed, within
-from groupwise.plan.cascade import factors_of, level_dependent
 from groupwise.plan.declarations import LayerDecay
+from groupwise.plan.declared import factors_of, level_dependent
 from groupwise.plan.rule import Rule, title
 from groupwise.select import ParameterInfo
 

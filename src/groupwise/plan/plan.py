@@ -19,13 +19,13 @@ from groupwise._spelling import counted, shown
 from groupwise.errors import GroupwiseWarning, PlanError, ResolutionError, within
 from groupwise.plan import adopting, plan_file
 from groupwise.plan.algorithm import Algorithm
-from groupwise.plan.cascade import text_of
 from groupwise.plan.cautions import cautions_of, rates_left_by, unset_in_vain
 from groupwise.plan.clip import Clip
 from groupwise.plan.group import groups_of
 from groupwise.plan.joined import joined_all
 from groupwise.plan.ladder import ladders_of, readings_of, tops_of_parts
 from groupwise.plan.mistakes import Mistakes
+from groupwise.plan.outcomes import text_of
 from groupwise.plan.parts import Parts, checked_parts, taken_apart
 from groupwise.plan.replacing import replaced
 from groupwise.plan.resolution import Resolution

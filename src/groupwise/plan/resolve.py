@@ -11,15 +11,9 @@ from itertools import compress
 
 from groupwise.errors import ResolutionError, listed
 from groupwise.plan.algorithm import Algorithm
-from groupwise.plan.cascade import (
-    Declared,
-    MatchedParameter,
-    ResolvedSettings,
-    declared_by,
-    factors_of,
-    resolve_parameter,
-)
+from groupwise.plan.cascade import MatchedParameter, ResolvedSettings, resolve_parameter
 from groupwise.plan.declarations import Factor, LayerDecay
+from groupwise.plan.declared import Declared, declared_by, factors_of
 from groupwise.plan.ladder import Ladder, distinct_levels
 from groupwise.plan.mistakes import Mistakes
 from groupwise.plan.rule import Rule, title
