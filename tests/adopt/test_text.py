@@ -241,3 +241,18 @@ def test_nothing_of_the_program_is_changed() -> None:
         adopt(net, optimizer, scheduler)
     assert (optimizer.state_dict(), scheduler.state_dict()) == before[:2]
     assert all(torch.equal(p, before[2][name]) for name, p in named(net).items())
+
+
+@pytest.mark.parametrize(
+    "make", [lambda o: lr_scheduler.ExponentialLR(o, 1.2), lambda o: lr_scheduler.StepLR(o, 1, 2.0)]
+)
+def test_a_rate_that_grows_without_end_as_in_a_range_test_is_carried_over(make: Any) -> None:
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-7)
+    scheduler = make(optimizer)
+    found = adopt(model, optimizer, scheduler)
+    ours = PlanScheduler(grouped := GroupedOptimizer(model, found.plan))
+    for _ in range(30):
+        assert grouped.param_groups[0]["lr"] == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
+        for each in (grouped, ours, optimizer, scheduler):
+            each.step()

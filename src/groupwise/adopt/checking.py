@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from groupwise.adopt.program import Program, Target
+from groupwise.errors import ScheduleError
 from groupwise.optim.algorithms import TorchAlgorithms, hyperparameters_of
 from groupwise.optim.resolve import resolve_with
 from groupwise.plan import Group, Plan, Setting
@@ -59,18 +60,24 @@ def _equal(setting: Setting | None, wanted: Any, default: object) -> bool:
     if not setting.schedules and not any(isinstance(part, Schedule) for part in parts):
         held: Any = setting.peak
         return bool(tuple(held) == tuple(wanted) if isinstance(wanted, tuple | list) else held == wanted)
-    return all(_close(setting.at(step, 10_000, 100), _at(wanted, step)) for step in _STEPS)
+    return all(_close(_at(setting, step), _at(wanted, step)) for step in _STEPS)
 
 
-def _at(wanted: Any, step: int) -> Any:
-    if isinstance(wanted, tuple):
-        return tuple(_at(part, step) for part in wanted)
-    return wanted.at(step, 10_000, 100) if isinstance(wanted, Schedule) else wanted
+def _at(value: Any, step: int) -> Any:
+    """The value at an update; none where a schedule that grows has left the finite numbers."""
+    if isinstance(value, tuple):
+        return tuple(_at(part, step) for part in value)
+    try:
+        return value.at(step, 10_000, 100) if isinstance(value, Schedule | Setting) else value
+    except ScheduleError:
+        return None
 
 
 def _close(one: Any, other: Any) -> bool:
     if isinstance(one, tuple):
         return len(one) == len(other) and all(map(_close, one, other))
+    if one is None or other is None:
+        return one is other
     return one == other or math.isclose(one, other, rel_tol=_TOLERANCE, abs_tol=1e-300)
 
 

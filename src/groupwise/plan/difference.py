@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from groupwise._spelling import clipped, number
+from groupwise.errors import ScheduleError
 from groupwise.plan.group import Group
 from groupwise.plan.joined import ResolvedPart
 from groupwise.plan.resolution import Resolution
@@ -164,8 +165,16 @@ def _key(setting: Setting) -> Hashable:
     if not isinstance(setting, ScalarSetting) or not setting.schedules:
         return _rounded(setting.peak)
     by_metric = tuple(str(schedule) for schedule in setting.schedules if isinstance(schedule, Plateau))
-    values = tuple(_rounded(setting.at(step, *run)) for run in _RUNS for step in _steps(run[0]))
+    values = tuple(_at(setting, step, run) for run in _RUNS for step in _steps(run[0]))
     return values[0] if len(set(values)) == 1 and not by_metric else (*by_metric, *values)
+
+
+def _at(setting: ScalarSetting, step: int, run: tuple[int, int]) -> Hashable:
+    """The value at an update; none where a schedule that grows has left the finite numbers."""
+    try:
+        return _rounded(setting.at(step, *run))
+    except ScheduleError:
+        return None
 
 
 def _course(schedule: Schedule) -> Hashable:
