@@ -4,7 +4,6 @@ Counted are the calls of Python and C functions, and the tensors that sets of te
 on the machine.
 """
 
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -14,21 +13,7 @@ from torch import nn
 from groupwise import GroupedOptimizer, Plan, Rule, layer_decay
 from groupwise.errors import ResolutionError
 from groupwise.optim import parameters_of, resolve
-
-
-def cost_of(work: Callable[[], object]) -> int:
-    count = 0
-
-    def one_more(frame: object, event: str, argument: object) -> None:
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    sys.setprofile(one_more)
-    try:
-        work()
-    finally:
-        sys.setprofile(None)
-    return count
+from tests.calls import calls_of
 
 
 def built(layers: int) -> GroupedOptimizer:
@@ -64,7 +49,7 @@ def test_what_groups_cost_grows_with_their_number_and_no_faster(
 ) -> None:
     def cost(layers: int) -> int:
         given = start(layers)
-        return cost_of(lambda: work(given))
+        return calls_of(lambda: work(given))
 
     cost(10)
     assert cost(400) < 4.4 * cost(100)

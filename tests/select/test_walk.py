@@ -1,6 +1,5 @@
 """The walk: every parameter once, in order, under the names of the bare model, whatever surrounds it."""
 
-import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +13,7 @@ from torch.nn.utils import parametrizations, parametrize
 
 from groupwise.errors import SelectorError
 from groupwise.select import depth, kind, name, parameters_of, role, select
+from tests.calls import calls_of
 from tests.select import models
 from tests.select.models import EVERY, ViT, language_model, named
 
@@ -211,29 +211,15 @@ def test_a_lazy_module_must_see_a_batch_first() -> None:
         parameters_of(model)
 
 
-def calls_of(work: Callable[[], object]) -> int:
-    """How many Python functions `work` calls: a cost that does not depend on the machine."""
-    count = 0
-
-    def one_more(frame: object, event: str, argument: object) -> None:
-        nonlocal count
-        count += event == "call"
-
-    sys.setprofile(one_more)
-    try:
-        work()
-    finally:
-        sys.setprofile(None)
-    return count
-
-
 def test_the_cost_of_a_walk_and_of_a_selection_grows_with_the_parameters_and_no_faster() -> None:
     def costs(blocks: int) -> tuple[int, int]:
         with torch.device("meta"):
             model = named(blocks=nn.ModuleList(models.Block() for _ in range(blocks)), head=nn.Linear(8, 2))
         infos = parameters_of(model)
         chosen = [name("blocks.*"), name("*.fc1.weight"), role("norm", "bias"), kind("Linear"), depth(min=7)]
-        return calls_of(lambda: parameters_of(model)), calls_of(lambda: [select(each, infos) for each in chosen])
+        return calls_of(lambda: parameters_of(model), ("call",)), calls_of(
+            lambda: [select(each, infos) for each in chosen], ("call",)
+        )
 
     few, many = costs(100), costs(1100)
     for small, large in zip(few, many, strict=True):
@@ -247,6 +233,6 @@ def test_a_long_row_of_layers_costs_no_more_for_each(layer: Callable[[], nn.Modu
     def cost(layers: int) -> int:
         with torch.device("meta"):
             model = nn.Sequential(*(layer() for _ in range(layers)))
-        return calls_of(lambda: parameters_of(model))
+        return calls_of(lambda: parameters_of(model), ("call",))
 
     assert cost(1100) < 11.5 * cost(100)
