@@ -289,6 +289,12 @@ def _hooked_step_code() -> CodeType | None:
 _HOOKED_STEP = _hooked_step_code()  # no cached call: a compiled step reads it
 
 
+def has_step_hooks(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether somebody has registered hooks around the step of `optimizer`. Lacking: none are seen."""
+    kept = (getattr(optimizer, f"_optimizer_step_{when}_hooks", None) for when in ("pre", "post"))
+    return any(kept)
+
+
 def runs_step_hooks(optimizer: object) -> bool:
     """Whether a step of `optimizer` runs its hooks: torch marks the steps that it has wrapped, a trainer's are not.
 

@@ -256,3 +256,132 @@ def test_a_rate_that_grows_without_end_as_in_a_range_test_is_carried_over(make: 
         assert grouped.param_groups[0]["lr"] == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
         for each in (grouped, ours, optimizer, scheduler):
             each.step()
+
+
+L = lr_scheduler
+MISREAD: dict[str, Any] = {
+    "cosine to a floor × warmup": lambda o: [L.LinearLR(o, 0.1, 1.0, 3), L.CosineAnnealingLR(o, 8, eta_min=0.01)],
+    "chained to a floor": lambda o: L.ChainedScheduler(
+        [L.CosineAnnealingLR(o, 8, eta_min=0.05), L.ExponentialLR(o, 0.7)]
+    ),
+    "chained restarts": lambda o: L.ChainedScheduler([L.CosineAnnealingWarmRestarts(o, 4), L.ExponentialLR(o, 0.9)]),
+    "chained one cycle": lambda o: L.ChainedScheduler([L.ExponentialLR(o, 0.9), L.OneCycleLR(o, 0.1, total_steps=14)]),
+    "cycles in a sequence": lambda o: L.SequentialLR(
+        o, [L.LinearLR(o, 0.1, 1.0, 3), L.CyclicLR(o, 0.01, 0.1, step_size_up=3, cycle_momentum=False)], [3]
+    ),
+    "momentum in a sequence": lambda o: L.SequentialLR(
+        o, [L.LinearLR(o, 0.1, 1.0, 3), L.OneCycleLR(o, 0.2, total_steps=8)], [3]
+    ),
+    "a constant of no steps": lambda o: L.ConstantLR(o, 0.25, 0),
+}
+
+
+@pytest.mark.parametrize("make", MISREAD.values(), ids=MISREAD)
+def test_a_schedule_that_is_not_what_the_schedulers_do_is_not_handed_out(make: Any) -> None:
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    schedulers = make(optimizer)
+    before = [dict(group) for group in optimizer.param_groups]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = adopt(model, optimizer, schedulers)
+    (lost,) = found.lost
+    assert "where what was read" in lost or "and what was read of it" in lost
+    assert "Keep it, over the GroupedOptimizer" in lost
+    assert [dict(group) for group in optimizer.param_groups] == before
+
+
+def test_a_rate_that_was_written_and_a_group_that_came_after_the_scheduler_are_told() -> None:
+    first, second = nn.Linear(2, 2), nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(first.parameters(), lr=0.1)
+    scheduler = L.StepLR(optimizer, 2, 0.5)
+    optimizer.param_groups[0]["lr"] = 0.03
+    assert "brings lr to 0.03 at step 0" in adopt(first, optimizer, scheduler).lost[0]
+
+    optimizer = torch.optim.SGD(first.parameters(), lr=0.1)
+    scheduler = L.LinearLR(optimizer, 0.1, 1.0, 4)
+    optimizer.add_param_group({"params": second.parameters(), "lr": 0.1})
+    assert "brings lr to" in adopt(nn.ModuleList([first, second]), optimizer, scheduler).lost[0]
+
+
+def test_state_that_steps_have_not_made_is_not_lost_and_what_names_are_needed_for_is_said() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    assert adopt(model, torch.optim.Adagrad(model.parameters())).lost == ()
+    for named, way_out in ((False, "starts afresh"), (True, "which GroupedOptimizer.load_state_dict reads")):
+        groups = [part.named_parameters(str(i)) if named else part.parameters() for i, part in enumerate(model)]
+        optimizer = torch.optim.Adam([{"params": own, "lr": 0.1 * (i + 1)} for i, own in enumerate(groups)])
+        model(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+        found = adopt(model, optimizer)
+        assert way_out in found.lost[0]
+        if named:
+            GroupedOptimizer(model, found.plan).load_state_dict(optimizer.state_dict())
+
+
+def test_hooks_of_a_step_are_told() -> None:
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer.register_step_pre_hook(lambda *_: None)
+    assert "has hooks of its step" in adopt(model, optimizer).lost[0]
+
+
+def test_a_file_holds_the_plan_of_groups_of_which_one_sets_what_is_none_elsewhere() -> None:
+    model = nn.ModuleDict({"embed": nn.Embedding(4, 2), "rest": nn.Linear(2, 2)})
+    groups = [{"params": model["embed"].parameters(), "fused": True}, {"params": model["rest"].parameters()}]
+    found = adopt(model, torch.optim.AdamW(groups, lr=0.1))
+    assert Plan.loads(found.text(), allow=found.allow) == found.plan
+
+
+class OwnName(torch.optim.SGD):
+    """Its first argument has a name of its own."""
+
+    def __init__(self, tensors: Any, lr: float = 0.1) -> None:
+        super().__init__(tensors, lr=lr)
+
+
+def test_the_first_argument_of_a_class_is_the_parameters_whatever_its_name() -> None:
+    model = nn.Linear(2, 2)
+    found = adopt(model, OwnName(model.parameters(), lr=0.2))
+    optimizer = GroupedOptimizer(model, found.plan)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.2]
+
+
+SINGLE: dict[str, Any] = {
+    "step": lambda o: L.StepLR(o, 4, 0.5),
+    "steps": lambda o: L.MultiStepLR(o, [3, 9], 0.3),
+    "exponential": lambda o: L.ExponentialLR(o, 0.9),
+    "linear": lambda o: L.LinearLR(o, 0.2, 1.0, 5),
+    "constant": lambda o: L.ConstantLR(o, 0.25, 6),
+    "polynomial": lambda o: L.PolynomialLR(o, 25, 2.0),
+    "cosine": lambda o: L.CosineAnnealingLR(o, 40),
+    "cosine to a floor": lambda o: L.CosineAnnealingLR(o, 40, eta_min=0.01),
+    "restarts": lambda o: L.CosineAnnealingWarmRestarts(o, 6),
+    "one cycle": lambda o: L.OneCycleLR(o, 0.3, total_steps=50),
+    "cyclic": lambda o: L.CyclicLR(o, 0.02, 0.2, step_size_up=4),
+}
+TOGETHER: dict[str, Any] = {
+    "beside": lambda o, made: [each(o) for each in made],
+    "chained": lambda o, made: [L.ChainedScheduler([each(o) for each in made])],
+    "in turn": lambda o, made: [L.SequentialLR(o, [each(o) for each in made], [7])],
+}
+
+
+@pytest.mark.parametrize("together", TOGETHER.values(), ids=TOGETHER)
+@pytest.mark.parametrize("second", SINGLE.values(), ids=SINGLE)
+@pytest.mark.parametrize("first", SINGLE.values(), ids=SINGLE)
+def test_whatever_schedulers_are_put_together_the_plan_is_what_they_do_or_says_that_it_is_not(
+    first: Any, second: Any, together: Any
+) -> None:
+    model, twin = nn.Linear(2, 2), nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    schedulers = together(optimizer, (first, second))
+    found = adopt(model, optimizer, schedulers)
+    if found.lost:
+        return
+    ours = PlanScheduler(grouped := GroupedOptimizer(twin, found.plan))
+    for _ in range(35):
+        for key in ("lr", "momentum"):
+            expected = optimizer.param_groups[0][key]
+            assert grouped.param_groups[0][key] == pytest.approx(expected, rel=1e-6, abs=1e-7), key
+        for each in (optimizer, *schedulers, grouped, ours):
+            each.step()

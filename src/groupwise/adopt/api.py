@@ -123,7 +123,9 @@ def adopt(
 
 
 def _shortest(program: Program) -> Plan:
-    """The first draft, from the shortest, that comes to what the program does; one that warns nobody, if there is."""
+    """The first draft, from the shortest, that comes to what the program does; one that warns nobody and has
+    the form of a file, if there is.
+    """
     reason, equal = "there is no parameter in it", None
     for draft in drafts(program):
         try:
@@ -132,12 +134,21 @@ def _shortest(program: Program) -> Plan:
         except GroupwiseError as error:
             reason = str(error)
         else:
-            if not reason and not cautions:
+            if not reason and not cautions and _is_writable(plan):
                 return plan
             equal = equal or (None if reason else plan)
     if equal is not None:
         return equal
     raise ResolutionError(f"no plan was found that equals the program: {reason}")
+
+
+def _is_writable(plan: Plan) -> bool:
+    """Whether a file can hold a plan: not where a rule gives None back to what another has set."""
+    try:
+        plan.dumps()
+    except PlanError:
+        return False
+    return True
 
 
 def _say_what_changes(program: Program, optimizers: int) -> None:

@@ -89,6 +89,15 @@ def moves_in_epochs(scheduler: Any) -> bool:
     return any(map(moves_in_epochs, inner)) if inner else type(scheduler) not in _HELD
 
 
+def turning_points(scheduler: Any) -> list[int]:
+    """After how many steps a cosine begins to rise again, which no cosine of a plan does."""
+    inner = getattr(scheduler, "_schedulers", None)
+    if inner:
+        return [turn for part in inner for turn in turning_points(part)]
+    turns = type(scheduler) is torch_schedulers.CosineAnnealingLR
+    return [scheduler.T_max] if turns else []
+
+
 def _step(s: Any, group: int, base: float, length: Callable[[int], Length]) -> Schedule:
     return step_decay(base, s.gamma, every=length(s.step_size))
 

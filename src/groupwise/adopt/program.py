@@ -16,7 +16,9 @@ from typing import Any, Final, TypeAlias
 import torch
 
 from groupwise._spelling import counted, shown
-from groupwise.adopt.curves import Unit, UnknownSchedule, momentum, moves_in_epochs, product
+from groupwise._torch import has_step_hooks
+from groupwise.adopt.curves import Unit, UnknownSchedule, momentum, moves_in_epochs, product, turning_points
+from groupwise.adopt.rehearsing import Rehearsal
 from groupwise.audit.describing import bound, groups_of, inmost, same
 from groupwise.errors import OptimizerError, ResolutionError, listed
 from groupwise.optim.algorithms import TorchAlgorithms, hyperparameters_of
@@ -106,8 +108,11 @@ def read(
         optimizer = _checked(name, given, program)
         driving = [s for s in schedulers.values() if same(bound(s), groups_of(optimizer))]
         _remark(name, optimizer, driving, program, unit)
+        rehearsal = Rehearsal(driving, optimizer.param_groups)
         for position, group in enumerate(optimizer.param_groups):
-            target = _Reading(name, optimizer, position, optimizer is not given, driving, unit, program).target()
+            target = _Reading(
+                name, optimizer, position, optimizer is not given, driving, rehearsal, unit, program
+            ).target()
             for tensor in group["params"]:
                 i = _place(f"{name}, group {position}", tensor, index)
                 if program.targets[i] is not None:
@@ -150,13 +155,23 @@ def _place(where: str, tensor: torch.Tensor, index: Mapping[int, int]) -> int:
 
 def _remark(name: str, optimizer: torch.optim.Optimizer, driving: Sequence[Any], program: Program, unit: Unit) -> None:
     """Say what an optimizer and its schedulers hold that is no part of any plan: progress."""
-    stepped = [param for group in optimizer.param_groups for param in group["params"] if optimizer.state.get(param)]
+    params = [param for group in optimizer.param_groups for param in group["params"]]
+    stepped = [param for param in params if _has_stepped(optimizer.state.get(param, {}))]
     if stepped:
         keys = sorted({str(key) for param in stepped for key in optimizer.state[param]})
-        program.lost.append(
-            f"{name} has taken steps: its state ({listed(keys, 4)}) of {counted(len(stepped), 'parameter')} is in its "
-            "state_dict, which GroupedOptimizer.load_state_dict reads"
+        by_name = all("param_names" in group for group in optimizer.param_groups)
+        whole = len(optimizer.param_groups) == 1 and len(params) == len(program.infos)
+        way_out = (
+            "is in its state_dict, which GroupedOptimizer.load_state_dict reads"
+            if by_name or whole
+            else "starts afresh: its state_dict has positions, and GroupedOptimizer.load_state_dict looks for names, "
+            "which are there if the program builds its optimizer from model.named_parameters()"
         )
+        program.lost.append(
+            f"{name} has taken steps: its state ({listed(keys, 4)}) of {counted(len(stepped), 'parameter')} {way_out}"
+        )
+    if has_step_hooks(optimizer):
+        program.lost.append(f"{name} has hooks of its step: register them on the GroupedOptimizer")
     for scheduler in driving:
         done = getattr(scheduler, "last_epoch", 0)
         if done > 0:
@@ -165,6 +180,15 @@ def _remark(name: str, optimizer: torch.optim.Optimizer, driving: Sequence[Any],
             program.told.append(
                 f"{type(scheduler).__name__} holds still within an epoch, its schedule in the plan moves at each update"
             )
+        for turning in turning_points(scheduler):
+            program.told.append(
+                f"past its T_max of {turning} CosineAnnealingLR rises again, and the schedule in the plan holds its end"
+            )
+
+
+def _has_stepped(own: Mapping[str, Any]) -> bool:
+    """Whether a parameter's state is of a step; Adagrad and others make theirs when they are built."""
+    return float(own.get("step", 1)) > 0 if own else False
 
 
 @dataclass
@@ -176,6 +200,7 @@ class _Reading:
     position: int
     wrapped: bool
     driving: Sequence[Any]
+    rehearsal: Rehearsal
     unit: Unit
     program: Program
 
@@ -250,7 +275,9 @@ class _Reading:
         make = functools.partial(product, list(self.driving), self.position, unit=self.unit)
         try:
             schedule, own = make(base), make(1.0)
-            cycled = [momentum(each, group, self.position, self.unit) for each in self.driving]
+            found = (momentum(each, group, self.position, self.unit) for each in self.driving)
+            cycled = dict(filter(None, found))
+            self.rehearsal.check(self.position, {"lr": schedule, **cycled})
         except UnknownSchedule as error:
             kinds = listed(dict.fromkeys(type(each).__name__ for each in self.driving))
             self._lose(f"{kinds}: {error}. Keep it, over the GroupedOptimizer: the rate here is what it starts from")
@@ -259,7 +286,7 @@ class _Reading:
         if self.unit == "update" and _UPDATES not in self.program.told:
             self.program.told.append(_UPDATES)
         values[rate] = schedule
-        for key, curve in filter(None, cycled):
+        for key, curve in cycled.items():
             held = values.get("betas", group.get("betas"))
             values["betas" if key == "beta1" else key] = curve if key != "beta1" else (curve, *held[1:])  # type: ignore[index]  # it has betas
         return {rate: Base(own, base, make)} if _in_proportion(schedule, own, base) else {}

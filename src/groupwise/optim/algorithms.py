@@ -73,7 +73,10 @@ def hyperparameters_of(cls: type) -> dict[str, object]:
         if "__init__" not in owner.__dict__ or owner in (object, torch.optim.Optimizer):
             continue
         arguments = inspect.signature(owner.__dict__["__init__"]).parameters
-        for name, argument in list(arguments.items())[1:]:
+        own = list(arguments.items())[1:]
+        if own and arguments.keys().isdisjoint(_NOT_HYPERPARAMETERS) and _may_be_parameters(own[0][1]):
+            own = own[1:]  # the parameters, whatever a class calls them
+        for name, argument in own:
             if name in _NOT_HYPERPARAMETERS or argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD):
                 continue
             default = REQUIRED if argument.default is argument.empty else argument.default
@@ -81,6 +84,14 @@ def hyperparameters_of(cls: type) -> dict[str, object]:
         if not any(argument.kind is argument.VAR_KEYWORD for argument in arguments.values()):
             break
     return found
+
+
+def _may_be_parameters(argument: inspect.Parameter) -> bool:
+    """Whether a constructor's first argument may be the parameters under a name of its own: not a whole model's, nor
+    another optimizer's.
+    """
+    required = argument.default is argument.empty and argument.kind is not argument.VAR_POSITIONAL
+    return required and not any(word in argument.name.lower() for word in ("model", "module", "optim"))
 
 
 def _find(name: str) -> type:
