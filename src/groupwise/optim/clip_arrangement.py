@@ -56,8 +56,7 @@ class Arrangement:
 
     def __init__(self, cells: Sequence[Cell], whole: Clip | None) -> None:
         joint = whole is not None and whole.kind == "norm"
-        self.cells = list(cells)
-        self.scoped = {cell.scope_key: cell.scope.clip for cell in cells if cell.scope is not None}
+        self.clipped_by_entry = _clipped_by_entry(cells)
         self.normed = [cell for cell in cells if joint or (cell.scope is not None and cell.scope.clip.kind == "norm")]
         self.places = [i for cell in self.normed for i in cell.places]
         ends = [0]
@@ -73,6 +72,13 @@ class Arrangement:
         """The levels that there are, the rules' first."""
         return [each for each in (self.rules, self.plan) if each is not None]
 
-    def clipped_by_entry(self, key: str) -> list[int]:
-        """The places of the gradients of a scope."""
-        return [i for cell in self.cells if cell.scope_key == key for i in cell.places]
+
+def _clipped_by_entry(cells: Sequence[Cell]) -> list[tuple[str, Clip, list[int]]]:
+    """The scopes that clip gradients entry by entry: key, clip and places."""
+    places: dict[str, list[int]] = {}
+    clips: dict[str, Clip] = {}
+    for cell in cells:
+        if cell.scope is not None and cell.scope.clip.kind != "norm":
+            places.setdefault(cell.scope_key, []).extend(cell.places)
+            clips[cell.scope_key] = cell.scope.clip
+    return [(key, clips[key], own) for key, own in places.items()]

@@ -13,6 +13,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -22,7 +23,7 @@ from groupwise.errors import GroupwiseWarning, OptimizerError, listed
 from groupwise.optim.clip_arrangement import Arrangement, Cell
 from groupwise.optim.clip_factors import Found, Numbers, factors_of, joint_norms
 from groupwise.optim.entries import clip_unitwise, clip_values
-from groupwise.optim.gradients import Alike, norms_of, present_of, values_of_all
+from groupwise.optim.gradients import Alike, present_of, values_of
 from groupwise.plan import Clip, ClipScope, Resolution
 
 WHOLE = "plan"
@@ -85,12 +86,10 @@ class Clipper:
         arranged, alike = self._arranged(groups, active, present)
         params = [p for own in present for p in own]
         found = [
-            _clip_entries(key, clip, [params[i] for i in arranged.clipped_by_entry(key)])
-            for key, clip in arranged.scoped.items()
-            if clip.kind != "norm"
+            _clip_entries(key, clip, [params[i] for i in places]) for key, clip, places in arranged.clipped_by_entry
         ]
         if arranged.normed:
-            tensors = values_of_all([params[i] for i in arranged.places])
+            tensors = alike.look_at([params[i] for i in arranged.places])
             cells = joint_norms(alike.norms(tensors), arranged.spans)
             factors = factors_of(arranged, cells)
             found += factors.found
@@ -108,8 +107,7 @@ class Clipper:
         if torch.compiler.is_compiling():  # before a look at what is kept, which would be traced as a constant
             self._warn_if_cut(groups)
             return Arrangement(self._cells(active, present), self._whole), Alike()
-        stepped = [] if len(active) == len(groups) else [str(group.get("name")) for group in groups]
-        key = (*stepped, *(self._key(group, own) for group, own in zip(active, present, strict=True)))
+        key = self._key(groups, active, present)
         found = self._arrangements.get(key)
         if found is None:
             self._warn_if_cut(groups)
@@ -118,10 +116,13 @@ class Clipper:
             found = self._arrangements[key] = Arrangement(self._cells(active, present), self._whole), Alike()
         return found
 
-    def _key(self, group: Group, present: Sequence[torch.Tensor]) -> Key:
-        """What the arrangement reads of a group."""
-        names = tuple(_names(group, present)) if self._by_name else ()
-        return (str(group.get("name")), str(group.get("network")), len(present), names)
+    def _key(self, groups: Groups, active: Groups, present: Sequence[Sequence[torch.Tensor]]) -> Key:
+        """What an arrangement, and the warning that comes with it, read of the groups."""
+        of_groups = ([group.get(key) for group in active] for key in ("name", "network"))
+        stepped = [] if len(active) == len(groups) else [group.get("name") for group in groups]
+        named = zip(active, present, strict=True) if self._by_name else ()
+        names = (name for group, own in named for name in _names(group, own))
+        return (*chain.from_iterable(of_groups), *map(len, present), *stepped, *names)
 
     def _is_skipped(self, arranged: Arrangement, norms: Numbers, groups: Groups) -> bool:
         """Whether a norm that is not finite has the step left out; said once, or raised, as its clip says.
@@ -263,7 +264,9 @@ def _not_finite(cells: Sequence[Cell], groups: Groups) -> list[str]:
     ]
     present = [(p, name) for p, name in held if p.grad is not None]
     own = [present[i] for cell in cells for i in cell.places]
-    finite = torch.isfinite(torch.as_tensor(norms_of(values_of_all([p for p, _ in own])))).tolist()
+    alike = Alike()
+    norms = alike.norms(alike.look_at([p for p, _ in own]))
+    finite = torch.isfinite(torch.as_tensor(norms)).tolist()
     named = [name for (_, name), is_finite in zip(own, finite, strict=True) if not is_finite]
     return [repr(name) if name else "a parameter" for name in named] or ["all together"]
 
@@ -272,6 +275,6 @@ def _clip_entries(key: str, clip: Clip, params: Sequence[torch.Tensor]) -> Found
     """Value and adaptive clipping: every entry, or every unit, on its own."""
     by_value = clip.kind == "value"
     largest = (
-        clip_values(values_of_all(params), clip.bound) if by_value else clip_unitwise(params, clip.bound, clip.eps)
+        clip_values([*map(values_of, params)], clip.bound) if by_value else clip_unitwise(params, clip.bound, clip.eps)
     )
     return Found([key], largest[None], torch.clamp(clip.bound / largest, max=1.0)[None])

@@ -6,6 +6,7 @@ whole. Everything stays on the device of the gradients; norms of several devices
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +19,6 @@ from groupwise.optim.clip_factors import Numbers
 from groupwise.optim.shards import like, of_ranks
 
 _PLAIN = frozenset({torch.Tensor, torch.nn.Parameter})
-_GRADIENT, _DENSE = frozenset({torch.Tensor}), frozenset({torch.strided})
 _HALF = (torch.float16, torch.bfloat16)  # their norms would round, or overflow
 _SMALL, _SEVERAL = 4096, 4  # entries, and tensors of one shape, where a copy costs less than calls; measured on a CPU
 
@@ -45,18 +45,8 @@ def values_of(p: torch.Tensor) -> torch.Tensor:
     return gradient.values()
 
 
-def values_of_all(params: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """`values_of` each of them."""
-    gradients: list[Any] = [p.grad for p in params]
-    plain = _PLAIN.issuperset(map(type, params)) and _GRADIENT.issuperset(map(type, gradients))
-    if plain and _DENSE.issuperset([g.layout for g in gradients]):
-        return gradients
-    return [values_of(p) for p in params]
-
-
-def norms_of(tensors: Sequence[torch.Tensor]) -> Numbers:
-    """The 2-norms of n >= 1 tensors, accumulated in float32 at least: numbers where they are on a CPU, else [n]."""
-    return Alike().norms(tensors)
+def _are_plain(params: Sequence[torch.Tensor]) -> bool:
+    return _PLAIN.issuperset(map(type, params))
 
 
 class Alike:
@@ -69,9 +59,24 @@ class Alike:
         self.dtype = torch.float32
         """Of norms and factors: float64 if any tensor is."""
 
+    def look_at(self, params: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """`values_of` each parameter, n >= 1, whose norms are asked for and which are multiplied next."""
+        gradients: list[Any] = [p.grad for p in params]
+        compiles = torch.compiler.is_compiling()
+        if not compiles and self._same is not None and _are_plain(params) and self._same(gradients):
+            return gradients
+        tensors = [values_of(p) for p in params]
+        self._batches = _batches(tensors, stacks=not compiles)
+        as_they_are = all(map(operator.is_, tensors, gradients)) and all(type(t) is torch.Tensor for t in tensors)
+        self._same = layout_check(tensors) if not compiles and _are_plain(params) and as_they_are else None
+        double = any(t.dtype in (torch.float64, torch.complex128) for t in tensors)
+        self.dtype = torch.float64 if double else torch.float32
+        order = [i for batch in self._batches for i in batch.places]
+        self._back = [place for _, place in sorted((i, place) for place, i in enumerate(order))]
+        return tensors
+
     def norms(self, tensors: Sequence[torch.Tensor]) -> Numbers:
-        """The 2-norms of n >= 1 tensors, accumulated in float32 at least: numbers where they are on a CPU, else [n]."""
-        self._look_at(tensors)
+        """The 2-norms, accumulated in float32 at least: numbers where the tensors are on a CPU, else shape [n]."""
         parts = [_norms(batch, [tensors[i] for i in batch.places]) for batch in self._batches]
         if _is_at_hand(tensors[0]):
             found = [norm for part in parts for norm in part.tolist()]
@@ -96,19 +101,6 @@ class Alike:
         own = [t for span, _ in wanted for t in tensors[span.start : span.stop]]
         own = [local(t) for t in own] if any(batch.sharded for batch in self._batches) else own
         _torch.multiply_each(own, [n for (span, _), n in zip(wanted, numbers, strict=True) for _ in span])
-
-    def _look_at(self, tensors: Sequence[torch.Tensor]) -> None:
-        if torch.compiler.is_compiling():
-            self._batches = _batches(tensors, stacks=False)
-        elif self._same is None or not self._same(tensors):
-            self._batches = _batches(tensors, stacks=True)
-            self._same = layout_check(tensors) if all(type(t) is torch.Tensor for t in tensors) else None
-        else:
-            return
-        double = any(t.dtype in (torch.float64, torch.complex128) for t in tensors)
-        self.dtype = torch.float64 if double else torch.float32
-        order = [i for batch in self._batches for i in batch.places]
-        self._back = [place for _, place in sorted((i, place) for place, i in enumerate(order))]
 
 
 def _is_at_hand(t: torch.Tensor) -> bool:
@@ -148,7 +140,8 @@ def _norms(batch: _Batch, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
         rows = torch.stack([*tensors]).view(len(tensors), -1)
         norms: torch.Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=dtype)
         return norms
-    found = torch.stack([*_torch.norms([local(t) for t in tensors], dtype)])
+    parts = [local(t) for t in tensors] if batch.sharded else tensors
+    found = torch.stack([*_torch.norms(parts, dtype)])
     return _joined(found, tensors[0]) if batch.sharded else found
 
 

@@ -394,7 +394,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
         """Look at the model where a group that trains has no gradient at all: its part may have been replaced, or left
         for an adapter. At the first such step, and at the 2nd, 4th, 8th, …; a model that has not changed says nothing.
         """
-        if all(_has_gradient(group) for group in active) and (active or not self.param_groups):
+        doubtful = [group for group in active if not group["params"] or group["params"][0].grad is None]
+        if all(map(_has_gradient, doubtful)) and (active or not self.param_groups):
             return
         self._idle_steps += 1
         first_of_octave = self._idle_steps & (self._idle_steps - 1) == 0
@@ -474,8 +475,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
 
 
 def _has_gradient(group: Mapping[str, Any]) -> bool:
-    params = group["params"]
-    return not params or params[0].grad is not None or any(p.grad is not None for p in params)
+    return not group["params"] or any(p.grad is not None for p in group["params"])
 
 
 def _plan_of(given: object, running: Plan) -> Plan:
