@@ -285,10 +285,13 @@ class GroupedOptimizer(torch.optim.Optimizer):
         check_savable(self.param_groups, self.state)
         self._look_at_model(stacklevel=4)
         saved = super().state_dict()
-        ids = (i for group in saved["param_groups"] for i in group["params"])
-        for i, p in zip(ids, (p for group in self.param_groups for p in group["params"]), strict=True):
-            if saved["state"] and p.requires_grad:
-                saved["state"].setdefault(i, {})
+        if saved["state"]:
+            ids = (i for group in saved["param_groups"] for i in group["params"])
+            params = (p for group in self.param_groups for p in group["params"])
+            bare: dict[int, dict[str, Any]] = {
+                i: {} for i, p in zip(ids, params, strict=True) if i not in saved["state"] and p.requires_grad
+            }
+            saved["state"].update(bare)
         for group in saved["param_groups"]:
             group["param_names"] = names_of(group)
         return saved

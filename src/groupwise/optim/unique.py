@@ -57,6 +57,9 @@ def check_savable(groups: Groups, state: Mapping[Any, Any]) -> None:
     numbers = [repr(key) for key in state if isinstance(key, int)]
     if numbers:
         raise StateError(f"optimizer.state has the keys {listed(numbers, 3)}, which a checkpoint uses for parameters")
+    names = [name for group in groups for name in names_of(group)]
+    if len({*names}) == len(names):
+        return
     named: dict[str, tuple[int, object]] = {}
     for group in groups:
         for name, p in zip(names_of(group), group["params"], strict=True):
