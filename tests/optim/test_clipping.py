@@ -351,7 +351,7 @@ def test_what_was_measured_is_shown_at_one_place_and_copied_with_the_optimizer()
     assert len(measured) == 1
     assert copied.measured["base"].norm == before != measured["base"].norm
     assert measured["base"].norm.dtype == torch.float32
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="head"):
         measured["head"]
 
 
