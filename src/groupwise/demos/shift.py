@@ -70,7 +70,7 @@ class Shift(Job):
 
     question = (
         "A network that reads digits meets pictures of low contrast; sixty are labelled. Which layers should learn?\n"
-        "The first block alone, by a plan, beside all layers and the head alone, each at the best of five rates."
+        "The first block alone, by a plan, beside all layers and the head alone, each at the best of a few rates."
     )
     steps, seeds = 60, 6
     judged = Judged("per cent right on unseen scans of low contrast", places=1, higher_is_better=True, luck=2.0)
@@ -83,7 +83,7 @@ class Shift(Job):
         """The plan, everything, and the head, of which the last two are torch alone."""
         return [
             Entry("first block alone, by the plan", "plan", run_plan(self.plan())),
-            Entry("all layers, one AdamW", "all", _adamw(lambda model: model, 1e-3)),
+            Entry("all layers, one AdamW", "all", _adamw(lambda model: model, 3e-4)),
             Entry("the head alone, one AdamW", "head", _adamw(lambda model: model.get_submodule("head"), 1e-2)),
         ]
 
