@@ -33,7 +33,7 @@ author = "the groupwise authors"
 release = version = installed("groupwise")
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_copybutton"]
-source_suffix = {".md": "markdown", ".rst": "restructuredtext", ".ipynb": "myst-nb"}
+source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb", ".rst": "restructuredtext"}
 nb_execution_mode = "force"  # the pages show what the notebooks print now
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
