@@ -27,9 +27,10 @@ versions: $(VENV)/.dev  ## run the Keras checks with Keras 3.12 to the newest (A
 python:  ## plans, selectors, schedules and the contract under another Python (ARGS=3.13; ten minutes, and torch anew)
 	python$(ARGS) -m venv .venv-python$(ARGS)
 	.venv-python$(ARGS)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt --editable '.[demo,yaml,plot]' \
-		pytest pytest-timeout hypothesis jsonschema scipy expecttest schedulefree prodigyopt torch-optimi pytorch-optimizer
+		pytest pytest-timeout hypothesis jsonschema scipy expecttest schedulefree prodigyopt torch-optimi pytorch-optimizer optuna
 	.venv-python$(ARGS)/bin/python -m pytest -p no:cacheprovider tests/plan tests/schedules tests/select tests/contract \
-		--ignore=tests/select/zoo --ignore=tests/select/test_timm.py
+		--ignore=tests/select/zoo --ignore=tests/select/test_timm.py --ignore=tests/plan/test_recipes_of_timm.py \
+		-W 'ignore:Guards may run slower:RuntimeWarning'
 
 gallery: $(VENV)/.dev  ## run the examples and rewrite their tables and pictures (four minutes of one core; ARGS="two_branches" for some)
 	$(BIN)/python -m examples --write $(ARGS)
