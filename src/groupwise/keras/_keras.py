@@ -121,6 +121,27 @@ def count_update(optimizer: Any) -> None:
     getattr(optimizer, "_iterations", optimizer.iterations).assign_add(1)
 
 
+def devices_of_step() -> int:
+    """Over how many devices the gradients of the step that is under way are summed once more, by `update`."""
+    context = _replica_context()
+    return 1 if context is None else int(context.num_replicas_in_sync)
+
+
+def summed_over_devices(gradients: Sequence[Any]) -> list[Any]:
+    """The gradients of the whole batch, where a strategy of tensorflow has each device compute those of its part."""
+    context = _replica_context()
+    if context is None or not gradients:
+        return list(gradients)
+    return list(context.all_reduce("SUM", list(gradients)))
+
+
+def _replica_context() -> Any:
+    """The device of a strategy that a step runs on; None for a single one, and on other backends."""
+    tensorflow = sys.modules.get("tensorflow") if keras.backend.backend() == "tensorflow" else None
+    context = None if tensorflow is None else tensorflow.distribute.get_replica_context()
+    return None if context is None or context.num_replicas_in_sync == 1 else context
+
+
 def place_of(optimizer: Any, variable: Any) -> int | None:
     """The place of `variable` among those that the optimizer was built for; None if it was built for others."""
     index = getattr(optimizer, "_get_variable_index", None)

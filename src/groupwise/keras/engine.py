@@ -3,22 +3,23 @@
 Of a Keras optimizer only two things are borrowed: how it decays weights and how it updates them. Everything that
 must happen once for all groups (dropping absent gradients, accumulation, clipping, averaging, loss scaling) stays with
 the owner, so the borrowed one is never `apply`'d. Its learning rate is the owner's, which is a factor on every group,
-times the group's own.
+times the group's own: a variable, as the rate of every Keras optimizer is, and not the product itself. Classes may
+multiply by it without a cast (Muon), which a backend's own tensors of two precisions refuse or round otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 import keras
 
-from groupwise.keras._keras import count_update, decay_weights, update
+from groupwise.keras._keras import count_update, decay_weights, dtype_of, update
 from groupwise.keras.algorithms import KerasAlgorithms
 from groupwise.keras.building import built, peaks
 from groupwise.keras.freezing import Span
-from groupwise.keras.hyperparameters import GroupValues
+from groupwise.keras.hyperparameters import GroupValues, scalar
 from groupwise.plan import Group
 
 ops = keras.ops
@@ -27,13 +28,19 @@ ops = keras.ops
 @final
 @dataclass(frozen=True, eq=False)
 class Engine:
-    """A group at work: its optimizer, its variables in the order of the build, when it trains, what it can be given."""
+    """A group at work: its optimizer and the rate that this reads, when it trains, what it can be given."""
 
     group: Group
     optimizer: Any
+    rate: Any
     span: Span
     values: GroupValues
     hyperparameters: Mapping[str, Any]
+
+    def set_rate(self, factor: Any) -> None:
+        """Have its optimizer read the group's own rate times `factor`."""
+        if self.rate is not None:
+            self.rate.assign(ops.multiply(factor, self.hyperparameters["learning_rate"]))
 
     def step(self, gradients: Sequence[Any], variables: Sequence[Any], trains: Any) -> None:
         """Decay and update `variables`; where `trains` (a boolean tensor, or None for always) is false, undo it."""
@@ -54,7 +61,6 @@ def engine(
     span: Span,
     hyperparameters: Mapping[str, Any],
     live: Collection[str],
-    factor: Callable[[], Any],
 ) -> Engine:
     """A group's optimizer, built for `variables`.
 
@@ -62,17 +68,17 @@ def engine(
         index: its place among the groups; it names its variables, so that names are unique and stable.
         hyperparameters: the variables that hold the declared numbers.
         live: those of them that the step reads; the others are Python numbers to the class.
-        factor: what multiplies its learning rate, read at every step.
     """
     cls = algorithms.class_of(str(group.algorithm))
     optimizer = built(cls, peaks(group.settings), f"group_{index}")
-    rate = hyperparameters.get("learning_rate")
+    own = hyperparameters.get("learning_rate")
+    rate = None if own is None else scalar(0.0, f"rate_{index}", dtype_of(own))
     if rate is not None:
-        optimizer.learning_rate = lambda: ops.multiply(factor(), rate)
+        optimizer.learning_rate = lambda: rate  # a variable itself would be read once
     put(optimizer, {name: hyperparameters[name] for name in hyperparameters if name in live})
     optimizer.build(list(variables))
     values = GroupValues(group.name, hyperparameters, live, group.settings)
-    return Engine(group, optimizer, span, values, hyperparameters)
+    return Engine(group, optimizer, rate, span, values, hyperparameters)
 
 
 def put(optimizer: Any, hyperparameters: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, final
@@ -215,7 +216,7 @@ class GroupedOptimizer(OneStep):
         held.place(variables)
         with eagerly(known), keras.name_scope(self.name, caller=self):
             super().build(variables)
-            held.start(variables, self._factor)
+            held.start(variables)
             track(self, state.by_name(held.program))
             if held.unread is not None:
                 require_eager("the weights were loaded, with a state, before the optimizer was built")
@@ -248,15 +249,16 @@ class GroupedOptimizer(OneStep):
 
     @contextlib.contextmanager
     def one_step(self, variables: Sequence[Any]) -> Iterator[None]:
-        """The context of one update; Keras' hooks open it."""
+        """The context of one update; Keras' hooks open it. A strategy of tensorflow has a thread for each device."""
         running, step = self._built(), self.iterations
         running.write(step, self._factor())
         positions = [place_of(self, variable) or 0 for variable in variables]
-        self._held.update = Update(running, step, variables, positions)
+        thread = threading.get_ident()
+        self._held.updates[thread] = Update(running, step, variables, positions, self._held.measuring)
         try:
             yield
         finally:
-            self._held.update = None
+            del self._held.updates[thread]
 
     def clip_step(self, gradients: Sequence[Any]) -> Sequence[Any]:
         """The gradients as the plan clips them. Raises `OptimizerError` outside of an update."""
@@ -268,12 +270,13 @@ class GroupedOptimizer(OneStep):
 
     def apply_step(self, gradients: Sequence[Any]) -> None:
         """Decay and update, group by group. Raises `OptimizerError` outside of an update."""
-        self._under_way().apply(gradients, self._held.measuring)
+        self._under_way().apply(gradients)
 
     def _under_way(self) -> Update:
-        if self._held.update is None:
+        update = self._held.updates.get(threading.get_ident())
+        if update is None:
             raise OptimizerError(ONE_STEP)
-        return self._held.update
+        return update
 
     def _built(self) -> Program:
         if self._held.misfit:

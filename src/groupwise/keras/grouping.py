@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, final
 
@@ -38,7 +38,7 @@ class Grouping:
         self.kept: tuple[Described, ...] | None = None
         self.resolution: Resolution | None = None
         self.program: Program | None = None
-        self.update: Update | None = None  # the one that is under way, or being compiled
+        self.updates: dict[int, Update] = {}  # by thread, those that are under way, or being compiled
         self.staleness = Staleness()
         self.measuring = False
         self.refrozen = False  # whether other variables train than did when the state was made that is to be loaded
@@ -108,15 +108,15 @@ class Grouping:
             )
         self._number(variables)
 
-    def start(self, variables: Sequence[Any], factor: Callable[[], Any]) -> None:
-        """Make the groups' optimizers for `variables`, which have their places; `factor` multiplies every rate."""
+    def start(self, variables: Sequence[Any]) -> None:
+        """Make the groups' optimizers for `variables`, which have their places."""
         if self.resolution is None or self.misfit:
             return
         if self._read is None:  # the groups came with a saved model
             held = {one.info.name: one.info.parameter for one in self.kept or ()}
             self._read = numbers_read(self.resolution, self.algorithms, held)
         arguments = self.resolution, self.kept or (), variables, self.algorithms, self.lengths
-        self.program = program(*arguments, factor, self._read)
+        self.program = program(*arguments, self._read)
 
     def _number(self, variables: Sequence[Any]) -> None:
         """Note each variable's position among those that are, or will be, built."""

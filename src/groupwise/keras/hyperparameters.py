@@ -78,9 +78,9 @@ def hyperparameter(value: float, sign: int, index: int, dtypes: Collection[str])
     return variable
 
 
-def scalar(value: float, name: str) -> Any:
-    """A variable of the step that no class ever sees."""
-    return keras.Variable(value, name=name, dtype="float32", **_SCALAR)
+def scalar(value: float, name: str, dtype: str = "float32") -> Any:
+    """A variable of the step that no plan declares."""
+    return keras.Variable(value, name=name, dtype=dtype, **_SCALAR)
 
 
 def sign_of(setting: Setting) -> int:

@@ -6,7 +6,7 @@ optimizer's attributes as its own state, which would corrupt what is saved (and,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, final
 
@@ -71,11 +71,13 @@ class Program:
         return [*numbers, self.factor, self.measured, *(v for own in self.engines for v in own.optimizer.variables)]
 
     def write(self, step: Any, factor: Any) -> None:
-        """Put the values of update `step` into the scheduled hyperparameters, and note the factor on their rates."""
+        """Put the values of update `step` into the scheduled hyperparameters, and those times the factor into rates."""
         self.factor.assign(factor)
         if self.table is not None:
             for variable, value in zip(self.scheduled, self.table.at(step), strict=True):
                 variable.assign(value)
+        for own in self.engines:
+            own.set_rate(factor)
 
     def split(self, positions: Sequence[int]) -> Iterator[Share]:
         """A step's variables, given by their positions in the build, by group, in the groups' order."""
@@ -113,7 +115,6 @@ def program(
     variables: Sequence[Any],
     algorithms: KerasAlgorithms,
     lengths: Lengths,
-    factor: Callable[[], Any],
     read: Mapping[str, Collection[str]],
 ) -> Program:
     """Build the engines of the groups that train.
@@ -121,7 +122,6 @@ def program(
     Args:
         kept: the descriptions behind `resolution`, with their positions in `variables`.
         variables: what the optimizer is built for.
-        factor: what multiplies every learning rate.
         read: by group, the declared numbers that its step reads from variables.
     """
     position = {one.info.name: one.position for one in kept}
@@ -137,7 +137,7 @@ def program(
         hypers = _variables_of(group, algorithms, made, [dtype_of(variable) for variable in targets])
         made += len(hypers)
         when = span(group.timeline, *lengths)
-        engines.append(engine(group, index, targets, algorithms, when, hypers, read[group.name], factor))
+        engines.append(engine(group, index, targets, algorithms, when, hypers, read[group.name]))
         owners |= dict.fromkeys(own, engines[-1])
     moving, table = _scheduled(engines, lengths)
     factors = scalar(1.0, "factor"), measurements(len(engines))

@@ -1,11 +1,13 @@
-"""Two devices of the host train as one does, where Keras distributes (jax)."""
+"""Two devices of the host train as one does, where Keras distributes: jax, and tensorflow under a strategy."""
 
+import contextlib
+import importlib
 from typing import Any
 
 import keras
 import pytest
 
-from groupwise import Plan, Rule, clip_norm
+from groupwise import Plan, Rule, clip_adaptive, clip_norm, until
 from groupwise.keras import GroupedOptimizer
 from groupwise.schedules import linear
 from tests.keras.nets import difference, fit, functional, weights
@@ -16,6 +18,15 @@ PLAN = Plan(
         Rule("head", optimizer="SGD", lr=0.1, momentum=0.9, weight_decay=0.0),
     ],
     clip=clip_norm(0.5),
+)
+FREEZING = PLAN + [Rule("body", label="early", trainable=until("5 steps"))]
+CLIPPING = Plan(
+    [
+        Rule("*", optimizer="SGD", lr=0.1, momentum=0.9),
+        Rule("body", label="bound", clip=clip_norm(0.05)),
+        Rule("head", label="units", clip=clip_adaptive(0.05)),
+    ],
+    clip=clip_norm(0.08),
 )
 
 
@@ -45,3 +56,53 @@ def test_two_devices_of_jax_train_as_one(kind: str) -> None:
     finally:
         keras.distribution.set_distribution(None)
     assert difference(alone, together) < 1e-6
+
+
+@pytest.fixture
+def strategy() -> Any:
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("strategies are of tensorflow")
+    return importlib.import_module("tensorflow").distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def under(strategy: Any, optimizer: Any) -> Any:
+    """A model that was trained by what `optimizer` makes for it, on the devices of a strategy, or on one for None."""
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        model = functional()
+        model.compile(optimizer(model), "mse")
+    fit(model)
+    return model
+
+
+@pytest.mark.parametrize("plan", [PLAN, FREEZING, CLIPPING], ids=["plan", "freezing", "clipping"])
+def test_two_devices_of_a_strategy_train_as_one(strategy: Any, plan: Plan) -> None:
+    def ours(model: Any) -> Any:
+        return GroupedOptimizer(plan, total_steps=8).bind(model)
+
+    def unclipped(model: Any) -> Any:
+        plain = Plan([rule for rule in plan.rules if rule.clip is None])
+        return GroupedOptimizer(plain, total_steps=8).bind(model)
+
+    alone = under(None, ours)
+    assert difference(alone, under(None, unclipped)) > 1e-3
+    assert difference(alone, under(strategy, ours)) < 1e-6
+
+
+def test_on_two_devices_of_a_strategy_a_plan_of_one_rule_trains_as_its_class(strategy: Any) -> None:
+    plan = Plan([Rule("*", optimizer="AdamW", lr=0.02, weight_decay=0.1)])
+    ours = under(strategy, lambda model: GroupedOptimizer(plan).bind(model))
+    assert difference(ours, under(strategy, lambda model: keras.optimizers.AdamW(0.02, weight_decay=0.1))) == 0
+
+
+def test_the_norms_on_two_devices_of_a_strategy_are_those_of_the_whole_batch(strategy: Any) -> None:
+    measured = []
+    for one in (None, strategy):
+        with one.scope() if one else contextlib.nullcontext():
+            model = functional()
+            model.compile(optimizer := GroupedOptimizer(CLIPPING).bind(model), "mse")
+        optimizer.measuring = True
+        fit(model, epochs=1)
+        measured.append(optimizer.measured)
+    assert measured[0].keys() == measured[1].keys()
+    for group, found in measured[0].items():
+        assert measured[1][group] == pytest.approx(found, abs=1e-6)

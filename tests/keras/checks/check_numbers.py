@@ -65,15 +65,14 @@ def test_in_half_precision_the_weights_are_those_of_the_class_bit_for_bit(name: 
     cls = getattr(keras.optimizers, name, None)
     if cls is None:
         pytest.skip(f"this Keras has no {name}")
-    if name == "Muon" and keras.backend.backend() == "tensorflow":
-        pytest.skip("raises here: it multiplies by the learning rate without a cast (docs/keras.md, Limits)")
     require_that_it_runs(cls, dtype)
     every = dict(numbers_of(cls))
     buffered = {"momentum": 0.9} if name in ("SGD", "RMSprop") else {}
     for declared in ({}, buffered, every):
-        ours = GroupedOptimizer(Plan([Rule("*", optimizer=name, lr=0.1, **declared)]))
         expected = moved(cls(learning_rate=0.1, **declared), dtype)  # not finite in some: epsilon is 0 in float16
-        np.testing.assert_array_equal(moved(ours, dtype), expected, err_msg=str(declared))
+        for rate in (0.1, linear(0.1, 0.1)):
+            ours = GroupedOptimizer(Plan([Rule("*", optimizer=name, lr=rate, **declared)]), total_steps=2)
+            np.testing.assert_array_equal(moved(ours, dtype), expected, err_msg=f"{declared}, {rate}")
 
 
 @pytest.mark.parametrize("policy", ["float16", "bfloat16", "mixed_float16", "mixed_bfloat16"])
@@ -83,12 +82,17 @@ def test_in_half_precision_the_weights_are_those_of_the_class_bit_for_bit(name: 
         ("SGD", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.05}),
         ("RMSprop", {"rho": 0.95, "momentum": 0.9, "centered": True}),
         ("AdamW", {"beta_1": 0.8, "beta_2": 0.95, "epsilon": 1e-3, "weight_decay": 0.05}),
+        ("Muon", {"momentum": 0.9, "weight_decay": 0.05}),
     ],
 )
 def test_a_fit_under_a_policy_of_low_precision_is_that_of_the_class(
     name: str, declared: dict[str, Any], policy: str
 ) -> None:
-    """Bit for bit in half precision; as jax and tensorflow compile it, to one rounding step."""
+    """Bit for bit in half precision; as jax and tensorflow compile it, to one rounding step.
+
+    XLA computes w·decay·rate as w·(rate·decay) where the decay is a constant, as it is to the class and not here.
+    """
+    require_that_it_runs(getattr(keras.optimizers, name))
     rounding = {"float16": 2**-10, "bfloat16": 2**-7}
     keras.config.set_dtype_policy(policy)
     try:
