@@ -1,6 +1,7 @@
 """Two devices of the host train as one does, where Keras distributes: jax, and tensorflow under a strategy."""
 
 import contextlib
+import functools
 import importlib
 from typing import Any
 
@@ -62,6 +63,12 @@ def test_two_devices_of_jax_train_as_one(kind: str) -> None:
 def strategy() -> Any:
     if keras.backend.backend() != "tensorflow":
         pytest.skip("strategies are of tensorflow")
+    return mirrored()
+
+
+@functools.cache
+def mirrored() -> Any:
+    """One for the process: tensorflow numbers the sums of each anew, and takes one number for one shape for good."""
     return importlib.import_module("tensorflow").distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
@@ -74,7 +81,7 @@ def under(strategy: Any, optimizer: Any) -> Any:
     return model
 
 
-@pytest.mark.parametrize("plan", [PLAN, FREEZING, CLIPPING], ids=["plan", "freezing", "clipping"])
+@pytest.mark.parametrize("plan", [FREEZING, CLIPPING], ids=["freezing", "clipping"])
 def test_two_devices_of_a_strategy_train_as_one(strategy: Any, plan: Plan) -> None:
     def ours(model: Any) -> Any:
         return GroupedOptimizer(plan, total_steps=8).bind(model)
