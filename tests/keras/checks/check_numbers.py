@@ -82,7 +82,7 @@ def test_in_half_precision_the_weights_are_those_of_the_class_bit_for_bit(name: 
         ("SGD", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.05}),
         ("RMSprop", {"rho": 0.95, "momentum": 0.9, "centered": True}),
         ("AdamW", {"beta_1": 0.8, "beta_2": 0.95, "epsilon": 1e-3, "weight_decay": 0.05}),
-        ("Muon", {"momentum": 0.9, "weight_decay": 0.05}),
+        ("Muon", {"momentum": 0.9, "ns_steps": 2, "weight_decay": 0.05}),
     ],
 )
 def test_a_fit_under_a_policy_of_low_precision_is_that_of_the_class(
