@@ -11,6 +11,8 @@ from torch import Tensor
 CUT = 2.0**-46
 """Times the number of rows: relative to the largest eigenvalue, what is below counts as zero."""
 
+_INDEPENDENT = 2.0**-10  # the root of a determinant: no eigenvalue is below its square by more than e
+
 
 def spectrum(gramian: Tensor) -> tuple[Tensor, Tensor]:
     """The r eigenvalues above zero, rising, and their vectors [t, r]; r is the rank."""
@@ -27,6 +29,15 @@ def opposite(first: float, product: float, second: float) -> bool:
     direction that both agree on: 1 + c."""
     cosine = product / sqrt(first) / sqrt(second)
     return 1 + cosine <= 2 * CUT * (1 - cosine)
+
+
+def solve_cosines(cosines: Tensor, right: Tensor) -> Tensor:
+    """C^+ b, for a C whose diagonal is 1, so that its least eigenvalue is at least det C / e: from a factorisation where
+    the determinant shows that none counts as zero, from eigenvalues elsewhere."""
+    factor, failed = torch.linalg.cholesky_ex(cosines)
+    if not int(failed) and float(factor.diagonal().prod()) > _INDEPENDENT:
+        return torch.cholesky_solve(right[:, None], factor)[:, 0]
+    return pseudo_solve(cosines, right)
 
 
 def pseudo_solve(gramian: Tensor, right: Tensor) -> Tensor:

@@ -201,7 +201,7 @@ def test_what_was_written_before_the_failure_is_taken_back(
 def test_a_write_that_fails_half_way_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
     add = writing.add
 
-    def half(updates: list[Update]) -> None:
+    def half(updates: list[Update], owned: bool = False) -> None:
         found = [*updates]
         add(found[: len(found) // 2])
         raise KeyboardInterrupt

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
+from groupwise.balance import Balancer, FromGramian
 from groupwise.balance.engine.routes import heads
 from groupwise.balance.engine.task_graph import task_graph_of
 
@@ -38,7 +39,7 @@ def test_the_gradients_are_those_of_each_loss_alone(losses: Losses, at_once: boo
     edges = [get_gradient_edge(f) for f in used]
     stated = task_graph_of(made, None, None)
     stated = type(stated)(stated.losses, stated.graph, stated.shared, own(made), None)
-    assert (heads._boundaries(stated, edges) is not None) is at_once
+    assert heads._are_separate(stated, edges, heads._boundaries(stated, edges)) is at_once
     for task, at_features, leaves in heads.probe(stated, edges):
         loss = [*made.values()][task]
         expected = torch.autograd.grad(loss, used, retain_graph=True, allow_unused=True)
@@ -83,3 +84,26 @@ def own(losses: Mapping[str, Tensor]) -> dict[Tensor, int]:
     """The weights of the heads, with the tasks that reach them."""
     masks = {w: sum(reaches(loss, w) << i for i, loss in enumerate(losses.values())) for w in (a, b, c)}
     return {w: mask for w, mask in masks.items() if mask}
+
+
+@pytest.mark.parametrize("separate", [True, False])
+def test_a_feature_below_another_feature_is_counted_once(separate: bool) -> None:
+    """Heads read both; what the upper one hands down to the lower one is the trunk's part."""
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(9))
+    twins = []
+    for weights in ([nn.Parameter(w.detach().clone()) for w in (c, d)] for _ in range(2)):
+        lower = torch.tanh(x * weights[0])
+        upper = torch.sin(lower * weights[1])
+        both = lower + 2 * upper
+        losses = (
+            {"first": (lower @ a).sum() + (upper @ a).exp().sum(), "second": (lower * upper * b).sum()}
+            if separate
+            else dict(zip(("first", "second"), (both * a).square().mean(0)[:2].unbind(), strict=True))
+        )
+        twins.append((weights, lower, upper, losses))
+    (ours, lower, upper, losses), (theirs, *_, plain) = twins
+    ones = FromGramian(lambda gramian: torch.ones(len(gramian), dtype=torch.float64))
+    Balancer(ones, parameters=ours).backward(losses, features=[lower, upper])
+    torch.stack([*plain.values()]).sum().backward()
+    for mine, one in zip(ours, theirs, strict=True):
+        assert torch.allclose(mine.grad, one.grad, rtol=1e-5)

@@ -13,8 +13,11 @@ from groupwise.errors import BalanceError
 
 
 @torch.no_grad()
-def add(updates: Iterable[Update]) -> None:
-    """Add each update to its parameter's `.grad`. The updates may be views of memory that is used again."""
+def add(updates: Iterable[Update], owned: bool = False) -> None:
+    """Add each update to its parameter's `.grad`.
+
+    The updates may be views of memory that is used again, unless they are `owned`: then one may become a `.grad`.
+    """
     held: list[Tensor] = []
     added: list[Tensor] = []
     for leaf, update in updates:
@@ -24,7 +27,7 @@ def add(updates: Iterable[Update]) -> None:
                 "is from before the parameter was changed; set it to None, optimizer.zero_grad()"
             )
         if leaf.grad is None:
-            leaf.grad = _owned(leaf, update)
+            leaf.grad = update if owned and _fits(leaf, update) else _owned(leaf, update)
         elif leaf.grad.layout == torch.strided and update.layout == torch.strided:
             held.append(leaf.grad)
             added.append(update)
@@ -34,6 +37,12 @@ def add(updates: Iterable[Update]) -> None:
             leaf.grad = update + leaf.grad
     if held:
         _torch.add(held, added)
+
+
+def _fits(leaf: Tensor, update: Tensor) -> bool:
+    """Whether it has memory of its own, and torch takes it for a gradient of the tensor."""
+    same = update.layout == torch.strided and (update.dtype, update.device) == (leaf.dtype, leaf.device)
+    return same and update.untyped_storage().nbytes() == update.nbytes
 
 
 def _owned(leaf: Tensor, update: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch.autograd.graph import GradientEdge, Node
 
 from groupwise._spelling import shown
 from groupwise._torch import output_shapes
-from groupwise.balance.engine.graph import Graph, edge_of, walk_from
+from groupwise.balance.engine.graph import Graph, edge_of
 from groupwise.balance.engine.task_graph import TaskGraph
 from groupwise.errors import BalanceError, listed
 
@@ -28,14 +28,15 @@ def cut(task_graph: TaskGraph, features: object) -> tuple[TaskGraph, list[Gradie
     Raises `BalanceError` for features that are not in the graph, or around which a shared tensor is reached.
     """
     edges = [narrowest(task_graph)] if features == AUTO else [*_given(task_graph.graph, features)]
-    above = walk_from(task_graph.tasks, task_graph.graph.roots, edges)
-    reached = [_at(above, edge) for edge in edges]
+    nodes = [edge.node for edge in edges]
+    above = task_graph.graph.part((root.node for root in task_graph.graph.roots), set(nodes))
+    reached = [above.masks.get(node, 0) for node in nodes]
     if not all(reached):
         raise BalanceError(
             f"features[{reached.index(0)}] is not between the losses and the parameters, or only under another "
             "feature: give the tensors that the heads read"
         )
-    below = walk_from(tuple(map(str, range(len(edges)))), tuple(edges))
+    below = task_graph.graph.part(nodes)
     several = len(task_graph.tasks) > 1  # all that a single task reaches counts as shared, its head too
     around = [leaf for leaf in task_graph.shared if several and leaf in above.leaves]
     around += [leaf for leaf in above.leaves if leaf in below.leaves and leaf not in set(around)]
@@ -47,12 +48,8 @@ def cut(task_graph: TaskGraph, features: object) -> tuple[TaskGraph, list[Gradie
         )
     lone = {leaf: mask for leaf, mask in task_graph.own.items() if not task_graph.graph.common(mask)}
     return TaskGraph(
-        task_graph.losses, task_graph.graph, task_graph.shared, above.leaves | lone, task_graph.scale
+        task_graph.losses, task_graph.graph, task_graph.shared, {**above.leaves, **lone}, task_graph.scale
     ), edges
-
-
-def _at(above: Graph, edge: GradientEdge) -> int:
-    return above.masks.get(edge.node, 0)
 
 
 def _given(graph: Graph, features: object) -> Iterator[GradientEdge]:

@@ -16,6 +16,8 @@ def transfer(losses: Mapping[str, Tensor], route: Route, scale: Tensor | None) -
     count = len(losses)
     scalars = _stacked(losses)
     gramian, own = route.gramian(), route.task_specific_sums()
+    if gramian is None and own is None and scale is None:
+        return Facts(scalars.cpu(), None, None), 1.0
     parts = [scalars, torch.ones_like(scalars[:1]) if scale is None else scale.reshape(1)]
     parts += [part.flatten() for part in (gramian, own) if part is not None]
     moved = torch.cat([part.to(device=scalars.device, dtype=torch.float64) for part in parts]).cpu()

@@ -106,6 +106,8 @@ def broken_among(task_graph: TaskGraph, suspects: Collection[str]) -> frozenset[
 
 def _faults(facts: Facts, broken: Sequence[bool]) -> list[str]:
     """What is wrong with each task, or nothing."""
+    if facts.gramian is None and facts.own is None and not any(broken):
+        return [_fault(loss, whole=True) for loss in facts.losses.tolist()]
     fine = torch.ones(len(facts.losses), dtype=torch.bool)
     for found in (None if facts.gramian is None else facts.gramian.diagonal(), facts.own):
         fine = fine if found is None else fine & found.isfinite()

@@ -8,9 +8,9 @@ task-only. Nothing about the model needs to be stated: tied, frozen and unused p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, final
+from typing import NamedTuple, TypeAlias, final
 
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
@@ -33,7 +33,7 @@ class Graph:
         tasks: bit i of a mask stands for `tasks[i]`.
         roots: where each task's walk began.
         masks: every node, in topological order from the losses to the leaves, with the tasks that reach it.
-        children: the outgoing edges of every node.
+        children: the outgoing edges of every node, in the order of `masks`.
         leaves: every tensor that `backward` would give a gradient, with the tasks that reach it.
         sparse: the leaves that an embedding with `sparse=True` reads.
         reentrant: whether a reentrant checkpoint hides a part of the graph.
@@ -61,69 +61,99 @@ class Graph:
         """The leaves of one task."""
         return [leaf for leaf, mask in self.leaves.items() if mask >> task & 1]
 
+    def part(self, starts: Iterable[Node], ends: Collection[Node] = ()) -> Part:
+        """What lies below some nodes, node i with bit i, and not below the `ends`, which belong to it."""
+        masks: dict[Node, int] = {}
+        leaves: dict[Tensor, int] = {}
+        for bit, node in enumerate(starts):
+            masks[node] = masks.get(node, 0) | 1 << bit
+        for node, edges in self.children.items():
+            mask = masks.get(node, 0)
+            if not mask or node in ends:
+                continue
+            for child, _ in edges:
+                if child is not None:
+                    masks[child] = masks.get(child, 0) | mask
+            if not edges and (leaf := _leaf(node)) is not None:
+                leaves[leaf] = leaves.get(leaf, 0) | mask
+        return Part(masks, leaves)
 
-def walk(losses: Mapping[str, Tensor], stop: Sequence[GradientEdge] = ()) -> Graph:
-    """The graph of the losses; a walk with `stop` goes no further than those edges' nodes."""
+
+class Part(NamedTuple):
+    """A part of a graph: its nodes and its leaves, with the starts that reach them."""
+
+    masks: Mapping[Node, int]
+    leaves: Mapping[Tensor, int]
+
+
+def walk(losses: Mapping[str, Tensor]) -> Graph:
+    """The graph of the losses."""
     roots = tuple(edge_of(loss) for loss in losses.values())
-    return walk_from(tuple(losses), roots, stop)
-
-
-def walk_from(tasks: tuple[str, ...], roots: tuple[GradientEdge, ...], stop: Sequence[GradientEdge] = ()) -> Graph:
-    """The graph below some edges, one for each task."""
-    ends = {edge.node for edge in stop}
-    order, children = _ordered([root.node for root in roots], ends)
-    masks = dict.fromkeys(order, 0)
+    children = _ordered([root.node for root in roots])
+    masks = dict.fromkeys(children, 0)
     for bit, root in enumerate(roots):
         masks[root.node] |= 1 << bit
     leaves: dict[Tensor, int] = {}
-    sparse: set[Tensor] = set()
-    reentrant = sharded = False
-    for node, mask in masks.items():
-        edges = children[node]
+    for node, edges in children.items():
+        mask = masks[node]
         for child, _ in edges:
             if child is not None:
                 masks[child] |= mask
-        if not edges and node not in ends and (leaf := _leaf(node)) is not None:
+        if not edges and (leaf := _leaf(node)) is not None:
             leaves[leaf] = leaves.get(leaf, 0) | mask
-        elif saved_for_backward(node, "sparse"):
-            sparse.update(leaf for child, _ in edges if child is not None and (leaf := _leaf(child)) is not None)
-        reentrant = reentrant or type(node).__name__ == _REENTRANT
-        sharded = sharded or type(node).__name__ == _SHARDED
-    return Graph(tasks, roots, masks, children, leaves, frozenset(sparse), reentrant, sharded)
+    kinds = {type(node): node for node in children}
+    names = {kind.__name__ for kind in kinds}
+    lookups = {kind for kind, node in kinds.items() if saved_for_backward(node, "sparse") is not None}
+    sparse = _read_by([node for node in children if type(node) in lookups], children) if lookups else frozenset()
+    return Graph(tuple(losses), roots, masks, children, leaves, sparse, _REENTRANT in names, _SHARDED in names)
+
+
+def _read_by(nodes: Iterable[Node], children: Mapping[Node, Edges]) -> frozenset[Tensor]:
+    """The leaves right below those nodes that ask for a sparse gradient."""
+    below = [child for node in nodes if saved_for_backward(node, "sparse") for child, _ in children[node]]
+    return frozenset(leaf for child in below if child is not None and (leaf := _leaf(child)) is not None)
 
 
 def leaves_of(losses: Iterable[Tensor]) -> list[Tensor]:
     """Every tensor that a backward of the losses would give a gradient, in no order that means anything."""
-    level = {get_gradient_edge(loss).node for loss in losses}
-    visited: set[Node] = set()
+    open_nodes: list[Node | None] = [get_gradient_edge(loss).node for loss in losses]
+    visited: set[Node | None] = {None, *open_nodes}
     leaves: dict[Tensor, None] = {}
-    while level:
-        visited |= level
-        below: set[Node | None] = set()
-        for node in level:
-            if edges := node.next_functions:
-                below.update([edge[0] for edge in edges])
-            elif isinstance(leaf := getattr(node, "variable", None), Tensor):
-                leaves[leaf] = None
-        level = {node for node in below - visited if node is not None}
+    while open_nodes:
+        node = open_nodes.pop()
+        edges: Edges = getattr(node, "next_functions", ())
+        for child, _ in edges:
+            if child not in visited:
+                visited.add(child)
+                open_nodes.append(child)
+        if not edges and isinstance(leaf := getattr(node, "variable", None), Tensor):
+            leaves[leaf] = None
     return [*leaves]
 
 
-def _ordered(roots: Sequence[Node], ends: set[Node]) -> tuple[list[Node], dict[Node, Edges]]:
-    """Every node before its children (the reverse of the order in which a depth-first walk leaves them); the edges."""
+def _ordered(roots: Sequence[Node]) -> dict[Node, Edges]:
+    """The edges of every node, each before its children: depth first, and in the reverse of the order of leaving."""
     left: list[Node] = []
-    children: dict[Node, Edges] = {}  # holds the nodes, which keeps their identity
-    stack = [(root, False) for root in roots]
+    edges_of: dict[Node, Edges] = {}  # holds the nodes, which keeps their identity
+    over: set[Node] = set()
+    stack = [*roots]
     while stack:
-        node, done = stack.pop()
-        if done:
-            left.append(node)
-        elif node not in children:
-            children[node] = () if node in ends else tuple(through(*edge) for edge in node.next_functions)
-            stack.append((node, True))
-            stack.extend((child, False) for child, _ in children[node] if child is not None and child not in children)
+        node = stack[-1]
+        if node in edges_of:
+            stack.pop()
+            if node not in over:
+                over.add(node)
+                left.append(node)
+            continue
+        edges = node.next_functions
+        for child, _ in edges:
+            if type(child).__name__ == _SINK:
+                edges = tuple(through(*edge) for edge in edges)
+                break
+        edges_of[node] = edges
+        stack += [child for child, _ in edges if child is not None and child not in edges_of]
     left.reverse()
-    return left, children
+    return {node: edges_of[node] for node in left}
 
 
 def edge_of(tensor: Tensor) -> GradientEdge:

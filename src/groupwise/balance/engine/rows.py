@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeAlias, final
 import torch
 from torch import Tensor
 
+from groupwise import _torch
 from groupwise._torch import as_coalesced, norms
 
 Update: TypeAlias = tuple[Tensor, Tensor]
@@ -53,6 +54,22 @@ class Block:
         row = self.matrix[task]
         return [slot.view(row) for slot in self.slots]
 
+    def fill(self, task: int, found: Mapping[Tensor, Tensor]) -> None:
+        """Copy one task's gradients into its row; what it does not reach is zero there."""
+        views, grads, absent = [], [], []
+        row = self.matrix[task]
+        for slot in self.slots:
+            gradient = found.get(slot.leaf)
+            if gradient is None:
+                absent.append(row[slot.start : slot.stop])
+            else:
+                views.append(slot.view(row))
+                grads.append(gradient if gradient.layout == torch.strided else gradient.to_dense())
+        if views:
+            _torch.copy(views, grads)
+        if absent:
+            _torch.zero(absent)
+
     def shaped(self, update: Tensor) -> Iterator[Update]:
         """Cut [n] into what each parameter's `.grad` takes."""
         for slot in self.slots:
@@ -83,6 +100,19 @@ class Rows:
         """J' times [t] weights."""
         for block in self.blocks:
             yield from block.shaped(_weighted(block.matrix, weights))
+
+    def gradients(self, weights: Tensor) -> Iterator[Update]:
+        """The same, each update in memory of its own, which may become a `.grad`."""
+        for block in self.blocks:
+            if block.touched is not None or block.matrix.dtype in HALF:
+                yield from block.shaped(_weighted(block.matrix, weights))
+                continue
+            w = weights.to(device=block.matrix.device, dtype=block.matrix.dtype)
+            for slot in block.slots:
+                own = torch.empty_strided(slot.leaf.shape, slot.strides, dtype=w.dtype, device=w.device)
+                flat = own.as_strided((slot.stop - slot.start,), (1,))
+                torch.mv(block.matrix[:, slot.start : slot.stop].T, w, out=flat)
+                yield slot.leaf, own
 
     def zero_rows(self, tasks: Sequence[int]) -> None:
         """Zero the rows of some tasks."""

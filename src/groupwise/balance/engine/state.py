@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field
 from typing import final
 
 import torch
@@ -79,12 +80,16 @@ class State:
 
     def copy(self) -> State:
         """One to work on."""
-        return replace(self, memory=self.memory.copy(), undo=Undo(self.method), broken=frozenset())
+        copied = copy(self)
+        copied.memory, copied.undo, copied.broken = self.memory.copy(), Undo(self.method), frozenset()
+        return copied
 
     def finalized(self) -> State:
-        """What is kept of the copy: nothing that was of this call only."""
-        columns = self.columns if self.columns.resumed or self.columns.names or self.memory.has_rows else Columns()
-        return replace(self, undo=None, scope=Scope(), broken=frozenset(), columns=columns)
+        """The copy, without what was of this call only."""
+        self.undo, self.scope, self.broken = None, Scope(), frozenset()
+        if not (self.columns.resumed or self.columns.names or self.memory.has_rows):
+            self.columns = Columns()
+        return self
 
     @property
     def needs_rows(self) -> bool:

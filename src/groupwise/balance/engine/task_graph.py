@@ -90,16 +90,20 @@ def task_graph_of(
     graph = walk(losses)
     if graph.reentrant:
         raise BalanceError(_KNOWN["use_reentrant"])
+    reaching, shared, own = 0, [], {}
+    for leaf, mask in graph.leaves.items():
+        candidate = candidates is None or leaf in candidates
+        if candidate:
+            reaching |= mask
+        if candidate and graph.common(mask):
+            shared.append(leaf)
+        else:
+            own[leaf] = mask
     for i, task in enumerate(losses):
-        reached = graph.reached(i)
-        if not reached or (candidates is not None and not candidates.intersection(reached)):
+        if not reaching >> i & 1:
             where = "no parameter" if candidates is None else "none of the tensors that parameters= names"
             raise BalanceError(f"the loss of task {task!r} reaches {where}")
-    shared = tuple(
-        leaf for leaf, mask in graph.leaves.items() if graph.common(mask) and (candidates is None or leaf in candidates)
-    )
-    kept = set(shared)
-    return TaskGraph(losses, graph, shared, {leaf: m for leaf, m in graph.leaves.items() if leaf not in kept}, scale)
+    return TaskGraph(losses, graph, tuple(shared), own, scale)
 
 
 @contextmanager

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from groupwise.balance import arguments
 from groupwise.balance.arguments import TaskNumbers
-from groupwise.balance.directions import among_present, lengths, preferred, require_above_zero, unit
+from groupwise.balance.directions import among_present, lengths, preferred, require_above_zero
 from groupwise.balance.memory import Memory
 from groupwise.balance.method import GramianMethod, MethodContext
 from groupwise.balance.properties import PLAIN, Property
-from groupwise.balance.spectrum import CUT, opposite, pseudo_solve
+from groupwise.balance.spectrum import CUT, opposite, solve_cosines
 
 
 @final
@@ -63,10 +63,12 @@ def weights_of_two(gramian: Tensor) -> Tensor | None:
 
 
 def weights_of_many(gramian: Tensor, p: Tensor) -> Tensor:
-    """From the eigenvalues of the cosines."""
-    cosines, n = unit(gramian), lengths(gramian)
-    y = pseudo_solve(cosines, p)
-    square = y @ cosines @ y
-    if not bool(square > CUT * y.abs().sum() ** 2):
+    """From the cosines."""
+    n = lengths(gramian)
+    cosines = gramian / n.outer(n)
+    y = solve_cosines(cosines, p)
+    along = cosines @ y
+    square = float(y @ along)
+    if not square > CUT * float(y.abs().sum()) ** 2:
         return torch.zeros_like(y)
-    return (n @ cosines @ y) / square * y / n
+    return (float(n @ along) / square) * y / n

@@ -14,11 +14,11 @@ from typing import final
 import torch
 from torch import Tensor
 
-from groupwise.balance.directions import among_present, lengths, unit
+from groupwise.balance.directions import among_present, lengths
 from groupwise.balance.memory import Memory
 from groupwise.balance.method import GramianMethod, MethodContext
 from groupwise.balance.properties import PLAIN, Property
-from groupwise.balance.spectrum import opposite, pseudo_solve
+from groupwise.balance.spectrum import opposite, solve_cosines
 
 _CANCELS = 1e-12
 
@@ -53,7 +53,8 @@ def weights_of_two(gramian: Tensor) -> Tensor:
 
 
 def weights_of_many(gramian: Tensor) -> Tensor:
-    """From the eigenvalues of the cosines."""
-    a = pseudo_solve(unit(gramian), torch.ones(len(gramian), dtype=torch.float64)) / lengths(gramian)
-    total = a.sum()
-    return torch.where(total.abs() > _CANCELS * a.abs().sum(), a / total, torch.zeros_like(a))
+    """From the cosines."""
+    n = lengths(gramian)
+    a = solve_cosines(gramian / n.outer(n), torch.ones_like(n)).div_(n)
+    total = float(a.sum())
+    return a.div_(total) if abs(total) > _CANCELS * float(a.abs().sum()) else torch.zeros_like(a)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import final
@@ -88,7 +89,7 @@ class Alone(Reduction):
             return sequential(task_graph, self.state.buffers, columns)  # a trunk that is frozen: nothing to look at
         if features is not None or route == "features":
             place = AUTO if features is None else features
-            return Features(*cut(task_graph, place), isinstance(place, str))
+            return Features(*cut(task_graph, place), self.state.buffers, isinstance(place, str))
         if layer is not None:
             return Layer(task_graph, layer)
         if route == "gramian" or (route == "auto" and columns is None and not _fit(task_graph, self.state.buffers)):
@@ -116,6 +117,8 @@ def _fit(task_graph: TaskGraph, buffers: Buffers) -> bool:
 
 def _require_whole(task_graph: TaskGraph) -> None:
     """Raise `BalanceError` where the leaves are the passing copies that `fully_shard` makes."""
+    if "torch.distributed.fsdp" not in sys.modules:
+        return
     plain = (leaf for leaf in task_graph.graph.leaves if leaf.numel() and leaf.layout == torch.strided)
     if task_graph.graph.sharded or any(leaf.untyped_storage().size() == 0 for leaf in plain):
         raise BalanceError(

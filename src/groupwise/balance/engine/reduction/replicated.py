@@ -108,7 +108,7 @@ class Replicated(OnRanks):
             return self.averaged(agreed, batch, task_graph), agreed.losses
         require_dense(agreed)
         require_everywhere(self.ranks, agreed, "for features on several ranks", "leave out features=")
-        return AveragedFeatures(self.ranks, agreed, parted, edges), agreed.losses
+        return AveragedFeatures(self.ranks, agreed, parted, edges, self.state.buffers), agreed.losses
 
     def _columns(self, agreed: Agreement) -> tuple[Tensor, ...] | None:
         """Those of a Jacobian method, which may remember them."""

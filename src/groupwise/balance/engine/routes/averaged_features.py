@@ -21,7 +21,7 @@ from groupwise.balance.engine.ranks.agreement import Agreement, Ranks
 from groupwise.balance.engine.routes.features import probe
 from groupwise.balance.engine.routes.route import Route
 from groupwise.balance.engine.routes.sharded_rows import products
-from groupwise.balance.engine.rows import Update
+from groupwise.balance.engine.rows import Buffers, Update
 from groupwise.balance.engine.task_graph import TaskGraph, translated
 
 
@@ -34,14 +34,22 @@ class AveragedFeatures(Route):
         agreed: what they know of this batch.
         task_graph: this rank's losses, in the order agreed on, cut at the features.
         edges: the features.
+        buffers: the memory of the rows.
     """
 
-    def __init__(self, ranks: Ranks, agreed: Agreement, task_graph: TaskGraph, edges: Sequence[GradientEdge]) -> None:
+    def __init__(
+        self,
+        ranks: Ranks,
+        agreed: Agreement,
+        task_graph: TaskGraph,
+        edges: Sequence[GradientEdge],
+        buffers: Buffers,
+    ) -> None:
         self._ranks = ranks
         self._reach = agreed.reach
         self._count = len(task_graph.tasks)
         self._inputs = [leaf for leaf in task_graph.graph.leaves if leaf not in task_graph.own]
-        self._rows, self._edges, self._own = probe(task_graph, edges, 1 / ranks.group.size)
+        self._rows, self._edges, self._own = probe(task_graph, edges, buffers, 1 / ranks.group.size)
         table = sum(products(block.matrix).to(ranks.like.device) for block in self._rows.blocks)
         self._facts = ranks.group.add(
             torch.cat([torch.as_tensor(table).flatten(), self._own.sums().to(ranks.like.device)])

@@ -19,7 +19,7 @@ from torch.autograd.graph import GradientEdge
 
 from groupwise.balance.engine.routes import heads
 from groupwise.balance.engine.routes.route import Route, TaskSpecificGradients
-from groupwise.balance.engine.rows import Rows, Update, block_of
+from groupwise.balance.engine.rows import Buffers, Rows, Update
 from groupwise.balance.engine.task_graph import TaskGraph, translated
 
 
@@ -30,13 +30,14 @@ class Features(Route):
     Args:
         task_graph: what to balance; its own tensors lie above the features, or below them under one task alone.
         features: the places where the tasks part.
+        buffers: the memory of the rows.
         found: whether the features were found in the graph rather than given.
     """
 
-    def __init__(self, task_graph: TaskGraph, features: Sequence[GradientEdge], found: bool) -> None:
+    def __init__(self, task_graph: TaskGraph, features: Sequence[GradientEdge], buffers: Buffers, found: bool) -> None:
         self._inputs = [leaf for leaf in task_graph.graph.leaves if leaf not in task_graph.own]
         self._found = found
-        self._rows, self._edges, self._own = probe(task_graph, features)
+        self._rows, self._edges, self._own = probe(task_graph, features, buffers)
 
     @property
     def words(self) -> str:
@@ -46,6 +47,10 @@ class Features(Route):
             f"features ({what}, {entries:,} entries): the heads' backwards, and one through the trunk; "
             "the weights are those of the upper bound, the update is exact for them"
         )
+
+    @property
+    def written(self) -> Iterable[Tensor]:
+        return (*self._inputs, *self._own.found)
 
     @property
     def rows(self) -> Rows:
@@ -64,7 +69,7 @@ class Features(Route):
 
 
 def probe(
-    task_graph: TaskGraph, features: Sequence[GradientEdge], share: float = 1.0
+    task_graph: TaskGraph, features: Sequence[GradientEdge], buffers: Buffers, share: float = 1.0
 ) -> tuple[Rows, dict[Tensor, GradientEdge], TaskSpecificGradients]:
     """The rows at the features, times a number; which columns are those of which feature; the task-only gradients."""
     count, own = len(task_graph.tasks), TaskSpecificGradients(task_graph.losses)
@@ -75,13 +80,13 @@ def probe(
                 gathered[place][task] = gradient if share == 1 else gradient * share
         for leaf, gradient in alone:
             own.put(task, leaf, gradient)
-    rows, edges = Rows(count, []), {}
-    for edge, by_task in zip(features, gathered, strict=True):
-        if by_task:
-            like = torch.empty_like(next(iter(by_task.values())))
-            edges[like] = edge
-            rows.blocks.append(block_of(like, by_task, count))
-    return rows, edges, own
+    found = {torch.empty_like(next(iter(by_task.values()))): place for place, by_task in enumerate(gathered) if by_task}
+    rows = buffers.rows([*found], count)
+    for task in range(count):
+        for block in rows.blocks:
+            here = ((slot.leaf, gathered[found[slot.leaf]].get(task)) for slot in block.slots)
+            block.fill(task, {like: gradient for like, gradient in here if gradient is not None})
+    return rows, {like: features[place] for like, place in found.items()}, own
 
 
 def backward(edges: Mapping[Tensor, GradientEdge], update: Iterable[Update], inputs: Sequence[Tensor]) -> None:

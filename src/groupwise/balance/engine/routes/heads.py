@@ -1,14 +1,15 @@
 """The heads' gradients, from one backward for all of them where each head is its task's own.
 
 What flows into a feature is summed over heads. Just before, on its way out of a head's last node, it is still one
-task's: a hook on that node sees it. So t small backwards become one, and nothing is computed twice. Where a node above
-the features serves several tasks (losses cut out of one tensor), there is one backward for each task, as ever.
+task's: a hook on that node takes it, and lets nothing flow on. So t small backwards become one, nothing is computed
+twice, and where one feature lies below another, what the upper one hands down is not counted as the heads'. Where a
+node above the features serves several tasks (losses cut out of one tensor), there is one backward for each task.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import contextmanager
 from typing import TypeAlias
 
 from torch import Tensor
@@ -19,57 +20,89 @@ from groupwise.balance.engine.task_graph import TaskGraph
 Found: TypeAlias = Iterator[tuple[int, list[Tensor | None], list[tuple[Tensor, Tensor | None]]]]
 """For each task its gradient at each feature, and of each of its own tensors."""
 
-_Boundaries: TypeAlias = dict[Node, list[tuple[int, int]]]
+_Boundaries: TypeAlias = dict[Node, tuple[int, list[tuple[int, int]]]]
+"""The last nodes of heads: the tasks that they serve, and which of their edges lead to which feature, by number."""
+
+_Received: TypeAlias = list[list[Tensor | None]]
 
 
 def probe(task_graph: TaskGraph, features: Sequence[GradientEdge]) -> Found:
     """The gradients of the (scaled) losses."""
     boundaries = _boundaries(task_graph, features)
-    return _one_by_one(task_graph, features) if boundaries is None else _together(task_graph, features, boundaries)
+    together = _are_separate(task_graph, features, boundaries)
+    return (_together if together else _one_by_one)(task_graph, features, boundaries)
 
 
-def _boundaries(task_graph: TaskGraph, features: Sequence[GradientEdge]) -> _Boundaries | None:
-    """The nodes with an edge to a feature, with these edges and features by number; None where tasks share one."""
+def _boundaries(task_graph: TaskGraph, features: Sequence[GradientEdge]) -> _Boundaries:
     graph, places = task_graph.graph, {(edge.node, edge.output_nr): place for place, edge in enumerate(features)}
+    ends = {edge.node for edge in features}
+    above = graph.part((root.node for root in graph.roots), ends)
     boundaries: _Boundaries = {}
-    for node, children in graph.children.items():
-        through = [(i, places[edge]) for i, edge in enumerate(children) if edge in places]
-        if through:
-            boundaries[node] = through
-    alone = all(graph.masks[node].bit_count() == 1 for node in boundaries)
-    alone = alone and all(mask.bit_count() == 1 for mask in task_graph.own.values())
-    inside = any((root.node, root.output_nr) in places for root in graph.roots)
-    return boundaries if alone and not inside else None
+    for node, mask in above.masks.items():
+        if node not in ends:
+            through = [(i, places[edge]) for i, edge in enumerate(graph.children[node]) if edge in places]
+            if through:
+                boundaries[node] = mask, through
+    return boundaries
 
 
-def _one_by_one(task_graph: TaskGraph, features: Sequence[GradientEdge]) -> Found:
-    for task in range(len(task_graph.tasks)):
+def _are_separate(task_graph: TaskGraph, features: Sequence[GradientEdge], boundaries: _Boundaries) -> bool:
+    """Whether each task has its own last nodes and tensors, and no loss is itself a feature."""
+    ends = {edge.node for edge in features}
+    masks = [*(mask for mask, _ in boundaries.values()), *task_graph.own.values()]
+    return all(mask.bit_count() == 1 for mask in masks) and all(
+        root.node not in ends for root in task_graph.graph.roots
+    )
+
+
+def _one_by_one(task_graph: TaskGraph, features: Sequence[GradientEdge], boundaries: _Boundaries) -> Found:
+    for task, root in enumerate(task_graph.graph.roots):
         leaves = [leaf for leaf, mask in task_graph.own.items() if mask >> task & 1]
-        grads = task_graph.gradient(task, [*features, *leaves])
-        yield task, grads[: len(features)], list(zip(leaves, grads[len(features) :], strict=True))
+        received: _Received = [[None] * len(features)]
+        with _watched(boundaries, received, alone=True):
+            grads = task_graph.gradient(task, [*features, *leaves])
+        for place, edge in enumerate(features):
+            if (edge.node, edge.output_nr) == (root.node, root.output_nr):  # where the backward starts
+                received[0][place] = _sum(received[0][place], grads[place])
+        yield task, received[0], list(zip(leaves, grads[len(features) :], strict=True))
 
 
 def _together(task_graph: TaskGraph, features: Sequence[GradientEdge], boundaries: _Boundaries) -> Found:
-    count, leaves = len(task_graph.tasks), [*task_graph.own]
-    received: list[list[Tensor | None]] = [[None] * len(features) for _ in range(count)]
-    masks = task_graph.graph.masks
-    with ExitStack() as hooks:
-        for node, through in boundaries.items():
-            hooks.callback(node.register_hook(_watch(received[masks[node].bit_length() - 1], through)).remove)
-        grads = task_graph.gradients([*features, *leaves])
+    count = len(task_graph.tasks)
+    received: _Received = [[None] * len(features) for _ in range(count)]
+    with _watched(boundaries, received, alone=False):
+        grads = task_graph.gradients([*features, *task_graph.own])
     own: list[list[tuple[Tensor, Tensor | None]]] = [[] for _ in range(count)]
-    for leaf, gradient in zip(leaves, grads[len(features) :], strict=True):
-        own[task_graph.own[leaf].bit_length() - 1].append((leaf, gradient))
+    for (leaf, mask), gradient in zip(task_graph.own.items(), grads[len(features) :], strict=True):
+        own[mask.bit_length() - 1].append((leaf, gradient))
     yield from ((task, received[task], own[task]) for task in range(count))
 
 
-def _watch(
+@contextmanager
+def _watched(boundaries: _Boundaries, received: _Received, alone: bool) -> Iterator[None]:
+    """Take what flows into features: row i of `received` is task i's; where one task runs `alone`, the only row is."""
+    handles = [
+        node.register_hook(_take(received[0 if alone else mask.bit_length() - 1], through))
+        for node, (mask, through) in boundaries.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _take(
     mine: list[Tensor | None], through: Sequence[tuple[int, int]]
-) -> Callable[[tuple[Tensor | None, ...], tuple[Tensor | None, ...]], None]:
-    def hook(inputs: tuple[Tensor | None, ...], outputs: tuple[Tensor | None, ...]) -> None:
+) -> Callable[[tuple[Tensor | None, ...], tuple[Tensor | None, ...]], tuple[Tensor | None, ...]]:
+    def hook(inputs: tuple[Tensor | None, ...], outputs: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+        left = [*inputs]
         for number, place in through:
-            gradient, before = inputs[number], mine[place]
-            if gradient is not None:
-                mine[place] = gradient if before is None else before + gradient
+            mine[place], left[number] = _sum(mine[place], inputs[number]), None
+        return tuple(left)
 
     return hook
+
+
+def _sum(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    return other if one is None else one if other is None else one + other

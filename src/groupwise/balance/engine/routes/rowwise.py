@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import final
 
 from torch import Tensor
@@ -49,9 +49,14 @@ class Rowwise(Route):
         return self.own.sums()
 
     def write(self, weights: Tensor, own: Tensor, kept: Sequence[int]) -> None:
-        self.write_update(self._rows.combined(weights), own, kept)
+        accumulate_grad.add(self._reached(self._rows.gradients(weights), kept), owned=True)
+        self.own.write(own, kept)
 
     def write_update(self, update: Iterable[Update], own: Tensor, kept: Sequence[int]) -> None:
-        allowed = set(kept)
-        accumulate_grad.add((leaf, piece) for leaf, piece in update if allowed.intersection(self._reach.get(leaf, ())))
+        accumulate_grad.add(self._reached(update, kept))
         self.own.write(own, kept)
+
+    def _reached(self, update: Iterable[Update], kept: Sequence[int]) -> Iterator[Update]:
+        """Without what no kept task reaches."""
+        allowed = set(kept)
+        return ((leaf, piece) for leaf, piece in update if not allowed.isdisjoint(self._reach.get(leaf, ())))

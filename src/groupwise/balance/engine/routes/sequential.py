@@ -6,15 +6,13 @@ are kept from step to step. The update is then J' w, which is free. Exact.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 
-import torch
 from torch import Tensor
 
-from groupwise import _torch
 from groupwise.balance.engine.routes.route import TaskSpecificGradients
 from groupwise.balance.engine.routes.rowwise import Rowwise
-from groupwise.balance.engine.rows import Block, Buffers, block_of
+from groupwise.balance.engine.rows import Buffers, block_of
 from groupwise.balance.engine.task_graph import TaskGraph
 
 
@@ -35,7 +33,7 @@ def sequential(task_graph: TaskGraph, buffers: Buffers, columns: Sequence[Tensor
     sparse: dict[Tensor, dict[int, Tensor]] = {leaf: {} for leaf in shared if leaf in apart}
     for task, (_, found) in enumerate(passes(task_graph)):
         for block in rows.blocks:
-            _fill(block, task, found)
+            block.fill(task, found)
         for leaf, gradient in found.items():
             if leaf in reach:
                 reach[leaf].add(task)
@@ -53,19 +51,3 @@ def passes(task_graph: TaskGraph) -> Generator[tuple[str, dict[Tensor, Tensor]]]
         leaves = task_graph.graph.reached(i)
         grads = task_graph.gradient(i, leaves, retain=i + 1 < len(task_graph.tasks))
         yield task, {leaf: gradient for leaf, gradient in zip(leaves, grads, strict=True) if gradient is not None}
-
-
-def _fill(block: Block, task: int, found: Mapping[Tensor, Tensor]) -> None:
-    """Copy one task's gradients into its row; what it does not reach is zero there."""
-    views, grads, absent = [], [], []
-    for slot, view in zip(block.slots, block.views(task), strict=True):
-        if slot.leaf in found:
-            gradient = found[slot.leaf]
-            views.append(view)
-            grads.append(gradient if gradient.layout == torch.strided else gradient.to_dense())
-        else:
-            absent.append(view)
-    if views:
-        _torch.copy(views, grads)
-    if absent:
-        _torch.zero(absent)
