@@ -1,4 +1,4 @@
-"""One balanced step beside the plain sum, its floor, and TorchJD:  python benchmarks/balance.py [--memory]
+"""One balanced step beside the plain sum, its floor, and TorchJD:  python -m benchmarks --only balance
 
 A trunk, K linear heads, one batch; a step is forward, backward into `.grad`, and nothing else (every contestant's
 optimizer would be the same). Contestants take turns in one process.
@@ -6,7 +6,7 @@ optimizer would be the same). Contestants take turns in one process.
 The floors, from their parts measured alone, with F the forward, B_h the backward of all heads, B_t that of the trunk:
 
     losses        F + B_h + B_t         the plain sum's step
-    features      F + B_h + B_t         and what K gradients at the representation take to be multiplied
+    features      F + B_h + B_t         and the Gramian of K gradients at the representation, which is measured
     sequential    F + B_h + K B_t       measured as K calls of torch.autograd.grad whose results are dropped
     gramian       F + B_h + (K + 1) B_t, batched
 
@@ -18,18 +18,17 @@ over every tensor that an operation returns (`comparing.cost.peak`); parameters 
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import torch
-from measure import Work, milliseconds, race, repeated, say, table
 from torch import Tensor, nn
 from torchjd import autogram
 from torchjd.aggregation import UPGrad as TheirUPGrad
 from torchjd.aggregation import UPGradWeighting
 from torchjd.autojac import backward, jac_to_grad, mtl_backward
 
+from benchmarks.measure import Scale, Table, Work, milliseconds, race, repeated
 from groupwise.balance import Balancer, Equal, Uncertainty, UPGrad
 from groupwise.balance.comparing.cost import peak
 
@@ -98,6 +97,18 @@ def floor(net: Net, x: Tensor) -> None:
         torch.autograd.grad(loss, [*net.trunk.parameters(), *head.parameters()], retain_graph=True)
 
 
+def features_floor(net: Net, x: Tensor) -> None:
+    """F + B_h, the product of K gradients at the representation, and B_t from a combination of them."""
+    clear(net)
+    z, losses = net.losses(x)
+    rows = torch.empty(len(losses), z.numel())
+    for row, head, loss in zip(rows, net.heads, losses, strict=True):
+        gradient, head.weight.grad, head.bias.grad = torch.autograd.grad(loss, [z, *head.parameters()])
+        row.copy_(gradient.flatten())
+    combined = (rows @ rows.T).sum(1) @ rows
+    torch.autograd.backward([z], [combined.view_as(z)], inputs=[*net.trunk.parameters()])
+
+
 def ours(balancer: Balancer, named: bool, net: Net, x: Tensor) -> None:
     """`balancer.backward`."""
     clear(net)
@@ -145,6 +156,7 @@ def steps(net: Net) -> dict[str, Step]:
     return {
         "plain sum": plain,
         "floor of sequential": floor,
+        "floor of features": features_floor,
         "losses: Equal": partial(ours, Balancer(Equal()), False),
         "losses: Uncertainty": partial(ours, Balancer(Uncertainty()), False),
         "features": partial(ours, Balancer(UPGrad()), True),
@@ -159,25 +171,64 @@ def steps(net: Net) -> dict[str, Step]:
     }
 
 
-def contest(trunk: str, tasks: int, seconds: float, memory: bool) -> None:
-    """Race or weigh every contestant on one model."""
+def contest(trunk: str, tasks: int, scale: Scale) -> list[str]:
+    """Race every contestant on one model: what is said of them."""
+    times = race(_works(trunk, tasks), "plain sum", scale.seconds(8.0))
+    theirs = min((t.seconds, name) for name, t in times.items() if name.startswith("TorchJD"))[1]
+
+    def to(who: str, other: str) -> str:
+        return f"{times[who].seconds / times[other].seconds:.2f}"
+
+    return [
+        milliseconds(times["plain sum"].seconds),
+        *(f"{times[who].ratio:.2f} ± {times[who].spread:.2f}" for who in ("losses: Equal", "losses: Uncertainty")),
+        f"{times['features'].ratio:.2f} ± {times['features'].spread:.2f}",
+        to("features", "floor of features"),
+        to("sequential", "floor of sequential"),
+        to("gramian", "sequential"),
+        to("auto", theirs),
+    ]
+
+
+TIMES = (
+    "trunk, tasks",
+    "plain sum",
+    "Equal / sum",
+    "Uncertainty / sum",
+    "features / sum",
+    "features / floor",
+    "sequential / floor",
+    "gramian / sequential",
+    "auto / TorchJD's best",
+)
+
+
+def weighed(trunk: str, tasks: int) -> list[str]:
+    """The memory of every contestant on one model, in MiB: ours, and the least of TorchJD's."""
+    peaks = {name: peak(repeated(work, 2)) / 2**20 for name, work in _works(trunk, tasks).items()}
+    jacobian = min(size for name, size in peaks.items() if name.startswith("TorchJD") and "autogram" not in name)
+    found = [peaks[who] for who in ("plain sum", "losses: Equal", "features", "sequential", "gramian")]
+    return [f"{size:.3g}" for size in (*found, jacobian, peaks["TorchJD autogram"])]
+
+
+MEMORY = (
+    "trunk, tasks",
+    "plain sum",
+    "Equal",
+    "features",
+    "sequential",
+    "gramian",
+    "TorchJD, least of the Jacobian's modes",
+    "TorchJD autogram",
+)
+
+
+def _works(trunk: str, tasks: int) -> dict[str, Work]:
     works: dict[str, Work] = {}
     for name in steps(_net(trunk, tasks)[0]):
         net, x = _net(trunk, tasks)
         works[name] = partial(steps(net)[name], net, x)
-    title = f"{trunk}, K = {tasks}"
-    if memory:
-        peaks = {name: peak(repeated(work, 2)) / 2**20 for name, work in works.items()}
-        table(f"{title}: MiB", ["", "most alive in two steps"], [[name, f"{size:.2f}"] for name, size in peaks.items()])
-        return
-    times = race(works, "plain sum", seconds)
-    best = min(timing.seconds for name, timing in times.items() if name.startswith("TorchJD"))
-    sequential = times["floor of sequential"].seconds
-    rows = [
-        [name, milliseconds(t.seconds), f"{t.ratio:.3f}", f"{t.seconds / sequential:.2f}", f"{t.seconds / best:.2f}"]
-        for name, t in times.items()
-    ]
-    table(title, ["", "time", "to the plain sum", "to the sequential floor", "to TorchJD's best"], rows)
+    return works
 
 
 def _net(trunk: str, tasks: int) -> tuple[Net, Tensor]:
@@ -186,20 +237,11 @@ def _net(trunk: str, tasks: int) -> tuple[Net, Tensor]:
     return Net(body, width, tasks), x
 
 
-def main() -> None:
-    """Read the arguments and run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--memory", action="store_true", help="bytes in place of seconds")
-    parser.add_argument("--seconds", type=float, default=10.0, help="for each model (default: 10)")
-    parser.add_argument("--trunk", choices=[*TRUNKS], action="append", help="default: all")
-    parser.add_argument("--tasks", type=int, action="append", help=f"default: {TASKS}")
-    given = parser.parse_args()
-    torch.set_num_threads(1)
-    say(f"torch {torch.__version__}, one thread")
-    for trunk in given.trunk or TRUNKS:
-        for tasks in given.tasks or TASKS:
-            contest(trunk, tasks, given.seconds, given.memory)
-
-
-if __name__ == "__main__":
-    main()
+def tables(scale: Scale) -> Iterator[Table]:
+    """Times and memory of every trunk under every number of tasks, but the largest of the slowest."""
+    jobs = [(trunk, tasks) for trunk in TRUNKS for tasks in TASKS if (trunk, tasks) != ("pictures", 32)]
+    jobs = [("convolutions", 2)] if scale.quick else jobs
+    rows = [[f"{trunk}, {tasks}", *contest(trunk, tasks, scale)] for trunk, tasks in jobs]
+    yield Table("A balanced step", TIMES, rows)
+    rows = [[f"{trunk}, {tasks}", *weighed(trunk, tasks)] for trunk, tasks in jobs]
+    yield Table("Most bytes alive over two steps, MiB", MEMORY, rows)

@@ -1,4 +1,4 @@
-"""Clipping:  python benchmarks/clip.py
+"""Clipping:  python -m benchmarks --only clip
 
 The gradients of a ViT-S (22 million numbers in 150 tensors), clipped by the scopes of a plan and by hand with
 `torch.nn.utils.clip_grad_norm_`, once per scope. The floor is one reading for the norm and one reading and writing for
@@ -8,12 +8,14 @@ gradients beforehand, off the clock; the last column has the factors of the last
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
-from measure import FLOAT, Work, milliseconds, race, say, speed, table, threads_from_arguments
-from models import copies, fresh_gradients, numel, vit_small_size
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
+from benchmarks.measure import FLOAT, Scale, Table, Work, milliseconds, race, speed
+from benchmarks.models import copies, fresh_gradients, numel, vit_small_size
 from groupwise import GroupedOptimizer, Plan, Rule, clip_norm
 from groupwise.optim.clipping import Clipper
 
@@ -53,17 +55,15 @@ def by_hand(model: nn.Module, plan: Plan) -> Work:
     return lambda: [clip_grad_norm_(parameters, bound) for parameters, bound in calls]
 
 
-def main() -> None:
+def tables(scale: Scale) -> Iterator[Table]:
     """Race every kind of plan."""
-    threads = threads_from_arguments(__doc__)
-    say(f"torch {torch.__version__}, {threads} thread(s)")
     floor, rows = milliseconds(3 * FLOAT * numel(vit_small_size()) / speed(vit_small_size())), []
     for name, plan in PLANS.items():
         one, other = copies(vit_small_size(), 2)
         factors: list[torch.Tensor] = []
         works = {"torch": by_hand(one, plan), "groupwise": ours(other, plan, factors)}
         before = {"torch": fresh_gradients(one), "groupwise": fresh_gradients(other)}
-        results = race(works, "torch", 2.0, before=before)
+        results = race(works, "torch", scale.seconds(2.0), before=before)
         times = [milliseconds(results[who].seconds) for who in ("torch", "groupwise")]
         ratio = f"{results['groupwise'].ratio:.2f} ± {results['groupwise'].spread:.2f}"
         found = sorted(float(factor) for factor in factors)
@@ -71,8 +71,4 @@ def main() -> None:
             ", ".join(f"{factor:.2g}" for factor in found if len(found) <= 4) or f"{found[0]:.2g} to {found[-1]:.2g}"
         )
         rows.append([name, floor, *times, ratio, shown])
-    table("Clipping", ["scopes", "floor", "clip_grad_norm_", "groupwise", "ours / torch", "factors"], rows)
-
-
-if __name__ == "__main__":
-    main()
+    yield Table("Clipping", ["scopes", "floor", "clip_grad_norm_", "groupwise", "ours / torch", "factors"], rows)

@@ -1,4 +1,6 @@
-"""Balancing methods beside tuned static weights, at equal compute:  python benchmarks/compare_balancing.py digits|river
+"""Balancing methods beside tuned static weights:  python -m benchmarks.compare_balancing digits|river
+
+It trains for half an hour and is no part of `python -m benchmarks`.
 
 `groupwise.balance.compare` on the two jobs of `jobs.py`, whoever wins. Static weights are chosen on tuning data from a
 grid; for the two digits the grid has the sum's loss turned down in steps, for the river the first losses to a power.
@@ -10,10 +12,10 @@ from __future__ import annotations
 
 import argparse
 
-import jobs
 import torch
 from rich.console import Console
 
+from benchmarks import jobs
 from groupwise.balance import FAMO, IMTL_L, MGDA, CAGrad, NashMTL, Uncertainty, UPGrad, compare
 
 DIGITS = [{"left": 1.0, "right": 1.0, "sum": weight} for weight in (0.2, 0.05, 0.01)]

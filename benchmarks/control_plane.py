@@ -1,4 +1,4 @@
-"""All that is not the model:  python benchmarks/control_plane.py [--threads 1] [--seconds 3] [--widths 64]
+"""All that is not the model:  python -m benchmarks --only control-plane
 
 Clip per group, step, schedule and zero_grad, and the step alone, under one group, a group for each layer and kind of
 tensor (29 in a ViT of twelve blocks), and a group for each tensor. Beside it
@@ -15,20 +15,20 @@ quartiles of a ratio.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from measure import Work, milliseconds, race, say, table
-from models import copies, described, fresh_gradients, vit_size
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import LambdaLR
 
-from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, clip_norm, scale
+from benchmarks.measure import Scale, Table, Work, milliseconds, race
+from benchmarks.models import copies, described, fresh_gradients, vit_size
+from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, clip_norm
+from groupwise import scale as times
 from groupwise.schedules import cosine
 
 STEPS, BOUND, RATE, DECAY, MOMENTUM = 10**6, 0.5, 1e-3, 0.05, 0.9
@@ -98,7 +98,7 @@ def ours(model: nn.Module, parts: Sequence[Part], alone: bool) -> Work:
             Rule(
                 list(part.names),
                 optimizer=part.algorithm,
-                lr=scale(part.rate / RATE),
+                lr=times(part.rate / RATE),
                 weight_decay=part.decay,
                 clip=None if alone else clip_norm(BOUND),
                 **({"momentum": MOMENTUM} if part.algorithm == "SGD" else {}),
@@ -224,26 +224,14 @@ def compared(model: nn.Module, sliced: Sliced, alone: bool, seconds: float) -> t
     return [str(len(sliced(model))), *times, *ratios], clipping
 
 
-def main() -> None:
+def tables(scale: Scale) -> Iterator[Table]:
     """A table for the whole and one for the step alone, at every width."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=3.0, help="for each row")
-    parser.add_argument("--widths", type=int, nargs="+", default=[64])
-    parser.add_argument("--rows", nargs="+", default=[*SLICES], choices=[*SLICES])
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    say(f"torch {torch.__version__}, {given.threads} thread(s)")
     head = ["groups", "number", *WHO, "lean / hand-tuned", "groupwise / hand-tuned"]
-    for width in given.widths:
+    for width in (64,) if scale.quick else (64, 384):
         for title, alone in (("clip, step, schedule, zero_grad", False), ("step alone", True)):
             rows = []
-            for name in given.rows:
-                row, clipping = compared(vit_size(width), SLICES[name], alone, given.seconds)
+            for name, sliced in SLICES.items():
+                row, clipping = compared(vit_size(width), sliced, alone, scale.seconds(2.5))
                 rows.append([name, *row] + ([] if alone else [str(clipping)]))
             size = described(vit_size(width))
-            table(f"{title}; width {width}, {size}", head + ([] if alone else ["clipping"]), rows)
-
-
-if __name__ == "__main__":
-    main()
+            yield Table(f"{title}; width {width}, {size}", head + ([] if alone else ["clipping"]), rows)

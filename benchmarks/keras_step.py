@@ -1,80 +1,33 @@
-"""One training step under Keras:  KERAS_BACKEND=jax python benchmarks/keras_step.py
+"""One training step under Keras:  python -m benchmarks --only keras-step
 
 `train_on_batch` of a plan beside plain Keras on the same model and batch: one AdamW over everything, and AdamW with SGD
 for the last layer, which plain Keras writes as a `MultiOptimizer`. A plan of one group says what the frame costs, one
 of two what another algorithm does, one of four what no decay on biases adds. Times are the process's own seconds on the
-cores, all threads together, so waiting for a neighbour does not count. Torch is needed for its backend alone.
+cores, all threads together, so waiting for a neighbour does not count. A process has one backend, so each has its own
+process (`keras_race`).
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import Any
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 
-import keras
-import numpy as np
-from measure import Work, milliseconds, race, say, table
+from benchmarks.measure import Scale, Table
 
-from groupwise import Plan, Rule
-from groupwise.keras import GroupedOptimizer
-from groupwise.select import role
-
-LR, DECAY, MOMENTUM, ROWS = 1e-4, 0.05, 0.9, 32
-SIZES = {"24 layers of 64": (24, 64), "12 layers of 512": (12, 512)}
+BACKENDS = ("torch", "jax")
 REFERENCE, PARTS = "AdamW", "MultiOptimizer"
-
-ADAMW = Rule("*", optimizer="AdamW", lr=LR, weight_decay=DECAY)
-SGD = Rule("head", optimizer="SGD", lr=LR, momentum=MOMENTUM, weight_decay=DECAY)
-PLANS = {
-    "plan, 1 group": Plan([ADAMW]),
-    "plan, 2 algorithms": Plan([ADAMW, SGD]),
-    "plan, 4 groups": Plan([ADAMW, SGD, Rule(role("bias"), weight_decay=0.0)]),
-}
+PLANS = ("plan, 1 group", "plan, 2 algorithms", "plan, 4 groups")
 
 
-def net(layers: int, width: int) -> Any:
-    """A row of Dense layers."""
-    keras.utils.set_random_seed(0)
-    body = [keras.layers.Dense(width, activation="relu", name=f"dense_{i}") for i in range(layers)]
-    return keras.Sequential([keras.Input((width,)), *body, keras.layers.Dense(1, name="head")])
-
-
-def adamw() -> Any:
-    """One optimizer of Keras."""
-    return keras.optimizers.AdamW(LR, weight_decay=DECAY)
-
-
-def parts() -> Any:
-    """Two optimizers of Keras, by a pattern."""
-    by_pattern = keras.optimizers.OptimizerMap(adamw())
-    by_pattern[".*head.*"] = keras.optimizers.SGD(LR, momentum=MOMENTUM, weight_decay=DECAY)
-    return keras.optimizers.MultiOptimizer(by_pattern)
-
-
-def step(size: tuple[int, int], optimizer: Callable[[Any], Any]) -> Work:
-    """One step of a new model under what `optimizer` makes for it."""
-    model, width = net(*size), size[1]
-    model.compile(optimizer(model), "mse")
-    rng = np.random.default_rng(0)
-    x, y = (rng.standard_normal((ROWS, n)).astype("float32") for n in (width, 1))
-    return lambda: model.train_on_batch(x, y)
-
-
-def main() -> None:
-    """One table."""
-    say(f"keras {keras.__version__} on {keras.backend.backend()}")
-    makers: dict[str, Callable[[Any], Any]] = {REFERENCE: lambda model: adamw(), PARTS: lambda model: parts()}
-    makers |= {name: lambda model, plan=plan: GroupedOptimizer(plan).bind(model) for name, plan in PLANS.items()}
+def tables(scale: Scale) -> Iterator[Table]:
+    """One table, the backends below one another."""
     rows = []
-    for name, size in SIZES.items():
-        works = {who: step(size, make) for who, make in makers.items()}
-        results = race(works, REFERENCE, 20.0, clock=time.process_time)
-        others = [who for who in makers if who != REFERENCE]
-        ratios = [f"{results[who].ratio:.2f}" for who in others]
-        rows.append([name, *(milliseconds(results[who].seconds) for who in makers), " ".join(ratios)])
-    table("A step", ["model", *makers, f"ratios to {REFERENCE}"], rows)
-
-
-if __name__ == "__main__":
-    main()
+    for backend in BACKENDS[: 1 if scale.quick else None]:
+        given = {**os.environ, "KERAS_BACKEND": backend, "PYTHONWARNINGS": "ignore"}
+        command = [sys.executable, "-m", "benchmarks.keras_race", str(scale.seconds(10.0))]
+        done = subprocess.run(command, env=given, check=True, stdout=subprocess.PIPE, text=True)
+        rows += json.loads(done.stdout.splitlines()[-1])
+    yield Table("A step under Keras, ratios to AdamW", ["model", REFERENCE, PARTS, *PLANS], rows)

@@ -1,4 +1,4 @@
-"""One look at a model on the `meta` device:  python benchmarks/look.py
+"""One look at a model on the `meta` device:  python -m benchmarks --only look
 
 Roles and depth from one forward (`parameters_of(model, example=…)`), beside the bare forward, which is the floor, and
 beside the walk that guesses from names. Models of 50 to 833 blocks of twelve tensors, and the shapes of a language
@@ -8,13 +8,13 @@ model of 70 billion parameters.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
-from measure import milliseconds, table, threads_from_arguments
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.measure import Scale, Table, milliseconds
 from groupwise.look import parameters_of
 
 IDS = torch.ones(1, 4, dtype=torch.long)
@@ -112,15 +112,9 @@ def _row(model: nn.Module) -> list[str]:
     return [f"{len(list(model.parameters())):,}", *map(milliseconds, (bare, walk, look))]
 
 
-def main() -> None:
+def tables(scale: Scale) -> Iterator[Table]:
     """One row a model; the first look of a process loads what torch needs for it, and is not counted."""
-    threads_from_arguments(__doc__)
-    rows = []
-    _row(next(iter(models().values()))())
-    for name, make in models().items():
-        rows.append([name, *_row(make())])
-    table("CPU time", ["model", "tensors", "bare forward", "walk", "look"], rows)
-
-
-if __name__ == "__main__":
-    main()
+    made = [*models().items()][: 1 if scale.quick else None]
+    _row(made[0][1]())
+    rows = [[name, *_row(make())] for name, make in made]
+    yield Table("Roles and depth from one forward", ["model", "tensors", "bare forward", "walk", "look"], rows)

@@ -7,15 +7,11 @@ the thread's own seconds on a core, so waiting for a neighbour does not count.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from rich.console import Console
-from rich.table import Table
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,6 +20,26 @@ Work = Callable[[], object]
 Clock = Callable[[], float]
 FLOAT = 4  # bytes
 WARMUP = 3  # rounds
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How thoroughly to measure: `quick` shows in seconds that everything runs, and its numbers mean nothing."""
+
+    quick: bool = False
+
+    def seconds(self, whole: float) -> float:
+        """For one race."""
+        return 0.0 if self.quick else whole
+
+
+@dataclass(frozen=True)
+class Table:
+    """What one benchmark found: rows of cells, the first of which names the row."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -83,36 +99,10 @@ def speed(model: nn.Module) -> float:
     return 3 * FLOAT * sum(value.numel() for value in values) / min(times)
 
 
-def say(text: str) -> None:
-    """Print one line."""
-    Console(width=120, highlight=False).print(text)
-
-
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print one table: names to the left, numbers to the right."""
-    drawn = Table(title=title, title_justify="left", title_style="bold")
-    for i, column in enumerate(columns):
-        drawn.add_column(column, justify="left" if i == 0 else "right")
-    for row in rows:
-        drawn.add_row(*row)
-    Console(width=120).print(drawn)
-
-
 def milliseconds(seconds: float) -> str:
     """`12.3 ms`, `1200 ms`, or `45 µs` below a millisecond."""
     number, unit = (seconds * 1e3, "ms") if seconds >= 1e-3 else (seconds * 1e6, "µs")
     return f"{number:.0f} {unit}" if number >= 100 else f"{number:.3g} {unit}"
-
-
-def threads_from_arguments(about: str | None) -> int:
-    """Read `--threads` (default 1, which is steadier on a shared machine), set it, return it."""
-    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=1, help="torch threads (default: 1)")
-    import torch
-
-    threads: int = parser.parse_args().threads
-    torch.set_num_threads(threads)
-    return threads
 
 
 def _clock() -> Clock:

@@ -1,27 +1,24 @@
-"""What observing costs:  python benchmarks/observe.py
+"""What observing costs:  python -m benchmarks --only observe
 
 Training steps (forward, backward, AdamW, zero_grad) of three models, and the part of them that passes in the observer's
 hooks and in `log`, in the same steps: by default, once the observer has decided how far it stretches its cadences; with
 `every=1`, which stretches nothing, over turns of twenty steps, each of which has the norms of gradients every step,
-weights twice and one exact update; and with `every=5`. Shares are medians over five measurements of one run.
-The observer writes its file. The second table reads a run of a million records.
-
-It needs the shapes of EfficientNet-Lite0: `pip install --no-deps efficientnet-lite-pytorch==0.1.0`.
+weights twice and one exact update; and with `every=5`. Shares of the small model are medians over five measurements of
+one run. The observer writes its file. The second table reads a long run.
 """
 
 from __future__ import annotations
 
-import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from measure import milliseconds, table, threads_from_arguments
 from torch import nn
 
+from benchmarks.measure import Scale, Table, milliseconds
 from groupwise.demos.model import TwoDigitNet
 from groupwise.observe import Observer
 from groupwise.observe.budget import UNSEEN, Budget
@@ -75,7 +72,9 @@ class Stopwatch:
         self.seconds += time.thread_time() - self._began
 
 
-def share(make: Callable[[], tuple[nn.Module, Loss]], folder: Path, every: int | None) -> tuple[float, float, int]:
+def share(
+    make: Callable[[], tuple[nn.Module, Loss]], folder: Path, every: int | None, runs: int
+) -> tuple[float, float, int]:
     """Seconds of a step without the observer, the observer's part of it, and in how many steps gradients are taken."""
     torch.manual_seed(0)
     model, loss_of = make()
@@ -106,7 +105,7 @@ def share(make: Callable[[], tuple[nn.Module, Loss]], folder: Path, every: int |
         turn()
     stretched = observer._recorder._cadence.every["gradients"]
     found = []
-    for _ in range(5):
+    for _ in range(runs):
         watch.seconds, began = 0.0, time.thread_time()
         for _ in range(stretched):
             turn()
@@ -117,22 +116,23 @@ def share(make: Callable[[], tuple[nn.Module, Loss]], folder: Path, every: int |
     return statistics.median(seconds), statistics.median(shares), stretched
 
 
-def steps(folder: Path) -> None:
+def steps(folder: Path, scale: Scale) -> Table:
     """The table of training steps."""
     rows = []
-    for name, make in MODELS.items():
-        seconds, usual, stretched = share(make, folder / name, None)
-        whole, rare = (share(make, folder / f"{name} {every}", every)[1] for every in (1, 5))
+    for name, make in [*MODELS.items()][: 1 if scale.quick else None]:
+        runs = 5 if make is digits and not scale.quick else 1
+        seconds, usual, stretched = share(make, folder / name, None, runs)
+        whole, rare = (share(make, folder / f"{name} {every}", every, runs)[1] for every in (1, 5))
         rows.append([name, milliseconds(seconds), str(stretched), f"{usual:.1%}", f"{whole:.1%}", f"{rare:.1%}"])
     columns = ["model", "step", "stretched", "share", "share with every=1", "share with every=5"]
-    table("A training step, and what observing adds", columns, rows)
+    return Table("A training step, and what observing adds", columns, rows)
 
 
-def million(folder: Path, groups: int) -> list[str]:
-    """Write and read a million steps of so many groups."""
+def written(folder: Path, groups: int, count: int) -> list[str]:
+    """Write and read that many steps of so many groups."""
     names = [f"group {i}" for i in range(groups)]
     header = Header(groups=tuple(Group(name, "AdamW", 1, 1) for name in names))
-    began, count = time.thread_time(), 1_000_000
+    began = time.thread_time()
     with Writer(folder, header) as writer:
         for i in range(count):
             numbers = {name: {"grad_norm": 0.123456789, "clip_factor": 1.0} for name in names}
@@ -148,10 +148,10 @@ def million(folder: Path, groups: int) -> list[str]:
     return [str(groups), f"{size / 1e6:.0f} MB", *times, milliseconds(found)]
 
 
-if __name__ == "__main__":
-    threads_from_arguments(__doc__)
-    scratch = Path(tempfile.mkdtemp())
-    steps(scratch)
-    rows = [million(scratch / f"million {groups}", groups) for groups in (1, 4)]
-    table("A million records", ["groups", "size", "written", "read", "one series"], rows)
-    shutil.rmtree(scratch)
+def tables(scale: Scale) -> Iterator[Table]:
+    """Training steps, and the files of a long run."""
+    count = 1_000 if scale.quick else 200_000
+    with tempfile.TemporaryDirectory() as scratch:
+        yield steps(Path(scratch), scale)
+        rows = [written(Path(scratch) / f"{groups}", groups, count) for groups in (1, 4)]
+        yield Table(f"{count:,} records", ["groups", "size", "written", "read", "one series"], rows)

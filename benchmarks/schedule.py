@@ -1,4 +1,4 @@
-"""Schedules:  python benchmarks/schedule.py
+"""Schedules:  python -m benchmarks --only schedule
 
 A tick of `PlanScheduler` with 500 groups and four scheduled hyperparameters in each, beside torch schedulers that move
 the learning rate alone; and `at`, shape by shape. Plain Python both: the floor is one dict write per value (2,000).
@@ -7,12 +7,13 @@ the learning rate alone; and `at`, shape by shape. Plain Python both: the floor 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 
 import torch
-from measure import Work, milliseconds, race, repeated, say, table, threads_from_arguments
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR
 
+from benchmarks.measure import Scale, Table, Work, milliseconds, race, repeated
 from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, layer_decay
 from groupwise.schedules import (
     Schedule,
@@ -109,7 +110,7 @@ def writes() -> Work:
     return write
 
 
-def race_ticks() -> None:
+def race_ticks(scale: Scale) -> Table:
     """500 groups."""
     works = {
         "floor: 2,000 dict writes": writes(),
@@ -120,28 +121,25 @@ def race_ticks() -> None:
         "torch CosineAnnealingLR, lr alone": CosineAnnealingLR(torch_optimizer(), STEPS).step,
         "500 torch CosineAnnealingLR, lr alone": many_schedulers(),
     }
-    results = race(works, "PlanScheduler, four numbers", 4.0)
-    rows = [[name, milliseconds(own.seconds), f"{own.ratio:.2f}"] for name, own in results.items()]
-    table(f"One tick, {GROUPS} groups", ["who", "time", "to four numbers"], rows)
+    results = race(works, "PlanScheduler, four numbers", scale.seconds(4.0))
+    rows = [[name, milliseconds(own.seconds), f"{own.ratio:.2f} ± {own.spread:.2f}"] for name, own in results.items()]
+    return Table(f"A step of the scheduler, {GROUPS} groups", ["who", "time", "to four numbers"], rows)
 
 
-def race_shapes() -> None:
+def race_shapes(scale: Scale) -> Table:
     """`at`."""
     works = {str(shape): repeated(lambda shape=shape: shape.at(1234, 10_000, 100), 200) for shape in SHAPES}
-    results = race(works, str(SHAPES[0]), 2.0)
-    rows = [[name, milliseconds(own.seconds / 200), f"{own.ratio:.2f}"] for name, own in results.items()]
-    table("schedule.at", ["schedule", "time", "to constant"], rows)
+    results = race(works, str(SHAPES[0]), scale.seconds(2.0))
+    rows = [
+        [name, milliseconds(own.seconds / 200), f"{own.ratio:.2f} ± {own.spread:.2f}"] for name, own in results.items()
+    ]
+    return Table("schedule.at", ["schedule", "time", "to constant"], rows)
 
 
-def main() -> None:
+def tables(scale: Scale) -> Iterator[Table]:
     """Both tables."""
-    threads_from_arguments(__doc__)
-    say(f"torch {torch.__version__}")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # schedulers tick here without an optimizer that steps
-        race_ticks()
-    race_shapes()
-
-
-if __name__ == "__main__":
-    main()
+        warnings.simplefilter("ignore")  # schedulers step here without an optimizer that does
+        ticks = race_ticks(scale)
+    yield ticks
+    yield race_shapes(scale)

@@ -1,4 +1,4 @@
-"""The small problems of balancing:  python benchmarks/solvers.py
+"""The small problems of balancing:  python -m benchmarks --only solvers
 
 One call of each method's weights, from a Gramian in float64 on the CPU, next to TorchJD's for the same method, in
 turns. The gradients are random with a common part, so some of them conflict. No call is helped by the one before.
@@ -7,13 +7,13 @@ turns. The gradients are random with a common part, so some of them conflict. No
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 import torchjd.aggregation as peer
-from measure import Timing, Work, milliseconds, race, repeated, say, table, threads_from_arguments
 from torch import Tensor
 
+from benchmarks.measure import Scale, Table, Timing, Work, milliseconds, race, repeated
 from groupwise.balance.methods import (
     IMTL_G,
     MGDA,
@@ -57,7 +57,7 @@ def gradients(k: int) -> Tensor:
     return rows + 0.5 * torch.randn(1, 2 * k + 2, generator=generator, dtype=torch.float64)
 
 
-def contest(name: str, k: int) -> dict[str, Timing]:
+def contest(name: str, k: int, seconds: float) -> dict[str, Timing]:
     """Ours and TorchJD's, on the same gradients."""
     ours, theirs = METHODS[name][0], METHODS[name][1](k)
     rows = gradients(k)
@@ -67,24 +67,20 @@ def contest(name: str, k: int) -> dict[str, Timing]:
         "groupwise": repeated(lambda: ours(gramian), TIMES),
         "TorchJD": repeated(lambda: theirs(theirs_on), TIMES),
     }
-    return race(works, "TorchJD", 0.4)
+    return race(works, "TorchJD", seconds)
 
 
-def main() -> None:
+def tables(scale: Scale) -> Iterator[Table]:
     """One table, a row a method."""
-    threads = threads_from_arguments(__doc__)
-    warnings.simplefilter("ignore")
-    say(f"torch {torch.__version__}, {threads} thread(s); a call, ours / TorchJD's")
     rows = []
-    for name in METHODS:
-        cells = []
-        for k in SIZES:
-            timings = contest(name, k)
-            times = [milliseconds(timings[who].seconds / TIMES) for who in ("groupwise", "TorchJD")]
-            cells.append(f"{times[0]} / {times[1]}")
-        rows.append([name, *cells])
-    table("Weights from a Gramian", ["method", *(f"{k} tasks" for k in SIZES)], rows)
-
-
-if __name__ == "__main__":
-    main()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchJD's solvers say where they stop early
+        for name in METHODS:
+            cells = []
+            for k in SIZES[:1] if scale.quick else SIZES:
+                timings = contest(name, k, scale.seconds(0.4))
+                ours = timings["groupwise"]
+                cells.append(f"{milliseconds(ours.seconds / TIMES)}, {ours.ratio:.2f} ± {ours.spread:.2f}")
+            rows.append([name, *cells])
+    sizes = SIZES[:1] if scale.quick else SIZES
+    yield Table("Weights from a Gramian: time, ratio to TorchJD's", ["method", *(f"{k} tasks" for k in sizes)], rows)

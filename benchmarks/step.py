@@ -1,4 +1,4 @@
-"""One optimizer step:  python benchmarks/step.py
+"""One optimizer step:  python -m benchmarks --only step
 
 (a) Everything under AdamW. A plan with layer-wise decay and no weight decay on norms and biases, which makes many
     groups, beside plain AdamW on the same groups (`torch_groups()`) and plain AdamW on one group.
@@ -12,15 +12,15 @@ best speed of `p += g` on the same tensors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
-from measure import FLOAT, Work, milliseconds, race, say, speed, table, threads_from_arguments
-from models import SIZES, copies, described
 from torch import nn
 
+from benchmarks.measure import FLOAT, Scale, Table, Work, milliseconds, race, speed
+from benchmarks.models import SIZES, copies, described
 from groupwise import GroupedOptimizer, Plan, Rule, layer_decay
-from groupwise.select import role
+from groupwise.select import ndim, role
 
 LR, DECAY, MOMENTUM = 1e-4, 0.05, 0.9
 FUSED, LOOP = {"fused": True}, {"fused": False, "foreach": False}
@@ -44,7 +44,7 @@ def one_algorithm(kernel: Kernel) -> Plan:
 
 def two_algorithms(kernel: Kernel) -> Plan:
     """AdamW, and SGD with momentum for the backbone's weights."""
-    sgd = Rule("backbone" & role("weight"), optimizer="SGD", lr=LR, momentum=MOMENTUM, weight_decay=DECAY)
+    sgd = Rule("backbone" & ndim(min=2), optimizer="SGD", lr=LR, momentum=MOMENTUM, weight_decay=DECAY)
     kernels = [Rule("*", **kernel)] if kernel else []
     return Plan([Rule("*", optimizer="AdamW", lr=LR, weight_decay=DECAY), sgd, *kernels])
 
@@ -90,32 +90,26 @@ def floor_of(plan: Plan, model: nn.Module) -> float:
     return sum(group.numel * MOVED[str(group.algorithm)] for group in groups) / speed(model)
 
 
-def compare(title: str, plan: Callable[[Kernel], Plan], others: Mapping[str, Builder], kernel: Kernel) -> None:
-    """Race every size and print the table."""
+def compare(
+    title: str, plan: Callable[[Kernel], Plan], others: Mapping[str, Builder], kernel: Kernel, scale: Scale
+) -> Table:
+    """Race every size."""
     ours = {OURS: silent(plan), NAMED: named(plan)} if kernel is FUSED else {OURS: named(plan)}
     builders, reference, rows = {**others, **ours}, list(others)[-1], []
-    for name, size in SIZES.items():
+    for name, size in [*SIZES.items()][: 1 if scale.quick else None]:
         models = copies(size(), len(builders))
         works = {who: build(model, kernel) for (who, build), model in zip(builders.items(), models, strict=True)}
-        results = race(works, reference, 3.0)
+        results = race(works, reference, scale.seconds(2.0))
         times = [milliseconds(results[who].seconds) for who in builders]
-        ratios = [f"{results[who].ratio:.2f}" for who in ours]
-        rows.append([name, milliseconds(floor_of(plan({}), size())), *times, *ratios])
-    table(title, ["parameters", "floor", *builders, *(f"{who} / {reference}" for who in ours)], rows)
+        ratios = [f"{results[who].ratio:.2f} ± {results[who].spread:.2f}" for who in ours]
+        rows.append([f"{name}, {described(size())}", milliseconds(floor_of(plan({}), size())), *times, *ratios])
+    return Table(title, ["parameters", "floor", *builders, *(f"{who} / {reference}" for who in ours)], rows)
 
 
-def main() -> None:
+def tables(scale: Scale) -> Iterator[Table]:
     """Four tables."""
-    threads = threads_from_arguments(__doc__)
-    say(f"torch {torch.__version__}, {threads} thread(s)")
-    for name, size in SIZES.items():
-        say(f"{name}: {described(size())}")
     plain = {"AdamW, one group": one_group, "same groups": same_groups}
-    compare("(a) AdamW, fused", one_algorithm, plain, FUSED)
-    compare("(a) AdamW, loop", one_algorithm, plain, LOOP)
-    compare("(b) AdamW and SGD, fused", two_algorithms, {"the list": by_hand}, FUSED)
-    compare("(b) AdamW and SGD, loop", two_algorithms, {"the list": by_hand}, LOOP)
-
-
-if __name__ == "__main__":
-    main()
+    yield compare("AdamW, fused", one_algorithm, plain, FUSED, scale)
+    yield compare("AdamW, loop", one_algorithm, plain, LOOP, scale)
+    yield compare("AdamW and SGD, fused", two_algorithms, {"the list": by_hand}, FUSED, scale)
+    yield compare("AdamW and SGD, loop", two_algorithms, {"the list": by_hand}, LOOP, scale)

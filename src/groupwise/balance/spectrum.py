@@ -32,8 +32,10 @@ def opposite(first: float, product: float, second: float) -> bool:
 
 
 def solve_cosines(cosines: Tensor, right: Tensor) -> Tensor:
-    """C^+ b, for a C whose diagonal is 1, so that its least eigenvalue is at least det C / e: from a factorisation where
-    the determinant shows that none counts as zero, from eigenvalues elsewhere."""
+    """C^+ b for a C whose diagonal is 1, so that its least eigenvalue is at least det C / e.
+
+    Where the determinant shows that none counts as zero, from a factorisation; elsewhere from the eigenvalues.
+    """
     factor, failed = torch.linalg.cholesky_ex(cosines)
     if not int(failed) and float(factor.diagonal().prod()) > _INDEPENDENT:
         return torch.cholesky_solve(right[:, None], factor)[:, 0]

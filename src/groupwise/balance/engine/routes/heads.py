@@ -1,16 +1,17 @@
 """The heads' gradients, from one backward for all of them where each head is its task's own.
 
 What flows into a feature is summed over heads. Just before, on its way out of a head's last node, it is still one
-task's: a hook on that node takes it, and lets nothing flow on. So t small backwards become one, nothing is computed
-twice, and where one feature lies below another, what the upper one hands down is not counted as the heads'. Where a
-node above the features serves several tasks (losses cut out of one tensor), there is one backward for each task.
+task's: a hook on that node takes it, and lets nothing flow on, unless a tensor of one task alone lies below. So t
+small backwards become one, nothing is computed twice, and where one feature lies below another, what the upper one
+hands down is not counted as the heads'. Where a node above the features serves several tasks (losses cut out of one
+tensor), there is one backward for each task.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node
@@ -20,8 +21,18 @@ from groupwise.balance.engine.task_graph import TaskGraph
 Found: TypeAlias = Iterator[tuple[int, list[Tensor | None], list[tuple[Tensor, Tensor | None]]]]
 """For each task its gradient at each feature, and of each of its own tensors."""
 
-_Boundaries: TypeAlias = dict[Node, tuple[int, list[tuple[int, int]]]]
-"""The last nodes of heads: the tasks that they serve, and which of their edges lead to which feature, by number."""
+
+class _Boundaries(NamedTuple):
+    """Where heads end.
+
+    Attributes:
+        nodes: their last nodes: the tasks that they serve, and which of their edges lead to which feature, by number.
+        final: whether all tensors of single tasks lie above, so that nothing has to flow on.
+    """
+
+    nodes: dict[Node, tuple[int, list[tuple[int, int]]]]
+    final: bool
+
 
 _Received: TypeAlias = list[list[Tensor | None]]
 
@@ -37,19 +48,19 @@ def _boundaries(task_graph: TaskGraph, features: Sequence[GradientEdge]) -> _Bou
     graph, places = task_graph.graph, {(edge.node, edge.output_nr): place for place, edge in enumerate(features)}
     ends = {edge.node for edge in features}
     above = graph.part((root.node for root in graph.roots), ends)
-    boundaries: _Boundaries = {}
+    nodes: dict[Node, tuple[int, list[tuple[int, int]]]] = {}
     for node, mask in above.masks.items():
         if node not in ends:
             through = [(i, places[edge]) for i, edge in enumerate(graph.children[node]) if edge in places]
             if through:
-                boundaries[node] = mask, through
-    return boundaries
+                nodes[node] = mask, through
+    return _Boundaries(nodes, all(leaf in above.leaves for leaf in task_graph.own))
 
 
 def _are_separate(task_graph: TaskGraph, features: Sequence[GradientEdge], boundaries: _Boundaries) -> bool:
     """Whether each task has its own last nodes and tensors, and no loss is itself a feature."""
     ends = {edge.node for edge in features}
-    masks = [*(mask for mask, _ in boundaries.values()), *task_graph.own.values()]
+    masks = [*(mask for mask, _ in boundaries.nodes.values()), *task_graph.own.values()]
     return all(mask.bit_count() == 1 for mask in masks) and all(
         root.node not in ends for root in task_graph.graph.roots
     )
@@ -82,8 +93,8 @@ def _together(task_graph: TaskGraph, features: Sequence[GradientEdge], boundarie
 def _watched(boundaries: _Boundaries, received: _Received, alone: bool) -> Iterator[None]:
     """Take what flows into features: row i of `received` is task i's; where one task runs `alone`, the only row is."""
     handles = [
-        node.register_hook(_take(received[0 if alone else mask.bit_length() - 1], through))
-        for node, (mask, through) in boundaries.items()
+        node.register_hook(_take(received[0 if alone else mask.bit_length() - 1], through, boundaries.final))
+        for node, (mask, through) in boundaries.nodes.items()
     ]
     try:
         yield
@@ -93,12 +104,14 @@ def _watched(boundaries: _Boundaries, received: _Received, alone: bool) -> Itera
 
 
 def _take(
-    mine: list[Tensor | None], through: Sequence[tuple[int, int]]
+    mine: list[Tensor | None], through: Sequence[tuple[int, int]], final: bool
 ) -> Callable[[tuple[Tensor | None, ...], tuple[Tensor | None, ...]], tuple[Tensor | None, ...]]:
     def hook(inputs: tuple[Tensor | None, ...], outputs: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
         left = [*inputs]
         for number, place in through:
-            mine[place], left[number] = _sum(mine[place], inputs[number]), None
+            mine[place] = _sum(mine[place], inputs[number])
+            if final:
+                left[number] = None
         return tuple(left)
 
     return hook

@@ -1,0 +1,1 @@
+"""Measured against torch, TorchJD and plain Keras, side by side:  python -m benchmarks"""
