@@ -8,7 +8,7 @@ INPUTS := pyproject.toml constraints.txt requirements-nodeps.txt
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test tensorflow versions python gallery docs serve-docs dist lint format clean
+.PHONY: help demo test tensorflow versions python gallery benchmarks docs serve-docs dist lint format clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
@@ -34,6 +34,9 @@ python:  ## plans, selectors, schedules and the contract under another Python (A
 
 gallery: $(VENV)/.dev  ## run the examples and rewrite their tables and pictures (four minutes of one core; ARGS="two_branches" for some)
 	$(BIN)/python -m examples --write $(ARGS)
+
+benchmarks: $(VENV)/.dev  ## measure all that docs/performance.md says, and rewrite its tables (ten minutes; ARGS="--only step" for some)
+	$(BIN)/python -m benchmarks --write $(ARGS)
 
 docs: $(VENV)/.dev  ## build the documentation site into docs/_build, warnings as errors (half a minute)
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs docs/_build

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from benchmarks.measure import Scale, Table, Timing, Work, milliseconds, race
-from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, layer_decay
+from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, layer_decay, scale
 from groupwise.optim import resolve
 from groupwise.schedules import linear
 
@@ -57,7 +57,7 @@ def of_groups(count: int) -> Work:
 def of_rules(count: int) -> Work:
     """Resolving so many rules for a hundred tensors; each names one."""
     model = layers(100)
-    plan = Plan([BASE, *(Rule(f"layers.{i % 100}.*", lr=0.1 + i) for i in range(count))])
+    plan = Plan([BASE, *(Rule(f"layers.{i % 100}.*", lr=scale(0.999)) for i in range(count))])
     return lambda: resolve(model, plan)
 
 
@@ -87,20 +87,20 @@ COURSES = {
 }
 
 
-def tables(scale: Scale) -> Iterator[Table]:
+def tables(thorough: Scale) -> Iterator[Table]:
     """A row for each course; the picture is drawn where the numbers mean something."""
     found: dict[str, dict[int, Timing]] = {}
     for name, course in COURSES.items():
-        sizes = course.sizes[:2] if scale.quick else course.sizes
+        sizes = course.sizes[:2] if thorough.quick else course.sizes
         works = {str(size): course.work(size) for size in sizes}
-        times = race(works, str(sizes[-1]), scale.seconds(6.0))
+        times = race(works, str(sizes[-1]), thorough.seconds(6.0))
         found[name] = {size: times[str(size)] for size in sizes}
     rows = []
     for name, times in found.items():
         first, *_, last = times.items()
         ends = [f"{milliseconds(timing.seconds)} at {size:,}" for size, timing in (first, last)]
         rows.append([name, COURSES[name].of, *ends, f"{exponent(times):.2f}"])
-    if not scale.quick:
+    if not thorough.quick:
         draw(found, PICTURE)
     yield Table("Growth", ["what", "with", "smallest", "largest", "exponent"], rows)
 

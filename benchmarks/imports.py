@@ -19,7 +19,12 @@ from pathlib import Path
 from benchmarks.measure import Scale, Table, milliseconds
 
 NOTHING, TORCH = "pass", "import torch"
-SHOW = "import sys; from groupwise.cli import main; sys.argv[1:] = ['show', 'plan.toml', 'net:build']; main()"
+SHOW = """
+import sys
+from groupwise.cli import main
+sys.argv[1:] = ["show", "plan.toml", "--model", "net:build"]
+main()
+"""
 COMMANDS = {
     "import groupwise": ("import groupwise", NOTHING),
     "import groupwise.optim": ("import groupwise.optim", TORCH),

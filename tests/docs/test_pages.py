@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import DOCS, PAGES, ROOT, anchors_of, blocks_of, links_of
-from tests.docs.running import agrees, comparisons, importable
+from tests.docs.running import agrees, comparisons
 from tests.vision import import_torchvision, needs_torchvision
 
 KNOWN = {"python", "output", "console", "toml", "yaml", "json", "sh", "text"}
@@ -62,12 +62,6 @@ def test_the_pictures_are_what_the_script_draws() -> None:
     script = runpy.run_path(str(DOCS / "make_pictures.py"))
     committed = {picture.name: picture.read_text(encoding="utf-8") for picture in script["PICTURES"].iterdir()}
     assert committed == script["draw"]()
-
-
-@pytest.mark.parametrize("benchmark", sorted((ROOT / "benchmarks").glob("*.py")), ids=page_name)
-def test_every_benchmark_still_finds_what_it_measures(benchmark: Path) -> None:
-    with importable(benchmark.parent):
-        runpy.run_path(str(benchmark), run_name="benchmark")
 
 
 def test_the_map_names_every_page() -> None:
