@@ -32,7 +32,7 @@ COMMANDS = {
     "import groupwise.observe": ("import groupwise.observe", TORCH),
     "groupwise show of a small plan": (SHOW, TORCH),
 }
-PLAN = '[[rules]]\nmatch = "*"\noptimizer = "AdamW"\nlr = 1e-3\n'
+PLAN = '[[rule]]\nmatch = "*"\noptimizer = "AdamW"\nlr = 1e-3\n'
 NET = "import torch\n\ndef build():\n    return torch.nn.Linear(2, 2)\n"
 
 
