@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from groupwise import observe as observe
     from groupwise import optim as optim
     from groupwise import plan as plan
+    from groupwise import probing as probing
     from groupwise import records as records
     from groupwise import report as report
     from groupwise import schedules as schedules
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from groupwise.balance import Balancer
     from groupwise.observe import Observer
     from groupwise.optim import GroupedOptimizer, PlanScheduler
+    from groupwise.probing import probe
 
     __version__: str
 
@@ -76,6 +78,7 @@ __all__ = [
     "fan_out",
     "layer_decay",
     "percent",
+    "probe",
     "scale",
     "steps",
     "unfreeze_down",
@@ -95,6 +98,7 @@ _PACKAGES = {
     "optim",
     "plan",
     "presets",
+    "probing",
     "records",
     "report",
     "schedules",
@@ -106,6 +110,7 @@ _LAZY = {
     "GroupedOptimizer": "groupwise.optim",
     "Observer": "groupwise.observe",
     "PlanScheduler": "groupwise.optim",
+    "probe": "groupwise.probing",
 }
 
 

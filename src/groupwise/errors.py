@@ -11,6 +11,7 @@
     ├── BalanceError                tasks, losses or a balancing method that cannot be combined
     ├── RecordError                 a run that cannot be written or read
     ├── AuditError                  a program that cannot be audited
+    ├── ProbeError                  a short run that cannot be made, or cannot go on
     └── LawBroken                   a part that is not what it has to be (`groupwise.testing`)
 
 Code inside raises short; the public function adds, once, where it happened (`within`). A message says what was given,
@@ -82,6 +83,10 @@ class RecordError(GroupwiseError, ValueError):
 
 class AuditError(GroupwiseError, ValueError):
     """A program that cannot be audited."""
+
+
+class ProbeError(GroupwiseError, ValueError):
+    """A short run that cannot be made, or cannot go on where it was."""
 
 
 class LawBroken(GroupwiseError, AssertionError):

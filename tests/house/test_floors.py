@@ -29,11 +29,12 @@ MAY: Mapping[str, set[str]] = {
     "adopt": BELOW | {"look", "optim", "audit"},
     "checkpoint": BELOW | ACT,
     "testing": BELOW | ACT,
+    "probing": BELOW | ACT,
     "keras": BELOW,
     "integrations": BELOW | ACT,
     "demos": BELOW | ACT,
     "__main__": {"cli"},
-    "cli": BELOW | ACT | {"adopt", "checkpoint", "testing", "keras"} | DOORS,
+    "cli": BELOW | ACT | {"adopt", "checkpoint", "probing", "testing", "keras"} | DOORS,
 }
 
 THIRD_PARTY: Mapping[str, set[str]] = {  # besides the standard library; a package that is not listed has none
@@ -51,6 +52,7 @@ THIRD_PARTY: Mapping[str, set[str]] = {  # besides the standard library; a packa
     "adopt": {"torch"},
     "checkpoint": {"torch"},
     "testing": {"torch", "pytest", "hypothesis"},
+    "probing": {"torch", "rich", "matplotlib"},
     "keras": {"keras"},
     "integrations": {"torch", "lightning", "transformers", "accelerate"},
     "demos": {"torch", "rich", "sklearn"},

@@ -15,7 +15,7 @@ from tests.house.tree import SOURCE
 DESIGNED = {
     "groupwise": "Plan Rule scale layer_decay exact clip_norm clip_value clip_adaptive steps epochs percent "
     "after until unfreeze_down fan_in fan_out blocks Parts GroupwiseError GroupwiseWarning __version__ "
-    "GroupedOptimizer PlanScheduler Balancer Observer audit",
+    "GroupedOptimizer PlanScheduler Balancer Observer audit probe",
     "groupwise.select": "name regex kind inside role ndim shape size depth network tag magnitude statistic where",
     "groupwise.schedules": "constant linear cosine exponential polynomial inverse_sqrt step_decay multi_step "
     "triangular one_cycle cosine_restarts warmup_stable_decay piecewise function",
@@ -28,6 +28,7 @@ DESIGNED = {
     "groupwise.testing": "laws_of check Law",
     "groupwise.adopt": "adopt Adopted",
     "groupwise.audit": "audit watch Finding",
+    "groupwise.probing": "probe ProbeResult",
     "groupwise.report": "build describe",
     "groupwise.observe": "Observer",
     "groupwise.records": "read Run Writer Header Step Event",

@@ -338,6 +338,103 @@ def audit(
             raise typer.Exit(1)
 
 
+def _budget(given: str | float) -> float:
+    """A number above 0."""
+    try:
+        number = float(given)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise typer.BadParameter(f"{given!r} is not a number above 0, such as 1.5")
+    return number
+
+
+@app.command(
+    short_help="Try learning rates for a stated budget, and advise.",
+    epilog="Example:  groupwise probe plan.toml --model models.vit:build --data data:batches --loss models.vit:loss "
+    "--steps 10000 -o patch.toml",
+)
+def probe(
+    plan: PlanFile,
+    model: Model,
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="PACKAGE.MODULE:BATCHES",
+            help="Batches: a list, a DataLoader, or a function that makes them, of a seed or of nothing.",
+            show_default=False,
+        ),
+    ],
+    loss: Annotated[
+        str,
+        typer.Option(
+            metavar="PACKAGE.MODULE:LOSS",
+            help="A function of the model and a batch: a scalar, or a mapping of task to scalar.",
+            show_default=False,
+        ),
+    ],
+    steps: Steps = None,
+    epoch_steps: EpochSteps = None,
+    budget: Annotated[
+        float,
+        typer.Option(
+            metavar="RUNS",
+            parser=_budget,
+            help="What it may cost, in runs of --steps updates; above 1.5, single rules are tried as well.",
+        ),
+    ] = 1.5,
+    validation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PACKAGE.MODULE:BATCHES", help="What short runs are judged on, as --data.", show_default=False
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="Write the patch to a file, if there is one.", show_default=False
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Write the picture to a file: .svg or .png.", show_default=False),
+    ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            "--save",
+            metavar="FILE",
+            help="Keep what was run in a file; a probe that was interrupted goes on from it.",
+            show_default=False,
+        ),
+    ] = None,
+    allow: Allow = None,
+) -> None:
+    """Try learning rates on copies of a model for a stated budget, and say what that bears out: also to leave a plan.
+
+    The advice is a patch: rules in TOML, which are added to the plan.
+    """
+    with exit_status():
+        from groupwise.cli.lengths import Lengths
+        from groupwise.cli.probe import Request
+        from groupwise.cli.probe import probe as run
+
+        request = Request(
+            plan,
+            model,
+            data,
+            loss,
+            Lengths(steps, epoch_steps),
+            budget,
+            validation,
+            out,
+            plot,
+            save,
+            tuple(allow or ()),
+        )
+        run(request, console())
+
+
 @app.command(
     short_help="Say what a run was, on the terminal or in a file.",
     epilog="Example:  groupwise report runs/first runs/second -o report.html",

@@ -53,6 +53,13 @@ def load_example(spec: str) -> Any:
     return found if callable(found) and _required(found) else _made(where, found)
 
 
+def load_found(spec: str, flag: str) -> object:
+    """What `spec` names, as it stands there, not called. Raises `GroupwiseError` if it cannot be imported."""
+    where = f"{flag} {spec}"
+    path, name = _split(spec, where)
+    return _attribute(where, _imported(where, path), name)
+
+
 def load(spec: str, where: str) -> object:
     """What `spec` names, called if it is a factory; `where` begins every complaint.
 

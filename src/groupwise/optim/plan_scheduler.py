@@ -138,6 +138,8 @@ class PlanScheduler(LRScheduler):
         if advances:
             self._monitor.scheduler_stepped(ready.scheduled_values.counts_steps)
             self._monitor.found(self._position.overwritten(self.optimizer._all_groups))
+        elif self.last_epoch >= 0:
+            self._monitor.jumped()
         made = self.last_epoch if advances and self._monitor.updates != self._seen_updates else None
         self._commit(ready, self._step_count + 1)
         if self.optimizer._agreement.open:  # no update has been made yet

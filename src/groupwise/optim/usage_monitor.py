@@ -257,6 +257,10 @@ class UsageMonitor:
         self._since_scheduler_step.clear()
         self._beside = False
 
+    def jumped(self) -> None:
+        """Note that the scheduler was told which update it stands at."""
+        self._since_scheduler_step.clear()
+
     def scheduler_stepped(self, counts_steps: bool) -> None:
         """Note a step of the scheduler; `counts_steps` is whether its lengths are meant in updates."""
         since = min(self._since_scheduler_step.values(), default=0)

@@ -105,8 +105,18 @@ class Plan:
         for name, field in fields.items():
             object.__setattr__(self, name, field)
 
-    def __add__(self, more: Sequence[Rule]) -> Plan:
-        return Plan([*self.rules, *_rules(more)], self.clip, self.values, self.balance, self.depth, self.parts)
+    def __add__(self, more: Sequence[Rule] | Plan) -> Plan:
+        """The plan with more rules after its own; of another plan also what else it states, which takes precedence."""
+        if not isinstance(more, Plan):
+            return Plan([*self.rules, *_rules(more)], self.clip, self.values, self.balance, self.depth, self.parts)
+        return Plan(
+            [*self.rules, *more.rules],
+            more.clip or self.clip,
+            {**self.values, **more.values},
+            self.balance if more.balance is None else more.balance,
+            {**self.depth, **more.depth},
+            [*self.parts, *more.parts],
+        )
 
     def __hash__(self) -> int:
         return hash((self.rules, self.clip, frozenset(self.values), self.parts))

@@ -1,0 +1,167 @@
+"""Whether advice is worth following: `groupwise.probe` on the jobs of `probe_jobs.py`, whoever wins.
+
+    PYTHONPATH=site:. python benchmarks/probe.py --seeds 8            # see probe_jobs.py for what `site` holds
+
+Three arms, and every seed is run under all of them, from the same split and in the same order of batches:
+
+    default   the plan as it was written, one run
+    probed    `probe(…, budget=1.5)`, whose patch is added to the plan; then one run
+    tuned     one AdamW with the same schedule, its rate the best of a coarse grid, 1e-2, 3e-3, 1e-3, 3e-4: four runs of
+              3/8 of the length, judged on the tuning data; then one run. What the probe cost, it cost as well
+
+The probe and the grid are judged on the same tuning data; errors are on the test data. The table has the median over
+seeds, and of the paired differences the median and the p of a sign test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import torch
+from probe_jobs import JOBS, Job
+from torch import nn
+
+import groupwise
+from groupwise import Balancer, GroupedOptimizer, Plan, PlanScheduler, Rule
+from groupwise.balance.plan_table import decode
+from groupwise.schedules import cosine
+
+GRID = (1e-2, 3e-3, 1e-3, 3e-4)
+SHARE = 3 / 8
+BUDGET = 1.5
+
+
+def made(job: Job, seed: int, dense: bool = False) -> nn.Module:
+    """The initial model of a seed."""
+    torch.manual_seed(seed)
+    return job.dense() if dense else job.model()
+
+
+def run(job: Job, model: nn.Module, plan: Plan, steps: int, seed: int) -> nn.Module:
+    """Train by a plan."""
+    optimizer = GroupedOptimizer(model, plan)
+    scheduler = PlanScheduler(optimizer, total_steps=steps)
+    balancer = None if plan.balance is None else Balancer(decode(plan.balance).method)
+    for _, batch in zip(range(steps), job.batches(seed), strict=False):
+        losses = job.loss(model, batch)
+        optimizer.zero_grad()
+        if isinstance(losses, Mapping) and balancer is not None:
+            balancer.backward(losses)
+        else:
+            (sum(losses.values()) if isinstance(losses, Mapping) else losses).backward()
+        optimizer.step()
+        scheduler.step()
+    return model
+
+
+@torch.no_grad()
+def measured(job: Job, model: nn.Module, data: Any) -> float:
+    """The error, infinite where it is nan."""
+    model.eval()
+    error = job.error(model, data)
+    return error if math.isfinite(error) else math.inf
+
+
+def single(lr: float) -> Plan:
+    """One AdamW."""
+    return Plan([Rule("*", optimizer="AdamW", lr=cosine(lr, warmup="5%"), weight_decay=0.01)])
+
+
+def tuned(job: Job, seed: int) -> tuple[float, float]:
+    """The error of the best of the grid, and its rate."""
+    short = int(SHARE * job.steps)
+    scores = {lr: measured(job, run(job, made(job, seed, True), single(lr), short, seed), job.tuning) for lr in GRID}
+    best = min(scores, key=scores.__getitem__)
+    return measured(job, run(job, made(job, seed, True), single(best), job.steps, seed), job.test), best
+
+
+def probed(job: Job, seed: int) -> tuple[float, Any]:
+    """The error under the patched plan, and what the probe found."""
+    found = groupwise.probe(
+        made(job, seed), job.plan, job.batches, loss=job.loss, total_steps=job.steps, budget=BUDGET,
+        validation=job.held_out,
+    )  # fmt: skip
+    return measured(job, run(job, made(job, seed), found.plan, job.steps, seed), job.test), found
+
+
+def row(name: str, seed: int) -> dict[str, Any]:
+    """One seed of one job under all the arms."""
+    began = time.process_time()
+    job = JOBS[name](seed)
+    default = measured(job, run(job, made(job, seed), job.plan, job.steps, seed), job.test)
+    probe, found = probed(job, seed)
+    single_error, rate = tuned(job, seed)
+    rates = found.rates
+    return {
+        "job": name, "seed": seed, "unit": job.unit, "default": default, "probed": probe, "tuned": single_error,
+        "tuned lr": rate, "verdict": rates.verdict, "advised": rates.advised, "best": rates.best,
+        "weights": dict(found.weights), "cost": found.cost, "seconds": time.process_time() - began,
+    }  # fmt: skip
+
+
+def sign(differences: Sequence[float]) -> float:
+    """The p of a two-sided sign test; ties are left out."""
+    up, down = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
+    n, k = up + down, min(up, down)
+    return min(1.0, 2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n) if n else 1.0
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The published table."""
+    lines = [
+        "| job | seeds | default | probed | tuned | probed - default | p | probed - tuned | p | advice |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name in dict.fromkeys(each["job"] for each in rows):
+        own = [each for each in rows if each["job"] == name]
+        arms = [f"{median(each[arm] for each in own):.3g}" for arm in ("default", "probed", "tuned")]
+        pairs = []
+        for other in ("default", "tuned"):
+            differences = [each["probed"] - each[other] for each in own]
+            pairs += [f"{median(differences):+.2g}", f"{sign(differences):.3f}"]
+        advice = _advice(own)
+        lines.append(f"| {name} ({own[0]['unit']}) | {len(own)} | {' | '.join([*arms, *pairs])} | {advice} |")
+    return "\n".join(lines)
+
+
+def _advice(own: Sequence[Mapping[str, Any]]) -> str:
+    changed = [each["advised"] for each in own if each["verdict"] == "change"]
+    said = [f"{len(changed)} change (x{min(changed):g} to x{max(changed):g})"] if changed else []
+    said += [f"{n} {what}" for what in ("keep", "withheld") if (n := sum(each["verdict"] == what for each in own))]
+    weighted = sum(bool(each["weights"]) for each in own)
+    return ", ".join([*said, *([f"{weighted} weights"] if weighted else [])])
+
+
+def main() -> None:
+    """Read the arguments, run what the file does not have yet, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("jobs", nargs="*", default=[*JOBS])
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--out", type=Path, default=Path("probe.jsonl"))
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    rows = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
+    done = {(each["job"], each["seed"]) for each in rows}
+    for seed in range(given.seeds):
+        for name in given.jobs:
+            if (name, seed) not in done:
+                rows.append(row(name, seed))
+                with given.out.open("a") as file:
+                    file.write(json.dumps(rows[-1]) + "\n")
+    sys.stdout.write(table(rows) + "\n")
+
+
+if __name__ == "__main__":
+    main()
