@@ -378,7 +378,7 @@ def _mnist() -> Batch:
 @functools.cache
 def _fashion() -> Batch:
     def read(name: str) -> Tensor:
-        data = gzip.open(f"/usr/share/datasets/fashion-mnist/t10k-{name}-ubyte.gz").read()
+        data = gzip.decompress(Path(f"/usr/share/datasets/fashion-mnist/t10k-{name}-ubyte.gz").read_bytes())
         shape = struct.unpack(">" + "I" * data[3], data[4 : 4 + 4 * data[3]])
         return torch.frombuffer(bytearray(data[4 + 4 * data[3] :]), dtype=torch.uint8).reshape(shape)
 

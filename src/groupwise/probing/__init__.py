@@ -1,4 +1,4 @@
-"""What rates should a model have? A short, honest answer: `groupwise.probe(model, plan, batches, loss=…, total_steps=…)`.
+"""What rates should a model have? `groupwise.probe(model, plan, batches, loss=…, total_steps=…)` tries, and says.
 
 Recipes say "determined empirically". A probe does that on copies, for a stated budget, and says how sure it is, also
 where the answer is to leave a plan as it is.

@@ -100,7 +100,7 @@ def _about_parts(plan: Plan, found: Search, parts: dict[int, float], budget: flo
 def _about_clip(seen: Seen) -> Iterator[str]:
     bound = seen.norm_percentile(0.95)
     acts = [part.clip_factor for part in seen.groups if part.clip_factor is not None]
-    if bound == bound and bound > 0:
+    if bound > 0:
         now = "" if not acts else f", the plan's leaves {number(min(acts), 2)} of the gradient at the median"
         yield (
             f"Clipping: the joint norm is below {number(bound, 2)} in 95 % of the updates seen; a clip there acts on "

@@ -51,8 +51,10 @@ def probe(
         batches: a list, a DataLoader or another iterable, which is an epoch and is begun again; or a function of a
             seed, or of nothing, that makes one; or an iterator, which is used up as far as it is needed.
         loss: `loss(model, batch)`, a scalar, or a mapping of task to scalar; it is called with the copy.
-        total_steps, steps_per_epoch: of the run that is planned, in updates. Shorter runs have its schedules compressed.
-        budget: what the probe may cost, in runs of `total_steps` updates. Over 1.5, the rates of single rules are tried.
+        total_steps, steps_per_epoch: of the run that is planned, in updates. Shorter runs have its schedules
+            compressed.
+        budget: what the probe may cost, in runs of `total_steps` updates. Beyond 1.5, rules are tried on their own, and
+            more seeds.
         validation: what contestants are judged on, in the form of `batches`; by default on batches like those.
         save: a file that takes each contestant when it is done, whole or not at all; with it, a probe that was
             interrupted goes on where it was.

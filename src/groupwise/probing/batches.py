@@ -44,7 +44,10 @@ class Batches:
         """What cannot be put back, in words; nothing where all is."""
         if self._source is None:
             return ""
-        return f"{self._what} is an iterator, and its next {len(self._kept)} are used up: give a list, a DataLoader or a function of a seed to keep them"
+        return (
+            f"{self._what} is an iterator, and its next {len(self._kept)} are used up: give a list, a DataLoader or a "
+            "function of a seed to keep them."
+        )
 
     def keep(self, count: int) -> None:
         """Make sure of so many batches of an iterator. Raises `ProbeError` if it ends before."""
