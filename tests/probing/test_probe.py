@@ -292,8 +292,12 @@ def test_a_task_that_drowns_the_other_is_named_and_weights_are_one_over_the_firs
     loud, quiet = found.seen.tasks
     assert loud.share > 0.9 > quiet.share
     assert any("'loud' has" in word for word in found.words)
-    assert found.weights["quiet"] == 1.0
-    assert found.weights["loud"] == pytest.approx(quiet.loss / loud.loss, rel=0.5)
+    assert found.weights["loud"] / found.weights["quiet"] == pytest.approx(quiet.loss / loud.loss, rel=0.5)
+    plain, weighted = (
+        sum(w * t.loss for w, t in zip(ws, (loud, quiet), strict=True))
+        for ws in ((1, 1), (found.weights["loud"], found.weights["quiet"]))
+    )
+    assert weighted == pytest.approx(plain, rel=0.5)
     assert Plan.loads(found.patch).balance == {"weights": found.weights}
     assert plan + Plan.loads(found.patch) == found.plan
 
@@ -332,7 +336,8 @@ def test_a_joint_clip_that_one_group_fills_is_found() -> None:
 
 
 def test_a_healthy_program_has_no_findings() -> None:
-    assert probed(nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))).findings == ()
+    plan = Plan([Rule("*", optimizer="AdamW", lr=1e-3, weight_decay=0.0)])
+    assert probed(nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3)), plan).findings == ()
 
 
 def test_an_exact_rate_is_multiplied_as_well() -> None:

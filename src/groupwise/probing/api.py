@@ -141,9 +141,9 @@ def _may_weigh(job: Job, first: Mapping[str, float]) -> bool:
 
 
 def _weights(first: Mapping[str, float]) -> Sequence[tuple[str, float]]:
-    """1 over the first losses, the quietest task's being 1; two digits."""
-    least = min(first.values())
-    return tuple((task, float(f"{least / loss:.1e}")) for task, loss in first.items())
+    """1 over the first losses, such that their weighted sum begins where the plain one does; two digits."""
+    mean = sum(first.values()) / len(first)
+    return tuple((task, float(f"{mean / loss:.1e}")) for task, loss in first.items())
 
 
 def _job(
