@@ -1,6 +1,8 @@
 """Whether advice is worth following: `groupwise.probe` on the jobs of `probe_jobs.py`, whoever wins.
 
-    PYTHONPATH=site:. python benchmarks/probe.py --seeds 8            # see probe_jobs.py for what `site` holds
+    PYTHONPATH=site:. python benchmarks/probe.py --seeds 8 --write    # see probe_jobs.py for what `site` holds
+
+Rows are kept in a file as they are done, so a run that was stopped goes on; `--write` puts the table into docs/probe.md.
 
 Three arms, and every seed is run under all of them, from the same split and in the same order of batches:
 
@@ -40,6 +42,7 @@ from groupwise.schedules import cosine
 GRID = (1e-2, 3e-3, 1e-3, 3e-4)
 SHARE = 3 / 8
 BUDGET = 1.5
+BEGIN, END = "<!-- probe table: written by benchmarks/probe.py --write -->", "<!-- end -->"
 
 
 def made(job: Job, seed: int, dense: bool = False) -> nn.Module:
@@ -143,12 +146,21 @@ def _advice(own: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join([*said, *([f"{weighted} weights"] if weighted else [])])
 
 
+def write(text: str) -> None:
+    """Put the table into the page, in the place of the one that is there."""
+    page = Path(__file__).parents[1] / "docs/probe.md"
+    head, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    tail = rest.partition(END)[2]
+    page.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", encoding="utf-8")
+
+
 def main() -> None:
     """Read the arguments, run what the file does not have yet, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("jobs", nargs="*", default=[*JOBS])
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--out", type=Path, default=Path("probe.jsonl"))
+    parser.add_argument("--write", action="store_true", help="put the table of all rows into docs/probe.md")
     given = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -161,6 +173,8 @@ def main() -> None:
                 with given.out.open("a") as file:
                     file.write(json.dumps(rows[-1]) + "\n")
     sys.stdout.write(table(rows) + "\n")
+    if given.write:
+        write(table(rows))
 
 
 if __name__ == "__main__":

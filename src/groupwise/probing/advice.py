@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from groupwise._finding import SEVERITIES
-from groupwise._spelling import number
 from groupwise.plan import Plan
 from groupwise.probing.inspecting import Inspected, mostly_empty
 from groupwise.probing.job import Job
 from groupwise.probing.measuring import Seen
 from groupwise.probing.patch import patch_of
-from groupwise.probing.rates import Rates, judged, parts_advised
+from groupwise.probing.rates import Rates, judged, parts_advised, said
 from groupwise.probing.result import ProbeResult
 from groupwise.probing.search import Search, preferred
 from groupwise.probing.seeing import findings_of, tasks_in_words
@@ -49,11 +48,11 @@ def advise(
 
 def _about_rates(rates: Rates, looked: Inspected) -> Iterator[str]:
     low, high = rates.likely
-    where = f"x{number(low, 2)} to x{number(high, 2)} of the plan's"
+    where = f"x{said(low)} to x{said(high)} of the plan's"
     if rates.verdict == "change":
         yield (
-            f"Rates: multiply the plan's by {number(rates.advised, 2)} ({_absolute(looked, rates.advised)}). The best "
-            f"is likely at {where}, and x{number(rates.best, 3)} ended {rates.gain:.0%} lower than the plan's rates "
+            f"Rates: multiply the plan's by {said(rates.advised)} ({_absolute(looked, rates.advised)}). The best "
+            f"is likely at {where}, and x{said(rates.best)} ended {rates.gain:.0%} lower than the plan's rates "
             "in short runs."
         )
     elif rates.verdict == "keep":
@@ -63,7 +62,7 @@ def _about_rates(rates: Rates, looked: Inspected) -> Iterator[str]:
         )
     else:
         yield (
-            f"Rates: advice is withheld. What was best differs from x{number(low, 2)} to x{number(high, 2)} between "
+            f"Rates: advice is withheld. What was best differs from x{said(low)} to x{said(high)} between "
             "seeds and lengths, more than a decade: a larger budget may tell."
         )
     yield _about_stable(rates)
@@ -72,27 +71,27 @@ def _about_rates(rates: Rates, looked: Inspected) -> Iterator[str]:
 def _about_stable(rates: Rates) -> str:
     low, high = rates.stable
     if high is None:
-        return f"Stable: nothing diverged up to x{number(low, 3)}."
-    least = "none of the rates tried fell throughout" if low == 0 else f"all runs fell up to x{number(low, 3)}"
-    return f"Stable: {least}, and at x{number(high, 3)} one diverged; the largest stable rate lies between."
+        return f"Stable: nothing diverged up to x{said(low)}."
+    least = "none of the rates tried fell throughout" if low == 0 else f"all runs fell up to x{said(low)}"
+    return f"Stable: {least}, and at x{said(high)} one diverged; the largest stable rate lies between."
 
 
 def _absolute(looked: Inspected, by: float) -> str:
-    rates = [f"{name} {number(rate * by, 2)}" for name, rate in looked.rates.items()]
+    rates = [f"{name} {said(rate * by)}" for name, rate in looked.rates.items()]
     more = f" and {len(rates) - 4} more" if len(rates) > 4 else ""
     return ", ".join(rates[:4]) + more
 
 
 def _about_parts(plan: Plan, found: Search, parts: dict[int, float], budget: float) -> Iterator[str]:
     tried = len(found.parts)
-    labels = [f"{plan.rules[i].label} x{number(by, 2)}" for i, by in parts.items()]
+    labels = [f"{plan.rules[i].label} x{said(by)}" for i, by in parts.items()]
     if labels:
         yield f"Parts: beyond the joint rate, {', '.join(labels)}, better in every seed."
     elif tried:
         yield f"Parts: one rate is enough here: none of {tried} rules tried on its own differs beyond the noise."
     else:
         yield (
-            f"Parts: not tried within a budget of {number(budget, 2)} runs; where they were, they seldom were worth "
+            f"Parts: not tried within a budget of {said(budget)} runs; where they were, they seldom were worth "
             "more than the joint rate."
         )
 
@@ -101,8 +100,8 @@ def _about_clip(seen: Seen) -> Iterator[str]:
     bound = seen.norm_percentile(0.95)
     acts = [part.clip_factor for part in seen.groups if part.clip_factor is not None]
     if bound > 0:
-        now = "" if not acts else f", the plan's leaves {number(min(acts), 2)} of the gradient at the median"
+        now = "" if not acts else f", the plan's leaves {said(min(acts))} of the gradient at the median"
         yield (
-            f"Clipping: the joint norm is below {number(bound, 2)} in 95 % of the updates seen; a clip there acts on "
+            f"Clipping: the joint norm is below {said(bound)} in 95 % of the updates seen; a clip there acts on "
             f"the rest alone{now}."
         )

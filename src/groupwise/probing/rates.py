@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, final
 
+from groupwise._spelling import number
 from groupwise.probing.search import HALF, HORIZON, SURER, Round, Search, lowest_of_the_best
 from groupwise.probing.trial import Setting, Trial
 
@@ -74,6 +75,11 @@ def bracket(trials: Iterator[Trial]) -> tuple[float, float | None]:
 def rounded(rate: float) -> float:
     """Two digits: no probe knows more."""
     return float(f"{rate:.1e}")
+
+
+def said(value: float) -> str:
+    """A number in a sentence, to two digits."""
+    return number(rounded(value))
 
 
 def _last_with(search: Search, setting: Setting) -> Round:

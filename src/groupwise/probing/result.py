@@ -13,7 +13,7 @@ from groupwise._finding import Finding
 from groupwise._spelling import number
 from groupwise.plan import Plan
 from groupwise.probing.measuring import Part, Seen
-from groupwise.probing.rates import Rates
+from groupwise.probing.rates import Rates, said
 from groupwise.probing.search import Round
 
 _MOST = 12
@@ -65,7 +65,7 @@ class ProbeResult:
         return _texts(self)
 
     def __repr__(self) -> str:
-        likely = " to ".join(number(rate, 2) for rate in self.rates.likely)
+        likely = " to ".join(said(rate) for rate in self.rates.likely)
         return f"ProbeResult({self.rates.verdict}; rates x{likely}; cost {self.cost:.2f} runs)"
 
     def __str__(self) -> str:

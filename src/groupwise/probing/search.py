@@ -248,11 +248,14 @@ def _further(powers: Mapping[int, Trial]) -> int | None:
 
 
 def _last(ladder: Round, plain: Setting) -> list[Setting]:
-    """Three: the best and its neighbours, but for the worse of them the plan's own rate if it is not clearly beaten."""
+    """Three: the best and its neighbours; but for the worse of them the plan's own rate, which is given up on the
+    evidence of short runs only if it is more than a decade from their best and beaten beyond the noise.
+    """
     order = sorted(ladder.runs, key=lambda s: s.rate)
     place = order.index(ladder.ranked()[0])
     chosen = order[max(0, min(place - 1, len(order) - 3)) :][:3]
-    if plain in chosen or any(ladder.versus(other, plain).beats(SURER) for other in chosen):
+    apart = abs(math.log10(order[place].rate / plain.rate)) > 1.1
+    if plain in chosen or (apart and any(ladder.versus(other, plain).beats(SURER) for other in chosen)):
         return chosen
     return [plain, *sorted(chosen, key=ladder.score)[:2]]
 

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from groupwise._finding import Finding
-from groupwise._spelling import number
 from groupwise.errors import listed
 from groupwise.probing.measuring import Seen
-from groupwise.probing.rates import Rates
+from groupwise.probing.rates import Rates, said
 from groupwise.probing.search import HALF, Search, preferred
 
 STILL: Final = 1e-7
@@ -59,10 +58,10 @@ def _unstable(rates: Rates) -> Iterator[Finding]:
     if high is None or high > HALF + 0.1:
         return
     if high <= 1:
-        message = f"at the plan's own rates a short run diverged (x{number(high, 3)} is the lowest that did)"
+        message = f"at the plan's own rates a short run diverged (x{said(high)} is the lowest that did)"
         yield Finding("unstable", "error", (), message, "lower the rates as advised, or lengthen the warmup")
     else:
-        message = f"a run with x{number(high, 3)} of the plan's rates diverged: they are close to where training breaks"
+        message = f"a run with x{said(high)} of the plan's rates diverged: they are close to where training breaks"
         yield Finding("unstable", "warning", (), message, "a longer warmup or a clip makes room")
 
 
@@ -84,7 +83,7 @@ def _starved(seen: Seen) -> Iterator[Finding]:
     if hungry:
         message = (
             f"{eater.name!r} fills {eater.share:.0%} of a joint norm, of which the clip leaves "
-            f"{number(eater.clip_factor, 2)}: {listed(hungry, 4)} is cut with it"
+            f"{said(eater.clip_factor)}: {listed(hungry, 4)} is cut with it"
         )
         yield Finding("starved", "warning", (), message, "a clip for each rule, or clip_norm(…, per='module')")
 
@@ -98,7 +97,7 @@ def tasks_in_words(seen: Seen, found: Search, balanced: bool) -> Iterator[str]:
     if first.share > DOMINATES or first.share > 3 / len(seen.tasks):
         yield (
             f"Tasks: {first.name!r} has {first.share:.0%} of the gradient, {quiet.name!r} {quiet.share:.1%}; their "
-            f"losses begin at {number(first.loss, 2)} and {number(quiet.loss, 2)}."
+            f"losses begin at {said(first.loss)} and {said(quiet.loss)}."
         )
     else:
         yield f"Tasks: none dominates; the largest share of the gradient is {first.share:.0%} ({first.name!r})."
@@ -121,5 +120,5 @@ def _about_weights(found: Search, balanced: bool) -> str:
         return "Weights: none were tried, since a loss is not above 0 at the start."
     if not preferred(found.weights):
         return "Weights: of 1 over the first losses, none were better than the plain sum beyond the noise."
-    weights = ", ".join(f"{task} {number(w, 2)}" for task, w in found.weights.ranked()[0].weights)
+    weights = ", ".join(f"{task} {said(w)}" for task, w in found.weights.ranked()[0].weights)
     return f"Weights: 1 over the first losses beat the plain sum in every seed: {weights}."
