@@ -2,7 +2,7 @@
 
     PYTHONPATH=site:. python benchmarks/probe.py --seeds 8 --write    # see probe_jobs.py for what `site` holds
 
-Rows are kept in a file as they are done, so a run that was stopped goes on; `--write` puts the table into docs/probe.md.
+Rows are kept in a file as they are done, so a run that was stopped goes on; `--write` has the table in docs/probe.md.
 
 Three arms, and every seed is run under all of them, from the same split and in the same order of batches:
 

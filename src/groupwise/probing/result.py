@@ -58,7 +58,7 @@ class ProbeResult:
         """
         from groupwise.probing.picture import draw
 
-        draw(self, path)
+        draw(self.rates, self.rounds, self.seen, path)
 
     def tables(self) -> Iterator[str]:
         """The tables as text: rates, groups, layers, tasks."""
