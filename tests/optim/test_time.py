@@ -123,6 +123,12 @@ def test_a_scheduler_that_is_brought_forward_by_hand_is_no_mistake(updates: int)
     assert not said(net, [optimizer.step, scheduler.step], 20)
 
 
+def test_a_scheduler_that_is_told_which_update_it_stands_at_is_stepped() -> None:
+    net, optimizer = built(cosine(0.1, warmup="50 steps"))
+    scheduler = PlanScheduler(optimizer, total_steps=1000)
+    assert not said(net, [optimizer.step, lambda: scheduler.step(epoch=scheduler.last_epoch + 10)], 90)
+
+
 def test_a_scheduler_that_is_never_stepped_is_told_once() -> None:
     net, optimizer = built(cosine(0.1, warmup="50 steps"))
     scheduler = PlanScheduler(optimizer, total_steps=100)

@@ -16,7 +16,7 @@ from groupwise.probing.measuring import Seen
 from groupwise.probing.patch import patch_of
 from groupwise.probing.rates import Rates, judged, parts_advised, said
 from groupwise.probing.result import ProbeResult
-from groupwise.probing.search import Search, preferred
+from groupwise.probing.search import Search, classes_of, preferred
 from groupwise.probing.seeing import findings_of, tasks_in_words
 
 
@@ -89,7 +89,7 @@ def _about_parts(plan: Plan, found: Search, parts: dict[int, float], budget: flo
         yield f"Parts: beyond the joint rate, {', '.join(labels)}, better in every seed."
     elif tried:
         yield f"Parts: one rate is enough here: none of {tried} rules tried on its own differs beyond the noise."
-    else:
+    elif classes_of(plan):
         yield (
             f"Parts: not tried within a budget of {said(budget)} runs; where they were, they seldom were worth "
             "more than the joint rate."
