@@ -24,7 +24,7 @@ tensorflow: $(TENSORFLOW)/.installed  ## an environment for the Keras checks on 
 versions: $(VENV)/.dev  ## run the Keras checks with Keras 3.12 to the newest (ARGS="3.14.1", ARGS=--short; half an hour)
 	$(BIN)/python -m tests.keras.versions $(ARGS)
 
-gallery: $(VENV)/.dev  ## run the examples and rewrite their tables and pictures (four minutes of one core; ARGS="two_branches" for some)
+gallery: $(VENV)/.gallery  ## run the examples and rewrite their tables and pictures (ARGS="two_branches" for some)
 	$(BIN)/python -m examples --write $(ARGS)
 
 docs: $(VENV)/.dev  ## build the documentation site into docs/_build, warnings as errors (half a minute)
@@ -66,6 +66,10 @@ $(VENV)/.dev: $(INPUTS) | $(BIN)/python
 	$(PIP) --editable '.[dev]'
 	$(PIP) --no-deps --requirement requirements-nodeps.txt
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.gallery: $(VENV)/.dev requirements-gallery.txt
+	$(PIP) --no-deps --requirement requirements-gallery.txt
+	@touch $@
 
 $(TENSORFLOW)/.installed: requirements-tensorflow.txt
 	$(PYTHON) -m venv $(TENSORFLOW)
