@@ -1,7 +1,7 @@
 """Balancing methods beside tuned static weights, at equal compute:  python benchmarks/compare_balancing.py
 
-`groupwise.balance.compare` on the two digits of `jobs.py`, whoever wins. Static weights are chosen on tuning data from a
-grid that has the sum's loss turned down in steps. A method whose update takes twice the time gets half the updates.
+`groupwise.balance.compare` on the two digits of `jobs.py`, whoever wins. Static weights are chosen on tuning data from
+a grid that has the sum's loss turned down in steps. A method whose update takes twice the time gets half the updates.
 Errors are on data that neither training nor tuning saw; all of them are better when lower.
 """
 

@@ -26,7 +26,7 @@ from groupwise.schedules import cosine
 from groupwise.select import magnitude
 
 FOLDER = Path(__file__).parent
-RATES = {"AdamW": (1e-3, 3e-3, 6e-3, 1e-2), "SGD": (0.05, 0.1, 0.2, 0.4)}
+RATES = {"AdamW": (1e-3, 3e-3, 1e-2, 3e-2), "SGD": (0.05, 0.1, 0.2, 0.4)}
 SETTINGS: dict[str, dict[str, Any]] = {"AdamW": {"weight_decay": 0.01}, "SGD": {"momentum": 0.9}}
 BOUND = 0.05
 
@@ -89,7 +89,7 @@ def draw(rate: float, steps: int, folder: Path) -> None:
 
 def main(argv: Sequence[str] | None = None, readme: Path = FOLDER / "README.md") -> None:
     """Run the comparison, print its tables, and with `--write` put them and the picture beside the README."""
-    given = arguments(STEPS, argv, search_seeds=4)
+    given = arguments(STEPS, argv, search_seeds=3)
     outcomes = compare(contestants(), given.seeds, given.steps, given.search_seeds, given.candidates)
     publish(both_tables(outcomes, ["digit %"]), readme, given.write)
     if given.write:

@@ -1,6 +1,6 @@
 """One AdamW for all layers, tuned, against one block alone and against rates by the relative gradient.
 
-    python -m examples.input_shift.compare [--seeds 8] [--steps 100] [--write]
+    python -m examples.input_shift.compare [--seeds 8] [--steps 60] [--write]
 
 The baseline is torch alone. "By relative gradient" is Auto-RGN of Lee et al. (2023), measured once on the labelled
 scans before the first step: each block's rate is the base rate × its ‖g‖ / ‖w‖, over the largest of these.
@@ -100,7 +100,7 @@ def contestants() -> list[Contestant]:
 
 def main(argv: Sequence[str] | None = None, readme: Path = FOLDER / "README.md") -> None:
     """Run the comparison, print its tables, and with `--write` put them and the picture beside the README."""
-    given = arguments(STEPS, argv, search_seeds=3)
+    given = arguments(STEPS, argv, search_seeds=2)
     tables = []
     for shift in SHIFTS:
         chosen = [contestant for contestant in contestants() if contestant.name.startswith(shift)]

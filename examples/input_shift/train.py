@@ -3,7 +3,7 @@
 A small convolutional network is trained on 900 clean scans of scikit-learn's digits. Then the inputs change: low
 contrast (0.15 x + 0.7), blur with noise, or inversion (1 - x). It is tuned on 60 labelled scans of the new kind, all in
 one batch, and judged on 497 that nothing else sees. By plan.toml its first block alone is tuned, after Lee et al.
-(Surgical Fine-Tuning Improves Adaptation to Distribution Shifts, 2023): where the inputs changed, change what reads them.
+(Surgical Fine-Tuning Improves Adaptation to Distribution Shifts, 2023): change the layers that read what changed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from examples.program import options, tell
 from groupwise import GroupedOptimizer, Observer, Plan, PlanScheduler
 
 PLAN = Path(__file__).with_name("plan.toml")
-STEPS, LABELS = 100, 60
+STEPS, LABELS = 60, 60
 SHIFTS = ("low contrast", "blur and noise", "inversion")
 PARTS = {
     "clean": (0, 900),

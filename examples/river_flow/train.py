@@ -47,7 +47,7 @@ class River:
 
 @cache
 def load(validation: bool = False) -> tuple[River, River]:
-    """Hours to train on and the test's, a fifth of all stretches; for `validation` a fifth of what is not the test's."""
+    """Hours to train on and a fifth of all for the test; for `validation` another fifth in its place, and the rest."""
     river = _whole()
     stretch = torch.arange(len(river.inputs)) // STRETCH
     order = torch.randperm(int(stretch.max()) + 1, generator=torch.Generator().manual_seed(0))

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from examples import packaged
 
 WIDTH = 24
+WORDS = "[PAD] [UNK] [CLS] [SEP] the dress top fits love size color it is i a and very small"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,7 +33,7 @@ def _stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def _small_minilm(folder: Path) -> None:
     """`model.safetensors` and `tokenizer.json` under the names of the real ones."""
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *["the", "dress", "top", "fits", "love", "size", "color", "it", "is", "i", "a", "and", "very", "small"]]
+    words = WORDS.split()
     vocabulary = {word: number for number, word in enumerate(words)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
