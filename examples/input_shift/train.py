@@ -25,7 +25,7 @@ from examples.program import options, tell
 from groupwise import GroupedOptimizer, Observer, Plan, PlanScheduler
 
 PLAN = Path(__file__).with_name("plan.toml")
-STEPS, LABELS = 60, 60
+STEPS, LABELS = 40, 60
 SHIFTS = ("low contrast", "blur and noise", "inversion")
 PARTS = {
     "clean": (0, 900),

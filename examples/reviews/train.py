@@ -1,7 +1,7 @@
 """Reviews of clothes: which department, and how many stars.    python -m examples.reviews.train
 
 A review is the mean of its word pieces' vectors, and two layers read it. The vectors are MiniLM's own table, 30,522
-pieces x 384, which is 99 % of the network. A batch of 64 reviews touches a twentieth of its rows: with `sparse=True`
+pieces x 384, which is 99 % of the network. A batch of 64 reviews touches a thirtieth of its rows: with `sparse=True`
 the gradient holds these alone, and SparseAdam steps them alone. AdamW refuses such a gradient, SparseAdam any other, so
 the network needs two algorithms, and by plan.toml it has them in one optimizer.
 

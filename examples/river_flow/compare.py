@@ -1,6 +1,6 @@
 """Balancing methods beside static weights and the raw sum, at equal compute.
 
-    python -m examples.river_flow.compare [--seeds 8] [--steps 400] [--write]
+    python -m examples.river_flow.compare [--seeds 8] [--steps 200] [--write]
 
 The baseline is torch alone: the raw sum, one AdamW, one bound on the gradient. A method whose update takes longer gets
 fewer of them: COSTS, measured beside the raw sum's. Each method searches its rate as the baseline does.

@@ -26,7 +26,7 @@ from examples.program import options, tell
 from groupwise import Balancer, GroupedOptimizer, Observer, Plan, PlanScheduler
 
 PLAN = Path(__file__).with_name("plan.toml")
-STEPS, BATCH, STRETCH = 400, 64, 200
+STEPS, BATCH, STRETCH = 200, 64, 200
 
 Backward = Callable[[Mapping[str, Tensor]], Any]
 """What turns the losses of the tasks into gradients; a balancer's gives a result to log."""
