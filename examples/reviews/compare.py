@@ -25,7 +25,7 @@ from groupwise.report import picture
 from groupwise.schedules import cosine
 
 FOLDER = Path(__file__).parent
-RATES = (1e-3, 3e-3, 1e-2)
+RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 TABLE = 0.15
 
 Builder = Callable[[nn.ModuleDict, float, int], tuple[Optimizer, LRScheduler]]

@@ -22,7 +22,7 @@ from examples.comparing import Contestant, Scores, arguments, compare
 from examples.program import both_tables, publish
 from examples.river_flow.train import STEPS, Backward, load, networks, score, train, usual
 from groupwise import Balancer, GroupedOptimizer, Observer, Plan, PlanScheduler, Rule, clip_norm
-from groupwise.balance import FAMO, IMTL_L, MGDA, CAGrad, NashMTL, Static, Uncertainty, UPGrad
+from groupwise.balance import FAMO, IMTL_L, MGDA, CAGrad, Equal, NashMTL, Static, Uncertainty, UPGrad
 from groupwise.report import picture
 from groupwise.schedules import cosine
 
@@ -42,7 +42,9 @@ def static() -> Static:
 
 
 def method(name: str) -> Any:
-    """The balancing method of a row."""
+    """The balancing method of a row; the sum's is `Equal()`, for a record of what each task did."""
+    if name == "raw sum":
+        return Equal()
     if name == "1 / variance":
         return static()
     classes = (FAMO, IMTL_L, MGDA, CAGrad, NashMTL, Uncertainty, UPGrad)
@@ -95,9 +97,9 @@ def contestants() -> list[Contestant]:
 
 
 def draw(rate: float, steps: int, folder: Path) -> None:
-    """The panel of the balance of one training of the raw sum."""
+    """The loss of each gauge over its first, from one training with the raw sum."""
     with tempfile.TemporaryDirectory() as records:
-        build = partial(balanced, name="1 / variance")
+        build = partial(balanced, name="raw sum")
         run(build, 1.0, rate, 0, steps, False, record=Path(records) / "run")
         picture(Path(records) / "run", folder / "losses.svg", panel="losses", height=2.4)
 

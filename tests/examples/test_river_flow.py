@@ -4,8 +4,8 @@ import torch
 
 from examples.river_flow.compare import COSTS, balanced, method, plain, plan, run
 from examples.river_flow.train import PLAN, STRETCH, load, networks, train, usual
-from groupwise import Balancer, GroupedOptimizer, Plan, PlanScheduler
-from groupwise.balance import NashMTL, Static
+from groupwise import Balancer, Plan
+from groupwise.balance import NashMTL
 
 
 def test_the_parts_are_whole_stretches_and_none_has_two_uses() -> None:
@@ -28,9 +28,7 @@ def test_the_baseline_is_the_plan_of_one_rule_with_equal_weights() -> None:
         model = networks(seed=1)
         optimizer, scheduler, backward = plain(model, 1e-2, 20)
         if by_plan:
-            optimizer = GroupedOptimizer(model, plan(1e-2))
-            scheduler = PlanScheduler(optimizer, total_steps=20)
-            backward = Balancer(Static(dict.fromkeys(load()[0].gauges, 1.0))).backward
+            optimizer, scheduler, backward = balanced(model, 1e-2, 20, name="raw sum")
         train(model, optimizer, scheduler, backward, load()[0], 20, seed=1)
         weights.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
     torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-5)
