@@ -89,7 +89,7 @@ def contestants() -> list[Contestant]:
 def draw(rate: float, steps: int, folder: Path) -> None:
     """The updates of the table and of the layers, from one training by the plan."""
     with tempfile.TemporaryDirectory() as records:
-        run(partial(planned, plan=sparse), rate, 0, steps, False, record=Path(records) / "run")
+        run(partial(planned, plan=partial(sparse, table=1.0)), rate, 0, steps, False, record=Path(records) / "run")
         picture(Path(records) / "run", folder / "updates.svg", panel="updates", height=1.8)
 
 
@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None, readme: Path = FOLDER / "README.md")
     outcomes = compare(contestants(), given.seeds, given.steps, given.search_seeds, given.candidates)
     publish(both_tables(outcomes, ["department %", "stars %"]), readme, given.write)
     if given.write:
-        draw(outcomes[f"SparseAdam × {TABLE:g} and AdamW"].rate, given.steps, readme.parent)
+        draw(outcomes["SparseAdam and AdamW, one rate"].rate, given.steps, readme.parent)
 
 
 if __name__ == "__main__":
