@@ -1,8 +1,9 @@
-"""Balancing methods beside tuned static weights, at equal compute:  python benchmarks/compare_balancing.py
+"""Balancing methods beside tuned static weights, at equal compute:  python benchmarks/compare_balancing.py digits|river
 
-`groupwise.balance.compare` on the two digits of `jobs.py`, whoever wins. Static weights are chosen on tuning data from
-a grid that has the sum's loss turned down in steps. A method whose update takes twice the time gets half the updates.
-Errors are on data that neither training nor tuning saw; all of them are better when lower.
+`groupwise.balance.compare` on the two jobs of `jobs.py`, whoever wins. Static weights are chosen on tuning data from a
+grid; for the two digits the grid has the sum's loss turned down in steps, for the river the first losses to a power.
+A method whose update takes twice the time gets half the updates. Errors are on data that neither training nor tuning
+saw; all of them are better when lower.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ METHODS = [Uncertainty(), IMTL_L(), FAMO(), MGDA(), CAGrad(), NashMTL(), UPGrad(
 def main() -> None:
     """Read the arguments, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("job", choices=["digits", "river"])
     parser.add_argument("--updates", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    found = compare(jobs.two_digits, METHODS, updates=given.updates, seeds=range(given.seeds), static=DIGITS)
+    build, grid = (jobs.two_digits, DIGITS) if given.job == "digits" else (jobs.river, None)
+    found = compare(build, METHODS, updates=given.updates, seeds=range(given.seeds), static=grid)
     Console(width=200, highlight=False).print(str(found))
 
 

