@@ -112,10 +112,10 @@ def main(argv: Sequence[str] | None = None, readme: Path = FOLDER / "README.md")
 
 
 def draw(rate: float, steps: int, folder: Path) -> None:
-    """The gradients of all blocks after the change of contrast, from one training of the baseline."""
+    """The gradient of each block after the change of contrast, from one training of the baseline."""
     with tempfile.TemporaryDirectory() as records:
         run(plain, SHIFTS[0], rate, 0, steps, False, record=Path(records) / "run")
-        picture(Path(records) / "run", folder / "updates.svg", panel="updates", height=1.8)
+        picture(Path(records) / "run", folder / "gradients.svg", panel="gradients", height=1.8)
 
 
 if __name__ == "__main__":
