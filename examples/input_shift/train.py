@@ -2,8 +2,8 @@
 
 A small convolutional network is trained on 900 clean scans of scikit-learn's digits. Then the inputs change: low
 contrast (0.15 x + 0.7), blur with noise, or inversion (1 - x). It is tuned on 60 labelled scans of the new kind, all in
-one batch, and judged on 497 that nothing else sees. By plan.toml its first block alone is tuned, after Lee et al.
-(Surgical Fine-Tuning Improves Adaptation to Distribution Shifts, 2023): change the layers that read what changed.
+one batch, and judged on 497 that nothing else sees. By plan.toml its last layer alone is tuned; Lee et al. (Surgical
+Fine-Tuning Improves Adaptation to Distribution Shifts, 2023) tune the first block, which compare.py has as well.
 """
 
 from __future__ import annotations

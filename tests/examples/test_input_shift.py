@@ -64,4 +64,4 @@ def test_scans_are_drawn_without_repeats() -> None:
 
 
 def test_the_plan_file_is_what_was_compared() -> None:
-    assert Plan.load(PLAN) == only("block1", 1e-2)
+    assert Plan.load(PLAN) == only("last", 1e-2)
