@@ -8,7 +8,7 @@ INPUTS := pyproject.toml constraints.txt requirements-nodeps.txt
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test tensorflow versions gallery docs serve-docs dist lint format clean
+.PHONY: help demo test tensorflow versions python gallery docs serve-docs dist lint format clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
@@ -23,6 +23,14 @@ tensorflow: $(TENSORFLOW)/.installed  ## an environment for the Keras checks on 
 
 versions: $(VENV)/.dev  ## run the Keras checks with Keras 3.12 to the newest (ARGS="3.14.1", ARGS=--short; half an hour)
 	$(BIN)/python -m tests.keras.versions $(ARGS)
+
+python:  ## plans, selectors, schedules and the contract under another Python (ARGS=3.13; ten minutes, and torch anew)
+	python$(ARGS) -m venv .venv-python$(ARGS)
+	.venv-python$(ARGS)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt --editable '.[demo,yaml,plot]' \
+		pytest pytest-timeout hypothesis jsonschema scipy expecttest schedulefree prodigyopt torch-optimi pytorch-optimizer optuna
+	.venv-python$(ARGS)/bin/python -m pytest -p no:cacheprovider tests/plan tests/schedules tests/select tests/contract \
+		--ignore=tests/select/zoo --ignore=tests/select/test_timm.py --ignore=tests/plan/test_recipes_of_timm.py \
+		-W 'ignore:Guards may run slower:RuntimeWarning'
 
 gallery: $(VENV)/.gallery  ## run the examples and rewrite their tables and pictures (ARGS="two_branches" for some)
 	$(BIN)/python -m examples --write $(ARGS)

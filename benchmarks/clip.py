@@ -34,7 +34,7 @@ def ours(model: nn.Module, plan: Plan, factors: list[torch.Tensor]) -> Work:
 
     def clip() -> None:
         clipped = clipper.clip(optimizer.param_groups)
-        factors[:] = [found.factor for found in clipped.measured.values()]
+        factors[:] = [factor for found in clipped.found for factor in found.factors]
 
     return clip
 

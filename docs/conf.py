@@ -32,8 +32,12 @@ project = "groupwise"
 author = "the groupwise authors"
 release = version = installed("groupwise")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_copybutton"]
-source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_copybutton"]
+source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb", ".rst": "restructuredtext"}
+nb_execution_mode = "force"  # the pages show what the notebooks print now
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+nb_merge_streams = True
 exclude_patterns = ["_build"]
 suppress_warnings = ["misc.highlighting_failure"]  # a console block holds what a command printed, which is no shell
 default_role = "literal"  # docstrings write names as `name`
@@ -53,7 +57,7 @@ python_maximum_signature_line_length = 100
 napoleon_numpy_docstring = False
 
 _SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
-_PAGE = re.compile(r"^\| \[[^\]]+\]\(([\w./-]+)\.md\)", re.MULTILINE)
+_PAGE = re.compile(r"^\| \[[^\]]+\]\(([\w./-]+)\.(?:md|ipynb)\)", re.MULTILINE)
 _EXAMPLE = re.compile(r"\]\(\.\./examples/(\w+)/README\.md\)")
 _SECTION_OF_DOCSTRING = re.compile(r"(Args|Attributes|Returns|Raises|Yields|Example|Examples|Note|Warns):$")
 _BAR = re.compile(r"\|(?=[^`]*(?:`[^`]*`[^`]*)*$)")  # outside of backticks

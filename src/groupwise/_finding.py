@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, final
 
+from groupwise import _html
 from groupwise._spelling import counted
 
 Severity: TypeAlias = Literal["error", "warning", "note"]
@@ -43,6 +44,9 @@ class Finding:
     def __str__(self) -> str:
         return f"{self.severity} {self.check}: {self.message}\n  fix: {self.remedy}"
 
+    def _repr_html_(self) -> str:
+        return _html.table(_COLUMNS, [_row(self)])
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,9 @@ class Inspection:
     def __str__(self) -> str:
         return "\n".join([*map(str, self.findings), *self.facts, *self.summary()])
 
+    def _repr_html_(self) -> str:
+        return _html.table(_COLUMNS, map(_row, self.findings), below=[*self.facts, *self.summary()])
+
     def summary(self) -> Iterator[str]:
         """The counts, and what was not looked for and why."""
         counts = [counted(self.count(severity), severity) for severity in SEVERITIES if self.count(severity)]
@@ -77,3 +84,10 @@ class Inspection:
             needs.setdefault(need, []).append(name)
         for need, names in needs.items():
             yield f"not run without {need}: {', '.join(names)}"
+
+
+_COLUMNS: Final = ("severity", "check", "what is wrong", "the way out")
+
+
+def _row(finding: Finding) -> tuple[str, str, str, str]:
+    return finding.severity, finding.check, finding.message, finding.remedy

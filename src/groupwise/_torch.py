@@ -23,6 +23,7 @@ Check: TypeAlias = Callable[[Sequence[torch.Tensor]], bool]
 
 _CLIPS: Final = "_clip_grads_with_norm_"
 _GROUPS: Final = "_group_tensors_by_device_and_dtype"
+_OPTIMIZERS: Final = sys.modules[torch.optim.Optimizer.__module__]
 _MEASURES: Final = "_get_total_norm"
 
 
@@ -194,6 +195,11 @@ def multiply(tensors: Sequence[torch.Tensor], factor: torch.Tensor) -> None:
         t.mul_(factor)
 
 
+def multiply_each(tensors: Sequence[torch.Tensor], factors: Sequence[torch.Tensor]) -> None:
+    """Multiply each tensor by the one at its place, in place. Lacking: one by one."""
+    _each("_foreach_mul_", torch.Tensor.mul_, tensors, factors)
+
+
 def clamp(tensors: Sequence[torch.Tensor], bound: float) -> None:
     """Bring every entry of some tensors into [-bound, bound], in place. Lacking: one by one."""
     low, high = private("_foreach_clamp_min_"), private("_foreach_clamp_max_")
@@ -287,6 +293,31 @@ def _hooked_step_code() -> CodeType | None:
 
 
 _HOOKED_STEP = _hooked_step_code()  # no cached call: a compiled step reads it
+
+
+def is_profiling() -> bool:
+    """Whether a profiler of torch is at work, so that labels are seen. Lacking: True, so that they are always made."""
+    return getattr(torch.autograd.profiler, "_is_profiler_enabled", True) is not False
+
+
+def hooked_step(step: Callable[..., Any]) -> Callable[..., Any]:
+    """What torch puts around the step of every optimizer, where there is anything for it to do: a hook, a profiler.
+
+    It calls the hooks, and labels the step for profilers, which takes longer than many a small step's kernel even if
+    there is none. Lacking what it looks at: torch's own wrapper always.
+    """
+    with_hooks: Callable[..., Any] = torch.optim.Optimizer.profile_hook_step(step)
+    everywhere = [getattr(_OPTIMIZERS, f"_global_optimizer_{when}_hooks", None) for when in ("pre", "post")]
+
+    @functools.wraps(step)
+    def run(self: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> Any:
+        bare = not (args or kwargs or torch.compiler.is_compiling() or is_profiling()) and everywhere == [{}, {}]
+        if bare and not has_step_hooks(self):
+            return step(self)
+        return with_hooks(self, *args, **kwargs)
+
+    run.hooked = True  # type: ignore[attr-defined]
+    return run
 
 
 def has_step_hooks(optimizer: torch.optim.Optimizer) -> bool:

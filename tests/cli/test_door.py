@@ -88,6 +88,26 @@ def test_a_demo_of_nothing_is_refused(flag: str, number: str) -> None:
     assert result.stderr.startswith("error: ")
 
 
+@pytest.mark.parametrize("flag", ["--seeds", "--steps"])
+@pytest.mark.parametrize("name", ["characters", "shift"])
+def test_every_demo_refuses_none(name: str, flag: str) -> None:
+    result = run("demo", name, flag, "0")
+    assert result.exit_code == 2
+    assert "at least one seed and one step" in result.stderr
+
+
+def test_the_demos_are_listed_with_what_they_show() -> None:
+    result = run("demo", "--list")
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.stdout.splitlines()[:3]] == ["two-digits", "characters", "shift"]
+
+
+def test_an_unknown_demo_is_answered_with_the_nearest() -> None:
+    result = run("demo", "two_digits")
+    assert result.exit_code == 2
+    assert "did you mean 'two-digits'?" in result.stderr
+
+
 @pytest.mark.slow
 def test_the_demo_runs(tmp_path: Path) -> None:
     done = command("demo", "--steps", "2", cwd=tmp_path)

@@ -264,3 +264,25 @@ def test_the_profilers_label_of_a_step_is_the_optimizers_own() -> None:
         optimizer.zero_grad()
     labels = {event.key for event in profile.key_averages() if event.key.startswith("Optimizer.")}
     assert labels == {"Optimizer.step#GroupedOptimizer.step", "Optimizer.zero_grad#GroupedOptimizer.zero_grad"}
+
+
+def test_a_profiler_sees_the_labels_of_a_step_and_of_dropping_gradients() -> None:
+    net = MIX.net()
+    optimizer = MIX.optimizer(net)
+    optimizer.step()
+    with torch.profiler.profile() as profile:
+        optimizer.step()
+        optimizer.zero_grad()
+    labels = [event.key for event in profile.key_averages() if event.key.startswith("Optimizer.")]
+    assert sorted(labels) == [f"Optimizer.{what}#GroupedOptimizer.{what}" for what in ("step", "zero_grad")]
+
+
+def test_a_hook_that_a_closure_registers_fires_after_that_step(calls: list[str]) -> None:
+    optimizer = MIX.optimizer(MIX.net())
+
+    def closure() -> float:
+        optimizer.register_step_post_hook(lambda *_: calls.append("post"))
+        return 0.0
+
+    optimizer.step(closure)
+    assert "post" in calls

@@ -326,3 +326,44 @@ def test_what_the_root_holds_shares_a_norm_per_module() -> None:
         "base": pytest.approx(2.0),
         "base/inner": pytest.approx(3**0.5),
     }
+
+
+def test_infinity_beside_a_nan_makes_a_nan_of_the_norm_as_torch_does() -> None:
+    model = nn.ModuleList([nn.Linear(2, 2) for _ in range(2)])
+    for p, value in zip(model.parameters(), (1.0, math.inf, math.nan, 1.0), strict=True):
+        p.grad = torch.full_like(p, value)
+    optimizer = GroupedOptimizer(model, Plan([Rule("*", optimizer="SGD", lr=0.0, clip=clip_norm(1.0))]))
+    with pytest.warns(GroupwiseWarning, match="not finite"):
+        optimizer.step()
+    assert optimizer.measured["base"].norm.isnan()
+    assert all(p.grad.isnan().all() for p in model.parameters())
+
+
+def test_what_was_measured_is_shown_at_one_place_and_copied_with_the_optimizer() -> None:
+    optimizer, net, _ = clipped(Plan([Rule("*", optimizer="SGD", lr=0.0, clip=clip_norm(0.1))]))
+    measured, before = optimizer.measured, optimizer.measured["base"].norm
+    copied = copy.deepcopy(optimizer)
+    for p in net.parameters():
+        p.grad.zero_()
+    optimizer.step()
+    assert measured is optimizer.measured
+    assert list(measured) == ["base"]
+    assert len(measured) == 1
+    assert copied.measured["base"].norm == before != measured["base"].norm
+    assert measured["base"].norm.dtype == torch.float32
+    with pytest.raises(KeyError, match="head"):
+        measured["head"]
+
+
+def test_a_scope_without_numbers_has_norm_zero() -> None:
+    layer = nn.Linear(2, 2)
+    layer.empty = nn.Parameter(torch.zeros(0, 3))
+    for p in layer.parameters():
+        p.grad = torch.ones_like(p)
+    rules = [Rule("*", optimizer="SGD", lr=0.0, clip=clip_norm(1.0)), Rule("empty", clip=clip_norm(1.0))]
+    optimizer = GroupedOptimizer(layer, Plan(rules))
+    optimizer.step()
+    assert {key: found.norm.item() for key, found in optimizer.measured.items()} == {
+        "base": pytest.approx(math.sqrt(6)),
+        "empty": 0.0,
+    }

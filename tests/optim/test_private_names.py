@@ -71,6 +71,27 @@ def test_without_the_name_training_comes_to_the_same(name: str, monkeypatch: pyt
     torch.testing.assert_close(trained(), expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("module", "lacking"),
+    [("torch.autograd.profiler", "_is_profiler_enabled"), ("torch.optim.optimizer", "_global_optimizer_pre_hooks")],
+)
+def test_without_what_tells_of_hooks_and_profilers_torchs_own_wrapper_runs(
+    module: str, lacking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    optimizer = GroupedOptimizer(nn.Linear(2, 2), Plan([Rule("*", optimizer="SGD", lr=0.1)]))
+    wrapped: list[object] = []
+
+    def wrap(step: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda optimizer: (wrapped.append(optimizer), step(optimizer))
+
+    monkeypatch.setattr(torch.optim.Optimizer, "profile_hook_step", staticmethod(wrap))
+    _torch.hooked_step(lambda optimizer: None)(optimizer)
+    assert wrapped == [], "there is nothing for it to do"
+    monkeypatch.delattr(sys.modules[module], lacking)
+    _torch.hooked_step(lambda optimizer: None)(optimizer)
+    assert wrapped == [optimizer]
+
+
 CLASSES = [cls for cls in vars(torch.optim).values() if isinstance(cls, type) and cls is not torch.optim.Optimizer]
 
 

@@ -154,6 +154,22 @@ def test_a_class_that_is_no_optimizer_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    ("declared", "betas"),
+    [
+        ({"betas": (0, 0.9)}, (0.0, 0.9)),
+        ({"betas": exact((0, 0))}, (0.0, 0.0)),
+        ({"beta1": 0}, (0.0, 0.999)),
+    ],
+)
+def test_whole_numbers_among_betas_are_read_as_the_floats_that_torch_takes(
+    declared: dict[str, Any], betas: tuple[float, float]
+) -> None:
+    optimizer = GroupedOptimizer(Net(), Plan([base(**declared)]))
+    held = optimizer.param_groups[0]["betas"]
+    assert (held, [type(beta) for beta in held]) == (betas, [float, float])
+
+
+@pytest.mark.parametrize(
     ("declared", "message"),
     [
         ({"lr": -1.0}, "Invalid learning rate: -1.0"),

@@ -90,17 +90,22 @@ student = 3
 
 [depth]
 head = -1
+
+[[parts]]
+match = "*.qkv.weight"
+intoo = ["q", "k", "v"]
 """
 
 
-def test_every_mistake_of_a_file_is_told_with_the_line_of_its_rule() -> None:
-    with pytest.raises(PlanError, match=r"^7 mistakes:") as said:
+def test_every_mistake_of_a_file_is_told_with_the_line_of_its_table() -> None:
+    with pytest.raises(PlanError, match=r"^8 mistakes:") as said:
         Plan.loads(FILE)
     told = str(said.value).splitlines()[1:]
     for line, (place, what) in zip(told, [
         ("", "unknown table 'vlaues'"), ("line 2: rule 1: ", "clip_norm must be positive"),
         ("line 2: rule 1: ", "unknown schedule 'cosin'"), ("line 2: rule 1: ", "weight_decay: scale must be a finite"),
-        ("line 9: rule 2: ", "it has no match; did you mean match by 'mtach'?"), ("values.student: ", "a value is a"),
+        ("line 9: rule 2: ", "it has no match; did you mean match by 'mtach'?"),
+        ("line 22: parts 1: ", "unknown key 'intoo'; did you mean 'into'?"), ("values.student: ", "a value is a"),
         ("depth of 'head': ", "a level is a whole number"),
     ], strict=True):  # fmt: skip
         assert place in line

@@ -90,3 +90,22 @@ def test_a_run_that_stops_before_the_length_it_was_given_is_told_as_a_part(tmp_p
     run = describe(tmp_path).runs[0]
     assert "The records cover 20 % of 100 steps" in [sentence.head for sentence in run.verdict]
     assert dict(run.facts)["steps"] == "0 to 19 of 100"
+
+
+@pytest.mark.parametrize(("jointly", "told"), [(True, ["all 2 groups"]), (False, ["first", "second"])])
+def test_a_clip_of_a_program_is_told_once_for_each_norm_that_it_takes(
+    tmp_path: Path, jointly: bool, told: list[str]
+) -> None:
+    torch.manual_seed(0)
+    net = nn.ModuleDict({"first": nn.Linear(4, 8), "second": nn.Linear(8, 1)})
+    optimizer = torch.optim.SGD([{"name": name, "params": part.parameters()} for name, part in net.items()], lr=0.1)
+    with Observer(optimizer, tmp_path, every=1) as observer:
+        for _ in range(60):
+            net["second"](torch.tanh(net["first"](torch.randn(8, 4)))).square().mean().backward()
+            observer.before_clip()
+            for part in [net] if jointly else net.values():
+                nn.utils.clip_grad_norm_(part.parameters(), 1e-3)
+            optimizer.step()
+            optimizer.zero_grad()
+    heads = [said.head for said in describe(tmp_path).runs[0].verdict if said.rule == "clip-often"]
+    assert sorted(head.split("'")[1] for head in heads) == told

@@ -11,6 +11,8 @@ from __future__ import annotations
 import glob
 import heapq
 import itertools
+import math
+import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -58,28 +60,35 @@ class Covers:
         """The cheapest selector that matches all of `must` and nothing outside of `may`, as far as was looked."""
         key = must, may | must
         if key not in self._found:
-            tried = [*self._single(*key), *self._both(*key), self._several(*key)]
+            single = min(self._single(*key), key=lambda candidate: candidate.cost, default=None)
+            pair = self._both(*key, below=math.inf if single is None else single.cost)
+            tried = [each for each in (single, pair, self._several(*key)) if each is not None]
             self._found[key] = min(tried, key=lambda candidate: candidate.cost)
         return self._found[key]
 
     def _single(self, must: int, may: int) -> Iterator[Candidate]:
         yield from (each for each in self._candidates if not must & ~each.members and not each.members & ~may)
 
-    def _both(self, must: int, may: int) -> Iterator[Candidate]:
-        """One selector and another; one selector without another."""
+    def _both(self, must: int, may: int, below: float) -> Candidate | None:
+        """One selector and another, or one without another, at less than a cost; candidates stand by cost."""
         around = [each for each in self._candidates if not must & ~each.members and each.members != self.all]
         around = sorted(around, key=lambda each: each.members.bit_count())[:_PAIRED]
+        found: Candidate | None = None
         for one, other in itertools.combinations(around, 2):
-            if not one.members & other.members & ~may:
-                yield Candidate(one.match & other.match, one.members & other.members, one.cost + other.cost + 0.1)
+            cost = one.cost + other.cost + 0.1
+            if cost < below and not one.members & other.members & ~may:
+                found, below = Candidate(one.match & other.match, one.members & other.members, cost), cost
         beside = [each for each in self._candidates if not each.members & must]
-        for one in [*around, self._candidates[0]] if self._candidates else around:
+        for one in [*around, *(each for each in self._candidates[:1] if not must & ~each.members)]:
             rest = one.members & ~may
             for other in beside:
-                if not must & ~one.members and not rest & ~other.members:
+                cost = one.cost + other.cost + 0.2
+                if cost >= below:
+                    break
+                if not rest & ~other.members:
                     match = ~other.match if one.members == self.all else one.match & ~other.match
-                    cost = one.cost + other.cost + 0.2
-                    yield Candidate(match, one.members & ~other.members, cost)
+                    found, below = Candidate(match, one.members & ~other.members, cost), cost
+        return found
 
     def _several(self, must: int, may: int) -> Candidate:
         """Several side by side: at each turn the one that says most for its length; single parameters at last."""
@@ -141,7 +150,6 @@ def members_of(infos: Sequence[ParameterInfo], matches: Callable[[ParameterInfo]
 def _facts(infos: Sequence[ParameterInfo]) -> Iterator[Candidate]:
     """Selectors on what parameters are."""
     ranks = sorted({info.ndim for info in infos})
-    levels = sorted({occurrence.depth for info in infos for occurrence in info.occurrences})
     kinds = dict.fromkeys(word for info in infos for place in info.occurrences for word in place.kinds[:1])
     around = dict.fromkeys(word for info in infos for place in info.occurrences for word in sorted(place.ancestors))
     networks = dict.fromkeys(place.network for info in infos for place in info.occurrences if place.network)
@@ -149,12 +157,27 @@ def _facts(infos: Sequence[ParameterInfo]) -> Iterator[Candidate]:
     made += [(role(word), 1.0) for word in ROLES if any(word in info.roles for info in infos)]
     made += [(ndim(rank), 1.0) for rank in ranks]
     made += [(ndim(max=rank), 1.0) for rank in ranks[:-1]] + [(ndim(min=rank), 1.0) for rank in ranks[1:]]
-    made += [(depth(level), 1.1) for level in levels]
-    made += [(depth(max=level), 1.2) for level in levels[:-1]] + [(depth(min=level), 1.2) for level in levels[1:]]
-    made += [(kind(word), 1.1) for word in kinds if word not in _NAMELESS]
+    yield from (Candidate(match, members_of(infos, match.matches), cost) for match, cost in made)
+    yield from _levels(infos)
+    made = [(kind(word), 1.1) for word in kinds if word not in _NAMELESS]
     made += [(inside(word), 1.25) for word in around if word not in _NAMELESS and word.isidentifier()]
-    for match, cost in made:
-        yield Candidate(match, members_of(infos, match.matches), cost)
+    yield from (Candidate(match, members_of(infos, match.matches), cost) for match, cost in made)
+
+
+def _levels(infos: Sequence[ParameterInfo]) -> Iterator[Candidate]:
+    """Selectors on depth: a level, those up to it, those from it on; each set is the one before it and a level more."""
+    at: dict[int, int] = {}
+    for i, info in enumerate(infos):
+        for occurrence in info.occurrences:
+            at[occurrence.depth] = at.get(occurrence.depth, 0) | 1 << i
+    levels = sorted(at)
+    below = dict(zip(levels, itertools.accumulate((at[level] for level in levels), operator.or_), strict=True))
+    above = dict(
+        zip(levels[::-1], itertools.accumulate((at[level] for level in levels[::-1]), operator.or_), strict=True)
+    )
+    yield from (Candidate(depth(level), at[level], 1.1) for level in levels)
+    yield from (Candidate(depth(max=level), below[level], 1.2) for level in levels[:-1])
+    yield from (Candidate(depth(min=level), above[level], 1.2) for level in levels[1:])
 
 
 def _globs(infos: Sequence[ParameterInfo]) -> Iterator[Candidate]:

@@ -7,23 +7,23 @@ the optimizer, the scheduler and the task weights differ.
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
 import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
-from torch.nn import init
 
 from groupwise.demos import outputs
 from groupwise.demos.contestants import PLAN_FILE, Contestant, naive, planned, shipped, tuned
+from groupwise.demos.initial import initialised
 from groupwise.demos.model import TwoDigitNet
+from groupwise.demos.outputs import spread
 from groupwise.demos.progress import Line, Live
 from groupwise.demos.train import Score, evaluate, losses, train
 from groupwise.demos.two_digits import Pairs, Scans, load_scans, split
@@ -102,17 +102,7 @@ def run(contestant: Contestant, scans: Scans, seed: int, steps: int, line: Line,
 
 def fresh_model(seed: int) -> TwoDigitNet:
     """The network with the weights that `torch.manual_seed(seed)` would give it, from a generator of its own."""
-    with torch.device("meta"):
-        model = TwoDigitNet()
-    model.to_empty(device="cpu")
-    generator = torch.Generator().manual_seed(seed)
-    for layer in model.modules():
-        if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d):
-            init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
-            bound = 1 / math.sqrt(layer.weight[0].numel())
-            if layer.bias is not None:
-                init.uniform_(layer.bias, -bound, bound, generator=generator)
-    return model
+    return initialised(TwoDigitNet, seed)
 
 
 def loudness(scans: Scans) -> float:
@@ -153,13 +143,8 @@ def _show(comparison: Comparison, console: Console) -> None:
 
 def _cells(runs: Sequence[Run]) -> list[str]:
     return [
-        _spread([100 * run.score.left for run in runs], 1),
-        _spread([100 * run.score.right for run in runs], 1),
-        _spread([run.score.sum_error for run in runs], 2),
-        _spread([run.seconds for run in runs], 1),
+        spread([100 * run.score.left for run in runs], 1),
+        spread([100 * run.score.right for run in runs], 1),
+        spread([run.score.sum_error for run in runs], 2),
+        spread([run.seconds for run in runs], 1),
     ]
-
-
-def _spread(values: Sequence[float], places: int) -> str:
-    spread = f" ± {stdev(values):.{places}f}" if len(values) > 1 else ""
-    return f"{fmean(values):.{places}f}{spread}"

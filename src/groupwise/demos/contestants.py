@@ -54,18 +54,23 @@ class Contestant:
 
 def planned(path: Path) -> Contestant:
     """A plan file: its rules run by `GroupedOptimizer` and `PlanScheduler`, its `[balance]` table by `Balancer`."""
+    return Contestant("the plan", "plan", run_plan(path), lambda: Balancer.load(path).backward)
+
+
+def run_plan(path: Path) -> Callable[[nn.Module, int], tuple[Optimizer, LRScheduler]]:
+    """What makes the optimizer and the scheduler of a plan file."""
     plan = Plan.load(path)
 
     def build(model: nn.Module, steps: int) -> tuple[Optimizer, LRScheduler]:
         optimizer = GroupedOptimizer(model, plan)
         return optimizer, PlanScheduler(optimizer, total_steps=steps)
 
-    return Contestant("the plan", "plan", build, lambda: Balancer.load(path).backward)
+    return build
 
 
-def shipped() -> Path:
-    """The plan file that ships with the demo."""
-    with importlib.resources.as_file(importlib.resources.files(__package__) / PLAN_FILE) as path:
+def shipped(name: str = PLAN_FILE) -> Path:
+    """A plan file that ships with the demos."""
+    with importlib.resources.as_file(importlib.resources.files(__package__) / name) as path:
         return path
 
 
@@ -86,7 +91,7 @@ def tuned() -> Contestant:
     def build(model: nn.Module, steps: int) -> tuple[Optimizer, LRScheduler]:
         optimizer = AdamW(model.parameters(), lr=1e-2)
         optimizer.register_step_pre_hook(_clipper(model, 1.0))
-        return optimizer, LambdaLR(optimizer, _cosine(steps))
+        return optimizer, cosine_with_warmup(optimizer, steps)
 
     return Contestant("one AdamW, tuned", "tuned", build, lambda: _summed(_BALANCED), _BALANCED, clips=True)
 
@@ -98,7 +103,8 @@ def _clipper(model: nn.Module, limit: float) -> Callable[..., None]:
     return clip
 
 
-def _cosine(steps: int) -> Callable[[int], float]:
+def cosine_with_warmup(optimizer: Optimizer, steps: int) -> LRScheduler:
+    """Torch's own scheduler: a cosine to 0 after 5 % of warmup."""
     warmup = max(1, round(_WARMUP * steps))
 
     def factor(step: int) -> float:
@@ -106,7 +112,7 @@ def _cosine(steps: int) -> Callable[[int], float]:
             return (step + 1) / warmup
         return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
-    return factor
+    return LambdaLR(optimizer, factor)
 
 
 def _summed(weights: Mapping[str, float]) -> Backward:

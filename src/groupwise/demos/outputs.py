@@ -1,10 +1,11 @@
-"""What the demo leaves behind: a run of each contestant, and one report of them side by side."""
+"""What a demo leaves behind: a run of each contestant, and one report of them side by side."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import fmean, stdev
 
 from rich.console import Console
 
@@ -35,3 +36,9 @@ def report(runs: Iterable[Path], folder: Path, console: Console) -> None:
         console.print(f"In the terminal: groupwise report {names}", soft_wrap=True, highlight=False)
     else:
         console.print(f"The report: {folder / REPORT}", soft_wrap=True, highlight=False)
+
+
+def spread(values: Sequence[float], places: int) -> str:
+    """`97.1 ± 0.4`: mean and standard deviation, of one value itself alone."""
+    deviation = f" ± {stdev(values):.{places}f}" if len(values) > 1 else ""
+    return f"{fmean(values):.{places}f}{deviation}"

@@ -1,8 +1,9 @@
-"""The live line of a run: how far it is, the loss, and how well each task is done on the last few batches."""
+"""The live line of a run: how far it is, the loss, and for several tasks how well each is done on the last batches."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from statistics import fmean
 
 from rich.console import Console
@@ -30,6 +31,17 @@ class Live:
     def line(self, name: str, steps: int) -> Line:
         """A new line, for a run of `steps` steps."""
         return Line(self._progress, self._progress.add_task(name, total=steps, doing=""))
+
+    def losses(self, name: str, steps: int) -> Callable[[float], None]:
+        """A new line that is called with the loss of each of its steps, and shows the mean of the last few."""
+        task = self._progress.add_task(name, total=steps, doing="")
+        recent: deque[float] = deque(maxlen=_SMOOTHED_OVER)
+
+        def show(loss: float) -> None:
+            recent.append(loss)
+            self._progress.update(task, advance=1, doing=f"loss {fmean(recent):6.3f}")
+
+        return show
 
 
 class Line:

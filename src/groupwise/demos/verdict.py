@@ -21,19 +21,20 @@ _LOUD = 10.0
 _USUAL = "The usual way (one AdamW, losses added up)"
 
 
-def margin(differences: Sequence[float]) -> float:
-    """How large the mean of these paired differences (in points) must be before it means something."""
-    luck = _LUCK_OF_ONE_SEED
+def margin(differences: Sequence[float], luck: float = _LUCK_OF_ONE_SEED) -> float:
+    """How large the mean of these paired differences must be before it means something; `luck` moves a single one."""
     if len(differences) > 1:
         luck = max(luck, 2 * statistics.stdev(differences))
     return luck / math.sqrt(len(differences))
 
 
-def standing(ours: Sequence[float], theirs: Sequence[float]) -> Standing:
-    """Where `ours` stands next to `theirs`, both in per cent of digits right, seed by seed."""
+def standing(ours: Sequence[float], theirs: Sequence[float], luck: float = _LUCK_OF_ONE_SEED) -> Standing:
+    """Where `ours` stands next to `theirs`, both the higher the better, seed by seed; per cent of digits right, if
+    `luck` is not said.
+    """
     differences = [mine - other for mine, other in zip(ours, theirs, strict=True)]
     difference = statistics.fmean(differences)
-    if abs(difference) <= margin(differences):
+    if abs(difference) <= margin(differences, luck):
         return "level"
     return "ahead" if difference > 0 else "behind"
 

@@ -2,9 +2,9 @@
 
 from groupwise import _pickling
 from groupwise.look import parameters_of
-from groupwise.optim.clipping import Measured
 from groupwise.optim.grouped_optimizer import GroupedOptimizer
 from groupwise.optim.load_report import LoadReport
+from groupwise.optim.measured import Measured
 from groupwise.optim.only import NetworkView
 from groupwise.optim.plan_scheduler import PlanScheduler
 from groupwise.optim.resolve import resolve

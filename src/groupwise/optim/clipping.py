@@ -13,15 +13,17 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
 from groupwise import _torch
 from groupwise.errors import GroupwiseWarning, OptimizerError, listed
-from groupwise.optim.clip_arrangement import Arrangement, Cell, Level
+from groupwise.optim.clip_arrangement import Arrangement, Cell
+from groupwise.optim.clip_factors import Found, Numbers, factors_of, joint_norms
 from groupwise.optim.entries import clip_unitwise, clip_values
-from groupwise.optim.gradients import Alike, norms_of, values_of_all
+from groupwise.optim.gradients import Alike, present_of, values_of
 from groupwise.plan import Clip, ClipScope, Resolution
 
 WHOLE = "plan"
@@ -34,21 +36,11 @@ _ANSWERS = {
 }
 
 
-class Measured(NamedTuple):
-    """What a scope's clipping found (0-dim tensors on the device).
-
-    `norm` is the joint 2-norm before clipping (for value clipping the largest entry, for adaptive clipping the largest
-    ratio of gradient to weight); `factor` is what the gradients, or the largest of them, were multiplied by.
-    """
-
-    norm: torch.Tensor
-    factor: torch.Tensor
-
-
 class Clipped(NamedTuple):
-    """What was found, by scope, and whether the step is to be left out."""
+    """What was found, numbers of the host as of which type, and whether the step is to be left out."""
 
-    measured: dict[str, Measured]
+    found: list[Found]
+    dtype: torch.dtype
     skipped: bool
 
 
@@ -86,29 +78,27 @@ class Clipper:
         there yet; and for a norm that is not finite, if its clip says so.
         """
         if not self._scopes and self._whole is None:
-            return Clipped({}, skipped=False)
+            return Clipped([], torch.float32, skipped=False)
         active = [group for group in groups if not group.get("frozen", False)]
         if _torch.backward_pass() is not None:
             self._check_joint(active)
-        present = [[p for p in group["params"] if p.grad is not None and p.grad.numel() > 0] for group in active]
+        present = present_of(active)
         arranged, alike = self._arranged(groups, active, present)
         params = [p for own in present for p in own]
-        measured = {
-            key: _clip_entries(clip, [params[i] for i in arranged.clipped_by_entry(key)])
-            for key, clip in arranged.scoped.items()
-            if clip.kind != "norm"
-        }
+        found = [
+            _clip_entries(key, clip, [params[i] for i in places]) for key, clip, places in arranged.clipped_by_entry
+        ]
         if arranged.normed:
-            tensors = values_of_all([params[i] for i in arranged.places])
-            norms = arranged.cell_norms.norms(alike.norms(tensors))
-            if self._is_skipped(arranged, norms, active):
-                return Clipped(measured | _unscaled(arranged, norms), skipped=True)
-            factors, found = _factors(arranged, norms)
-            measured |= found
-            alike.multiply(tensors, arranged.spans, factors)
+            tensors = alike.look_at([params[i] for i in arranged.places])
+            cells = joint_norms(alike.norms(tensors), arranged.spans)
+            factors = factors_of(arranged, cells)
+            found += factors.found
+            if self._is_skipped(arranged, cells, active):
+                return Clipped(found, alike.dtype, skipped=True)
+            alike.multiply(tensors, arranged.spans, factors.of_cells)
         if self._whole is not None and self._whole.kind != "norm" and params:
-            measured[WHOLE] = _clip_entries(self._whole, params)
-        return Clipped(measured, skipped=False)
+            found.append(_clip_entries(WHOLE, self._whole, params))
+        return Clipped(found, alike.dtype, skipped=False)
 
     def _arranged(
         self, groups: Groups, active: Groups, present: Sequence[Sequence[torch.Tensor]]
@@ -117,8 +107,7 @@ class Clipper:
         if torch.compiler.is_compiling():  # before a look at what is kept, which would be traced as a constant
             self._warn_if_cut(groups)
             return Arrangement(self._cells(active, present), self._whole), Alike()
-        stepped = [] if len(active) == len(groups) else [str(group.get("name")) for group in groups]
-        key = (*stepped, *(self._key(group, own) for group, own in zip(active, present, strict=True)))
+        key = self._key(groups, active, present)
         found = self._arrangements.get(key)
         if found is None:
             self._warn_if_cut(groups)
@@ -127,18 +116,21 @@ class Clipper:
             found = self._arrangements[key] = Arrangement(self._cells(active, present), self._whole), Alike()
         return found
 
-    def _key(self, group: Group, present: Sequence[torch.Tensor]) -> Key:
-        """What the arrangement reads of a group."""
-        names = tuple(_names(group, present)) if self._by_name else ()
-        return (str(group.get("name")), str(group.get("network")), len(present), names)
+    def _key(self, groups: Groups, active: Groups, present: Sequence[Sequence[torch.Tensor]]) -> Key:
+        """What an arrangement, and the warning that comes with it, read of the groups."""
+        of_groups = ([group.get(key) for group in active] for key in ("name", "network"))
+        stepped = [] if len(active) == len(groups) else [group.get("name") for group in groups]
+        named = zip(active, present, strict=True) if self._by_name else ()
+        names = (name for group, own in named for name in _names(group, own))
+        return (*chain.from_iterable(of_groups), *map(len, present), *stepped, *names)
 
-    def _is_skipped(self, arranged: Arrangement, norms: torch.Tensor, groups: Groups) -> bool:
+    def _is_skipped(self, arranged: Arrangement, norms: Numbers, groups: Groups) -> bool:
         """Whether a norm that is not finite has the step left out; said once, or raised, as its clip says.
 
-        Under "pass" a norm on another device than the CPU is not looked at: to look is to wait for it.
+        Under "pass" a norm on a device is not looked at: to look is to wait for it.
         """
-        at_hand = norms.device.type == "cpu" and not torch.compiler.is_compiling()
-        if at_hand and math.isfinite(sum(norms.tolist())):
+        at_hand = not isinstance(norms, torch.Tensor)
+        if at_hand and math.isfinite(sum(norms)):
             return False
         looked_at = {
             (clip.nonfinite, key): own
@@ -259,32 +251,10 @@ def _joined(label: str, subset: str) -> str:
     return f"{label}/{subset}" if subset else label
 
 
-def _factors(arranged: Arrangement, norms: torch.Tensor) -> tuple[torch.Tensor, dict[str, Measured]]:
-    """What every cell is to be multiplied by, from the norms of the cells, and what was measured of each set."""
-    measured, factors = dict[str, Measured](), None
-    for level in arranged.levels():
-        joint = level.joint.norms(norms if factors is None else norms * factors)
-        own = level.factors(joint)
-        measured |= _by_key(level, joint, own)
-        factors = level.spread(own) if factors is None else factors * level.spread(own)
-    return norms.new_ones(len(norms)) if factors is None else factors, measured
-
-
-def _by_key(level: Level, norms: torch.Tensor, factors: torch.Tensor) -> dict[str, Measured]:
-    return {key: Measured(*own) for key, *own in zip(level.keys, norms.unbind(), factors.unbind(), strict=True)}
-
-
-def _unscaled(arranged: Arrangement, norms: torch.Tensor) -> dict[str, Measured]:
-    """What was measured in a step that is left out."""
-    measured = dict[str, Measured]()
-    for level in arranged.levels():
-        joint = level.joint.norms(norms)
-        measured |= _by_key(level, joint, level.factors(joint))
-    return measured
-
-
-def _is_finite(norms: torch.Tensor, cells: Sequence[int]) -> bool:
-    return bool(torch.isfinite(torch.stack([norms[i] for i in cells])).all())
+def _is_finite(norms: Numbers, cells: Sequence[int]) -> bool:
+    if isinstance(norms, torch.Tensor):
+        return bool(torch.isfinite(torch.stack([norms[i] for i in cells])).all())
+    return all(math.isfinite(norms[i]) for i in cells)
 
 
 def _not_finite(cells: Sequence[Cell], groups: Groups) -> list[str]:
@@ -292,17 +262,19 @@ def _not_finite(cells: Sequence[Cell], groups: Groups) -> list[str]:
     held = [
         (p, name) for group in groups for p, name in zip(group["params"], _names(group, group["params"]), strict=True)
     ]
-    present = [(p, name) for p, name in held if p.grad is not None and p.grad.numel() > 0]
+    present = [(p, name) for p, name in held if p.grad is not None]
     own = [present[i] for cell in cells for i in cell.places]
-    finite = torch.isfinite(norms_of(values_of_all([p for p, _ in own]))).tolist()
+    alike = Alike()
+    norms = alike.norms(alike.look_at([p for p, _ in own]))
+    finite = torch.isfinite(torch.as_tensor(norms)).tolist()
     named = [name for (_, name), is_finite in zip(own, finite, strict=True) if not is_finite]
     return [repr(name) if name else "a parameter" for name in named] or ["all together"]
 
 
-def _clip_entries(clip: Clip, params: Sequence[torch.Tensor]) -> Measured:
+def _clip_entries(key: str, clip: Clip, params: Sequence[torch.Tensor]) -> Found:
     """Value and adaptive clipping: every entry, or every unit, on its own."""
-    if clip.kind == "value":
-        largest = clip_values(values_of_all(params), clip.bound)
-        return Measured(largest, torch.clamp(clip.bound / largest, max=1.0))
-    largest = clip_unitwise(params, clip.bound, clip.eps)
-    return Measured(largest, torch.clamp(clip.bound / largest, max=1.0))
+    by_value = clip.kind == "value"
+    largest = (
+        clip_values([*map(values_of, params)], clip.bound) if by_value else clip_unitwise(params, clip.bound, clip.eps)
+    )
+    return Found([key], largest[None], torch.clamp(clip.bound / largest, max=1.0)[None])

@@ -45,7 +45,7 @@ class Engines:
         self._probed: dict[str, ProbeResult] = {}
         self._constructor_only: dict[str, set[str]] = {}
         self._parted = PartedSteps(resolution) if any(group.parts for group in resolution.groups) else None
-        self._parts = {name: result.part for name, result in probed.items()}
+        self._parts: dict[object, int] = {name: result.part for name, result in probed.items() if result.part}
         for group in resolution.groups:
             if group.algorithm is not None:
                 self._probed.setdefault(group.algorithm, probed[group.name])
@@ -141,11 +141,11 @@ class Engines:
             algorithm = group.get("algorithm", route)
             if algorithm not in self._probed:
                 raise OptimizerError(f"group {group.get('name')!r}: {unknown('algorithm', algorithm, self._probed)}")
-            arguments = [(name, group.get(name)) for name in self._constructor_only[algorithm]]
-            key = algorithm, (self._parts.get(str(group.get("name")), 0), *arguments)
-            if key not in buckets:
-                buckets[key] = []
-            buckets[key].append(group)
+            own = self._parts.get(group.get("name")), *map(group.get, self._constructor_only[algorithm])
+            members = buckets.get((algorithm, own))
+            if members is None:
+                members = buckets[algorithm, own] = []
+            members.append(group)
         return buckets
 
     def _engine(self, algorithm: str, own: object, group: Mapping[str, Any]) -> torch.optim.Optimizer:

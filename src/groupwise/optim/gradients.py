@@ -6,7 +6,8 @@ whole. Everything stays on the device of the gradients; norms of several devices
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,13 +15,20 @@ import torch
 from groupwise import _torch
 from groupwise._shards import is_sharded, local
 from groupwise._torch import Check, layout_check
-from groupwise.optim.clip_arrangement import Taken
+from groupwise.optim.clip_factors import Numbers
 from groupwise.optim.shards import like, of_ranks
 
 _PLAIN = frozenset({torch.Tensor, torch.nn.Parameter})
-_GRADIENT, _DENSE = frozenset({torch.Tensor}), frozenset({torch.strided})
 _HALF = (torch.float16, torch.bfloat16)  # their norms would round, or overflow
 _SMALL, _SEVERAL = 4096, 4  # entries, and tensors of one shape, where a copy costs less than calls; measured on a CPU
+
+
+def present_of(groups: Sequence[Mapping[str, Any]]) -> Sequence[Sequence[torch.Tensor]]:
+    """The parameters of each group that have a gradient."""
+    held: list[list[torch.Tensor]] = [group["params"] for group in groups]
+    if not [p for own in held for p in own if p.grad is None]:
+        return held
+    return [[p for p in own if p.grad is not None] for own in held]
 
 
 def values_of(p: torch.Tensor) -> torch.Tensor:
@@ -37,18 +45,8 @@ def values_of(p: torch.Tensor) -> torch.Tensor:
     return gradient.values()
 
 
-def values_of_all(params: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """`values_of` each of them."""
-    gradients: list[Any] = [p.grad for p in params]
-    plain = _PLAIN.issuperset(map(type, params)) and _GRADIENT.issuperset(map(type, gradients))
-    if plain and _DENSE.issuperset([g.layout for g in gradients]):
-        return gradients
-    return [values_of(p) for p in params]
-
-
-def norms_of(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The 2-norms of n >= 1 tensors, shape [n], in float32 (float64 if any tensor is)."""
-    return Alike().norms(tensors)
+def _are_plain(params: Sequence[torch.Tensor]) -> bool:
+    return _PLAIN.issuperset(map(type, params))
 
 
 class Alike:
@@ -57,54 +55,62 @@ class Alike:
     def __init__(self) -> None:
         self._same: Check | None = None
         self._batches: list[_Batch] = []
-        self._double = False
+        self._back: list[int] = []
+        self.dtype = torch.float32
+        """Of norms and factors: float64 if any tensor is."""
 
-    def norms(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-        """The 2-norms of n >= 1 tensors, shape [n], in float32 (float64 if any tensor is)."""
-        self._look_at(tensors)
-        dtype, device = torch.float64 if self._double else torch.float32, tensors[0].device
-        parts = [_norms(batch, [tensors[i] for i in batch.places]).to(device, dtype) for batch in self._batches]
-        if len(parts) == 1:
-            return parts[0]
-        return self._back.of(torch.cat(parts))
+    def look_at(self, params: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """`values_of` each parameter, n >= 1, whose norms are asked for and which are multiplied next."""
+        gradients: list[Any] = [p.grad for p in params]
+        compiles = torch.compiler.is_compiling()
+        if not compiles and self._same is not None and _are_plain(params) and self._same(gradients):
+            return gradients
+        tensors = [values_of(p) for p in params]
+        self._batches = _batches(tensors, stacks=not compiles)
+        as_they_are = all(map(operator.is_, tensors, gradients)) and all(type(t) is torch.Tensor for t in tensors)
+        self._same = layout_check(tensors) if not compiles and _are_plain(params) and as_they_are else None
+        double = any(t.dtype in (torch.float64, torch.complex128) for t in tensors)
+        self.dtype = torch.float64 if double else torch.float32
+        order = [i for batch in self._batches for i in batch.places]
+        self._back = [place for _, place in sorted((i, place) for place, i in enumerate(order))]
+        return tensors
 
-    def multiply(self, tensors: Sequence[torch.Tensor], spans: Sequence[range], factors: torch.Tensor) -> None:
+    def norms(self, tensors: Sequence[torch.Tensor]) -> Numbers:
+        """The 2-norms, accumulated in float32 at least: numbers where the tensors are on a CPU, else shape [n]."""
+        parts = [_norms(batch, [tensors[i] for i in batch.places]) for batch in self._batches]
+        if _is_at_hand(tensors[0]):
+            found = [norm for part in parts for norm in part.tolist()]
+            return [found[i] for i in self._back]
+        together = torch.cat([part.to(tensors[0].device, self.dtype) for part in parts])
+        in_order = self._back == [*range(len(tensors))]
+        return together if in_order else torch.stack([together[i] for i in self._back])
+
+    def multiply(self, tensors: Sequence[torch.Tensor], spans: Sequence[range], factors: Numbers) -> None:
         """Multiply in place the tensors of each span by its factor, as `norms` was given them.
 
-        On a CPU those whose factor is 1 are passed over. Elsewhere nothing is known of a factor without waiting.
+        Those whose factor is known to be 1 are passed over. On a device nothing is known of it without waiting.
         """
-        at_hand = factors.device.type == "cpu" and not torch.compiler.is_compiling()
-        wanted = [f != 1.0 for f in factors.tolist()] if at_hand else [True] * len(spans)
-        if not any(wanted):
+        if isinstance(factors, torch.Tensor):
+            for span, factor in zip(spans, factors.unbind(), strict=True):
+                _multiply(tensors[span.start : span.stop], factor)
             return
-        one_kind = len({batch.kind for batch in self._batches}) == 1 and not self._batches[0].sharded
-        for span, factor, is_wanted in zip(spans, factors.unbind(), wanted, strict=True):
-            if is_wanted:
-                own = tensors[span.start : span.stop]
-                if not one_kind:
-                    multiply(own, factor)
-                elif len(own) == 1 and at_hand:
-                    own[0].mul_(factor)
-                else:
-                    _torch.multiply(own, factor.to(own[0].device))
+        wanted = [(span, factor) for span, factor in zip(spans, factors, strict=True) if factor != 1.0]
+        if not wanted:
+            return
+        numbers = torch.tensor([factor for _, factor in wanted], dtype=self.dtype).unbind()
+        own = [t for span, _ in wanted for t in tensors[span.start : span.stop]]
+        own = [local(t) for t in own] if any(batch.sharded for batch in self._batches) else own
+        _torch.multiply_each(own, [n for (span, _), n in zip(wanted, numbers, strict=True) for _ in span])
 
-    def _look_at(self, tensors: Sequence[torch.Tensor]) -> None:
-        if torch.compiler.is_compiling():
-            self._batches = _batches(tensors, stacks=False)
-        elif self._same is None or not self._same(tensors):
-            self._batches = _batches(tensors, stacks=True)
-            self._same = layout_check(tensors) if all(type(t) is torch.Tensor for t in tensors) else None
-        else:
-            return
-        self._double = any(t.dtype in (torch.float64, torch.complex128) for t in tensors)
-        order = [i for batch in self._batches for i in batch.places]
-        self._back = Taken([place for _, place in sorted((i, place) for place, i in enumerate(order))])
+
+def _is_at_hand(t: torch.Tensor) -> bool:
+    """Whether numbers that are computed from a tensor can be read without waiting for a device."""
+    return t.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 class _Batch(NamedTuple):
     """Tensors of one device, type and spread over ranks, by place; `stacked` where they are small and of one shape."""
 
-    kind: object
     places: list[int]
     stacked: bool
     sharded: bool
@@ -113,7 +119,7 @@ class _Batch(NamedTuple):
 def _batches(tensors: Sequence[torch.Tensor], stacks: bool) -> list[_Batch]:
     """Tensors that one call may take, together."""
     batches = []
-    for kind, places in _alike(tensors).items():
+    for places in _alike(tensors).values():
         first, sharded = tensors[places[0]], is_sharded(tensors[places[0]])
         by_shape: dict[torch.Size, list[int]] = {}
         for i in places if stacks and first.device.type == "cpu" and not sharded else []:
@@ -122,8 +128,8 @@ def _batches(tensors: Sequence[torch.Tensor], stacks: bool) -> list[_Batch]:
         stacked = [own for own in by_shape.values() if len(own) >= _SEVERAL]
         small = {i for own in stacked for i in own}
         rest = [i for i in places if i not in small]
-        batches += [_Batch(kind, own, True, sharded) for own in stacked]
-        batches += [_Batch(kind, rest, False, sharded)] if rest else []
+        batches += [_Batch(own, True, sharded) for own in stacked]
+        batches += [_Batch(rest, False, sharded)] if rest else []
     return batches
 
 
@@ -134,11 +140,12 @@ def _norms(batch: _Batch, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
         rows = torch.stack([*tensors]).view(len(tensors), -1)
         norms: torch.Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=dtype)
         return norms
-    found = torch.stack([*_torch.norms([local(t) for t in tensors], dtype)])
+    parts = [local(t) for t in tensors] if batch.sharded else tensors
+    found = torch.stack([*_torch.norms(parts, dtype)])
     return _joined(found, tensors[0]) if batch.sharded else found
 
 
-def multiply(tensors: Sequence[torch.Tensor], factor: torch.Tensor) -> None:
+def _multiply(tensors: Sequence[torch.Tensor], factor: torch.Tensor) -> None:
     """Multiply every tensor, in place, by one number on a device, shape []."""
     for places in _alike(tensors).values():
         parts = [local(tensors[i]) for i in places]

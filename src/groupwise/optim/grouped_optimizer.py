@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from groupwise import _torch
 from groupwise._misuse import explained
 from groupwise._renamed import renamed
 from groupwise._spelling import shown
@@ -25,12 +26,12 @@ from groupwise.errors import GroupwiseWarning, OptimizerError, StateError, unkno
 from groupwise.look import Example
 from groupwise.optim.added import completed, rename_replaced, standing_outside
 from groupwise.optim.agreement import Agreement, Run
-from groupwise.optim.clipping import Measured
 from groupwise.optim.fitting import check_reshaped, check_retyped
 from groupwise.optim.freezing import check_unfreeze, drop_gradients, freeze, is_wrapped, may_flip, restore_requires_grad
 from groupwise.optim.live import START, names_of
 from groupwise.optim.load_report import LoadReport
 from groupwise.optim.loading import Layout, is_unexpected, lay_out, saved_rates, saved_standing, updates_of, with_state
+from groupwise.optim.measured import Measurements
 from groupwise.optim.only import NetworkView, with_all_groups
 from groupwise.optim.origin import Drift, Origin, drift
 from groupwise.optim.plan_values import Driver, Prefer
@@ -80,7 +81,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
     def __init__(self, model: Model, plan: Plan | str | os.PathLike[str], example: Example | None = None) -> None:
         plan = plan if isinstance(plan, Plan) else Plan.load(plan)
         self._runtime = Runtime.of(infos_of(model, example), plan)
-        self.measured: dict[str, Measured] = {}
+        self.measured = Measurements()
         self.load_report: LoadReport | None = None
         self._views: dict[tuple[int, tuple[str, ...]], NetworkView] = {}
         self._itself = weakref.ref(self)
@@ -109,8 +110,9 @@ class GroupedOptimizer(torch.optim.Optimizer):
         """What the plan means for the model."""
         return self._runtime.resolution
 
+    @_torch.hooked_step
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One update of every group: the closure (once, with gradients), clipping, then each algorithm on its groups.
 
         Returns what the closure returned. Schedules do not advance here: that is `PlanScheduler.step`.
@@ -133,8 +135,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
             self._agreement.check(self._as_run())
         self._monitor.stepped(self.param_groups)
         clipped = self._runtime.clipper.clip(self.param_groups)
-        self.measured.clear()  # in place: what a compiled step assigns to an optimizer is lost (torch 2.13)
-        self.measured.update(clipped.measured)
+        self.measured.replace(clipped.found, clipped.dtype)
         if clipped.skipped:
             return loss
         active = drop_gradients(self.param_groups)
@@ -146,6 +147,15 @@ class GroupedOptimizer(torch.optim.Optimizer):
             check_retyped(active, self.state, error)
             raise
         return loss
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients of every group, or fill them with zeros."""
+        if not set_to_none or _torch.is_profiling() or torch.compiler.is_compiling():
+            super().zero_grad(set_to_none)
+            return
+        for group in self.param_groups:  # as torch does, without a label that nobody sees
+            for p in group["params"]:
+                p.grad = None
 
     def only(self, *networks: str) -> NetworkView:
         """The view of these networks: it steps and zeroes their groups alone.
@@ -275,10 +285,13 @@ class GroupedOptimizer(torch.optim.Optimizer):
         check_savable(self.param_groups, self.state)
         self._look_at_model(stacklevel=4)
         saved = super().state_dict()
-        ids = (i for group in saved["param_groups"] for i in group["params"])
-        for i, p in zip(ids, (p for group in self.param_groups for p in group["params"]), strict=True):
-            if saved["state"] and p.requires_grad:
-                saved["state"].setdefault(i, {})
+        if saved["state"]:
+            ids = (i for group in saved["param_groups"] for i in group["params"])
+            params = (p for group in self.param_groups for p in group["params"])
+            bare: dict[int, dict[str, Any]] = {
+                i: {} for i, p in zip(ids, params, strict=True) if i not in saved["state"] and p.requires_grad
+            }
+            saved["state"].update(bare)
         for group in saved["param_groups"]:
             group["param_names"] = names_of(group)
         return saved
@@ -384,7 +397,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
         """Look at the model where a group that trains has no gradient at all: its part may have been replaced, or left
         for an adapter. At the first such step, and at the 2nd, 4th, 8th, …; a model that has not changed says nothing.
         """
-        if all(_has_gradient(group) for group in active) and (active or not self.param_groups):
+        doubtful = [group for group in active if not group["params"] or group["params"][0].grad is None]
+        if all(map(_has_gradient, doubtful)) and (active or not self.param_groups):
             return
         self._idle_steps += 1
         first_of_octave = self._idle_steps & (self._idle_steps - 1) == 0
@@ -464,8 +478,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
 
 
 def _has_gradient(group: Mapping[str, Any]) -> bool:
-    params = group["params"]
-    return not params or params[0].grad is not None or any(p.grad is not None for p in params)
+    return not group["params"] or any(p.grad is not None for p in group["params"])
 
 
 def _plan_of(given: object, running: Plan) -> Plan:

@@ -47,6 +47,12 @@ class Origin:
         known, name = self._known.get(id(p), (None, ""))
         return str(name) if known is p else ""
 
+    def is_as_it_was(self, named: Sequence[tuple[str, torch.Tensor]], groups: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether the model's names are those of the walk, in its order, and all of its tensors stand in groups."""
+        ids, held = [id(p) for _, p in named], {id(p) for group in groups for p in group["params"]}
+        same = [*self._known] == ids and [name for _, name in self._known.values()] == [name for name, _ in named]
+        return same and held == self._known.keys()
+
     def let_go(self, groups: Sequence[Mapping[str, Any]]) -> set[str]:
         """Forget the tensors that neither a group nor the model holds any more; return their names."""
         if self.model() is None:
@@ -138,6 +144,8 @@ def drift(origin: Origin, resolution: Resolution, groups: Sequence[Mapping[str, 
     if origin.model() is None:
         return Drift()
     named = list(origin.named())
+    if origin.is_as_it_was(named, groups):
+        return Drift()
     here = {id(p): p for _, p in named}
     held = {id(p): p for group in groups for p in group["params"]}
     unfrozen = {id(info.parameter) for info in _frozen_by_hand(resolution)}

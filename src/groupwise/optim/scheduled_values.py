@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import is_
 from typing import Any, TypeAlias
 
 import torch
@@ -220,8 +221,11 @@ class Position:
     update: int
     rates: Mapping[str, Any]
 
-    def overwritten(self, groups: Iterable[Mapping[str, Any]]) -> list[str]:
+    def overwritten(self, groups: Sequence[Mapping[str, Any]]) -> list[str]:
         """Those of `groups` whose scheduled lr is no more what was written; tensors stay on the device, unread."""
+        held = [group.get("lr") for group in groups]
+        if len(held) == len(self.rates) and all(map(is_, held, self.rates.values())):
+            return []
         found = []
         for group in groups:
             name, rate = group.get("name", ""), group.get("lr")

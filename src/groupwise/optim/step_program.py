@@ -21,6 +21,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -29,6 +30,7 @@ import torch
 from groupwise import _torch
 from groupwise._torch import Check, layout_check, without_hooks
 from groupwise.optim.borrowed import Groups
+from groupwise.optim.gradients import present_of
 from groupwise.optim.kernels import is_fit
 
 State: TypeAlias = Mapping[torch.Tensor, Any]
@@ -56,7 +58,7 @@ class _Kind(NamedTuple):
 
 
 _Call: TypeAlias = tuple[_Kind, dict[str, Any]]
-"""A kernel, and the numbers that it is called with."""
+"""A kernel, and the keywords that it is called with."""
 
 
 class _Key(NamedTuple):
@@ -93,14 +95,14 @@ class StepProgram:
         kernels = {name: _torch.fused(name) for name in {kind.kernel for kind, _ in calls or ()}}
         if not calls or None in kernels.values():
             return False
-        stepped = [[p for p in group["params"] if p.grad is not None] for group in groups]
-        sizes, entries = [len(own) for own in stepped], calls[0][0].entries
-        columns = self._columns(cls, [p for own in stepped for p in own], state, _Key(sizes, entries))
+        stepped = present_of(groups)
+        key = _Key([*map(len, stepped)], calls[0][0].entries)
+        columns = self._columns(cls, [*chain.from_iterable(stepped)], state, key)
         if columns is None:
             return False
-        if _COUNT in entries:
+        if _COUNT in key.entries:
             self._count(columns[-1])
-        _launch(kernels, calls, sizes, columns)
+        _launch(kernels, calls, key.sizes, columns)
         return True
 
     def _columns(self, cls: type, params: list[torch.Tensor], state: State, key: _Key) -> Columns | None:
@@ -132,7 +134,7 @@ class StepProgram:
 
     def _count(self, counts: Sequence[torch.Tensor]) -> None:
         """Count one step: all at once if these are the counts that lie side by side, and nothing else does."""
-        if self._counts is not None and [t.data_ptr() for t in counts] == self._addresses:
+        if self._counts is not None and [*map(torch.Tensor.data_ptr, counts)] == self._addresses:
             self._counts.add_(1)
         else:
             _torch.add_one(counts)
@@ -161,13 +163,13 @@ def _gathered(params: list[torch.Tensor], held: Sequence[Any], entries: Sequence
     """Parameters, gradients and entries of state; None where one has no such entry."""
     try:
         gradients: list[Any] = [p.grad for p in params]
-        return [params, gradients, *([own[name] for own in held] for name in entries)]
+        return [params, gradients, *(list(map(itemgetter(name), held)) for name in entries)]
     except (KeyError, TypeError):
         return None
 
 
 def _flat(columns: Columns) -> list[torch.Tensor]:
-    return [t for column in columns for t in column]
+    return [*chain.from_iterable(columns)]
 
 
 def _are_fit(cls: type, columns: Columns, entries: Sequence[str]) -> bool:
@@ -194,7 +196,7 @@ def _launch(kernels: Mapping[str, Any], calls: Sequence[_Call], sizes: Sequence[
     for (kind, numbers), size in _in_a_row(calls, sizes):
         if size:
             parts = lists if size == len(columns[0]) else [column[start : start + size] for column in lists]
-            kernels[kind.kernel](*parts, **numbers, **kind.switches)
+            kernels[kind.kernel](*parts, **numbers)
         start += size
 
 
@@ -273,7 +275,7 @@ def _adam(group: Mapping[str, Any]) -> _Call | None:
     lr, decay, eps, (beta1, beta2) = _numbers_of_adam(group)
     if kind is None or not _NUMBERS.issuperset((type(lr), type(decay), type(eps), type(beta1), type(beta2))):
         return None
-    return kind, {"lr": lr, "beta1": beta1, "beta2": beta2, "weight_decay": decay, "eps": eps}
+    return kind, {"lr": lr, "beta1": beta1, "beta2": beta2, "weight_decay": decay, "eps": eps, **kind.switches}
 
 
 def _sgd(group: Mapping[str, Any]) -> _Call | None:
@@ -282,8 +284,9 @@ def _sgd(group: Mapping[str, Any]) -> _Call | None:
     if not _NUMBERS.issuperset((type(lr), type(decay), type(momentum), type(dampening))):
         return None
     kind = _kind_of_sgd(momentum != 0, *_switches_of_sgd(group))
-    numbers = {"lr": lr, "weight_decay": decay, "momentum": momentum, "dampening": dampening}
-    return None if kind is None else (kind, numbers)
+    if kind is None:
+        return None
+    return kind, {"lr": lr, "weight_decay": decay, "momentum": momentum, "dampening": dampening, **kind.switches}
 
 
 _READERS: Final[Mapping[type[torch.optim.Optimizer], Callable[[Mapping[str, Any]], _Call | None]]] = {

@@ -7,8 +7,8 @@ before anything has moved.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, TypeAlias
 
 import torch
@@ -21,19 +21,20 @@ _KNOWN = 64  # trainers that step group after group show a few lists of groups i
 
 
 class Distinct:
-    """Checks at a step that no tensor stands twice, anew only when other groups are stepped than before."""
+    """Checks at a step that no tensor stands twice, and whether other tensors are stepped than before."""
 
     def __init__(self) -> None:
-        self._known: set[tuple[tuple[int, ...], ...]] = set()
+        self._known: set[tuple[int, ...]] = set()
 
     def check(self, groups: Groups) -> bool:
-        """Raise `OptimizerError` if a tensor stands in two places. Return whether the groups are others than before."""
+        """Raise `OptimizerError` if a tensor stands in two places. Return whether tensors are others than before."""
         if torch.compiler.is_compiling():
             return False
-        key = tuple(_identity(group, group["params"]) for group in groups)
+        key = tuple(map(id, chain.from_iterable([group["params"] for group in groups])))
         if key in self._known:
             return False
-        _check_once(groups)
+        if len({*key}) < len(key):
+            raise OptimizerError(_twice(groups))
         if len(self._known) >= _KNOWN:
             self._known.clear()
         self._known.add(key)
@@ -56,6 +57,9 @@ def check_savable(groups: Groups, state: Mapping[Any, Any]) -> None:
     numbers = [repr(key) for key in state if isinstance(key, int)]
     if numbers:
         raise StateError(f"optimizer.state has the keys {listed(numbers, 3)}, which a checkpoint uses for parameters")
+    names = [name for group in groups for name in names_of(group)]
+    if len({*names}) == len(names):
+        return
     named: dict[str, tuple[int, object]] = {}
     for group in groups:
         for name, p in zip(names_of(group), group["params"], strict=True):
@@ -68,20 +72,10 @@ def check_savable(groups: Groups, state: Mapping[Any, Any]) -> None:
                 )
 
 
-def _identity(group: Mapping[str, Any], params: Sequence[torch.Tensor]) -> tuple[int, ...]:
-    ends = (id(params[0]), id(params[-1])) if params else ()
-    return (id(group), id(params), len(params), *ends)
-
-
-def _check_once(groups: Groups) -> None:
-    times = Counter(id(p) for group in groups for p in group["params"])
-    if all(count == 1 for count in times.values()):
-        return
+def _twice(groups: Groups) -> str:
     places: dict[int, list[str]] = {}
     for group in groups:
         for name, p in zip(names_of(group), group["params"], strict=True):
             places.setdefault(id(p), []).append(f"{name!r} of group {group.get('name')!r}")
     twice = next(holders for holders in places.values() if len(holders) > 1)
-    raise OptimizerError(
-        f"{listed(twice, 3)} are one tensor, so a step would move it {len(twice)} times: take it out of all but one"
-    )
+    return f"{listed(twice, 3)} are one tensor, so a step would move it {len(twice)} times: take it out of all but one"

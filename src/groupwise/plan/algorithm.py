@@ -193,6 +193,8 @@ def _typed(slot: str, value: object, default: object) -> object:
         raise PlanError(f"{slot} must be text (it is {default!r} by default), got {shown(plain)}")
     if wants_number and (plain is None or isinstance(plain, bool | str | tuple)):
         raise PlanError(f"{slot} must be a number or a schedule, got {shown(plain)}")
+    if "[" in slot and type(plain) is int and isinstance(default, float):  # torch refuses betas of two types: [0, 0.9]
+        return Exact(float(plain)) if isinstance(value, Exact) else float(plain)
     return value
 
 

@@ -68,7 +68,7 @@ def load(path: str | os.PathLike[str], allow: Sequence[str]) -> PlanArguments:
 def loads(text: str, allow: Sequence[str], format: str) -> PlanArguments:
     """Read a plan from text."""
     data = formats.parse(text, format)
-    return decode(data, allow, formats.lines_of(text, format, "rule", data.get("rule")))
+    return decode(data, allow, {key: formats.lines_of(text, format, key, data.get(key)) for key in ("rule", "parts")})
 
 
 def dumps(
@@ -107,8 +107,12 @@ def dump(text: str, path: str | os.PathLike[str]) -> None:
         file.write(text.encode())
 
 
-def decode(data: Mapping[str, Any], allow: Sequence[str], lines: Sequence[int] = ()) -> PlanArguments:
-    """The arguments of a plan from plain data. Raises one error for all that is wrong, with the `lines` of rules."""
+def decode(
+    data: Mapping[str, Any], allow: Sequence[str], lines: Mapping[str, Sequence[int]] | None = None
+) -> PlanArguments:
+    """The arguments of a plan from plain data. Raises one error for all that is wrong, with the `lines` of the tables
+    of each list.
+    """
     mistakes = Mistakes()
     for key in data:
         with mistakes.collecting():
@@ -117,12 +121,12 @@ def decode(data: Mapping[str, Any], allow: Sequence[str], lines: Sequence[int] =
     decoded = PlanArguments(rules=[], clip=None, values={}, balance=None, depth={}, parts=[])
     with mistakes.collecting():
         for i, rule in enumerate(_rules(data.get("rule"))):
-            place = f"line {lines[i]}" if i < len(lines) else ""
+            place = _line(lines, "rule", i)
             with mistakes.collecting(place=place):
                 decoded["rules"] += _decode_rule(i, rule, allow, mistakes, place)
     with mistakes.collecting():
         for i, own in enumerate(_list_of_parts(data.get("parts", []))):
-            with mistakes.collecting():
+            with mistakes.collecting(place=_line(lines, "parts", i)):
                 decoded["parts"].append(_decode_parts(i, own))
     with mistakes.collecting():
         decoded["clip"] = _plan_clip(data.get("clip"))
@@ -137,6 +141,11 @@ def decode(data: Mapping[str, Any], allow: Sequence[str], lines: Sequence[int] =
         decoded["depth"] = checked_depth(data.get("depth", {}))
     mistakes.raise_all(PlanError)
     return decoded
+
+
+def _line(lines: Mapping[str, Sequence[int]] | None, key: str, i: int) -> str:
+    known = lines.get(key, ()) if lines else ()
+    return f"line {known[i]}" if i < len(known) else ""
 
 
 def _rules(rules: object) -> list[Any]:

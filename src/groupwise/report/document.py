@@ -12,9 +12,11 @@ written before may come from anywhere.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final
 
+from groupwise import _html
 from groupwise._spelling import shown
 from groupwise.errors import RecordError
 
@@ -23,6 +25,8 @@ VERSION: Final = 1
 
 Tone: TypeAlias = Literal["look", "note", "fine"]
 """Of a sentence: somebody should look at this; worth knowing; as it should be."""
+
+_TONES: Final[Mapping[Tone, str]] = {"look": "needs a look", "note": "worth knowing", "fine": "as it should be"}
 
 Ramp: TypeAlias = Literal["plain", "log", "signed"]
 """How the numbers of a heat map become colour: from low to high, by their logarithm, or on both sides of zero."""
@@ -148,6 +152,10 @@ class RunReport:
     verdict: tuple[Sentence, ...]
     panels: tuple[Panel, ...]
 
+    def _repr_html_(self) -> str:
+        rows = [(_TONES[sentence.tone], sentence.head, sentence.text) for sentence in self.verdict]
+        return _html.table((self.name, "finding", "in full"), rows, below=[self.summary])
+
 
 @final
 @dataclass(frozen=True)
@@ -155,3 +163,6 @@ class Report:
     """One run, or several side by side."""
 
     runs: tuple[RunReport, ...]
+
+    def _repr_html_(self) -> str:
+        return "".join(run._repr_html_() for run in self.runs)

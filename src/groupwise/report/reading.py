@@ -152,21 +152,35 @@ class Reading:
 
     @functools.cached_property
     def scopes(self) -> Mapping[str, list[str]]:
-        """The groups that are clipped by one norm; a group whose scope is not known is one of its own.
+        """The groups that are clipped by one norm; those whose scope is not known, by their factors (`_alike`).
 
         A scope is several where the header says that a norm is each network's, or else where the records show it: the
         networks that it is clipped by, or its groups, if their factors are those of their own norms and not of the
         joint one.
         """
+        clipped = [group for group in self.groups if group in self.statistic("clip_factor")]
         scopes: dict[str, list[str]] = {}
-        for group in self.groups:
-            if group in self.statistic("clip_factor"):
-                scopes.setdefault(self.clips[group].scope if group in self.clips else group, []).append(group)
+        for group in clipped:
+            if group in self.clips:
+                scopes.setdefault(self.clips[group].scope, []).append(group)
+        scopes |= self._alike([group for group in clipped if group not in self.clips])
         return {name: groups for scope, members in scopes.items() for name, groups in self._parts(scope, members)}
 
     def is_joint(self, scope: str) -> bool:
         """Whether the recorded factors are those of the scope's joint norm (clipped by parts, they are not)."""
         return self._fits(self.scopes[scope])
+
+    def _alike(self, groups: Sequence[str]) -> dict[str, list[str]]:
+        """Groups that some clip outside a plan has multiplied by the same factors: several have one norm."""
+        factors, scopes = self.statistic("clip_factor"), list[list[str]]()
+        for group in groups:
+            acted = any(value < 1 for value in factors[group].values)
+            like = (scope for scope in scopes if acted and _same([factors[scope[0]], factors[group]], tolerance=1e-4))
+            if (found := next(like, None)) is not None:
+                found.append(group)
+            else:
+                scopes.append([group])
+        return {_title(scope, len(self.groups)): scope for scope in scopes}
 
     def _parts(self, scope: str, members: list[str]) -> list[tuple[str, list[str]]]:
         networks: dict[str, list[str]] = {}
@@ -268,11 +282,18 @@ def _held(series: Series, last: int) -> Series:
     return Series(array("q", [*series.steps, last]), array("d", [*series.values, series.values[-1]]))
 
 
-def _same(many: Sequence[Series]) -> bool:
+def _title(scope: Sequence[str], groups: int) -> str:
+    """What to call a scope that no plan has named."""
+    if len(scope) == 1:
+        return scope[0]
+    return f"all {groups} groups" if len(scope) == groups else f"{scope[0]} and {len(scope) - 1} more"
+
+
+def _same(many: Sequence[Series], tolerance: float = 1e-6) -> bool:
     """Whether series agree wherever they have the same step."""
     first = dict(zip(*many[0], strict=True))
     pairs = ((value, first[step]) for series in many[1:] for step, value in zip(*series, strict=True) if step in first)
-    return all(abs(a - b) <= 1e-6 * max(abs(a), abs(b)) for a, b in pairs if math.isfinite(a) and math.isfinite(b))
+    return all(abs(a - b) <= tolerance * max(abs(a), abs(b)) for a, b in pairs if math.isfinite(a) and math.isfinite(b))
 
 
 def _combined(many: Sequence[Series], combine: Callable[[list[float]], float]) -> Series:
