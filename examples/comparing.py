@@ -126,11 +126,11 @@ def rewrite(readme: Path, text: str) -> None:
     readme.write_text(pattern.sub(lambda _: f"{BEGIN}\n\n{text}\n\n{END}", page), encoding="utf-8")
 
 
-def arguments(steps: int, argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line that every comparison has."""
+def arguments(steps: int, argv: Sequence[str] | None, seeds: int = 8, search_seeds: int = 2) -> argparse.Namespace:
+    """The command line that every comparison has; numbers are what it does if nothing is said."""
     parser = argparse.ArgumentParser(description="run the comparison and print its tables")
-    parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--search-seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=seeds)
+    parser.add_argument("--search-seeds", type=int, default=search_seeds)
     parser.add_argument("--candidates", type=int, help="search among the first of the rates only")
     parser.add_argument("--steps", type=int, default=steps)
     parser.add_argument("--write", action="store_true", help="rewrite the README's tables and pictures")

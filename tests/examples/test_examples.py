@@ -130,5 +130,7 @@ def test_a_table_is_rewritten_between_its_markers_alone(tmp_path: Path) -> None:
 @every_example
 def test_a_plan_file_resolves_without_a_rule_in_vain(name: str) -> None:
     program = import_module(f"examples.{name}.train")
-    resolution = resolve(dict(program.networks(seed=0).items()), Plan.load(EXAMPLES / name / "plan.toml"))
+    model = program.networks(seed=0)
+    several = dict(model.items()) if isinstance(model, torch.nn.ModuleDict) else model
+    resolution = resolve(several, Plan.load(EXAMPLES / name / "plan.toml"))
     assert {group.name for group in resolution.groups}
