@@ -21,7 +21,7 @@ from typing import Final
 import torch
 
 Scores = Mapping[str, float]
-"""Per cent by what is measured; the first decides."""
+"""What was measured, by its name; the first decides."""
 
 BEGIN, END = "<!-- table: written by `make gallery` -->", "<!-- end of the table -->"
 T_95: Final = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
@@ -54,10 +54,20 @@ class Outcome:
 
 
 def compare(
-    contestants: Sequence[Contestant], seeds: int, steps: int, search_seeds: int = 2, candidates: int | None = None
+    contestants: Sequence[Contestant],
+    seeds: int,
+    steps: int,
+    search_seeds: int = 2,
+    candidates: int | None = None,
+    *,
+    lower: bool = False,
 ) -> dict[str, Outcome]:
-    """Search each contestant's rate, among all or the first `candidates`, then train it under `seeds` seeds."""
+    """Search each contestant's rate, among all or the first `candidates`, then train it under `seeds` seeds.
+
+    The highest score of the search decides, with `lower` the lowest, as of a loss.
+    """
     torch.set_num_threads(1)
+    best = min if lower else max
     outcomes = {}
     for contestant in contestants:
         outcome = outcomes[contestant.name] = Outcome()
@@ -65,17 +75,17 @@ def compare(
         for rate in contestant.rates[:candidates]:
             found = [contestant.run(rate, 1000 + seed, steps, True) for seed in range(search_seeds)]
             outcome.searched[rate] = fmean(next(iter(scores.values())) for scores in found)
-        outcome.rate = max(outcome.searched, key=outcome.searched.__getitem__)
+        outcome.rate = best(outcome.searched, key=outcome.searched.__getitem__)
         outcome.search_seconds = time.process_time() - started
         started = time.process_time()
         outcome.scores = [contestant.run(outcome.rate, seed, steps, False) for seed in range(seeds)]
         outcome.seconds = (time.process_time() - started) / seeds
-        sys.stdout.write(f"{contestant.name}: rate {outcome.rate:g}, {fmean(outcome.first):.1f} %\n")
+        sys.stdout.write(f"{contestant.name}: rate {outcome.rate:g}, {fmean(outcome.first):.4g}\n")
         sys.stdout.flush()
     return outcomes
 
 
-def score_table(outcomes: Mapping[str, Outcome], names: Sequence[str]) -> str:
+def score_table(outcomes: Mapping[str, Outcome], names: Sequence[str], digits: int = 1, *, lower: bool = False) -> str:
     """A row for each contestant: mean ± standard deviation over seeds, and the difference to the first contestant."""
     baseline = next(iter(outcomes.values())).first
     lines = [
@@ -83,38 +93,39 @@ def score_table(outcomes: Mapping[str, Outcome], names: Sequence[str]) -> str:
         f"|{'---|' * (len(names) + 4)}",
     ]
     for name, outcome in outcomes.items():
-        columns = [spread([scores[what] for scores in outcome.scores]) for what in outcome.scores[0]]
-        against = paired(outcome.first, baseline) if len(lines) > 2 else ""
+        columns = [spread([scores[what] for scores in outcome.scores], digits) for what in outcome.scores[0]]
+        against = paired(outcome.first, baseline, digits, lower=lower) if len(lines) > 2 else ""
         cost = f"{outcome.search_seconds:.0f} s, {outcome.seconds:.1f} s"
         lines.append(f"| {name} | {outcome.rate:g} | {' | '.join(columns)} | {against} | {cost} |")
     return "\n".join(lines)
 
 
-def search_table(outcomes: Mapping[str, Outcome]) -> str:
-    """Per cent in the search, by rate: how much depends on the rate."""
+def search_table(outcomes: Mapping[str, Outcome], digits: int = 0) -> str:
+    """What decided the search, by rate: how much depends on the rate."""
     tables = []
     for rates in dict.fromkeys(tuple(outcome.searched) for outcome in outcomes.values()):
         lines = [f"| rate | {' | '.join(f'{rate:g}' for rate in rates)} |", f"|{'---|' * (len(rates) + 1)}"]
         for name, outcome in outcomes.items():
             if tuple(outcome.searched) == rates:
-                lines.append(f"| {name} | {' | '.join(f'{value:.0f}' for value in outcome.searched.values())} |")
+                lines.append(f"| {name} | {' | '.join(f'{value:.{digits}f}' for value in outcome.searched.values())} |")
         tables.append("\n".join(lines))
     return "\n\n".join(tables)
 
 
-def spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float], digits: int = 1) -> str:
     """`97.1 ± 0.4`: mean and standard deviation."""
-    return f"{fmean(values):.1f} ± {stdev(values):.1f}" if len(values) > 1 else f"{values[0]:.1f}"
+    deviation = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{fmean(values):.{digits}f}{deviation}"
 
 
-def paired(values: Sequence[float], others: Sequence[float]) -> str:
-    """The mean difference seed by seed with its 95 % interval, and how many seeds it is positive in."""
+def paired(values: Sequence[float], others: Sequence[float], digits: int = 1, *, lower: bool = False) -> str:
+    """The mean difference seed by seed with its 95 % interval, and in how many seeds it is for the better."""
     differences = [value - other for value, other in zip(values, others, strict=True)]
-    count, wins = len(differences), sum(difference > 0 for difference in differences)
+    count, wins = len(differences), sum(difference != 0 and (difference < 0) == lower for difference in differences)
     if count not in T_95:
-        return f"{fmean(differences):+.1f}, better in {wins} of {count}"
+        return f"{fmean(differences):+.{digits}f}, better in {wins} of {count}"
     half = T_95[count] * stdev(differences) / math.sqrt(count)
-    return f"{fmean(differences):+.1f} ± {half:.1f}, better in {wins} of {count}"
+    return f"{fmean(differences):+.{digits}f} ± {half:.{digits}f}, better in {wins} of {count}"
 
 
 def rewrite(readme: Path, text: str) -> None:

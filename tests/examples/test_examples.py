@@ -104,6 +104,15 @@ def test_a_difference_is_taken_seed_by_seed() -> None:
     assert paired([9.0], [10.0]) == "-1.0, better in 0 of 1"
 
 
+def test_of_a_loss_the_lower_is_better() -> None:
+    assert paired([1.25, 2.5], [1.5, 2.5], 2, lower=True) == "-0.12 ± 1.59, better in 1 of 2"
+    outcome = compare(
+        [Contestant("a", (1.0, 2.0, 3.0), lambda rate, *_: {"loss": (rate - 2) ** 2})], seeds=2, steps=5, lower=True
+    )["a"]
+    assert outcome.rate == 2.0
+    assert search_table({"a": outcome}, 2) == "| rate | 1 | 2 | 3 |\n|---|---|---|---|\n| a | 1.00 | 0.00 | 1.00 |"
+
+
 def test_contestants_with_other_candidates_get_a_table_of_their_own() -> None:
     outcomes = {
         "a": Outcome({0.1: 50.0, 0.2: 60.0}, 0.2, [{"score": 61.0}, {"score": 63.0}], 1.0, 0.5),

@@ -1,0 +1,1 @@
+"""A small GPT over characters: which algorithm moves the matrices."""
