@@ -23,10 +23,13 @@ from groupwise.plan import (
     exact,
     fan_in,
     fan_out,
+    gradient_share,
     layer_decay,
     scale,
+    trust_ratio,
     unfreeze_down,
     until,
+    update_ratio,
 )
 from groupwise.plan.adopting import hand_in as _hand_in
 from groupwise.schedules import epochs, percent, steps
@@ -76,13 +79,16 @@ __all__ = [
     "exact",
     "fan_in",
     "fan_out",
+    "gradient_share",
     "layer_decay",
     "percent",
     "probe",
     "scale",
     "steps",
+    "trust_ratio",
     "unfreeze_down",
     "until",
+    "update_ratio",
 ]
 
 _PACKAGES = {

@@ -166,6 +166,11 @@ def add(tensors: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> None
     _each("_foreach_add_", torch.Tensor.add_, tensors, others)
 
 
+def subtract(tensors: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> None:
+    """Subtract from each tensor the other at its place, in place. Lacking: one by one."""
+    _each("_foreach_sub_", torch.Tensor.sub_, tensors, others)
+
+
 def copy(tensors: Sequence[torch.Tensor], sources: Sequence[torch.Tensor]) -> None:
     """Copy into each tensor the source at its place. Lacking: one by one."""
     _each("_foreach_copy_", torch.Tensor.copy_, tensors, sources)

@@ -143,6 +143,9 @@ def described(run: Run) -> dict[str, dict[str, str]]:
         declared = {f"{key}, as declared": _text(text) for key, text in sorted(live.get("declared", {}).items())}
         own = planned.get(live.get("name", ""))
         planned_values = {"trainable": _text(own.timeline), "clip": _text(own.clip)} if own is not None else {}
+        measured = [factor for setting in own.settings.values() for factor in setting.measured] if own else []
+        if measured:
+            planned_values["measured"] = listed(map(repr, measured))
         if own is not None and own.parts:
             planned_values["parts"] = listed(sorted(own.parts_as_text), 10**6)
         fixed = {"algorithm": str(live.get("algorithm")), "parameters": listed(sorted(names_of(live)), 10**6)}

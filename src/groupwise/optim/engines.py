@@ -20,6 +20,7 @@ from groupwise.optim.algorithms import TorchAlgorithms
 from groupwise.optim.borrowed import Groups, run_on, unhooked_step
 from groupwise.optim.extra import construct, values_of
 from groupwise.optim.kernels import FusableCache, with_fused
+from groupwise.optim.measured_rates import measured_rates
 from groupwise.optim.parts import PartedSteps
 from groupwise.optim.probe import ProbeResult
 from groupwise.optim.separable import separable
@@ -46,6 +47,7 @@ class Engines:
         self._constructor_only: dict[str, set[str]] = {}
         self._parted = PartedSteps(resolution) if any(group.parts for group in resolution.groups) else None
         self._parts: dict[object, int] = {name: result.part for name, result in probed.items() if result.part}
+        self._measured = measured_rates(resolution)
         for group in resolution.groups:
             if group.algorithm is not None:
                 self._probed.setdefault(group.algorithm, probed[group.name])
@@ -53,8 +55,18 @@ class Engines:
                     probed[group.name].constructor_only
                 )
 
-    def step(self, groups: Groups, state: State, route: str) -> None:
-        """One update of `groups` (frozen ones already left out); those that name no algorithm take `route`."""
+    def step(self, groups: Groups, state: State, route: str, everything: Groups) -> None:
+        """One update of `groups` (frozen ones already left out); those that name no algorithm take `route`.
+
+        `everything` are the live groups of all networks: rates that follow measurements may compare them.
+        """
+        if self._measured is None:
+            self._step_all(groups, state, route)
+        else:
+            call = functools.partial(self._step_all, groups, state, route)
+            self._measured.step(groups, everything, state, call)
+
+    def _step_all(self, groups: Groups, state: State, route: str) -> None:
         for (algorithm, own), members in self._buckets(groups, route).items():
             if not self._runs_directly(algorithm, members, state):
                 call: Call = functools.partial(self._step, algorithm, own)

@@ -141,7 +141,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         active = drop_gradients(self.param_groups)
         self._look_where_idle(active)
         try:
-            self._runtime.engines.step(active, self.state, self._runtime.route)
+            self._runtime.engines.step(active, self.state, self._runtime.route, self._all_groups)
         except Exception as error:
             check_reshaped(active, self.state, error)
             check_retyped(active, self.state, error)

@@ -3,7 +3,8 @@
 Plain data only, so that a `weights_only` load takes it: the parameters and their names by position, the group's name,
 its algorithm as a string, its network, whether it is frozen now, every hyperparameter that the class keeps in a group,
 and `declared`, what the plan said, as text: a checkpoint carries it along, so that a later load can tell an edited plan
-from an unchanged one.
+from an unchanged one. Where a rate follows measurements, `rate_factor` is what they made of it in the last step, a tensor
+of no dimension.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
-from groupwise.optim.probe import OURS, ProbeResult
+import torch
+
+from groupwise.optim.probe import OURS, RATE_FACTOR, ProbeResult
 from groupwise.plan import Group, ScalarSetting, Setting, TupleSetting
 
 StepInfo: TypeAlias = tuple[int, int | None, int | None]
@@ -35,6 +38,7 @@ def live_group(group: Group, probe_result: ProbeResult, step_info: StepInfo = ST
         "frozen": group.timeline is not None and not group.trainable_at(*step_info),
         "declared": {name: spelled(setting) for name, setting in group.settings.items()},
         **probe_result.hyperparameters,
+        **({RATE_FACTOR: torch.ones(())} if any(setting.measured for setting in group.settings.values()) else {}),
     }
 
 
@@ -65,6 +69,8 @@ def spelled(setting: Setting) -> str:
     if isinstance(setting, TupleSetting):
         return ", ".join(map(spelled, setting.elements))
     terms = (
-        [setting.base, *(factor.by for factor in setting.factors)] if isinstance(setting, ScalarSetting) else [setting]
+        [setting.base, *(factor.by for factor in setting.factors if factor.measured is None)]
+        if isinstance(setting, ScalarSetting)
+        else [setting]
     )
     return _TIMES.join(map(repr, terms))

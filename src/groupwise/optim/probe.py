@@ -31,7 +31,10 @@ from groupwise.select import ParameterInfo
 _UNBOUNDED = ("lr", "weight_decay")
 _STEPS_MORE = 2  # after which an attribute that no step makes anew shows
 
-OURS: Final = ("params", "param_names", "name", "algorithm", "network", "frozen", "declared")
+RATE_FACTOR: Final = "rate_factor"
+"""The key of what measured factors multiplied a live group's rate by in its last step: of no dimension."""
+
+OURS: Final = ("params", "param_names", "name", "algorithm", "network", "frozen", "declared", RATE_FACTOR)
 """The keys of a live group that are no hyperparameters."""
 
 Build: TypeAlias = Callable[[torch.nn.Parameter], torch.optim.Optimizer]

@@ -16,6 +16,7 @@ from groupwise.look import Example, parameters_of
 from groupwise.optim.algorithms import TorchAlgorithms
 from groupwise.optim.apart import set_apart
 from groupwise.optim.extra import check_read
+from groupwise.optim.measured_checks import check_measured
 from groupwise.optim.parts_check import check_parts
 from groupwise.optim.probe import ProbeResult, probe
 from groupwise.plan import Plan, Resolution
@@ -70,6 +71,7 @@ def resolve_with(model: Model, plan: Plan, algorithms: TorchAlgorithms) -> tuple
     _check_trainable(resolution, mistakes)
     probed = probe(resolution, algorithms, mistakes)
     check_parts(resolution, algorithms, probed, mistakes)
+    check_measured(resolution, algorithms, probed, mistakes)
     probed, remarks = set_apart(resolution, algorithms, probed, mistakes)
     remarks += check_read(resolution, algorithms, {name: result.asked for name, result in probed.items()}, mistakes)
     mistakes.raise_all()

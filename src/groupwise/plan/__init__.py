@@ -9,6 +9,15 @@ from groupwise.plan.explanation import Explained, Explanation
 from groupwise.plan.freezing import Timeline, after, unfreeze_down, until
 from groupwise.plan.group import Group
 from groupwise.plan.joined import PartFactor, ResolvedPart
+from groupwise.plan.measured_factors import (
+    GradientShare,
+    MeasuredFactor,
+    TrustRatio,
+    UpdateRatio,
+    gradient_share,
+    trust_ratio,
+    update_ratio,
+)
 from groupwise.plan.parts import Parts
 from groupwise.plan.plan import Plan
 from groupwise.plan.resolution import Resolution
@@ -27,7 +36,9 @@ __all__ = [
     "Explained",
     "Explanation",
     "Factor",
+    "GradientShare",
     "Group",
+    "MeasuredFactor",
     "PartFactor",
     "Parts",
     "Plan",
@@ -37,7 +48,9 @@ __all__ = [
     "ScalarSetting",
     "Setting",
     "Timeline",
+    "TrustRatio",
     "TupleSetting",
+    "UpdateRatio",
     "after",
     "blocks",
     "clip_adaptive",
@@ -47,11 +60,14 @@ __all__ = [
     "exact",
     "fan_in",
     "fan_out",
+    "gradient_share",
     "layer_decay",
     "scale",
     "standings",
+    "trust_ratio",
     "unfreeze_down",
     "until",
+    "update_ratio",
 ]
 
 _pickling.by_name(__name__, __all__)

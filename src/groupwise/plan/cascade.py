@@ -21,6 +21,7 @@ from groupwise.plan.clip import ClipScope
 from groupwise.plan.declarations import Factor, Multiplier
 from groupwise.plan.declared import Decided, Declared, base_of
 from groupwise.plan.freezing import Timeline
+from groupwise.plan.measured_factors import check_rate
 from groupwise.plan.mistakes import Mistakes
 from groupwise.plan.outcomes import Declaration, Outcome
 from groupwise.plan.rule import Rule, property_of, title
@@ -116,6 +117,7 @@ def _decide(
             outcomes[i] = (
                 outcome if own else replace(outcome, status=NEUTRAL, changes=_on_ladder(made[i].value, matched))
             )
+    check_rate(factors, slot, algorithm.learning_rate)
     return ScalarSetting(base, tuple(factors)), tuple(outcomes)
 
 

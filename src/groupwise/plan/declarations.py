@@ -39,16 +39,17 @@ def is_finite(x: float) -> bool:
 @dataclass(frozen=True)
 class Multiplier:
     """A factor as it applies to one parameter: a number or a schedule, how the table prints it, and the size that it is
-    made `of`, which tells groups apart."""
+    made `of`, which tells groups apart. Where it is `measured` in the step, that says how, and the number is 1."""
 
     by: float | Schedule
     text: str
     of: str = ""
+    measured: Factor | None = None
 
     @property
     def neutral(self) -> bool:
         """Whether it multiplies by exactly one."""
-        return self.by == 1.0
+        return self.by == 1.0 and self.measured is None
 
 
 class Factor(ABC):

@@ -162,6 +162,13 @@ def _key(setting: Setting) -> Hashable:
     """What is equal for settings that come to the same values."""
     if isinstance(setting, TupleSetting):
         return tuple(_key(element) for element in setting.elements)
+    if setting.measured:
+        return setting.measured, _course_of(setting)
+    return _course_of(setting)
+
+
+def _course_of(setting: Setting) -> Hashable:
+    """The values that are written, or the one value."""
     if not isinstance(setting, ScalarSetting) or not setting.schedules:
         return _rounded(setting.peak)
     by_metric = tuple(str(schedule) for schedule in setting.schedules if isinstance(schedule, Plateau))

@@ -10,12 +10,13 @@ from groupwise.errors import PlanError, listed, unknown, within
 from groupwise.plan.clip import Clip, clip_adaptive, clip_norm, clip_value
 from groupwise.plan.declarations import Exact, Factor, LayerDecay, Product, Scale, exact, layer_decay, scale
 from groupwise.plan.freezing import Timeline, after, timeline, unfreeze_down, until
+from groupwise.plan.measured_factors import MEASURED, MeasuredFactor, decoded, encoded
 from groupwise.plan.shape_factors import OF_SHAPE, ShapeFactor, blocks, fan_in, fan_out
 from groupwise.schedules import Schedule, is_table
 from groupwise.schedules import decode as decode_schedule
 from groupwise.schedules import encode as encode_schedule
 
-FACTORS = ("scale", "layer_decay", *OF_SHAPE)
+FACTORS = ("scale", "layer_decay", *OF_SHAPE, *MEASURED)
 OF_DECAY = ("floor", "levels", "top")  # what a table with a layer_decay may hold besides
 OPTIONS_OF_SHAPE = ("power", "axis")  # what a table with a factor of shape may hold besides
 _CLIPS: dict[str, Callable[..., Clip]] = {"norm": clip_norm, "value": clip_value, "adaptive": clip_adaptive}
@@ -62,6 +63,9 @@ def _from_table(data: Mapping[str, Any]) -> object:
 
 def _factor(key: str, table: Mapping[str, Any]) -> Factor:
     data = table[key]
+    if key in MEASURED:
+        with within(key):
+            return decoded(key, data)
     by = decode_schedule(data) if isinstance(data, Mapping) else number_from_text(data)
     if key == "scale":
         return scale(by)
@@ -114,12 +118,14 @@ def _plain(value: object) -> object:
 def _plain_factor(factor: Factor) -> dict[str, Any]:
     data: dict[str, Any] = {}
     for part in factor.parts:
-        key = part.of if isinstance(part, ShapeFactor) else "layer_decay" if isinstance(part, LayerDecay) else "scale"
+        key = _key_of(part)
         if key in data or (key in OF_SHAPE and set(data) & set(OF_SHAPE)):
             raise PlanError(f"a plan file holds one {key} per table: write {factor} as several rules")
         if isinstance(part, LayerDecay):
             data[key] = encode_schedule(part.decay) if isinstance(part.decay, Schedule) else part.decay
             data |= part.options()
+        elif isinstance(part, MeasuredFactor):
+            data[key] = encoded(part)
         elif isinstance(part, ShapeFactor):
             data |= {key: part.base, **part.options()}
         elif isinstance(part, Scale) and isinstance(part.by, Schedule):
@@ -129,6 +135,15 @@ def _plain_factor(factor: Factor) -> dict[str, Any]:
         else:
             raise PlanError("scale(function) is Python only: a plan file cannot hold it")
     return data
+
+
+def _key_of(part: Factor) -> str:
+    """The key of a single factor in a table."""
+    if isinstance(part, ShapeFactor):
+        return part.of
+    if isinstance(part, MeasuredFactor):
+        return part.kind
+    return "layer_decay" if isinstance(part, LayerDecay) else "scale"
 
 
 def decode_clip(data: object) -> Clip | Literal[False] | None:

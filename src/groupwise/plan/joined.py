@@ -220,6 +220,6 @@ def _split(setting: Setting) -> tuple[object, float]:
     if not isinstance(setting, ScalarSetting) or (not setting.schedules and not isinstance(setting.base, int | float)):
         return setting, 1.0
     if not setting.schedules:
-        return (), float(setting.peak)  # type: ignore[arg-type]  # a number, as the base is
+        return ((), setting.measured), float(setting.peak)  # type: ignore[arg-type]  # a number, as the base is
     base = float(setting.base) if isinstance(setting.base, int | float) else 1.0
-    return setting.schedules, base * setting.constant_factor
+    return (setting.schedules, setting.measured), base * setting.constant_factor

@@ -18,6 +18,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 
 from groupwise.plan.clip import NonFinite, Per
+from groupwise.plan.measured_factors import MEASURED, SharePer, TrustOf, TrustPer
 from groupwise.plan.parts import PARTS_FIELDS
 from groupwise.plan.rule import LONGEST_NAME
 from groupwise.plan.shape_factors import OF_SHAPE
@@ -248,17 +249,47 @@ def _factors() -> Schema:
             "blocks": {**_POSITIVE, "description": "The number of matched levels at which (levels / it)^power is 1."},
             "power": {**_NUMBER, "description": "-1 if it is left out."},
             "axis": {"type": "integer", "description": "The axis that the fan is the size of."},
+            **_measured(),
         }
     )
     shapes: list[Schema] = [{"required": [key]} for key in OF_SHAPE]
     fans: list[Schema] = [{"required": [key]} for key in OF_SHAPE if key != "blocks"]
+    measured: list[Schema] = [{"required": [key]} for key in MEASURED]
     needed: Schema = {option: ["layer_decay"] for option in options}
     needed |= {key: {"oneOf": shapes} for key in ("power", *OF_SHAPE)}
     needed["axis"] = {"oneOf": fans}
     return named | {
-        "anyOf": [{"required": ["scale"]}, {"required": ["layer_decay"]}, *shapes],
+        "anyOf": [{"required": ["scale"]}, {"required": ["layer_decay"]}, *shapes, *measured],
         "dependencies": needed,
     }
+
+
+def _measured() -> Schema:
+    """The factors that are measured: the first argument, or a table of arguments."""
+    around = {"low": number_form(above=0, most=1), "high": number_form(least=1)}
+    tables: Schema = {
+        "trust_ratio": {
+            "coefficient": _POSITIVE,
+            "of": {"enum": list(get_args(TrustOf))},
+            "per": {"enum": list(get_args(TrustPer))},
+            "low": number_form(least=0),
+            "high": _POSITIVE,
+        },
+        "update_ratio": {"target": _POSITIVE, "speed": number_form(above=0, most=1), **around},
+        "gradient_share": {
+            "power": _NUMBER,
+            "per": {"enum": list(get_args(SharePer))},
+            "smoothing": number_form(least=0, most=1),
+            **around,
+        },
+    }
+    said = {
+        "trust_ratio": "LAMB's ratio |w| / |u| times a coefficient; of = 'gradient' is that of LARS.",
+        "update_ratio": "The |update| / |weights| at which a slow controller holds the group.",
+        "gradient_share": "The power of a layer's or network's gradient norm over the mean of all.",
+    }
+    firsts = {key: next(iter(own.values())) for key, own in tables.items()}
+    return {key: {"anyOf": [firsts[key], _table(tables[key])], "description": said[key]} for key in MEASURED}
 
 
 def _clip() -> Schema:

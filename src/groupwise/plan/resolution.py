@@ -114,7 +114,7 @@ class Resolution:
 
         Raises:
             ResolutionError: the plan has several algorithms and none was asked for, or not the one that was; or it
-                takes parameters apart.
+                takes parameters apart, or has a rate that follows measurements.
         """
         owned = [group for group in self.groups if group.algorithm is not None]
         known = sorted({str(group.algorithm) for group in owned})
@@ -132,6 +132,7 @@ class Resolution:
                     f"{next(iter(group.parts))!r} is taken apart by the plan, which no group dict of torch can say: "
                     "run the plan with GroupedOptimizer, or leave its parts out"
                 )
+            _check_said_by_numbers(group)
         return [
             {
                 "params": [info.parameter for info in group.parameters if info.parameter is not None],
@@ -154,6 +155,16 @@ class Resolution:
 
     def _repr_html_(self) -> str:
         return html_table(self.groups, self.algorithms, self.clip, self.notes)
+
+
+def _check_said_by_numbers(group: Group) -> None:
+    """Raise `ResolutionError` for a rate that no number says."""
+    measured = [factor for setting in group.settings.values() for factor in setting.measured]
+    if measured:
+        raise ResolutionError(
+            f"the lr of group {group.name!r} is multiplied by {measured[0]}, which is measured in each step, and no "
+            "group dict of torch can say it: run the plan with GroupedOptimizer, or leave the factor out"
+        )
 
 
 def _as_read(group: Group, info: ParameterInfo) -> ParameterInfo:

@@ -14,7 +14,7 @@ from itertools import product
 from math import prod
 
 from groupwise._spelling import number
-from groupwise.plan.declarations import Multiplier
+from groupwise.plan.declarations import Factor, Multiplier
 from groupwise.schedules import Schedule
 
 
@@ -30,6 +30,11 @@ class Setting(ABC):
     @abstractmethod
     def sizes(self) -> tuple[str, ...]:
         """What its factors of shape are made of, as "fan_in 512"."""
+
+    @property
+    @abstractmethod
+    def measured(self) -> tuple[Factor, ...]:
+        """Its factors that are evaluated in the step, and are 1 in everything below."""
 
     @property
     @abstractmethod
@@ -67,6 +72,11 @@ class ScalarSetting(Setting):
     def sizes(self) -> tuple[str, ...]:
         """Of every factor that has one."""
         return tuple(f.of for f in self.factors if f.of)
+
+    @property
+    def measured(self) -> tuple[Factor, ...]:
+        """Of every factor that is."""
+        return tuple(f.measured for f in self.factors if f.measured is not None)
 
     @property
     def constant_factor(self) -> float:
@@ -120,6 +130,11 @@ class TupleSetting(Setting):
     def sizes(self) -> tuple[str, ...]:
         """Those of every element."""
         return tuple(size for element in self.elements for size in element.sizes)
+
+    @property
+    def measured(self) -> tuple[Factor, ...]:
+        """Those of every element."""
+        return tuple(factor for element in self.elements for factor in element.measured)
 
     @property
     def unscaled(self) -> TupleSetting:
