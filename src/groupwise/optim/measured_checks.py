@@ -8,7 +8,6 @@ that, which Adam's is not. Nobody declares either, so both are tried out, on a s
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -151,17 +150,14 @@ def _check_several(resolution: Resolution, factor: GradientShare, units: Mapping
 def follows_rate(cls: type[torch.optim.Optimizer], values: Mapping[str, Any], rank: int) -> bool:
     """Whether twice the rate is twice the update, and the same state after it."""
     with torch.no_grad(), Refusal():
-        engine, weight = _engine(cls, values, rank)
+        (engine, weight), (other, twin) = _engine(cls, values, rank), _engine(cls, values, rank)
         for step in range(_STEPS):
-            weight.grad = torch.cos(weight) + step
+            before = weight.detach().clone()
+            weight.grad, twin.grad = torch.cos(weight) + step, torch.cos(weight) + step
             if step == _STEPS - 1:
-                other = copy.deepcopy(engine)
-                twin = other.param_groups[0]["params"][0]
-                twin.grad = weight.grad.clone()
                 other.param_groups[0]["lr"] = 2 * engine.param_groups[0]["lr"]
-                before = weight.detach().clone()
-                unhooked_step(other)
             unhooked_step(engine)
+            unhooked_step(other)
         kept, others = engine.state.get(weight, {}), other.state.get(twin, {})
         same = kept.keys() == others.keys() and all(_is_same(kept[key], others[key]) for key in kept)
         return same and _is_twice(before - weight, before - twin)
