@@ -8,7 +8,17 @@ import torch
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 
-from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, after, until
+from groupwise import (
+    GroupedOptimizer,
+    Plan,
+    PlanScheduler,
+    Rule,
+    after,
+    gradient_share,
+    trust_ratio,
+    until,
+    update_ratio,
+)
 from groupwise.schedules import cosine, linear
 from tests.distributed.jobs import BASE, EMBED, ROUNDING, Net, Run, alone, apart, joint
 
@@ -79,3 +89,25 @@ def test_a_compiled_model_has_the_names_of_the_model_inside_and_their_checkpoint
     assert str(optimizer.resolution) == str(run.optimizer.resolution)
     report = optimizer.resume(run.optimizer.state_dict())
     assert str(report) == "every parameter found its state"
+
+
+MEASURED = {
+    "trust_ratio": trust_ratio(),
+    "update_ratio": update_ratio(1e-2, speed=0.5),
+    "gradient_share": gradient_share(smoothing=0.5),
+}
+
+
+@pytest.mark.parametrize("factor", MEASURED.values(), ids=MEASURED)
+def test_rates_that_follow_measurements_are_compiled_as_well(factor: Any) -> None:
+    counts, difference = graphs(Plan([BASE, Rule("*", lr=factor)]), steps=7)
+    assert counts[2] == counts[-1] <= 14
+    assert difference < 1e-5
+
+
+def test_the_ratio_of_the_gradient_is_compiled_as_well() -> None:
+    factor = trust_ratio(0.02, of="gradient")
+    rules = [Rule("*", optimizer="SGD", lr=0.05, momentum=0.9, weight_decay=0.01), Rule("*", lr=factor)]
+    counts, difference = graphs(Plan(rules), steps=7)
+    assert counts[2] == counts[-1] <= 14
+    assert difference < 1e-5

@@ -14,8 +14,8 @@ from tests.house.tree import SOURCE
 
 DESIGNED = {
     "groupwise": "Plan Rule scale layer_decay exact clip_norm clip_value clip_adaptive steps epochs percent "
-    "after until unfreeze_down fan_in fan_out blocks Parts GroupwiseError GroupwiseWarning __version__ "
-    "GroupedOptimizer PlanScheduler Balancer Observer audit probe",
+    "after until unfreeze_down fan_in fan_out blocks trust_ratio update_ratio gradient_share Parts GroupwiseError "
+    "GroupwiseWarning __version__ GroupedOptimizer PlanScheduler Balancer Observer audit probe",
     "groupwise.select": "name regex kind inside role ndim shape size depth network tag magnitude statistic where",
     "groupwise.schedules": "constant linear cosine exponential polynomial inverse_sqrt step_decay multi_step "
     "triangular one_cycle cosine_restarts warmup_stable_decay piecewise function",

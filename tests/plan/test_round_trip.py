@@ -22,10 +22,13 @@ from groupwise import (
     clip_norm,
     clip_value,
     exact,
+    gradient_share,
     layer_decay,
     scale,
+    trust_ratio,
     unfreeze_down,
     until,
+    update_ratio,
 )
 from groupwise.errors import PlanError
 from groupwise.plan import Clip
@@ -43,7 +46,27 @@ plain = st.one_of(numbers, st.booleans(), texts.filter(lambda text: not _spells_
 values = st.one_of(plain, st.lists(plain, max_size=3).map(tuple))
 scales = st.one_of(st.floats(0, 1e3), schedules).map(scale)
 decays = st.floats(0, 1, exclude_min=True).map(layer_decay)
+around = {"low": st.floats(0, 1, exclude_min=True), "high": st.floats(1, 1e3, exclude_min=True)}
+measured = st.one_of(
+    st.builds(
+        trust_ratio,
+        st.floats(1e-6, 1e3),
+        of=st.sampled_from(["update", "gradient"]),
+        per=st.sampled_from(["parameter", "group"]),
+        low=st.floats(0, 1),
+        high=st.none() | st.floats(1, 1e3, exclude_min=True),
+    ),
+    st.builds(update_ratio, st.floats(1e-6, 1), speed=st.floats(0, 1, exclude_min=True), **around),
+    st.builds(
+        gradient_share,
+        st.floats(-2, -0.1) | st.floats(0.1, 2),
+        per=st.sampled_from(["module", "parameter", "group", "network"]),
+        smoothing=st.floats(0, 1, exclude_max=True),
+        **around,
+    ),
+)
 factors = st.one_of(
+    measured, st.builds(lambda a, b: a * b, measured, decays),
     scales, decays, st.builds(lambda a, b: a * b, scales, decays), st.builds(lambda a, b: b * a, scales, decays)
 )
 declared = st.one_of(values, factors, values.map(exact), st.lists(st.one_of(plain, factors), max_size=2).map(tuple))

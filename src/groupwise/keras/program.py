@@ -96,6 +96,12 @@ def check(resolution: Resolution, lengths: Lengths) -> None:
         )
     for group, name, setting in _settings(resolution):
         who = resolution.declaring_rules(group, property_of(name))
+        if setting.measured:
+            raise ResolutionError(
+                f"{who}: {name} = {setting} follows measurements, and the compiled step of Keras keeps none: its classes "
+                "have rates inside their state (SGD's momentum), so no update can be rescaled afterwards. Use "
+                "optimizer='Lamb' for LAMB's ratio, or PyTorch's GroupedOptimizer"
+            )
         if any(plateaus(schedule) for schedule in setting.schedules):
             raise ResolutionError(
                 f"{who}: {name} = {setting} follows a metric, which no compiled step sees: declare a number, and pass "

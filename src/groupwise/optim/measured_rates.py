@@ -67,8 +67,8 @@ class Rate:
 @dataclass
 class Rated:
     """A live group in a step, and those of its parameters that have a gradient. `pieces` are these, or in the place of
-    one that is taken apart its matrices; `owners` says of each piece which parameter it is of, `span` where the pieces
-    lie among all."""
+    one that is taken apart its matrices; `owners` says of each piece which parameter it is of, `rates` which rate it has
+    where parts have rates of their own, `span` where the pieces lie among all."""
 
     group: dict[str, Any]
     rate: Rate
@@ -183,7 +183,7 @@ def measured_rates(resolution: Resolution) -> MeasuredRates | None:
 
 def _opened(group: dict[str, Any], rate: Rate, held: Sequence[tuple[str, torch.Tensor]], start: int) -> Rated:
     """A group as it is about to be stepped."""
-    params, lr = [p for _, p in held], group["lr"]
+    params, lr, rates = [p for _, p in held], group["lr"], list[Any]()
     own = Rated(group, rate, [name for name, _ in held], params, [], [], [], [], slice(start, start))
     gradients = values_of_all(params)
     for i, (name, p, gradient) in enumerate(zip(own.names, params, gradients, strict=True)):
@@ -193,7 +193,8 @@ def _opened(group: dict[str, Any], rate: Rate, held: Sequence[tuple[str, torch.T
             own.pieces += [weight for weight, _ in cuts]
             own.gradients += [cut for _, cut in cuts]
             own.owners += [i] * len(cuts)
-            own.rates += [lr if factor is None else factor.of(lr)] * len(cuts)
+            rates += [lr if factor is None else factor.of(lr)] * len(cuts)
+            own.rates = rates if factor is not None else own.rates
     own.span = slice(start, start + len(own.pieces))
     return own
 
@@ -247,9 +248,10 @@ def _factor(
     factors = [] if share is None else [share]
     ratio: TrustRatio | None = own.rate.of(TrustRatio)
     if ratio is not None and ratio.of == "update":
-        alike = all(rate is own.rates[0] for rate in own.rates)
-        rates = own.rates[0] if alike else torch.stack([torch.as_tensor(r, device=moved.device) for r in own.rates])
-        factors.append(trusted(ratio, weights * rates, moved))
+        rate = own.group["lr"]
+        if own.rates:
+            rate = torch.stack([torch.as_tensor(each, dtype=moved.dtype, device=moved.device) for each in own.rates])
+        factors.append(trusted(ratio, weights * rate, moved))
     factor = _product(factors)
     controller: UpdateRatio | None = own.rate.of(UpdateRatio)
     if controller is None:
