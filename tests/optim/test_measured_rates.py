@@ -140,7 +140,7 @@ def closed_form_lamb(net: nn.Module, steps: int, rate: Callable[[int], float], d
                 v.mul_(0.999).add_(0.001 * p.grad**2)
                 r = (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
                 u = r + decay * p
-                p -= rate(t - 1) * (p.norm() / u.norm()) * u
+                p.sub_(rate(t - 1) * (p.norm() / u.norm()) * u)
 
 
 def test_a_schedule_of_the_plan_multiplies_the_ratio() -> None:
@@ -269,7 +269,7 @@ def closed_form_controller(net: nn.Module, steps: int, rate: Callable[[int], flo
             gradient = math.sqrt(sum(float(p.grad.square().sum()) for p in net.parameters()))
             factors.append(math.exp(log))
             for p in net.parameters():
-                p -= rate(t) * factors[-1] * p.grad
+                p.sub_(rate(t) * factors[-1] * p.grad)
             if rate(t) > 0:
                 ratio = factors[-1] * peak * gradient / weights
                 log = min(max(log + 0.2 * (math.log(3e-3) - math.log(ratio)), math.log(0.2)), math.log(5))
@@ -310,7 +310,9 @@ def test_a_group_of_constant_updates_comes_to_the_target(target: float, speed: f
 
 def test_the_controller_of_a_group_that_does_not_move_stands_still() -> None:
     weight = nn.Parameter(torch.ones(3))
-    optimizer = GroupedOptimizer({"w": weight}, Plan([Rule("*", optimizer="SGD", lr=0.1), Rule("*", lr=update_ratio())]))
+    optimizer = GroupedOptimizer(
+        {"w": weight}, Plan([Rule("*", optimizer="SGD", lr=0.1), Rule("*", lr=update_ratio())])
+    )
     for gradient in (torch.zeros(3), torch.full((3,), math.inf), torch.full((3,), math.nan)):
         weight.data.fill_(1.0)
         weight.grad = gradient
@@ -364,11 +366,8 @@ def test_two_networks_in_one_optimizer_come_to_move_alike() -> None:
     give(nets, 0)
     before = copy.deepcopy(nets)
     optimizer.step()
-    audio, visual = (
-        math.sqrt(sum(float((p - q).detach().square().sum()) for p, q in zip(nets[n].parameters(), before[n].parameters(),
-                  strict=True)))
-        for n in nets
-    )  # fmt: skip
+    pairs = {n: zip(nets[n].parameters(), before[n].parameters(), strict=True) for n in nets}
+    audio, visual = (math.sqrt(sum(float((p - q).detach().square().sum()) for p, q in own)) for own in pairs.values())
     assert visual == pytest.approx(audio, rel=1e-5)
 
 
@@ -630,7 +629,9 @@ def test_only_a_learning_rate_is_multiplied() -> None:
         resolve(Net(), Plan([base, Rule("*", weight_decay=trust_ratio())]))
 
 
-@pytest.mark.parametrize("engine", ["Rprop", "ASGD", "pytorch_optimizer:ScheduleFreeAdamW", "pytorch_optimizer:Prodigy"])
+@pytest.mark.parametrize(
+    "engine", ["Rprop", "ASGD", "pytorch_optimizer:ScheduleFreeAdamW", "pytorch_optimizer:Prodigy"]
+)
 def test_a_class_whose_update_is_not_proportional_to_its_rate_is_refused(engine: str) -> None:
     with pytest.raises(ResolutionError, match="is not proportional to its lr"):
         resolve(Net(), Plan([Rule("*", optimizer=engine, lr=0.1), Rule("*", lr=update_ratio())]))
@@ -651,7 +652,9 @@ def test_maximising_sgd_is_proportional_to_its_gradient_only_without_decay() -> 
 
 def test_a_share_of_one_unit_is_a_dead_rule_unless_it_is_optional() -> None:
     base = Rule("*", optimizer="SGD", lr=0.1)
-    with pytest.raises(ResolutionError, match=r"gradient_share\(-1, per='network'\) does nothing, for it compares netw"):
+    with pytest.raises(
+        ResolutionError, match=r"gradient_share\(-1, per='network'\) does nothing, for it compares netw"
+    ):
         resolve(Net(), Plan([base, Rule("*", lr=gradient_share(per="network"))]))
     resolve(Net(), Plan([base, Rule("*", lr=gradient_share(per="network"), optional=True)]))
 

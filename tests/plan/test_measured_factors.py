@@ -85,7 +85,9 @@ def test_an_argument_in_a_file_that_there_is_not_is_refused_with_the_nearest() -
 
 
 def test_a_rate_is_written_without_the_factor_and_shown_with_it() -> None:
-    plan = Plan([Rule("*", optimizer="SGD", lr=cosine(0.1)), Rule("0", lr=layer_decay(0.5) * trust_ratio(), optional=True)])
+    plan = Plan(
+        [Rule("*", optimizer="SGD", lr=cosine(0.1)), Rule("0", lr=layer_decay(0.5) * trust_ratio(), optional=True)]
+    )
     resolution = resolve(net(), plan)
     (own,) = (group for group in resolution.groups if group.settings["lr"].measured)
     assert own.settings["lr"].at(0, 10) == 0.1
@@ -95,7 +97,9 @@ def test_a_rate_is_written_without_the_factor_and_shown_with_it() -> None:
 
 def test_a_way_out_that_cannot_say_it_refuses() -> None:
     plan = Plan([BASE, Rule("0", lr=trust_ratio())])
-    with pytest.raises(ResolutionError, match=r"group '0' is multiplied by trust_ratio\(1\), which is measured in each"):
+    with pytest.raises(
+        ResolutionError, match=r"group '0' is multiplied by trust_ratio\(1\), which is measured in each"
+    ):
         resolve(net(), plan).torch_groups()
 
 
@@ -113,7 +117,9 @@ def test_a_difference_of_plans_tells_of_it() -> None:
 
 def test_a_place_inside_it_is_replaced() -> None:
     plan = Plan([BASE, Rule("0", label="own", lr=update_ratio(1e-3, speed=0.1))])
-    assert plan.replace("own", {"lr.update_ratio.target": 2e-3}).rules[1].declarations["lr"] == update_ratio(2e-3, speed=0.1)
+    assert plan.replace("own", {"lr.update_ratio.target": 2e-3}).rules[1].declarations["lr"] == update_ratio(
+        2e-3, speed=0.1
+    )
     assert plan.replace("own", lr=trust_ratio()).rules[1].declarations["lr"] == trust_ratio()
 
 

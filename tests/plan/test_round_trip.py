@@ -66,8 +66,12 @@ measured = st.one_of(
     ),
 )
 factors = st.one_of(
-    measured, st.builds(lambda a, b: a * b, measured, decays),
-    scales, decays, st.builds(lambda a, b: a * b, scales, decays), st.builds(lambda a, b: b * a, scales, decays)
+    measured,
+    st.builds(lambda a, b: a * b, measured, decays),
+    scales,
+    decays,
+    st.builds(lambda a, b: a * b, scales, decays),
+    st.builds(lambda a, b: b * a, scales, decays),
 )
 declared = st.one_of(values, factors, values.map(exact), st.lists(st.one_of(plain, factors), max_size=2).map(tuple))
 bounds = st.floats(1e-6, 1e6)

@@ -98,7 +98,7 @@ def check(resolution: Resolution, lengths: Lengths) -> None:
         who = resolution.declaring_rules(group, property_of(name))
         if setting.measured:
             raise ResolutionError(
-                f"{who}: {name} = {setting} follows measurements, and the compiled step of Keras keeps none: its classes "
+                f"{who}: {name} = {setting} follows measurements, and the compiled step of Keras has none: its classes "
                 "have rates inside their state (SGD's momentum), so no update can be rescaled afterwards. Use "
                 "optimizer='Lamb' for LAMB's ratio, or PyTorch's GroupedOptimizer"
             )

@@ -3,8 +3,8 @@
 Plain data only, so that a `weights_only` load takes it: the parameters and their names by position, the group's name,
 its algorithm as a string, its network, whether it is frozen now, every hyperparameter that the class keeps in a group,
 and `declared`, what the plan said, as text: a checkpoint carries it along, so that a later load can tell an edited plan
-from an unchanged one. Where a rate follows measurements, `rate_factor` is what they made of it in the last step, a tensor
-of no dimension.
+from an unchanged one. Where a rate follows measurements, `rate_factor` is what they made of it in the last step, of no
+dimension.
 """
 
 from __future__ import annotations

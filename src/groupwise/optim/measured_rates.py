@@ -67,8 +67,8 @@ class Rate:
 @dataclass
 class Rated:
     """A live group in a step, and those of its parameters that have a gradient. `pieces` are these, or in the place of
-    one that is taken apart its matrices; `owners` says of each piece which parameter it is of, `rates` which rate it has
-    where parts have rates of their own, `span` where the pieces lie among all."""
+    one that is taken apart its matrices; `owners` says of each piece which parameter it is of, `rates` its rate where
+    parts have rates of their own, `span` where the pieces lie among all."""
 
     group: dict[str, Any]
     rate: Rate
@@ -288,7 +288,9 @@ def _rescale(own: Rated, factor: torch.Tensor, before: list[torch.Tensor]) -> No
     """Multiply what was subtracted, the first of `before`, and drop it."""
     subtracted = before[: len(own.pieces)]
     del before[: len(own.pieces)]
-    for t, e, rest in zip(map(local, own.pieces), subtracted, (1 - factor).expand(len(subtracted)).unbind(), strict=True):
+    for t, e, rest in zip(
+        map(local, own.pieces), subtracted, (1 - factor).expand(len(subtracted)).unbind(), strict=True
+    ):
         t.detach().addcmul_(e, rest.to(t.device, t.dtype))
 
 
@@ -306,5 +308,3 @@ def _note(group: dict[str, Any], factor: torch.Tensor) -> None:
         held.copy_(mean)
     else:
         group[RATE_FACTOR] = mean.float()
-
-

@@ -193,7 +193,7 @@ def gradient_share(
     |g| is the root of the exponential average of a unit's squared gradient norm; the mean is geometric, over all units
     whose rates have this very factor, so that a rate in the middle is as declared. `power=-1` gives units with small
     gradients larger rates, till lr · |g| is equal (networks in one optimizer, of which one would starve the other);
-    `power=1` gives them smaller ones (the "dynamic" decay of tutorials; Auto-RGN of Lee et al. 2023 divides by |w| too).
+    `power=1` gives them smaller ones (the "dynamic" rates of tutorials; Auto-RGN, Lee et al. 2023, divides by |w| too).
     Under Adam and its kin an update does not depend on the size of the gradient, so that there is nothing to equalise.
 
     Args:

@@ -27,7 +27,16 @@ LONGEST_NAME: Final = 200
 RULE_FIELDS: Final = ("match", "label", "optimizer", "trainable", "clip", "optional", "extra", "hyperparameters")
 """The arguments of `Rule`: an algorithm's argument of such a name stands in the mapping `hyperparameters`."""
 
-_OURS = ("params", "param_names", "name", "algorithm", "network", "frozen", "declared", "rate_factor")  # keys of every live group
+_OURS = (
+    "params",
+    "param_names",
+    "name",
+    "algorithm",
+    "network",
+    "frozen",
+    "declared",
+    "rate_factor",
+)  # keys of every live group
 _TAKEN = ("optimizer", "trainable", "clip", "group", "algorithm", "tensors", "parameters", "trains")
 
 Match: TypeAlias = str | Selector | list[str | Selector] | tuple[str | Selector, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Iterable
 
@@ -10,6 +11,9 @@ from groupwise.report.document import Figure, Panel, Table
 from groupwise.report.numbers import finite, formatted
 from groupwise.report.panels.plots import MOST, Plot, beyond, over_time
 from groupwise.report.reading import ByName, Reading
+
+_FACTOR = "rate_factor"
+"""What measured factors multiplied a group's rate by, as optimizers of a plan leave it in the group."""
 
 
 def panel(reading: Reading) -> Panel:
@@ -23,13 +27,37 @@ def panel(reading: Reading) -> Panel:
                 {group: stepped(found) for group, found in series.items()},
                 Plot(name, name, logarithmic=_spread(series), heat=True),
             )
+            figures += _in_force(reading) if name == "lr" else ()
         else:
             constant[name] = series
     if constant:
         figures.append(_constants(constant))
     lead = "The values that the updates used, after every factor: what the schedule really was, for each group."
+    if _FACTOR in reading.hyperparameters:
+        lead += f" What the plan has measured in the step is {_FACTOR}, beside lr."
     missing = "The records hold no hyperparameters: leave the observer's `values` on." if not figures else ""
     return Panel("schedules", "Schedules: groups and time", lead, tuple(figures), missing)
+
+
+def _in_force(reading: Reading) -> tuple[Figure, ...]:
+    """The rates of groups whose rates follow measurements, with what these made of them."""
+    rates, factors = reading.values("lr"), reading.values(_FACTOR) if _FACTOR in reading.hyperparameters else {}
+    series = {group: product(rates[group], own) for group, own in factors.items() if group in rates}
+    if not series:
+        return ()
+    return over_time(series, Plot(f"lr × {_FACTOR}, the rate in force", "lr", logarithmic=_spread(series)))
+
+
+def product(one: Series, other: Series) -> Series:
+    """Two values that stand until they are written again, multiplied wherever either was; from where both begin."""
+    written = [dict(zip(*series, strict=True)) for series in (one, other)]
+    steps, values, now = array("q"), array("d"), [math.nan, math.nan]
+    for step in sorted({*written[0], *written[1]}):
+        now = [held.get(step, before) for held, before in zip(written, now, strict=True)]
+        if not math.isnan(now[0] + now[1]):
+            steps.append(step)
+            values.append(now[0] * now[1])
+    return Series(steps, values)
 
 
 def stepped(series: Series) -> Series:

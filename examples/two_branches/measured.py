@@ -1,0 +1,92 @@
+"""Rates that follow measurements beside constant ones, on equal terms: who loses as well.
+
+    python -m examples.two_branches.measured [--seeds 8] [--steps 200]
+
+Everybody has one cosine with a warmup and one bound on the norm of all gradients, and searches one number over as many
+candidates: the rate, or for `update_ratio` its target (the rate is then the baseline's middle candidate). The first row
+of each algorithm has nothing measured, the second a constant factor for the sound, chosen once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from examples.comparing import Contestant, arguments, compare, score_table, search_table
+from examples.two_branches.compare import BOUND, SETTINGS, SOUND, run
+from examples.two_branches.train import STEPS
+from groupwise import (
+    GroupedOptimizer,
+    Plan,
+    PlanScheduler,
+    Rule,
+    clip_norm,
+    gradient_share,
+    scale,
+    trust_ratio,
+    update_ratio,
+)
+from groupwise.schedules import cosine
+
+Rules = Callable[[float], Sequence[Rule]]
+RATES = {"AdamW": (3e-3, 6e-3, 1e-2, 2e-2), "SGD": (0.1, 0.2, 0.3, 0.5)}
+RATIOS, LARS, TARGETS = (0.01, 0.02, 0.05, 0.1), (3.0, 10.0, 30.0, 100.0), (3e-3, 1e-2, 2e-2, 5e-2)
+
+
+def all_at(algorithm: str, rate: float) -> Rule:
+    """One rule for everything."""
+    return Rule("*", label="all", optimizer=algorithm, lr=cosine(rate, warmup="5%"), **SETTINGS[algorithm])
+
+
+def with_factor(algorithm: str, factor: Any, match: str = "*") -> Rules:
+    """The rate that is searched, times a factor."""
+    return lambda rate: [all_at(algorithm, rate), Rule(match, label="factor", lr=scale(factor))]
+
+
+def with_target(algorithm: str) -> Rules:
+    """The target that is searched, for all parameters together, under the middle rate."""
+    middle = RATES[algorithm][2]
+    return lambda target: [all_at(algorithm, middle), Rule("*", lr=update_ratio(target, speed=0.05))]
+
+
+def build(model: nn.ModuleDict, rate: float, steps: int, *, rules: Rules) -> tuple[Optimizer, LRScheduler]:
+    """By a plan. Networks of one model share the norm that is clipped; shares compare modules of the first level."""
+    optimizer = GroupedOptimizer(model, Plan(rules(rate), clip=clip_norm(BOUND)))
+    return optimizer, PlanScheduler(optimizer, total_steps=steps)
+
+
+def contestants(algorithm: str) -> list[Contestant]:
+    """In the order of the table; the first is the baseline."""
+    rates = RATES[algorithm]
+    shares = gradient_share(smoothing=0.9)
+    found: list[tuple[str, Sequence[float], Rules]] = [
+        (f"one {algorithm}", rates, lambda rate: [all_at(algorithm, rate)]),
+        (f"{algorithm}, sound × {SOUND[algorithm]:g}", rates, with_factor(algorithm, SOUND[algorithm], "sound")),
+        (f"{algorithm}, gradient_share(-1) of modules", rates, with_factor(algorithm, shares)),
+        (f"{algorithm}, update_ratio", TARGETS, with_target(algorithm)),
+        (f"{algorithm}, trust_ratio of the update", RATIOS, with_factor(algorithm, trust_ratio())),
+    ]
+    if algorithm == "SGD":
+        lars = trust_ratio(0.01, of="gradient")
+        found.append(("SGD, trust_ratio(0.01) of the gradient (LARS)", LARS, with_factor("SGD", lars)))
+    return [Contestant(name, own, partial(run, partial(build, rules=rules))) for name, own, rules in found]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the comparison and print its tables."""
+    given = arguments(STEPS, argv)
+    for algorithm in RATES:
+        outcomes = compare(contestants(algorithm), given.seeds, given.steps, given.search_seeds, given.candidates)
+        tables = f"{score_table(outcomes, ['number %', 'seen %', 'heard %'])}\n\n{search_table(outcomes)}"
+        sys.stdout.write(f"\n{tables}\n\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
