@@ -1,6 +1,7 @@
 """Rates that follow measurements beside constant ones, on equal terms: who loses as well.
 
-    python -m examples.two_branches.measured [--seeds 8] [--steps 200]
+    python -m examples.two_branches.measured [--seeds 8] [--steps 200]            # halves of digits: a minute
+    python -m examples.two_branches.measured --whole [--seeds 8] [--steps 200]    # the example's own job: ten minutes
 
 Everybody has one cosine with a warmup and one bound on the norm of all gradients, and searches one number over as many
 candidates: the rate, or for `update_ratio` its target (the rate is then the baseline's middle candidate). The first row
@@ -10,7 +11,7 @@ of each algorithm has nothing measured, the second a constant factor for the sou
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,8 +19,10 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from examples.comparing import Contestant, arguments, compare, score_table, search_table
-from examples.two_branches.compare import BOUND, SETTINGS, SOUND, run
+from examples.comparing import Contestant, Outcome, Scores, arguments, compare, score_table, search_table
+from examples.two_branches import compare as whole
+from examples.two_branches import halves
+from examples.two_branches.compare import BOUND, SETTINGS, SOUND
 from examples.two_branches.train import STEPS
 from groupwise import (
     GroupedOptimizer,
@@ -35,7 +38,7 @@ from groupwise import (
 from groupwise.schedules import cosine
 
 Rules = Callable[[float], Sequence[Rule]]
-RATES = {"AdamW": (3e-3, 6e-3, 1e-2, 2e-2), "SGD": (0.1, 0.2, 0.3, 0.5)}
+RATES = {"AdamW": (3e-3, 6e-3, 1e-2, 2e-2), "SGD": (0.03, 0.1, 0.2, 0.5)}
 RATIOS, LARS, TARGETS = (0.01, 0.02, 0.05, 0.1), (3.0, 10.0, 30.0, 100.0), (3e-3, 1e-2, 2e-2, 5e-2)
 
 
@@ -61,7 +64,7 @@ def build(model: nn.ModuleDict, rate: float, steps: int, *, rules: Rules) -> tup
     return optimizer, PlanScheduler(optimizer, total_steps=steps)
 
 
-def contestants(algorithm: str) -> list[Contestant]:
+def contestants(algorithm: str, run: Callable[..., Scores]) -> list[Contestant]:
     """In the order of the table; the first is the baseline."""
     rates = RATES[algorithm]
     shares = gradient_share(smoothing=0.9)
@@ -78,12 +81,18 @@ def contestants(algorithm: str) -> list[Contestant]:
     return [Contestant(name, own, partial(run, partial(build, rules=rules))) for name, own, rules in found]
 
 
+def _scores(outcomes: Mapping[str, Outcome]) -> list[str]:
+    return [*next(iter(outcomes.values())).scores[0]]
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the comparison and print its tables."""
-    given = arguments(STEPS, argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    run = whole.run if "--whole" in words else halves.run
+    given = arguments(STEPS, [word for word in words if word != "--whole"])
     for algorithm in RATES:
-        outcomes = compare(contestants(algorithm), given.seeds, given.steps, given.search_seeds, given.candidates)
-        tables = f"{score_table(outcomes, ['number %', 'seen %', 'heard %'])}\n\n{search_table(outcomes)}"
+        outcomes = compare(contestants(algorithm, run), given.seeds, given.steps, given.search_seeds, given.candidates)
+        tables = f"{score_table(outcomes, [f'{name} %' for name in _scores(outcomes)])}\n\n{search_table(outcomes)}"
         sys.stdout.write(f"\n{tables}\n\n")
         sys.stdout.flush()
 

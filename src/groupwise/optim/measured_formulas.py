@@ -27,7 +27,8 @@ def denominator(factor: TrustRatio, weights: torch.Tensor, gradients: torch.Tens
     """|g| + λ |w|, what LARS divides by: [n], or one number in [1] under per="group"."""
     if factor.per == "group":
         weights, gradients = (torch.linalg.vector_norm(norms).reshape(1) for norms in (weights, gradients))
-    return gradients + decay * weights
+    found: torch.Tensor = gradients + decay * weights
+    return found
 
 
 def corrected(factor: UpdateRatio, log: torch.Tensor, ratio: torch.Tensor) -> torch.Tensor:
