@@ -23,7 +23,10 @@ DOCS = Path(__file__).parent
 MODULES = [
     "groupwise",
     *(f"groupwise.{name}" for name in ("select", "schedules", "plan", "optim", "checkpoint", "integrations", "keras")),
-    *(f"groupwise.{name}" for name in ("balance", "observe", "observe.sinks", "audit", "probing", "report", "records", "presets")),
+    *(
+        f"groupwise.{name}"
+        for name in ("balance", "observe", "observe.sinks", "audit", "probing", "report", "records", "presets")
+    ),
     "groupwise.adopt",
     "groupwise.testing",
 ]

@@ -66,23 +66,40 @@ class Alike:
         if not compiles and self._same is not None and _are_plain(params) and self._same(gradients):
             return gradients
         tensors = [values_of(p) for p in params]
-        self._batches = _batches(tensors, stacks=not compiles)
         as_they_are = all(map(operator.is_, tensors, gradients)) and all(type(t) is torch.Tensor for t in tensors)
-        self._same = layout_check(tensors) if not compiles and _are_plain(params) and as_they_are else None
+        self._arrange(tensors, keeps=_are_plain(params) and as_they_are)
+        return tensors
+
+    def norms_of(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The 2-norms of any n >= 1 tensors, which need be no gradients, as a tensor on their device, shape [n]."""
+        compiles = torch.compiler.is_compiling()
+        if compiles or self._same is None or not self._same(tensors):
+            self._arrange(tensors, keeps=_are_plain(tensors))
+        return self._together(self._parts(tensors))
+
+    def norms(self, tensors: Sequence[torch.Tensor]) -> Numbers:
+        """The 2-norms, accumulated in float32 at least: numbers where the tensors are on a CPU, else shape [n]."""
+        parts = self._parts(tensors)
+        if _is_at_hand(tensors[0]):
+            found = [norm for part in parts for norm in part.tolist()]
+            return [found[i] for i in self._back]
+        return self._together([part.to(tensors[0].device) for part in parts])
+
+    def _arrange(self, tensors: Sequence[torch.Tensor], keeps: bool) -> None:
+        compiles = torch.compiler.is_compiling()
+        self._batches = _batches(tensors, stacks=not compiles)
+        self._same = layout_check(tensors) if keeps and not compiles else None
         double = any(t.dtype in (torch.float64, torch.complex128) for t in tensors)
         self.dtype = torch.float64 if double else torch.float32
         order = [i for batch in self._batches for i in batch.places]
         self._back = [place for _, place in sorted((i, place) for place, i in enumerate(order))]
-        return tensors
 
-    def norms(self, tensors: Sequence[torch.Tensor]) -> Numbers:
-        """The 2-norms, accumulated in float32 at least: numbers where the tensors are on a CPU, else shape [n]."""
-        parts = [_norms(batch, [tensors[i] for i in batch.places]) for batch in self._batches]
-        if _is_at_hand(tensors[0]):
-            found = [norm for part in parts for norm in part.tolist()]
-            return [found[i] for i in self._back]
-        together = torch.cat([part.to(tensors[0].device, self.dtype) for part in parts])
-        in_order = self._back == [*range(len(tensors))]
+    def _parts(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        return [_norms(batch, [tensors[i] for i in batch.places]) for batch in self._batches]
+
+    def _together(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+        together = torch.cat([part.to(parts[0].device, self.dtype) for part in parts])
+        in_order = self._back == [*range(len(together))]
         return together if in_order else torch.stack([together[i] for i in self._back])
 
     def multiply(self, tensors: Sequence[torch.Tensor], spans: Sequence[range], factors: Numbers) -> None:

@@ -23,7 +23,7 @@ import torch
 
 from groupwise import _torch
 from groupwise._shards import is_sharded, local, sharded_like
-from groupwise.optim.gradients import Alike, values_of_all
+from groupwise.optim.gradients import Alike, values_of
 from groupwise.optim.live import names_of
 from groupwise.optim.measured_checks import check_steppable
 from groupwise.optim.measured_formulas import corrected, denominator, trusted
@@ -145,13 +145,13 @@ class MeasuredRates:
     def _norms(self, kind: str, rated: Sequence[Rated], tensors: Sequence[torch.Tensor]) -> torch.Tensor:
         """The norms of whole tensors, [tensors]."""
         if torch.compiler.is_compiling():
-            return Alike().norms(tensors)
+            return Alike().norms_of(tensors)
         key = kind, *(str(own.group["name"]) for own in rated)
         if key not in self._alike:
             if len(self._alike) >= _MANY:
                 self._alike.clear()
             self._alike[key] = Alike()
-        return self._alike[key].norms(tensors)
+        return self._alike[key].norms_of(tensors)
 
     def _gradients(self, rated: Sequence[Rated]) -> torch.Tensor | None:
         """The norms of the gradients, [pieces], if any factor reads them."""
@@ -185,7 +185,7 @@ def _opened(group: dict[str, Any], rate: Rate, held: Sequence[tuple[str, torch.T
     """A group as it is about to be stepped."""
     params, lr, rates = [p for _, p in held], group["lr"], list[Any]()
     own = Rated(group, rate, [name for name, _ in held], params, [], [], [], [], slice(start, start))
-    gradients = values_of_all(params)
+    gradients = [*map(values_of, params)]
     for i, (name, p, gradient) in enumerate(zip(own.names, params, gradients, strict=True)):
         for resolved in rate.parts.get(name) or (None,):
             cuts = [(p, gradient)] if resolved is None else _matrices(resolved.part, p.detach(), gradient)

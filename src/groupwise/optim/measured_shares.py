@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeAlias
 import torch
 
 from groupwise import _torch
-from groupwise.optim.clip_arrangement import Joint, Taken
+from groupwise.optim.clip_factors import joint_norms
 from groupwise.optim.live import names_of
 from groupwise.optim.measured_formulas import averaged, shared
 from groupwise.plan import GradientShare
@@ -23,7 +23,6 @@ from groupwise.plan.measured_factors import SharePer
 State: TypeAlias = MutableMapping[Any, Any]
 SQUARE: str = "gradient_square"
 """In the state of a parameter: the exponential average of its squared gradient norm."""
-_MANY = 64
 
 
 class Stepped(Protocol):
@@ -66,10 +65,6 @@ class Shares:
 
     def __init__(self, factors: Mapping[str, GradientShare | None]) -> None:
         self._factors = {name: factor for name, factor in factors.items() if factor is not None}
-        self._joined: dict[tuple[int, ...], Joint] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_joined": {}}
 
     def found(
         self,
@@ -114,24 +109,35 @@ class Shares:
                 if value is not None:
                     unit_of[id(p)] = units.setdefault(unit(factor.per, name, group), len(units))
                     values.append(value.to(device, torch.float32))
-        norms = self._joint([*unit_of.values()], len(units)).norms(torch.stack(values).sqrt())
+        norms = _norms_of_units(torch.stack(values).sqrt(), [*unit_of.values()], len(units))
         factors = shared(factor, norms)
         for each in members:
-            found.factors[id(each.group)] = Taken([unit_of[id(each.params[i])] for i in each.owners]).of(factors)
+            found.factors[id(each.group)] = _taken(factors, [unit_of[id(each.params[i])] for i in each.owners])
 
-    def _joint(self, units: Sequence[int], count: int) -> Joint:
-        """What adds up the squares of each unit."""
-        key = tuple(units)
-        if torch.compiler.is_compiling() or key not in self._joined:
-            places: list[list[int]] = [[] for _ in range(count)]
-            for i, at in enumerate(units):
-                places[at].append(i)
-            if torch.compiler.is_compiling():
-                return Joint(places)
-            if len(self._joined) >= _MANY:
-                self._joined.clear()
-            self._joined[key] = Joint(places)
-        return self._joined[key]
+
+def _norms_of_units(norms: torch.Tensor, units: Sequence[int], count: int) -> torch.Tensor:
+    """The norm of each unit, shape [count], from those of its tensors.
+
+    On a CPU squares are added up in float64, one by one. Elsewhere that would come out otherwise at each run.
+    """
+    if _has_indices(norms):
+        sums = torch.zeros(count, dtype=torch.float64)
+        return sums.index_add_(0, torch.tensor(units), norms.double().square()).sqrt_().to(norms.dtype)
+    places: list[list[int]] = [[] for _ in range(count)]
+    for i, at in enumerate(units):
+        places[at].append(i)
+    return torch.as_tensor(joint_norms(norms, places))
+
+
+def _taken(vector: torch.Tensor, places: Sequence[int]) -> torch.Tensor:
+    """The numbers at the places, shape [places]. Elsewhere than on a CPU no index has to be sent there."""
+    if _has_indices(vector):
+        return vector[torch.tensor(places)]
+    return torch.stack([vector[i] for i in places])
+
+
+def _has_indices(vector: torch.Tensor) -> bool:
+    return vector.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def unit(per: SharePer, name: str, group: Mapping[str, Any]) -> str:
