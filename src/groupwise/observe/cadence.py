@@ -4,13 +4,17 @@ A norm of all gradients costs about one percent of a training step on a CPU, a c
 families have cadences of their own, chosen such that all of them together stay below three percent of a step that takes
 a tenth of a second or more (docs/observe.md has the measurements; `budget` has what becomes of shorter ones); a family
 is due at the updates that its number divides.
+
+Where several networks take updates in turns, a number that their turns divide would always meet the same one. So there
+a family of number n is due once in each window of n updates, at a place that moves on from window to window by the
+golden section, which meets every turn about equally often.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final, final
 
@@ -26,14 +30,17 @@ DEFAULT: Final[Mapping[str, int]] = {
 }
 """In how many updates a family is taken; 0 is never."""
 
+_GOLDEN: Final = (math.sqrt(5) - 1) / 2
+
 
 @final
 @dataclass(frozen=True)
 class Cadence:
-    """`every` by family; whether it may be stretched to stay within the budget of time."""
+    """`every` by family; whether it may be stretched to stay within the budget of time; whether networks take turns."""
 
     every: Mapping[str, int]
     budgeted: bool = False
+    turns: bool = False
 
     @classmethod
     def of(cls, every: int | Mapping[str, int] | None) -> Cadence:
@@ -58,11 +65,17 @@ class Cadence:
 
     def stretched(self, factor: int) -> Cadence:
         """The same families, each so many times as seldom."""
-        return Cadence({family: factor * every for family, every in self.every.items()})
+        return replace(self, every={family: factor * every for family, every in self.every.items()}, budgeted=False)
 
     def due(self, step: int) -> frozenset[str]:
         """The families that are due at a step."""
-        return frozenset(family for family, every in self.every.items() if every and step % every == 0)
+        return frozenset(family for family, every in self.every.items() if self._is_due(every, step))
+
+    def _is_due(self, every: int, step: int) -> bool:
+        if every < 2:
+            return every == 1
+        window, place = divmod(step, every)
+        return place == (int(every * (window * _GOLDEN % 1)) if self.turns else 0)
 
     @cached_property
     def _apart(self) -> int:
@@ -71,10 +84,9 @@ class Cadence:
 
     def rests(self, step: int) -> bool:
         """Whether no family is due at a step, nor cosines at the next, which want these gradients, too."""
-        between = step % self._apart != 0 if self._apart else True
+        between = not self.due(step) if self.turns else step % self._apart != 0 if self._apart else True
         return between and not self.due_next("cosines", step)
 
     def due_next(self, family: str, step: int) -> bool:
         """Whether a family is due at the step after this one."""
-        every = self.every[family]
-        return bool(every) and (step + 1) % every == 0
+        return self._is_due(self.every[family], step + 1)

@@ -110,6 +110,11 @@ class Grouping:
         """What the optimizer runs, where that is a plan: another object after a `regroup`."""
         return getattr(self._optimizer, "resolution", None)
 
+    @property
+    def has_networks(self) -> bool:
+        """Whether the optimizer has several networks, which may take turns."""
+        return len({network for group in self._optimizer.param_groups if (network := group.get("network"))}) > 1
+
     def snapshot(self) -> GroupSnapshot:
         """The groups that the optimizer has now; the same object as long as they hold the same parameters."""
         live = self._optimizer.param_groups

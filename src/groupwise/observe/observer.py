@@ -13,6 +13,7 @@ import sys
 import warnings
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Final, Literal, final
 
@@ -104,6 +105,7 @@ class Observer:
         with within("Observer"):
             inner, cadence, errors = inmost(optimizer), Cadence.of(every), Errors(on_error)
             grouping = Grouping(inner, by, model)
+            cadence = replace(cadence, turns=grouping.has_networks)
             header = header_of(grouping, cadence, table_of(inner), lengths_of(scheduler, total_steps))
             scale_of(scaler)
             watched = _watched(model, by) if activations else None

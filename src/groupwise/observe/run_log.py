@@ -52,7 +52,7 @@ class RunLog:
                 raise RecordError(f"Observer: {sink!r} is no sink: it has no log(values, step)")
         self._groups = {group.name: group for group in header.groups}
         self._last = grouping.snapshot()
-        self._shape, self._plan = _shape(self._last), grouping.plan
+        self._members, self._plan = _members(self._last), grouping.plan
         self._finite, self.goes_on = True, False
         self._writer: Writer | None = None
         if path is not None:
@@ -99,13 +99,14 @@ class RunLog:
         plan = self._grouping.plan
         if plan is self._plan and snapshot is self._last:
             return None
-        self._last, shape = snapshot, _shape(snapshot)
-        if plan is self._plan and all(self._shape.get(name) == sizes for name, sizes in shape.items()):
+        again, self._last, members = plan is self._plan, snapshot, _members(snapshot)
+        if again and all(self._members.get(name) == names for name, names in members.items()):
             return None
         new = {group.name: group for group in self._grouping.described(snapshot)}
-        self._groups = new if plan is not self._plan else self._groups | new
-        self._shape, self._plan = (shape if plan is not self._plan else self._shape | shape), plan
-        return tuple(self._groups.values())
+        before = self._groups, self._members
+        self._groups = self._groups | new if again else new
+        self._members, self._plan = (self._members | members if again else members), plan
+        return tuple(self._groups.values()) if (self._groups, self._members) != before else None
 
     def close(self, step: int | None) -> None:
         """Let go of the file; at `step` say that the run is finished, with None that it is not."""
@@ -147,9 +148,10 @@ def header_of(grouping: Grouping, cadence: Cadence, table: str | None, lengths: 
     )
 
 
-def _shape(snapshot: GroupSnapshot) -> dict[str, Any]:
+def _members(snapshot: GroupSnapshot) -> dict[str, Any]:
+    """The names of the parameters of each group."""
     return {
-        name: tuple(len(member.params) for member in members)
+        name: tuple(member.names for member in members)
         for name, members in zip(snapshot.names, snapshot.members, strict=True)
     }
 

@@ -77,7 +77,7 @@ class StepEvents:
     def regrouped(self, step: int, snapshot: GroupSnapshot) -> None:
         """Whether the groups are others than those that were written."""
         if (groups := self._log.regrouped(snapshot)) is not None:
-            self.write(step, "groups", f"{len(groups)} groups from here on", groups)
+            self.write(step, "groups", f"{counted(len(groups), 'group')} from here on", groups)
 
     def look_once(self, step: int) -> None:
         """What only the first update shows of a model: by then it is in the mode that it trains in."""
