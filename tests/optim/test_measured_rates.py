@@ -320,6 +320,21 @@ def test_the_controller_of_a_group_that_does_not_move_stands_still() -> None:
         assert float(optimizer.state[weight]["update_ratio_log"]) == 0.0
 
 
+@pytest.mark.parametrize("target", [1e-1, 1e-9])
+def test_the_controller_does_not_fall_back_where_a_gradient_comes_now_and_then(target: float) -> None:
+    weights = nn.ParameterDict({name: torch.ones(4, dtype=torch.float64) for name in ("always", "seldom")})
+    factor = update_ratio(target, speed=0.1, low=1e-9, high=1e9)
+    optimizer = GroupedOptimizer(weights, Plan([Rule("*", optimizer="SGD", lr=1e-6), Rule("*", lr=factor)]))
+    found = []
+    for i in range(20):
+        weights["always"].grad = torch.ones(4, dtype=torch.float64) if i != 12 else None
+        weights["seldom"].grad = torch.ones(4, dtype=torch.float64) if i % 6 == 0 else None
+        optimizer.step()
+        found.append(float(optimizer.param_groups[0]["rate_factor"]))
+    assert found == sorted({*found}, reverse=target == 1e-9)
+    assert torch.equal(*(optimizer.state[p]["update_ratio_log"] for p in weights.values()))
+
+
 # gradient_share
 
 
@@ -358,6 +373,26 @@ def test_shares_are_their_formula(power: float, smoothing: float, steps: int, hi
         wanted = min(max((math.sqrt(averages[name]) / mean) ** power, 1 / high), high)
         update = (before[name].weight - net.weight).detach()
         assert torch.allclose(update, 1e-3 * wanted * net.weight.grad, rtol=1e-4)
+
+
+@pytest.mark.parametrize("strange", [0.0, math.nan, math.inf, 1e25])
+def test_a_gradient_that_is_zero_at_the_start_or_not_finite_is_in_no_average(strange: float) -> None:
+    nets = networks(torch.float32)
+    factor = gradient_share(1.0, per="network", low=1e-3, high=1e3)
+    optimizer = two_networks(nets, Rule("*", lr=factor), engine="Adam")
+    for i in range(3):
+        give(nets, 0)
+        for p in nets.audio.parameters() if i == 0 else ():
+            p.grad.mul_(strange)
+        held = copy.deepcopy(nets.audio.state_dict())
+        optimizer.step()
+        if i == 0:
+            nets.audio.load_state_dict(held)
+    found = {group["network"]: float(group["rate_factor"]) for group in optimizer.param_groups}
+    give(nets, 0)
+    norms = {n: math.sqrt(sum(float(p.grad.square().sum()) for p in net.parameters())) for n, net in nets.items()}
+    assert found["visual"] == pytest.approx((norms["visual"] / norms["audio"]) ** 0.5, rel=1e-5)
+    assert found["audio"] == pytest.approx(1 / found["visual"], rel=1e-5)
 
 
 def test_two_networks_in_one_optimizer_come_to_move_alike() -> None:

@@ -45,8 +45,14 @@ def corrected(factor: UpdateRatio, log: torch.Tensor, ratio: torch.Tensor) -> to
 
 
 def averaged(factor: GradientShare, before: torch.Tensor, squares: torch.Tensor) -> torch.Tensor:
-    """The exponential average of squared gradient norms after another one, [n]."""
-    return before + (1 - factor.smoothing) * (squares - before)
+    """The exponential average of squared gradient norms after another one, [n].
+
+    It begins with the first gradient that is not 0: a zero at the start (LoRA's A while B is 0, a branch that is
+    switched off) would weigh as much as a hundred steps. A square that is not finite is left out, or it would stay.
+    """
+    begun = torch.where(before > 0, before, squares)
+    after = begun + (1 - factor.smoothing) * (squares - begun)
+    return torch.where(torch.isfinite(squares), after, before)
 
 
 def shared(factor: GradientShare, norms: torch.Tensor) -> torch.Tensor:

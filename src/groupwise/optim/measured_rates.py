@@ -268,15 +268,20 @@ def _factor(
 
 def _log_of(own: Rated, state: State, device: torch.device) -> torch.Tensor:
     """The controller of a group: where groups have come together, the one of the lowest rate; 0 for a new one."""
-    held = {id(t): t for p in own.params if (t := (state.get(p) or {}).get(LOG)) is not None}
+    held = [t for p in own.group["params"] if (t := (state.get(p) or {}).get(LOG)) is not None]
     if not held:
         return torch.zeros((), device=device)
-    logs = [t.to(device, torch.float32) for t in held.values()]
+    logs = [t.to(device, torch.float32) for t in held]
     return logs[0] if len(logs) == 1 else torch.stack(logs).amin()
 
 
 def _keep_log(own: Rated, state: State, log: torch.Tensor) -> None:
-    for p in own.params:
+    """Write the controller to all that were stepped, and where it stands already: else one whose gradient comes now and
+    then would bring back what was true at its last step."""
+    stepped = {id(p) for p in own.params}
+    for p in own.group["params"]:
+        if id(p) not in stepped and LOG not in (state.get(p) or {}):
+            continue
         held = state.setdefault(p, {})
         if LOG in held and held[LOG].dtype == log.dtype and held[LOG].device == log.device:
             held[LOG].copy_(log)

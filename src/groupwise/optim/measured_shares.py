@@ -159,7 +159,7 @@ def _averages(
                                range(len(own.params))])  # fmt: skip
     held = [(state.get(p) or {}).get(SQUARE) for p in own.params]
     before = torch.stack([
-        square if kept is None else kept.to(square.device, torch.float32)
+        torch.zeros_like(square) if kept is None else kept.to(square.device, torch.float32)
         for kept, square in zip(held, squares.unbind(), strict=True)
     ])  # fmt: skip
     return zip(own.params, averaged(factor, before, squares).unbind(), strict=True)
