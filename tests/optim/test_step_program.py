@@ -481,6 +481,27 @@ def started(steps: int = 3) -> Run:
     return run
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("algorithm", ["Adam", "AdamW"])
+def test_the_default_dtype_of_torch_changes_no_step(algorithm: str, dtype: torch.dtype, ran: list[bool]) -> None:
+    ours, theirs = nn.Linear(4, 3), nn.Linear(4, 3)
+    theirs.load_state_dict(ours.state_dict())
+    optimizer = GroupedOptimizer(ours, Plan([Rule("*", optimizer=algorithm, lr=0.01)]))
+    plain = getattr(torch.optim, algorithm)(theirs.parameters(), lr=0.01, fused=True)
+    torch.set_default_dtype(dtype)
+    try:
+        for i in range(6):
+            give_gradients(ours, i)
+            give_gradients(theirs, i)
+            optimizer.step()
+            plain.step()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert ran.count(True) >= 4
+    assert all(map(torch.equal, ours.parameters(), theirs.parameters()))
+    assert [float(own["step"]) for own in optimizer.state.values()] == [6.0, 6.0]
+
+
 def test_programs_run_from_the_second_step_on(ran: list[bool]) -> None:
     started(4)
     assert ran[:2] == [False, True]  # AdamW has no moments yet, SGD without momentum needs none

@@ -146,7 +146,7 @@ class StepProgram:
         counts = torch.stack([own[_COUNT] for own in held])
         self._counts, memory = counts, counts.untyped_storage()
         for i, own in enumerate(held):
-            own[_COUNT] = torch.empty(0).set_(memory, i, (), ())
+            own[_COUNT] = counts.new_empty(0).set_(memory, i, (), ())
         self._addresses = [own[_COUNT].data_ptr() for own in held]
 
 
