@@ -1,5 +1,6 @@
 """A probe says what short runs bear out, changes nothing of what it was given, and its advice is a part of a plan."""
 
+import functools
 import math
 import random
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import groupwise
 from groupwise import GroupedOptimizer, Plan, Rule, clip_norm, exact, scale
 from groupwise.errors import GroupwiseError, ProbeError
 from groupwise.probing import ProbeResult
+from groupwise.probing.batches import Batches
 from groupwise.schedules import cosine
 
 STEPS = 240
@@ -219,6 +221,46 @@ def test_nothing_that_was_given_is_changed(error: BaseException | None, at: int)
     handle.remove()
 
 
+class Wrapped:
+    """Something around a DataLoader, as Accelerate and Lightning have it."""
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.loader)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        Wrapped,
+        lambda loader: lambda: loader,
+        lambda loader: lambda seed: Wrapped(loader),
+        lambda loader: functools.partial(Wrapped, loader),
+        lambda loader: loader.__iter__,
+    ],
+    ids=["wrapped", "function", "function of a wrapped one", "partial", "method"],
+)
+def test_the_generator_of_a_loader_is_found_where_something_is_around_it(given: Callable[[Any], Any]) -> None:
+    own = torch.Generator().manual_seed(7)
+    tensors = torch.utils.data.TensorDataset(torch.randn(64, 6), torch.randint(3, (64,)))
+    loader = torch.utils.data.DataLoader(tensors, 16, shuffle=True, generator=own)
+    data = given(loader)
+    before, orders = own.get_state(), set[bytes]()
+    for state in (1, 2):
+        batches_of = Batches(data)
+        own.manual_seed(state)
+        for generator in batches_of.generators():
+            generator.manual_seed(5)
+        torch.manual_seed(0)
+        orders.add(next(batches_of.take(5, 1))[0].numpy().tobytes())
+    own.set_state(before)
+    probed(data=data)
+    assert torch.equal(own.get_state(), before)
+    assert len(orders) == 1  # all contestants of a seed see the same batches
+
+
 def test_a_loss_that_writes_into_the_model_outside_is_undone() -> None:
     model = Norms()
     before = everything(model)
@@ -418,6 +460,8 @@ def test_the_file_of_another_probe_is_refused(tmp_path: Path) -> None:
     [
         ({"model": 3}, "model is a torch.nn.Module"),
         ({"model": nn.ReLU()}, "no parameters"),
+        ({"model": nn.LazyLinear(3)}, "run one batch through the lazy module first"),
+        ({"model": lambda: nn.LazyLinear(3)}, "run one batch through the lazy module first"),
         ({"model": nn.Linear(6, 3).requires_grad_(False)}, "no parameter trains|no graph"),
         ({"loss": lambda model: 0}, r"loss\(model, batch\)"),
         ({"loss": lambda model, batch: model(batch[0])}, "one number: reduce it"),

@@ -7,11 +7,13 @@ started again; what can be used once only (a generator) is kept in memory as far
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import itertools
 import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import FunctionType, ModuleType
 from typing import Any, final
 
 import torch
@@ -23,7 +25,8 @@ _FORMS = (
     "batches are a list, a DataLoader or any other iterable of what the loss takes, or a function that makes one, of "
     "a seed or of nothing"
 )
-_INSIDE = ("sampler", "batch_sampler", "dataset")
+_CLOSED = (str, bytes, int, float, type, ModuleType, torch.Tensor, torch.nn.Module)
+_SHORT = 16
 
 
 @final
@@ -83,12 +86,26 @@ class Batches:
 
     def generators(self) -> Iterator[Any]:
         """The random generators that it holds, as far as they can be found."""
-        cells = getattr(self._given, "__closure__", None) or ()
-        owners = [self._given, *(getattr(self._given, name, None) for name in _INSIDE)]
-        held = [value for owner in owners for value in getattr(owner, "__dict__", {}).values()]
+        yield from {id(each): each for each in _within(self._given, 4) if _is_generator(each)}.values()
+
+
+def _within(held: object, depth: int) -> Iterator[object]:
+    """What an object holds, and what that holds, a few levels down: attributes, what a function closes over or names,
+    members of short lists. Not what is in tensors and networks."""
+    yield held
+    if depth == 0 or isinstance(held, _CLOSED) or _is_generator(held):
+        return
+    inner = [*getattr(held, "__dict__", {}).values(), getattr(held, "__self__", None)]
+    if isinstance(held, FunctionType):
+        inner += [held.__globals__.get(name) for name in held.__code__.co_names]
         with contextlib.suppress(ValueError):  # a cell that is empty
-            held += [cell.cell_contents for cell in cells]
-        yield from {id(each): each for each in held if _is_generator(each)}.values()
+            inner += [cell.cell_contents for cell in held.__closure__ or ()]
+    elif isinstance(held, functools.partial):
+        inner += [held.func, *held.args, *held.keywords.values()]
+    elif isinstance(held, list | tuple) and len(held) <= _SHORT:
+        inner += held
+    for each in inner:
+        yield from _within(each, depth - 1)
 
 
 def _maker(given: Callable[..., Any]) -> Callable[[int], Iterable[Any]]:

@@ -92,13 +92,15 @@ class Job:
 
 
 def checked_model(given: object) -> Model:
-    """Raises `ProbeError` for what is no model."""
+    """Raises `ProbeError` for what is no model, or has tensors without a shape."""
     tensors = isinstance(given, Mapping) and all(isinstance(v, torch.nn.Module | Tensor) for v in given.values())
     if not (isinstance(given, torch.nn.Module) or tensors):
         raise ProbeError(
             "model is a torch.nn.Module, a mapping of names to modules, or a function that makes one, not "
             f"{shown(given)}"
         )
+    if any(map(torch.nn.parameter.is_lazy, tensors_of(given))):
+        raise ProbeError("the model has parameters without a shape yet: run one batch through the lazy module first")
     return given  # type: ignore[return-value]
 
 
