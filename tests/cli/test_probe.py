@@ -1,5 +1,7 @@
 """`groupwise probe`: words, tables and a patch that the plan takes; what cannot be used is one line and status 2."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,16 @@ def test_a_patch_is_printed_written_and_taken_by_the_plan(here: str) -> None:
     assert all(Path(name).stat().st_size > 1000 for name in ("a.svg", "a.json"))
 
 
+def test_a_patch_is_written_although_nobody_reads_to_the_end(here: str) -> None:
+    command = [sys.executable, "-c", "from groupwise.cli import main; main()", "probe", *arguments(here)]
+    more = ["--steps", "240", "--budget", "1.2", "-o", "patch.toml"]
+    with subprocess.Popen([*command, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        process.wait()
+    assert Plan.load("patch.toml").rules[-1].label == "probe"
+
+
 @pytest.mark.parametrize(
     ("loss", "more", "said"),
     [
@@ -62,6 +74,7 @@ def test_a_patch_is_printed_written_and_taken_by_the_plan(here: str) -> None:
         ("broken", ("--steps", "240"), "no such layer"),
         ("absent", ("--steps", "240"), "absent"),
         ("loss", ("--steps", "240", "-o", "."), "--out"),
+        ("broken", ("--steps", "240", "--plot", "a.pdf"), "unknown suffix of a picture '.pdf'"),  # before anything runs
     ],
 )
 def test_what_cannot_be_used_is_status_2_with_the_reason(

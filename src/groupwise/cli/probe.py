@@ -18,7 +18,7 @@ from groupwise._atomic import obstacle, replacing
 from groupwise.cli.exit_status import printable
 from groupwise.cli.factory import callers_code, current_directory_first, load_found, load_model
 from groupwise.cli.lengths import Lengths
-from groupwise.errors import GroupwiseError
+from groupwise.errors import GroupwiseError, within
 from groupwise.plan import Plan
 
 if TYPE_CHECKING:
@@ -43,19 +43,22 @@ class Request:
 
 
 def probe(request: Request, console: Console) -> None:
-    """Probe, print, and write the patch and the picture. Raises `GroupwiseError`."""
+    """Probe, write the patch and the picture, and print. Raises `GroupwiseError`."""
+    from groupwise.probing.picture import checked_place
+
     plan = Plan.load(request.plan, request.allow)
     for flag, path in (("--out", request.out), ("--plot", request.plot)):
         if path is not None and (reason := obstacle(path)):
             raise GroupwiseError(f"{flag} {path}: cannot write it: {reason}")
+    if request.plot is not None:
+        with within("--plot"):
+            checked_place(request.plot)
     with current_directory_first():
         found = _probed(request, plan)
+    written = _written(found, request)  # before a word is printed: who reads may leave, as `head` does
     _show(found, console)
-    if request.plot is not None:
-        found.plot(request.plot)
-        console.print(Text(f"\npicture written to {printable(str(request.plot))}"), soft_wrap=True)
-    if request.out is not None:
-        _write(found, request.out, console)
+    for line in written:
+        console.print(Text(line), soft_wrap=True)
 
 
 def _probed(request: Request, plan: Plan) -> ProbeResult:
@@ -116,10 +119,16 @@ def _show(found: ProbeResult, console: Console) -> None:
         console.print(Text("\nThere is no patch: the plan stays as it is."))
 
 
-def _write(found: ProbeResult, out: Path, console: Console) -> None:
-    if not found.patch:
-        console.print(Text(f"{printable(str(out))} is not written"), soft_wrap=True)
-        return
-    with replacing(out) as file:
-        file.write(found.patch.encode())
-    console.print(Text(f"patch written to {printable(str(out))}"), soft_wrap=True)
+def _written(found: ProbeResult, request: Request) -> list[str]:
+    """Write what was asked for; what is to be said of it."""
+    lines = []
+    if request.plot is not None:
+        found.plot(request.plot)
+        lines.append(f"\npicture written to {printable(str(request.plot))}")
+    if request.out is not None and found.patch:
+        with replacing(request.out) as file:
+            file.write(found.patch.encode())
+        lines.append(f"patch written to {printable(str(request.out))}")
+    elif request.out is not None:
+        lines.append(f"{printable(str(request.out))} is not written")
+    return lines

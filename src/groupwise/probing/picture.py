@@ -7,6 +7,7 @@ import io
 import math
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from groupwise._atomic import obstacle, replacing
@@ -24,6 +25,14 @@ _MOST: Final = 16
 
 def draw(rates: Rates, rounds: Sequence[Round], seen: Seen, path: str | os.PathLike[str]) -> None:
     """Write the picture, whole or not at all. Raises as `ProbeResult.plot` does."""
+    place = checked_place(path)
+    data = _image(rates, rounds, seen, place.suffix.lower().removeprefix("."))
+    with replacing(place) as file:
+        file.write(data)
+
+
+def checked_place(path: str | os.PathLike[str]) -> Path:
+    """Where a picture can be drawn. Raises as `ProbeResult.plot` does."""
     place = path_of(path, ProbeError, "a picture")
     with within(str(place)):
         if place.suffix.lower() not in _SUFFIXES:
@@ -34,9 +43,7 @@ def draw(rates: Rates, rounds: Sequence[Round], seen: Seen, path: str | os.PathL
             importlib.import_module("matplotlib")
         except ImportError as error:
             raise ProbeError('matplotlib draws it, and is not installed: pip install "groupwise[plot]"') from error
-    data = _image(rates, rounds, seen, place.suffix.lower().removeprefix("."))
-    with replacing(place) as file:
-        file.write(data)
+    return place
 
 
 def _image(rates: Rates, rounds: Sequence[Round], seen: Seen, kind: str) -> bytes:
