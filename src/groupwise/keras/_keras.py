@@ -255,10 +255,15 @@ def map_of(optimizer: Any) -> Any:
     return found if cls is not None and isinstance(found, cls) else None
 
 
+def schedule_of(optimizer: Any) -> Any:
+    """What computes the learning rate anew at each step; None where nothing does."""
+    rate = getattr(optimizer, "_learning_rate", None)
+    return rate if callable(rate) and not isinstance(rate, keras.Variable) else None
+
+
 def has_schedule(optimizer: Any) -> bool:
     """Whether the learning rate is computed anew at each step."""
-    rate = getattr(optimizer, "_learning_rate", None)
-    return callable(rate) and not isinstance(rate, keras.Variable)
+    return schedule_of(optimizer) is not None
 
 
 def frames_of_keras() -> int:

@@ -71,7 +71,8 @@ def _facts(program: Compiled) -> Iterator[str]:
     for each, held in shown_groups[:_LINES]:
         rate = "a rate of its own" if each.rate is None else f"lr {number(each.rate)}"
         decay = f", weight decay {number(each.decay)}" if each.decay else ", no weight decay"
-        yield f"{each.name} ({each.algorithm}): {counted(len(held), 'variable')} at {rate}{decay}"
+        when = f", {each.when}" if each.when else ""
+        yield f"{each.name} ({each.algorithm}): {counted(len(held), 'variable')} at {rate}{decay}{when}"
     if len(shown_groups) > _LINES:
         yield f"and {counted(len(shown_groups) - _LINES, 'more group')}"
 
@@ -180,6 +181,14 @@ def _patterns(program: Compiled) -> Iterator[Finding]:
 
 def _spent(program: Compiled) -> Iterator[Finding]:
     optimizer = program.optimizer
+    for each in program.treatments:
+        if each.ended and (held := program.of(each)):
+            yield _finding(
+                "spent-schedule", "warning", held,
+                f"{each.name} ({each.algorithm}): {int(optimizer.iterations)} updates are done, and its schedule has "
+                f"come to 0: further updates change nothing of {_brief(held)}",
+                "for another run, compile with a new optimizer and a schedule as long as that run",
+            )  # fmt: skip
     if not isinstance(optimizer, GroupedOptimizer) or not optimizer.built or optimizer.lengths.total_steps is None:
         return
     done, total = int(optimizer.iterations), optimizer.lengths.total_steps

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import keras
 
 from groupwise.keras.algorithms import hyperparameters_of, takes_name
 from groupwise.plan import Setting
@@ -21,6 +23,30 @@ def built(cls: type[Any], values: Mapping[str, object], name: str | None = None)
     defaults = hyperparameters_of(cls)
     arguments = {key: _as_default(key, value, defaults[key]) for key, value in values.items()}
     return cls(**arguments, name=name) if takes_name(cls) else cls(**arguments)
+
+
+def untracked(optimizer: Any, others: Sequence[Any]) -> tuple[Any, ...]:
+    """The variables that an optimizer holds by its attributes and does not list, in the attributes' order.
+
+    Keras lists what is assigned to an attribute (Nadam's product of momenta), but not within the `build` of a
+    `LossScaleOptimizer`. Such a variable is neither saved nor, on jax, carried from one update to the next.
+
+    Args:
+        others: variables that it holds and that are not its state.
+    """
+    known = {id(variable) for variable in (*optimizer.variables, *others)}
+    held = {id(variable): variable for value in vars(optimizer).values() for variable in _variables_in(value)}
+    return tuple(variable for key, variable in held.items() if key not in known)
+
+
+def _variables_in(value: object) -> Iterator[Any]:
+    if isinstance(value, keras.Variable):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _variables_in(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _variables_in(each)
 
 
 def peaks(settings: Mapping[str, Setting]) -> dict[str, object]:

@@ -14,7 +14,7 @@ from typing import Any, final
 import keras
 
 from groupwise.errors import AuditError
-from groupwise.keras._keras import built_for, has_schedule, is_decayed, map_of
+from groupwise.keras._keras import built_for, has_schedule, is_decayed, map_of, schedule_of
 from groupwise.keras.grouped_optimizer import GroupedOptimizer
 from groupwise.keras.outside_rates import number
 from groupwise.keras.walker import averaging_layers, variables_of
@@ -31,10 +31,12 @@ class Treatment:
         name: of the group, of the pattern, or of the optimizer.
         algorithm: the class of the optimizer.
         rate: the learning rate in force; None where it is not known.
-        still: whether the rate is zero for good.
+        still: whether the rate is zero for good, and always was.
         decay: the weight decay in force, 0 for none.
         variables: by identity.
         frozen: whether the plan never trains them.
+        when: when they train, where a plan says that they do at some updates only.
+        ended: whether a schedule of Keras has come to zero.
     """
 
     name: str
@@ -44,6 +46,8 @@ class Treatment:
     decay: float
     variables: frozenset[int]
     frozen: bool = False
+    when: str = ""
+    ended: bool = False
 
 
 @final
@@ -111,12 +115,16 @@ def compiled(model: Any) -> Compiled:
 def _of_plan(optimizer: GroupedOptimizer) -> Iterator[Treatment]:
     if optimizer.grouped is None:
         return
-    rates = optimizer.rates if optimizer.built else {}
+    rates, assigned = (optimizer.rates, optimizer.hyperparameters) if optimizer.built else ({}, {})
+    numbers: dict[str, dict[str, float]] = {name: dict(values) for name, values in assigned.items()}
     for group in optimizer.resolution.groups:
         held = frozenset(id(info.parameter) for info in group.parameters)
-        rate, decay = rates.get(group.name, _peak(group, "learning_rate")), _peak(group, "weight_decay") or 0.0
+        rate = rates.get(group.name, _peak(group, "learning_rate"))
+        decay = numbers.get(group.name, {}).get("weight_decay", _peak(group, "weight_decay")) or 0.0
         never = group.algorithm is None or (group.timeline is not None and group.timeline.never)
-        yield Treatment(group.name, group.algorithm or "nothing", rate, _is_still(optimizer, group), decay, held, never)
+        when = group.freezing if group.timeline is not None and group.timeline.moves else ""
+        still = _is_still(optimizer, group)
+        yield Treatment(group.name, group.algorithm or "nothing", rate, still, decay, held, never, when)
 
 
 def _peak(group: Group, name: str) -> float | None:
@@ -145,14 +153,14 @@ def _of_keras(optimizer: Any, variables: Sequence[Any]) -> Iterator[Treatment]:
 def _parts(name: str, optimizer: Any, variables: Sequence[Any]) -> Iterator[Treatment]:
     """What one optimizer of Keras does: to those that it decays, and to those that it was told to exclude."""
     decay = float(getattr(optimizer, "weight_decay", None) or 0.0)
-    rate, still = _rate(optimizer), _constant(optimizer) == 0
+    rate, still, ended = _rate(optimizer), _constant(optimizer) == 0, _has_ended(optimizer)
     decayed = {id(variable) for variable in variables if decay and is_decayed(optimizer, variable)}
     others = {id(variable) for variable in variables} - decayed
     kind = type(optimizer).__name__
     if decayed:
-        yield Treatment(name, kind, rate, still, decay, frozenset(decayed))
+        yield Treatment(name, kind, rate, still, decay, frozenset(decayed), ended=ended)
     if others or not decayed:
-        yield Treatment(name, kind, rate, still, 0.0, frozenset(others))
+        yield Treatment(name, kind, rate, still, 0.0, frozenset(others), ended=ended)
 
 
 def _rate(optimizer: Any) -> float | None:
@@ -160,6 +168,14 @@ def _rate(optimizer: Any) -> float | None:
         return number(optimizer.learning_rate)
     except AttributeError:  # of a composite
         return None
+
+
+def _has_ended(optimizer: Any) -> bool:
+    """Whether an optimizer has a schedule of Keras that has come to zero, and stays there as far as one looks."""
+    schedule, done = schedule_of(optimizer), int(number(optimizer.iterations) or 0)
+    if not done or not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+        return False
+    return all(number(schedule(done * times + ahead)) == 0 for times in (1, 2, 10) for ahead in (0, 1, 2))
 
 
 def _constant(optimizer: Any) -> float | None:

@@ -17,7 +17,7 @@ import keras
 
 from groupwise.keras._keras import count_update, decay_weights, dtype_of, update
 from groupwise.keras.algorithms import KerasAlgorithms
-from groupwise.keras.building import built, peaks
+from groupwise.keras.building import built, peaks, untracked
 from groupwise.keras.freezing import Span
 from groupwise.keras.hyperparameters import GroupValues, scalar
 from groupwise.plan import Group
@@ -28,7 +28,11 @@ ops = keras.ops
 @final
 @dataclass(frozen=True, eq=False)
 class Engine:
-    """A group at work: its optimizer and the rate that this reads, when it trains, what it can be given."""
+    """A group at work: its optimizer and the rate that this reads, when it trains, what it can be given.
+
+    Args:
+        unlisted: state that the optimizer holds and does not list among its `variables`.
+    """
 
     group: Group
     optimizer: Any
@@ -36,6 +40,12 @@ class Engine:
     span: Span
     values: GroupValues
     hyperparameters: Mapping[str, Any]
+    unlisted: tuple[Any, ...]
+
+    @property
+    def state(self) -> list[Any]:
+        """All that its optimizer carries from one update to the next, in a fixed order."""
+        return [*self.optimizer.variables, *self.unlisted]
 
     def set_rate(self, factor: Any) -> None:
         """Have its optimizer read the group's own rate times `factor`."""
@@ -44,7 +54,7 @@ class Engine:
 
     def step(self, gradients: Sequence[Any], variables: Sequence[Any], trains: Any) -> None:
         """Decay and update `variables`; where `trains` (a boolean tensor, or None for always) is false, undo it."""
-        touched = () if trains is None else (*variables, *self.optimizer.variables)
+        touched = () if trains is None else (*variables, *self.state)
         kept = [(variable, ops.copy(ops.convert_to_tensor(variable))) for variable in touched]
         decay_weights(self.optimizer, variables)
         update(self.optimizer, gradients, variables)
@@ -78,7 +88,8 @@ def engine(
     put(optimizer, {name: hyperparameters[name] for name in hyperparameters if name in live})
     optimizer.build(list(variables))
     values = GroupValues(group.name, hyperparameters, live, group.settings)
-    return Engine(group, optimizer, rate, span, values, hyperparameters)
+    unlisted = untracked(optimizer, [*variables, *hyperparameters.values()])
+    return Engine(group, optimizer, rate, span, values, hyperparameters, unlisted)
 
 
 def put(optimizer: Any, hyperparameters: Mapping[str, Any]) -> None:

@@ -68,7 +68,7 @@ class Program:
     def state(self) -> list[Any]:
         """Every variable that is saved, in a fixed order: the numbers, the factor, the norms, and group by group."""
         numbers = [variable for own in self.engines for variable in own.hyperparameters.values()]
-        return [*numbers, self.factor, self.measured, *(v for own in self.engines for v in own.optimizer.variables)]
+        return [*numbers, self.factor, self.measured, *(v for own in self.engines for v in own.state)]
 
     def write(self, step: Any, factor: Any) -> None:
         """Put the values of update `step` into the scheduled hyperparameters, and those times the factor into rates."""

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from groupwise import GroupwiseError, Plan, Rule, scale
+from groupwise import GroupwiseError, Plan, Rule, after, scale
 from groupwise.keras import GroupedOptimizer, audit, inspect
 from groupwise.schedules import linear
 from groupwise.select import role
@@ -67,6 +67,19 @@ def warming_up() -> Any:
     return compiled(normed(), keras.optimizers.SGD(schedule))
 
 
+def falling(steps: int) -> Any:
+    model = compiled(functional(), keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.1, steps)))
+    fit(model)  # eight updates
+    return model
+
+
+def restarting() -> Any:
+    schedule = keras.optimizers.schedules.CosineDecayRestarts(0.1, 8, t_mul=1.0)
+    model = compiled(functional(), keras.optimizers.Adam(schedule))
+    fit(model)
+    return model
+
+
 def plain(form: Callable[[], Any], name: str) -> Any:
     return compiled(form(), getattr(keras.optimizers, name)(0.1))
 
@@ -85,6 +98,8 @@ HEALTHY: dict[str, Callable[[], Any]] = {
     "frozen backbone": frozen_backbone,
     "warm-up from 0": warming_up,
     "accumulation": lambda: compiled(normed(), keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)),
+    "a schedule of Keras that has not ended": functools.partial(falling, 99),
+    "a schedule of Keras at the end of a cycle": restarting,
     "scaled losses": lambda: compiled(normed(), keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1))),
 }
 
@@ -160,6 +175,8 @@ MISTAKEN: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "a plan's rate of zero": (lambda: planned(functional(), Rule("head", lr=scale(0.0))), ["zero-lr"]),
     "names that match nothing": (misspelt_exclusion, ["idle-exclusion", "decayed-norm"]),
     "a schedule that has ended": (spent, ["spent-schedule"]),
+    "a schedule of Keras that has ended": (functools.partial(falling, 8), ["spent-schedule"]),
+    "a schedule of Keras that ended before": (functools.partial(falling, 5), ["spent-schedule"]),
 }
 
 
@@ -198,6 +215,16 @@ def test_an_inspection_says_what_trains_and_at_which_rates() -> None:
     assert rest[1] == "head (SGD): 2 variables at lr 0.3, weight decay 0.25"
     assert rest[2] == "1 note; 9 checks ran"
     assert np.isclose(model.optimizer.rates["head"], 0.3)
+
+
+def test_an_inspection_says_when_a_part_trains_and_the_decay_that_was_assigned() -> None:
+    model = planned(functional(), Rule("body", weight_decay=0.5, trainable=after("2 steps")), total_steps=8)
+    assert "body (SGD): 2 variables at lr 0.1, weight decay 0.5, after 2 steps" in str(inspect(model)).splitlines()
+    fit(model, epochs=1)
+    model.optimizer.hyperparameters["body"]["weight_decay"] = 0.25
+    told = str(inspect(model)).splitlines()
+    assert "body (SGD): 2 variables at lr 0.1, weight decay 0.25, after 2 steps" in told
+    assert "base (SGD): 2 variables at lr 0.1, no weight decay" in told
 
 
 def test_what_cannot_be_audited_says_why() -> None:
