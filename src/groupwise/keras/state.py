@@ -61,7 +61,10 @@ def readable(
         )
         return 0
     if found and program is not None and (expected != found or saved != len(variables)):
-        raise StateError(f"the saved optimizer state does not fit: {_difference(program, expected, found)}")
+        said = _difference(program, expected, found) or f"it has {saved} variables, and here are {len(variables)}"
+        raise StateError(
+            f"the saved optimizer state does not fit: {said}; load it with the plan that it was saved with, or {_ALONE}"
+        )
     read = min(saved, len(variables))  # one that was saved before its build has a step count and a factor alone
     if reshaped and (other := _misshapen(variables[:read], [store[str(i)] for i in range(read)])):
         warnings.warn(
@@ -133,6 +136,6 @@ def _misshapen(variables: Sequence[Any], values: Sequence[Any]) -> str:
 
 
 def _difference(program: Program, expected: Sequence[int], found: Sequence[int]) -> str:
+    """Whose group or algorithm is another; empty if all are the same."""
     other = [name for name, a, b in zip(facts_of(program), expected, found, strict=True) if a != b]
-    where = listed(other) or "the optimizer's own variables"
-    return f"other groups or algorithms for {where}; load it with the plan that it was saved with, or {_ALONE}"
+    return f"other groups or algorithms for {listed(other)}" if other else ""

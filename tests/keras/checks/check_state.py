@@ -83,6 +83,18 @@ def test_a_file_with_a_variable_of_another_shape_changes_nothing(tmp_path: Path)
     assert all(np.array_equal(a, b) for a, b in zip(state(second.optimizer), before, strict=True))
 
 
+def test_a_file_with_fewer_variables_says_how_many() -> None:
+    class Store(dict[str, Any]):
+        """What Keras hands to an optimizer."""
+
+    model, store = compiled(), Store()
+    model.optimizer.save_own_variables(store)
+    size = len(model.optimizer.variables)
+    del store[str(size - 1)]
+    with pytest.raises(StateError, match=f"does not fit: it has {size - 1} variables, and here are {size}; load it"):
+        model.optimizer.load_own_variables(store)
+
+
 def test_stateless_apply_moves_the_whole_state() -> None:
     if keras.backend.backend() == "tensorflow":
         pytest.skip("Keras has no stateless_apply on tensorflow")
