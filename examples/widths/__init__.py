@@ -1,0 +1,1 @@
+"""One rate for four widths: factors of shape, beside none."""
