@@ -88,7 +88,7 @@ BUILDERS: dict[str, Builder] = {
 
 
 def contestants(widths: Sequence[int] = WIDTHS) -> list[Contestant]:
-    """In the order of the table; the first of each width is the baseline, at the narrowest alone: factors are 1 there."""
+    """In the order of the table; the first of each width is the baseline. At the narrowest, factors are 1."""
     return [
         Contestant(f"{name}, width {width}", RATES, partial(run, build, width))
         for width in widths
