@@ -1,0 +1,1 @@
+"""A network that solves Burgers' equation: three losses that pull at the same weights."""
