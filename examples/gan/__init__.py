@@ -1,0 +1,1 @@
+"""Two networks in turns, one optimizer: a GAN that draws digits."""
