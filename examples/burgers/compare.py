@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from torch.optim import Adam
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from examples.burgers.train import STEPS, load, networks, score, train
 from examples.comparing import Contestant, Scores, arguments, compare, rewrite, score_table, search_table
@@ -42,6 +42,8 @@ def run(
 ) -> Scores:
     """Train under one seed, with a share of the steps, and judge where nothing was known to the training."""
     model, steps, balance = networks(seed), max(1, round(share * steps)), make()
+    optimizer: Optimizer
+    scheduler: LRScheduler
     if isinstance(balance, Balancer):
         optimizer = GroupedOptimizer(dict(model.items()), plan(rate))
         scheduler = PlanScheduler(optimizer, total_steps=steps)
@@ -77,7 +79,8 @@ def draw(rates: Sequence[float], steps: int, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as records:
         folders = [Path(records) / "raw sum", Path(records) / "static × 3"]
         for path, rate, weight in zip(folders, rates, (1.0, 3.0), strict=True):
-            run(lambda weight=weight: SUM | {"start": weight, "edge": weight}, 1.0, rate, 0, steps, False, record=path)
+            weights = SUM | {"start": weight, "edge": weight}
+            run(partial(dict, weights), 1.0, rate, 0, steps, False, record=path)
         picture(folders, folder / "losses.svg", panel="losses", height=1.8)
         picture(folders[0], folder / "conflicts.svg", panel="conflicts", height=1.8)
 

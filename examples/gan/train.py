@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from sklearn.datasets import load_digits
@@ -31,7 +32,7 @@ STEPS, BATCH, NOISE, WIDTH, FEATURES = 800, 64, 16, 96, 24
 EVERY = {"updates": 5, "weights": 5}
 """Odd: at every twentieth step, as by default, it is always the critic's turn."""
 
-Turn = Callable[[str], AbstractContextManager[Optimizer]]
+Turn = Callable[[str], AbstractContextManager[Any]]
 """`with turn("critic") as optimizer`: inside, that network alone has gradients, and the optimizer steps it alone."""
 softplus = nn.functional.softplus
 
