@@ -63,7 +63,7 @@ format: $(VENV)/.dev  ## mend what ruff can mend
 	$(BIN)/ruff format .
 
 clean:  ## remove the virtual environment and every cache
-	rm -rf $(VENV) $(TENSORFLOW) build dist docs/_build docs/reference .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(TENSORFLOW) build dist docs/_build docs/jupyter_execute docs/reference .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

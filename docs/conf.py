@@ -41,7 +41,7 @@ nb_execution_mode = "force"  # the pages show what the notebooks print now
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_merge_streams = True
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "jupyter_execute"]
 suppress_warnings = ["misc.highlighting_failure"]  # a console block holds what a command printed, which is no shell
 default_role = "literal"  # docstrings write names as `name`
 myst_heading_anchors = 4
@@ -78,15 +78,16 @@ def _with_contents(_: Sphinx, name: str, source: list[str]) -> None:
 
 
 def _with_examples(_: Sphinx, name: str, source: list[str]) -> None:
-    """Append to the gallery the README of each example that it links to, and lead the links there."""
-    if name != "gallery":
-        return
+    """Append to the gallery the README of each example that it links to, and lead the links of all pages there."""
+    page = "" if name == "gallery" else "gallery.md"
     for example in dict.fromkeys(_EXAMPLE.findall(source[0])):
         text = (DOCS.parent / "examples" / example / "README.md").read_text(encoding="utf-8")
         anchor = re.sub(r"[^\w\- ]", "", text.partition("\n")[0].removeprefix("# ").lower()).replace(" ", "-")
-        source[0] = source[0].replace(f"../examples/{example}/README.md", f"#{anchor}")
-        text = re.sub(r"\]\((?![a-z]+:|#|\.\./)", f"](../examples/{example}/", text).replace("](../../docs/", "](")
-        source[0] += "\n" + re.sub(r"(^|(?<=\n\n))(?=#+ )", "#", text)
+        source[0] = source[0].replace(f"../examples/{example}/README.md", f"{page}#{anchor}")
+        if not page:
+            text = re.sub(r"\]\((?![a-z]+:|#|\.\./)", f"](../examples/{example}/", text)
+            text = text.replace("](../../docs/", "](").replace("](../../", "](../")
+            source[0] += "\n" + re.sub(r"(^|(?<=\n\n))(?=#+ )", "#", text)
 
 
 def _contents(caption: str, pages: list[str]) -> str:
