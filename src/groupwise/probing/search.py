@@ -1,8 +1,8 @@
 """Which rate: successive halving over a ladder of factors on the plan's own rates, paid from a stated budget.
 
-    ladder      factors half a decade apart, from a tenth to thirty times the plan's rate, in short runs of one seed
-    last        the best, its neighbours or the plan's own rate: three, about five times as long, another seed. What the
-                budget holds beyond 1.5 runs for them goes into more seeds
+    ladder      factors half a decade apart, from a third to thirty times the plan's rate, in short runs of one seed
+    last        three, six times as long, on another seed: the best, the plan's own rate, and from there uphill, one
+                neighbour of the best so far after another. What the budget holds beyond 1.5 runs goes into more seeds
     weights     where there are several tasks and the plan balances none: the best with weights of 1 over the first
                 losses, beside the plain sum
     parts       from half of what is beyond 1.5 runs: for each rule with a rate of its own, a third and three times it
@@ -29,7 +29,7 @@ from groupwise.probing.trial import Judged, Setting, Trial, Watch, overhead, tra
 HALF: float = math.sqrt(10)
 """Between two rungs of the ladder: half a decade."""
 
-LADDER = (-2, -1, 0, 1, 2, 3)
+LADDER = (-1, 0, 1, 2, 3)
 HIGHEST, LOWEST = 6, -6
 """Powers of `HALF`: the ladder, and how far it is extended where the best is at its end."""
 
@@ -71,7 +71,7 @@ class Schedule:
     longest: int
 
 
-LAST = 5
+LAST = 6
 """How much longer the last round's runs are than the ladder's, about."""
 
 
@@ -189,12 +189,12 @@ class Search:
 
 def search(trials: Trials, schedule: Schedule, weights: Sequence[tuple[str, float]], parts: Sequence[int]) -> Search:
     """Try rates, then weights, then parts. `weights` are those to try beside the plain sum; empty for none."""
-    plain, weighing = Setting(), None
+    weighing = None
     runs = (4 if weights else 3) * schedule.seeds
     ladder = _ladder(trials, schedule, runs)
     steps = _afforded(schedule.joint - trials.cost, runs, schedule)
     seeds = tuple(range(2, 2 + schedule.seeds))
-    last = _round(trials, "last", _last(ladder, plain), seeds, steps)
+    last = _last(trials, ladder, seeds, steps)
     best = lowest_of_the_best(last)
     if weights:
         weighing = _round(trials, "weights", [best, replace(best, weights=tuple(weights))], seeds, steps)
@@ -247,17 +247,41 @@ def _further(powers: Mapping[int, Trial]) -> int | None:
     return top + 1 if best == top and top in fine and top < HIGHEST else None
 
 
-def _last(ladder: Round, plain: Setting) -> list[Setting]:
-    """Three: the best and its neighbours; but for the worse of them the plan's own rate, which is given up on the
-    evidence of short runs only if it is more than a decade from their best and beaten beyond the noise.
+def _last(trials: Trials, ladder: Round, seeds: tuple[int, ...], steps: int) -> Round:
+    """Three: the best of the ladder, the plan's own rate, and then the likelier neighbour of whichever is ahead.
+
+    Which of them is ahead is asked after each, so that a best rate that moves with the length of a run is followed.
     """
-    order = sorted(ladder.runs, key=lambda s: s.rate)
-    place = order.index(ladder.ranked()[0])
-    chosen = order[max(0, min(place - 1, len(order) - 3)) :][:3]
-    apart = abs(math.log10(order[place].rate / plain.rate)) > 1.1
-    if plain in chosen or (apart and any(ladder.versus(other, plain).beats(SURER) for other in chosen)):
-        return chosen
-    return [plain, *sorted(chosen, key=ladder.score)[:2]]
+    plain, first = Setting(), ladder.ranked()[0]
+    settings = [first]
+    if first != plain and not _left_behind(ladder, first, plain):
+        settings.append(plain)
+    found = _round(trials, "last", settings, seeds, steps)
+    while len(settings) < 3:
+        settings.append(_next(ladder, found))
+        found = _round(trials, "last", settings, seeds, steps)
+    return replace(found, runs={s: found.runs[s] for s in sorted(settings, key=lambda s: s.rate)})
+
+
+def _left_behind(ladder: Round, best: Setting, plain: Setting) -> bool:
+    """Whether short runs are evidence enough against the plan's own rate: more than a decade off, beyond the noise."""
+    return abs(math.log10(best.rate / plain.rate)) > 1.1 and ladder.versus(best, plain).beats(SURER)
+
+
+def _next(ladder: Round, last: Round) -> Setting:
+    """A neighbour of the best so far that has not been run; of two the one that did better on the ladder."""
+    known = {s.rate: ladder.score(s) for s in ladder.runs}
+    beside = [
+        (place, known.get(rate, math.inf), rate)
+        for place, ahead in enumerate(last.ranked())
+        for rate in (factor(_power(ahead) - 1), factor(_power(ahead) + 1))
+        if Setting(rate) not in last.runs
+    ]
+    return Setting(min(beside)[2])
+
+
+def _power(setting: Setting) -> int:
+    return round(math.log(setting.rate) / math.log(HALF))
 
 
 def _parts(trials: Trials, schedule: Schedule, best: Setting, parts: Sequence[int]) -> Iterator[Round]:
