@@ -29,7 +29,7 @@ class Rates:
         likely: lowest and highest factor at which the best of the whole run is likely to be.
         stable: the highest factor up to which every run went on falling, and the lowest at which one diverged; None
             where none did.
-        best: the factor that was best in the longest round, before the correction for its length.
+        best: the lowest factor that was not told apart from the best in the longest round.
         gain: how much lower the loss of the best was than the plan's, as a share; 0.1 is a tenth lower.
     """
 
@@ -51,14 +51,12 @@ def judged(search: Search, total_steps: int) -> Rates:
     plain = Setting()
     gain = _gain(search, best, plain)
     between = math.sqrt(HALF)  # a rung stands for what lies nearer to it than to the next
-    corrected = (likely[0] * shorter / between, likely[1] * shorter * between)
+    widened = (likely[0] * shorter / between, likely[1] * between)
     if likely[1] > DECADE * likely[0] or math.isinf(last.score(best)):
-        return Rates("withheld", 1.0, corrected, stable, best.rate, gain)
-    advised = rounded(best.rate * shorter)
-    beaten = _beats_plain(search, best, plain)
-    if not beaten or abs(math.log(advised)) < math.log(HALF) / 2:
-        return Rates("keep", 1.0, corrected, stable, best.rate, gain)
-    return Rates("change", advised, corrected, stable, best.rate, gain)
+        return Rates("withheld", 1.0, widened, stable, best.rate, gain)
+    if not _beats_plain(search, best, plain):
+        return Rates("keep", 1.0, widened, stable, best.rate, gain)
+    return Rates("change", best.rate, widened, stable, best.rate, gain)
 
 
 def bracket(trials: Iterator[Trial]) -> tuple[float, float | None]:
