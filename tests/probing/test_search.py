@@ -6,7 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from groupwise.probing.search import Search, Trials, difference, lowest_of_the_best, planned, search
+from groupwise.probing.rounds import Search, difference, lowest_of_the_best
+from groupwise.probing.search import Trials, planned, search
 from groupwise.probing.trial import Setting, Trial
 
 STEPS = 400
@@ -82,6 +83,16 @@ def test_the_last_round_is_several_times_as_long_as_the_first(budget: float) -> 
 def test_rates_that_are_not_told_apart_are_decided_for_the_lowest() -> None:
     last = found(Made(lambda _: 1.0, width=1e3)).rounds[-1]
     assert lowest_of_the_best(last).rate == min(s.rate for s in last.runs)
+
+
+@pytest.mark.parametrize(("best", "width", "rate"), [(1.0, 1.0, 1.0), (10.0, 1.0, 10.0), (1.0, 1e3, 1.0)])
+def test_weights_are_tried_at_the_rates_that_are_advised(best: float, width: float, rate: float) -> None:
+    made = Made(_always(best), width)
+    trials = cast(Trials, cast(Any, made))
+    weighing = search(trials, planned(STEPS, 1.5, True, 0), (("a", 1.0), ("b", 2.0)), ()).weights
+    assert weighing is not None
+    assert [(s.rate, bool(s.weights)) for s in weighing.runs] == [(rate, False), (rate, True)]
+    assert made.cost <= 1.5 * STEPS
 
 
 def test_a_difference_is_that_of_pairs() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from groupwise._finding import SEVERITIES
+from groupwise._spelling import number
 from groupwise.plan import Plan
 from groupwise.probing.inspecting import Inspected, mostly_empty
 from groupwise.probing.job import Job
@@ -16,7 +17,8 @@ from groupwise.probing.measuring import Seen
 from groupwise.probing.patch import patch_of
 from groupwise.probing.rates import Rates, judged, parts_advised, said
 from groupwise.probing.result import ProbeResult
-from groupwise.probing.search import Search, classes_of, preferred
+from groupwise.probing.rounds import Search, preferred
+from groupwise.probing.search import classes_of
 from groupwise.probing.seeing import findings_of, tasks_in_words
 
 
@@ -50,10 +52,11 @@ def _about_rates(rates: Rates, looked: Inspected) -> Iterator[str]:
     low, high = rates.likely
     where = f"x{said(low)} to x{said(high)} of the plan's"
     if rates.verdict == "change":
+        gained = f"short runs ended {rates.gain:.0%} lower than with the plan's rates"
+        why = gained if rates.gain < 1 else "with the plan's rates a short run diverged"
         yield (
-            f"Rates: multiply the plan's by {said(rates.advised)} ({_absolute(looked, rates.advised)}). The best "
-            f"is likely at {where}, and x{said(rates.best)} ended {rates.gain:.0%} lower than the plan's rates "
-            "in short runs."
+            f"Rates: multiply the plan's by {number(rates.advised)} ({_absolute(looked, rates.advised)}): {why}. The "
+            f"best is likely at {where}."
         )
     elif rates.verdict == "keep":
         yield (

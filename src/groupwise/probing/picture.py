@@ -15,7 +15,7 @@ from groupwise._paths import path_of
 from groupwise.errors import ProbeError, unknown, within
 from groupwise.probing.measuring import Part, Seen
 from groupwise.probing.rates import Rates
-from groupwise.probing.search import Round
+from groupwise.probing.rounds import Round
 
 _SUFFIXES: Final = (".svg", ".png")
 _COLOURS: Final = ("#9aa5b1", "#4c78a8", "#1b3a5c")

@@ -14,7 +14,7 @@ from groupwise._spelling import number
 from groupwise.plan import Plan
 from groupwise.probing.measuring import Part, Seen
 from groupwise.probing.rates import Rates, said
-from groupwise.probing.search import Round
+from groupwise.probing.rounds import Round
 
 _MOST = 12
 """Layers in the table; the largest updates of more."""

@@ -3,8 +3,8 @@
     ladder      factors half a decade apart, from a third to thirty times the plan's rate, in short runs of one seed
     last        three, six times as long, on another seed: the best, the plan's own rate, and from there uphill, one
                 neighbour of the best so far after another. What the budget holds beyond 1.5 runs goes into more seeds
-    weights     where there are several tasks and the plan balances none: the best with weights of 1 over the first
-                losses, beside the plain sum
+    weights     where there are several tasks and the plan balances none: weights of 1 over the first losses beside the
+                plain sum, at the rates that are advised
     parts       from half of what is beyond 1.5 runs: for each rule with a rate of its own, a third and three times it
 
 The plan's own rate goes on until it is beaten beyond the noise (Jamieson & Talwalkar 2016, with an incumbent). All
@@ -21,16 +21,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import final
 
 from groupwise.errors import ProbeError
 from groupwise.plan import Plan
 from groupwise.probing.job import JUDGED_ON, Job
+from groupwise.probing.rates import HALF, decided
+from groupwise.probing.rounds import SURER, Round, Search, preferred
 from groupwise.probing.trial import Judged, Setting, Trial, Watch, overhead, train
-
-HALF: float = math.sqrt(10)
-"""Between two rungs of the ladder: half a decade."""
 
 LADDER = (-1, 0, 1, 2, 3)
 HIGHEST, LOWEST = 6, -6
@@ -38,16 +37,6 @@ HIGHEST, LOWEST = 6, -6
 
 SHORTEST = 8
 """Updates of the shortest contestant that says anything."""
-
-HORIZON = 0.32
-"""How the best rate falls with the length of a run: Bjorck et al. 2024, Scaling optimal LR across token horizons, the
-joint fit from 760 M parameters; fits of single sizes are 0.32 to 0.7."""
-
-NOISE = 2.0
-"""Standard errors of a paired difference from which it counts."""
-
-SURER = 3.0
-"""The same where several parts are tried, so that one of them differs by chance."""
 
 
 def factor(power: int) -> float:
@@ -125,72 +114,6 @@ class Trials:
         return sum(trial.cost for trial in self.done.values())
 
 
-@final
-@dataclass(frozen=True)
-class Difference:
-    """How much lower one contestant is judged than another, in pairs: mean and standard error, over seeds and batches.
-
-    The mean is in natural logarithms of the loss over its start; below 0 the first is better.
-    """
-
-    mean: float
-    error: float
-
-    def beats(self, errors: float = NOISE) -> bool:
-        """Whether the first is better beyond the noise."""
-        return self.mean < 0 and -self.mean > errors * self.error
-
-
-def difference(one: Sequence[Trial], other: Sequence[Trial]) -> Difference:
-    """Of runs of the same seeds, in order. What diverged is worse than anything, and two that did are alike."""
-    bad, worse = any(t.diverged for t in one), any(t.diverged for t in other)
-    if bad or worse:
-        return Difference(0.0 if bad and worse else math.inf if bad else -math.inf, 0.0)
-    pairs = [[a - b for a, b in zip(x.scores, y.scores, strict=True)] for x, y in zip(one, other, strict=True)]
-    means = [fmean(own) for own in pairs]
-    within = math.sqrt(sum(_variance(own) / len(own) for own in pairs)) / len(pairs)
-    between = stdev(means) / math.sqrt(len(means)) if len(means) > 1 else 0.0
-    return Difference(fmean(means), max(within, between))
-
-
-def _variance(values: Sequence[float]) -> float:
-    return stdev(values) ** 2 if len(values) > 1 else 0.0
-
-
-@final
-@dataclass(frozen=True)
-class Round:
-    """Contestants of one length, each on the same seeds."""
-
-    name: str
-    seeds: tuple[int, ...]
-    steps: int
-    runs: Mapping[Setting, tuple[Trial, ...]]
-
-    def ranked(self) -> list[Setting]:
-        """Best first; of those that diverged, the slowest first."""
-        return sorted(self.runs, key=lambda s: (self.score(s), s.rate))
-
-    def score(self, setting: Setting) -> float:
-        """The mean of what it was judged at, over seeds and batches."""
-        runs = self.runs[setting]
-        return math.inf if any(t.diverged for t in runs) else fmean(fmean(t.scores) for t in runs)
-
-    def versus(self, one: Setting, other: Setting) -> Difference:
-        """How one did beside the other."""
-        return difference(self.runs[one], self.runs[other])
-
-
-@final
-@dataclass(frozen=True)
-class Search:
-    """What was tried, in order: `rounds` over the rate; weights and parts, where they were tried."""
-
-    rounds: tuple[Round, ...]
-    weights: Round | None
-    parts: tuple[Round, ...]
-
-
 def search(trials: Trials, schedule: Schedule, weights: Sequence[tuple[str, float]], parts: Sequence[int]) -> Search:
     """Try rates, then weights, then parts. `weights` are those to try beside the plain sum; empty for none."""
     weighing = None
@@ -199,30 +122,19 @@ def search(trials: Trials, schedule: Schedule, weights: Sequence[tuple[str, floa
     steps = _afforded(schedule.joint - trials.cost, runs, schedule)
     seeds = tuple(range(2, 2 + schedule.seeds))
     last = _last(trials, ladder, seeds, steps)
-    best = lowest_of_the_best(last)
+    verdict, best = decided((ladder, last))
+    base = best if verdict == "change" else Setting()
     if weights:
-        weighing = _round(trials, "weights", [best, replace(best, weights=tuple(weights))], seeds, steps)
-        best = replace(best, weights=tuple(weights)) if preferred(weighing) else best
-    return Search((ladder, last), weighing, tuple(_parts(trials, schedule, best, parts)))
+        more = 1 if base in last.runs else 2
+        steps = last.steps if more == 1 else _afforded((schedule.joint - trials.cost) / len(seeds), more, schedule)
+        weighing = _round(trials, "weights", [base, replace(base, weights=tuple(weights))], seeds, steps)
+        base = replace(base, weights=tuple(weights)) if preferred(weighing) else base
+    return Search((ladder, last), weighing, tuple(_parts(trials, schedule, base, parts)))
 
 
 def _afforded(updates: float, runs: int, schedule: Schedule) -> int:
     """How long each of some runs can be."""
     return max(schedule.ladder, min(int(updates / runs - overhead()), schedule.longest))
-
-
-def lowest_of_the_best(last: Round) -> Setting:
-    """Of what is not told apart from the best, the lowest rate: a short run flatters high ones."""
-    best = last.ranked()[0]
-    alike = [s for s in last.runs if s == best or not (math.isinf(last.score(s)) or last.versus(best, s).beats())]
-    return min(alike, key=lambda s: s.rate)
-
-
-def preferred(weighing: Round) -> bool:
-    """Whether the weights that were tried beat the plain sum, in every seed and beyond the noise."""
-    plain, weighted = list(weighing.runs)
-    each = [difference([a], [b]).mean < 0 for a, b in zip(weighing.runs[weighted], weighing.runs[plain], strict=True)]
-    return all(each) and weighing.versus(weighted, plain).beats()
 
 
 def _round(trials: Trials, name: str, settings: Iterable[Setting], seeds: tuple[int, ...], steps: int) -> Round:
@@ -288,7 +200,7 @@ def _power(setting: Setting) -> int:
     return round(math.log(setting.rate) / math.log(HALF))
 
 
-def _parts(trials: Trials, schedule: Schedule, best: Setting, parts: Sequence[int]) -> Iterator[Round]:
+def _parts(trials: Trials, schedule: Schedule, base: Setting, parts: Sequence[int]) -> Iterator[Round]:
     """A third and three times the rate of each rule, as many as can be afforded at twice the ladder's length."""
     seeds, least = (2, 3), 2 * schedule.ladder + overhead()
     number = min(len(parts), int((schedule.parts / least - len(seeds)) / (2 * len(seeds))))
@@ -296,7 +208,7 @@ def _parts(trials: Trials, schedule: Schedule, best: Setting, parts: Sequence[in
         return
     steps = _afforded(schedule.parts, (2 * number + 1) * len(seeds), schedule)
     for part in parts[:number]:
-        settings = [best, *(replace(best, part=part, factor=by) for by in (factor(-1), factor(1)))]
+        settings = [base, *(replace(base, part=part, factor=by) for by in (factor(-1), factor(1)))]
         yield _round(trials, f"part {part}", settings, seeds, steps)
 
 

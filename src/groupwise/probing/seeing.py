@@ -8,8 +8,8 @@ from typing import Final
 from groupwise._finding import Finding
 from groupwise.errors import listed
 from groupwise.probing.measuring import Seen
-from groupwise.probing.rates import Rates, said
-from groupwise.probing.search import HALF, Search, preferred
+from groupwise.probing.rates import HALF, Rates, said
+from groupwise.probing.rounds import Search, preferred
 
 STILL: Final = 1e-7
 """An update ratio below which a part does not move."""

@@ -1,0 +1,97 @@
+"""What rounds of short runs hold, and how runs are compared: in pairs, with the noise of the batches and the seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import final
+
+from groupwise.probing.trial import Setting, Trial
+
+NOISE = 2.0
+"""Standard errors of a paired difference from which it counts."""
+
+SURER = 3.0
+"""The same where the plan's own rate is given up, or where one of several parts may differ by chance."""
+
+
+@final
+@dataclass(frozen=True)
+class Difference:
+    """How much lower one contestant is judged than another, in pairs: mean and standard error, over seeds and batches.
+
+    The mean is in natural logarithms of the loss over its start; below 0 the first is better.
+    """
+
+    mean: float
+    error: float
+
+    def beats(self, errors: float = NOISE) -> bool:
+        """Whether the first is better beyond the noise."""
+        return self.mean < 0 and -self.mean > errors * self.error
+
+
+def difference(one: Sequence[Trial], other: Sequence[Trial]) -> Difference:
+    """Of runs of the same seeds, in order. What diverged is worse than anything, and two that did are alike."""
+    bad, worse = any(t.diverged for t in one), any(t.diverged for t in other)
+    if bad or worse:
+        return Difference(0.0 if bad and worse else math.inf if bad else -math.inf, 0.0)
+    pairs = [[a - b for a, b in zip(x.scores, y.scores, strict=True)] for x, y in zip(one, other, strict=True)]
+    means = [fmean(own) for own in pairs]
+    within = math.sqrt(sum(_variance(own) / len(own) for own in pairs)) / len(pairs)
+    between = stdev(means) / math.sqrt(len(means)) if len(means) > 1 else 0.0
+    return Difference(fmean(means), max(within, between))
+
+
+def _variance(values: Sequence[float]) -> float:
+    return stdev(values) ** 2 if len(values) > 1 else 0.0
+
+
+@final
+@dataclass(frozen=True)
+class Round:
+    """Contestants of one length, each on the same seeds."""
+
+    name: str
+    seeds: tuple[int, ...]
+    steps: int
+    runs: Mapping[Setting, tuple[Trial, ...]]
+
+    def ranked(self) -> list[Setting]:
+        """Best first; of those that diverged, the slowest first."""
+        return sorted(self.runs, key=lambda s: (self.score(s), s.rate))
+
+    def score(self, setting: Setting) -> float:
+        """The mean of what it was judged at, over seeds and batches."""
+        runs = self.runs[setting]
+        return math.inf if any(t.diverged for t in runs) else fmean(fmean(t.scores) for t in runs)
+
+    def versus(self, one: Setting, other: Setting) -> Difference:
+        """How one did beside the other."""
+        return difference(self.runs[one], self.runs[other])
+
+
+@final
+@dataclass(frozen=True)
+class Search:
+    """What was tried, in order: `rounds` over the rate; weights and parts, where they were tried."""
+
+    rounds: tuple[Round, ...]
+    weights: Round | None
+    parts: tuple[Round, ...]
+
+
+def lowest_of_the_best(last: Round) -> Setting:
+    """Of what is not told apart from the best, the lowest rate: a short run flatters high ones."""
+    best = last.ranked()[0]
+    alike = [s for s in last.runs if s == best or not (math.isinf(last.score(s)) or last.versus(best, s).beats())]
+    return min(alike, key=lambda s: s.rate)
+
+
+def preferred(weighing: Round) -> bool:
+    """Whether the weights that were tried beat the plain sum, in every seed and beyond the noise."""
+    plain, weighted = list(weighing.runs)
+    each = [difference([a], [b]).mean < 0 for a, b in zip(weighing.runs[weighted], weighing.runs[plain], strict=True)]
+    return all(each) and weighing.versus(weighted, plain).beats()
