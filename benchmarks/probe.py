@@ -129,7 +129,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         arms = [f"{median(each[arm] for each in own):.3g}" for arm in ("default", "probed", "tuned")]
         pairs = []
         for other in ("default", "tuned"):
-            differences = [each["probed"] - each[other] for each in own]
+            differences = [round(each["probed"] - each[other], 9) for each in own]  # a tie is one
             pairs += [f"{median(differences):+.2g}", f"{sign(differences):.3f}"]
         advice = _advice(own)
         lines.append(f"| {name} ({own[0]['unit']}) | {len(own)} | {' | '.join([*arms, *pairs])} | {advice} |")
