@@ -35,7 +35,8 @@ def untracked(optimizer: Any, others: Sequence[Any]) -> tuple[Any, ...]:
         others: variables that it holds and that are not its state.
     """
     known = {id(variable) for variable in (*optimizer.variables, *others)}
-    held = {id(variable): variable for value in vars(optimizer).values() for variable in _variables_in(value)}
+    own = [value for name, value in vars(optimizer).items() if not name.startswith("_self_")]  # tensorflow's tracking
+    held = {id(variable): variable for value in own for variable in _variables_in(value)}
     return tuple(variable for key, variable in held.items() if key not in known)
 
 
