@@ -11,17 +11,25 @@ from examples.comparing import Outcome, rewrite, score_table, search_table
 from groupwise.report import build, describe
 
 
-def options(name: str, steps: int, argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line of a training: how many steps, and where its record goes."""
+def options(
+    name: str, steps: int, argv: Sequence[str] | None, numbers: Mapping[str, int] | None = None
+) -> argparse.Namespace:
+    """The command line of a training: how many steps, where its record goes, and whole numbers of its own."""
     parser = argparse.ArgumentParser(description="train by plan.toml and write a report")
-    parser.add_argument("--steps", type=int, default=steps)
+    for option, default in {"steps": steps, **(numbers or {})}.items():
+        parser.add_argument(f"--{option}", type=int, default=default)
     parser.add_argument("--out", type=Path, default=Path("runs") / name)
     return parser.parse_args(argv)
 
 
-def tell(scores: Mapping[str, float], run: Path) -> None:
-    """Print the scores and the findings of a run, and write its report beside its record."""
-    sys.stdout.write(", ".join(f"{what} {value:.1f} %" for what, value in scores.items()) + "\n\n")
+def percents(scores: Mapping[str, float]) -> str:
+    """`left 97.1 %, right 96.8 %`."""
+    return ", ".join(f"{what} {value:.1f} %" for what, value in scores.items())
+
+
+def tell(score: str, run: Path) -> None:
+    """Print the score and the findings of a run, and write its report beside its record."""
+    sys.stdout.write(f"{score}\n\n")
     for sentence in describe(run).runs[0].verdict:
         sys.stdout.write(f"{sentence.tone}: {sentence.head}. {sentence.text}\n")
     build(run, run / "report.html")

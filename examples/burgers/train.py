@@ -8,7 +8,6 @@ and Hopf gives as a quotient of two integrals (Basdevant et al. 1986), computed 
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,8 +20,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from examples.program import options, tell
 from groupwise import Balancer, GroupedOptimizer, Observer, Plan, PlanScheduler
-from groupwise.report import build, describe
 
 PLAN = Path(__file__).with_name("plan.toml")
 VISCOSITY = 0.03 / math.pi
@@ -105,10 +104,7 @@ def score(model: nn.ModuleDict, points: Tensor, values: Tensor) -> dict[str, flo
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train by plan.toml, print the score and the findings, and write the run and its report."""
-    parser = argparse.ArgumentParser(description="train by plan.toml and write a report")
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--out", type=Path, default=Path("runs/burgers"))
-    given = parser.parse_args(argv)
+    given = options("burgers", STEPS, argv)
     torch.set_num_threads(1)
 
     model = networks(seed=0)
@@ -118,11 +114,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     sys.stdout.write(f"{optimizer.resolution}\n{balancer.method}\n\n")
     with Observer(optimizer, given.out, scheduler=scheduler) as observer:
         train(model, optimizer, scheduler, balancer, given.steps, seed=0, observer=observer)
-    sys.stdout.write(f"error {score(model, *load())['error']:.1f} %\n\n")
-    for sentence in describe(observer.path).runs[0].verdict:
-        sys.stdout.write(f"{sentence.tone}: {sentence.head}. {sentence.text}\n")
-    build(observer.path, observer.path / "report.html")
-    sys.stdout.write(f"\n{observer.path / 'report.html'}\n")
+    tell(f"error {score(model, *load())['error']:.1f} %", observer.path)
 
 
 if __name__ == "__main__":

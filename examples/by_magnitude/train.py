@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from examples.program import options, tell
+from examples.program import options, percents, tell
 from groupwise import GroupedOptimizer, Observer, Plan, PlanScheduler
 
 PLAN = Path(__file__).with_name("plan.toml")
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with Observer(optimizer, given.out, scheduler=scheduler) as observer:
         moved = train(model, optimizer, scheduler, "train", given.steps, 0, regroup_every=EVERY, observer=observer)
     sys.stdout.write(f"{optimizer.resolution}\n\n{moved} changes of group\n")
-    tell(score(model, "test"), observer.path)
+    tell(percents(score(model, "test")), observer.path)
 
 
 if __name__ == "__main__":

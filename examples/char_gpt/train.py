@@ -8,7 +8,6 @@ Its last tenth is the test's; the tenth before that judges the search for a rate
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 from collections.abc import Sequence
@@ -21,8 +20,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from examples.program import options, tell
 from groupwise import GroupedOptimizer, Observer, Plan, PlanScheduler
-from groupwise.report import build, describe
 
 PLAN = Path(__file__).with_name("plan.toml")
 TEXT = "\n".join(topics.values())
@@ -116,10 +115,7 @@ def score(model: nn.ModuleDict, text: Tensor) -> dict[str, float]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train by plan.toml, print the score and the findings, and write the run and its report."""
-    parser = argparse.ArgumentParser(description="train by plan.toml and write a report")
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--out", type=Path, default=Path("runs/char_gpt"))
-    given = parser.parse_args(argv)
+    given = options("char_gpt", STEPS, argv)
     torch.set_num_threads(1)
 
     text, unseen = load()
@@ -129,11 +125,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     sys.stdout.write(f"{optimizer.resolution}\n\n")
     with Observer(optimizer, given.out, scheduler=scheduler) as observer:
         train(model, optimizer, scheduler, text, given.steps, seed=0, observer=observer)
-    sys.stdout.write(f"test loss {score(model, unseen)['test loss']:.3f}\n\n")
-    for sentence in describe(observer.path).runs[0].verdict:
-        sys.stdout.write(f"{sentence.tone}: {sentence.head}. {sentence.text}\n")
-    build(observer.path, observer.path / "report.html")
-    sys.stdout.write(f"\n{observer.path / 'report.html'}\n")
+    tell(f"test loss {score(model, unseen)['test loss']:.3f}", observer.path)
 
 
 if __name__ == "__main__":

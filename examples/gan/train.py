@@ -9,7 +9,6 @@ included, sees them.
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -24,8 +23,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from examples.program import options, tell
 from groupwise import GroupedOptimizer, Observer, Plan, PlanScheduler
-from groupwise.report import build, describe
 
 PLAN = Path(__file__).with_name("plan.toml")
 STEPS, BATCH, NOISE, WIDTH, FEATURES = 800, 64, 16, 96, 24
@@ -130,10 +129,7 @@ def score(model: nn.ModuleDict, unseen: Tensor) -> dict[str, float]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train by plan.toml, print the score and the findings, and write the run and its report."""
-    parser = argparse.ArgumentParser(description="train by plan.toml and write a report")
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--out", type=Path, default=Path("runs/gan"))
-    given = parser.parse_args(argv)
+    given = options("gan", STEPS, argv)
     torch.set_num_threads(1)
 
     scans, unseen = load()
@@ -143,11 +139,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     sys.stdout.write(f"{optimizer.resolution}\n\n")
     with Observer(optimizer, given.out, by="network", every=EVERY, scheduler=scheduler) as observer:
         train(model, optimizer.only, [scheduler], scans, given.steps, seed=0, observer=observer)
-    sys.stdout.write(", ".join(f"{what} {value:.2f}" for what, value in score(model, unseen).items()) + "\n\n")
-    for sentence in describe(observer.path).runs[0].verdict:
-        sys.stdout.write(f"{sentence.tone}: {sentence.head}. {sentence.text}\n")
-    build(observer.path, observer.path / "report.html")
-    sys.stdout.write(f"\n{observer.path / 'report.html'}\n")
+    tell(", ".join(f"{what} {value:.2f}" for what, value in score(model, unseen).items()), observer.path)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
-from examples.program import options, tell
+from examples.program import options, percents, tell
 from groupwise import GroupedOptimizer, Observer, Plan, PlanScheduler
 
 PLAN = Path(__file__).with_name("plan.toml")
@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with Observer(optimizer, given.out, scheduler=scheduler) as observer:
         images = shifted(labelled.images, "low contrast")
         train(model, optimizer, scheduler, images, labelled.digits, given.steps, observer)
-    tell(score(model, "low contrast"), observer.path)
+    tell(percents(score(model, "low contrast")), observer.path)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from examples import packaged
-from examples.program import options, tell
+from examples.program import options, percents, tell
 from groupwise import GroupedOptimizer, Observer, Plan, PlanScheduler
 
 PLAN = Path(__file__).with_name("plan.toml")
@@ -144,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     sys.stdout.write(f"{optimizer.resolution}\n\n")
     with Observer(optimizer, given.out, scheduler=scheduler) as observer:
         train(model, optimizer, scheduler, load("train"), given.steps, seed=0, observer=observer)
-    tell(score(model, load("test")), observer.path)
+    tell(percents(score(model, load("test"))), observer.path)
 
 
 if __name__ == "__main__":

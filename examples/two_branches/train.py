@@ -9,7 +9,6 @@ A fixed 497 of the 1,797 scans are the test's; no training and no search for a r
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +21,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from examples.program import options, percents, tell
 from groupwise import GroupedOptimizer, Observer, Plan, PlanScheduler
-from groupwise.report import build, describe
 
 PLAN = Path(__file__).with_name("plan.toml")
 STEPS, BATCH, TEST_PAIRS = 200, 64, 4000
@@ -111,10 +110,7 @@ def score(model: nn.ModuleDict, scans: Scans, *, standardise: bool = False) -> d
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train by plan.toml, print the score and the findings, and write the run and its report."""
-    parser = argparse.ArgumentParser(description="train by plan.toml and write a report")
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--out", type=Path, default=Path("runs/two_branches"))
-    given = parser.parse_args(argv)
+    given = options("two_branches", STEPS, argv)
     torch.set_num_threads(1)
 
     scans, unseen = load()
@@ -124,12 +120,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     sys.stdout.write(f"{optimizer.resolution}\n\n")
     with Observer(optimizer, given.out, by="network", scheduler=scheduler) as observer:
         train(model, optimizer, scheduler, scans, given.steps, seed=0, observer=observer)
-    percent = score(model, unseen)
-    sys.stdout.write(", ".join(f"{what} {value:.1f} %" for what, value in percent.items()) + "\n\n")
-    for sentence in describe(observer.path).runs[0].verdict:
-        sys.stdout.write(f"{sentence.tone}: {sentence.head}. {sentence.text}\n")
-    build(observer.path, observer.path / "report.html")
-    sys.stdout.write(f"\n{observer.path / 'report.html'}\n")
+    tell(percents(score(model, unseen)), observer.path)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ The scans, 1,300 to train on and 497 to test on, are those of examples.two_branc
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 from collections.abc import Sequence
@@ -21,9 +20,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from examples.program import options, tell
 from examples.two_branches.train import Scans, load
 from groupwise import GroupedOptimizer, Observer, Plan, PlanScheduler
-from groupwise.report import build, describe
 
 PLAN = Path(__file__).with_name("plan.toml")
 WIDTHS = (16, 64, 256, 768)
@@ -77,11 +76,7 @@ def score(model: nn.ModuleDict, scans: Scans) -> dict[str, float]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train by plan.toml, print the score and the findings, and write the run and its report."""
-    parser = argparse.ArgumentParser(description="train by plan.toml and write a report")
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--width", type=int, default=WIDTH)
-    parser.add_argument("--out", type=Path, default=Path("runs/widths"))
-    given = parser.parse_args(argv)
+    given = options("widths", STEPS, argv, {"width": WIDTH})
     torch.set_num_threads(1)
 
     scans, unseen = load()
@@ -92,11 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with Observer(optimizer, given.out, by="layer", scheduler=scheduler) as observer:
         train(model, optimizer, scheduler, scans, given.steps, seed=0, observer=observer)
     percent = score(model, unseen)
-    sys.stdout.write(f"test loss {percent['test loss']:.3f}, {percent['right']:.1f} % right\n\n")
-    for sentence in describe(observer.path).runs[0].verdict:
-        sys.stdout.write(f"{sentence.tone}: {sentence.head}. {sentence.text}\n")
-    build(observer.path, observer.path / "report.html")
-    sys.stdout.write(f"\n{observer.path / 'report.html'}\n")
+    tell(f"test loss {percent['test loss']:.3f}, {percent['right']:.1f} % right", observer.path)
 
 
 if __name__ == "__main__":
