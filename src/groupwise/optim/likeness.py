@@ -7,7 +7,7 @@ the parameter's own shape is tried: it may want more than 2 of something, and it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
@@ -29,6 +29,10 @@ class Likeness:
     def parameter(self) -> torch.nn.Parameter:
         """A new one on the CPU, all ones."""
         return torch.nn.Parameter(torch.ones(self.shape, dtype=self.dtype, device="cpu"))
+
+    def dense(self) -> Likeness:
+        """The same with a dense gradient."""
+        return replace(self, sparse=False)
 
     def without_memory(self) -> torch.nn.Parameter:
         """One of this shape whose entries are all the same place in memory, for a constructor to look at."""

@@ -82,10 +82,11 @@ def probe(resolution: Resolution, algorithms: TorchAlgorithms, mistakes: Mistake
         with _refused_for(resolution, group, group.parameters, mistakes):
             own = _peaks({name: s for name, s in group.settings.items() if s != unscaled[name]})
         for likeness, infos in _kinds(group).items():
-            key = (group.algorithm, tuple(unscaled.items()), likeness)
+            key = (group.algorithm, tuple(unscaled.items()), likeness, trains(group))
             with _refused_for(resolution, group, infos, mistakes):
                 if key not in known:
-                    known[key] = _probe_parameter(cls, unscaled, likeness, whole(infos[0], trains(group)))
+                    own_shape = whole(infos[0], trains(group))
+                    known[key] = _probe_parameter(cls, unscaled, likeness, own_shape, trains(group))
                 if not known[key].allocates_in_init:
                     new = [i for i in infos if (*key[:2], whole(i, trains(group))) not in built]
                     built |= {(*key[:2], whole(i, trains(group))) for i in new}
@@ -123,11 +124,20 @@ def trains(group: Group) -> bool:
 
 
 def _probe_parameter(
-    cls: type[torch.optim.Optimizer], settings: Mapping[str, Setting], likeness: Likeness, own: Likeness
+    cls: type[torch.optim.Optimizer],
+    settings: Mapping[str, Setting],
+    likeness: Likeness,
+    own: Likeness,
+    trains: bool,
 ) -> ProbeResult:
-    """Probe a likeness; if it is refused, ask the parameter's own shape, whose answer counts."""
+    """Probe a likeness; if it is refused, ask the parameter's own shape, whose answer counts.
+
+    What never trains gets no gradient, so it may stand under a class that takes no sparse one.
+    """
     with Refusal():
         return _probe(cls, settings, likeness)
+    if likeness.sparse and not trains:
+        return _probe_parameter(cls, settings, likeness.dense(), own.dense(), trains)
     if own.shape == likeness.shape:
         return _probe(cls, settings, likeness)
     peak: dict[str, Any] = {name: setting.peak for name, setting in settings.items()}

@@ -6,7 +6,6 @@ A plan is a value, independent of any model; `resolve` applies it to one.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -16,7 +15,8 @@ from groupwise import _html
 from groupwise._misuse import explained
 from groupwise._pickling import Public, Reduced
 from groupwise._spelling import counted, shown
-from groupwise.errors import GroupwiseWarning, PlanError, ResolutionError, within
+from groupwise._warning import warn
+from groupwise.errors import PlanError, ResolutionError, within
 from groupwise.plan import adopting, plan_file
 from groupwise.plan.algorithm import Algorithm
 from groupwise.plan.cautions import cautions_of, rates_left_by, unset_in_vain
@@ -168,7 +168,7 @@ class Plan:
         """
         found = adopting.read(model, optimizer, schedulers, schedulers_step, example)
         if found.lost:
-            warnings.warn(f"not carried over: {'; '.join(found.lost)}", GroupwiseWarning, stacklevel=2)
+            warn(f"not carried over: {'; '.join(found.lost)}")
         return cls(found.plan.rules)
 
     @classmethod
