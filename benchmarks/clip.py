@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
 from benchmarks.measure import FLOAT, Scale, Table, Work, milliseconds, race, speed
-from benchmarks.models import copies, fresh_gradients, numel, vit_small_size
+from benchmarks.models import copies, fresh_gradients, numel, vit_size
 from groupwise import GroupedOptimizer, Plan, Rule, clip_norm
 from groupwise.optim.clipping import Clipper
 
@@ -57,9 +57,10 @@ def by_hand(model: nn.Module, plan: Plan) -> Work:
 
 def tables(scale: Scale) -> Iterator[Table]:
     """Race every kind of plan."""
-    floor, rows = milliseconds(3 * FLOAT * numel(vit_small_size()) / speed(vit_small_size())), []
+    model = vit_size(64 if scale.quick else 384)
+    floor, rows = milliseconds(3 * FLOAT * numel(model) / speed(model)), []
     for name, plan in PLANS.items():
-        one, other = copies(vit_small_size(), 2)
+        one, other = copies(model, 2)
         factors: list[torch.Tensor] = []
         works = {"torch": by_hand(one, plan), "groupwise": ours(other, plan, factors)}
         before = {"torch": fresh_gradients(one), "groupwise": fresh_gradients(other)}

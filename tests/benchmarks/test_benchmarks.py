@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.__main__ import NAMES
+from benchmarks.__main__ import NAMES, main
 from benchmarks.growth import exponent
 from benchmarks.measure import Table, Timing, race
 from benchmarks.page import PAGE, blocks_of, markdown, rewrite, rewritten
@@ -24,11 +24,16 @@ More.
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_of_them_runs(name: str) -> None:
-    command = [sys.executable, "-m", "benchmarks", "--quick", "--only", name]
+def test_each_of_them_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--quick", "--only", name])
+    assert f"[1/1] {name}" in capsys.readouterr().out
+
+
+def test_the_command_runs_those_that_are_named_in_their_order() -> None:
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--only", "cuda", "solvers"]
     done = subprocess.run(command, cwd=PAGE.parent.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert f"[1/1] {name}" in done.stdout
+    assert done.stdout.index("[1/2] cuda") < done.stdout.index("[2/2] solvers")
 
 
 def test_every_benchmark_has_one_place_on_the_page() -> None:
