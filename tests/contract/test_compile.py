@@ -39,14 +39,21 @@ def compiled(optimizer: torch.optim.Optimizer, counter: CompileCounter) -> Calla
     return run
 
 
+def flags_of(optimizer: GroupedOptimizer) -> list[list[object]]:
+    """Which kernels the groups ask for."""
+    return [[group.get(key) for key in ("capturable", "fused", "foreach")] for group in optimizer.param_groups]
+
+
 @pytest.mark.parametrize(("mix", "before"), STARTS, ids=NAMES)
-def test_a_compiled_step_equals_separate_optimizers_while_lr_is_edited(mix: Mix, before: int) -> None:
+def test_a_compiled_step_equals_separate_optimizers_while_lr_is_edited_and_goes_on_uncompiled(
+    mix: Mix, before: int
+) -> None:
     ours, theirs = mix.net(), mix.net()
     optimizer, separate = mix.optimizer(ours), mix.separate(theirs)
     counter = CompileCounter()
     train(ours, range(before), optimizer.step)
     train(theirs, range(before), steps(separate))
-    step = compiled(optimizer, counter)
+    step, flags = compiled(optimizer, counter), flags_of(optimizer)
     for seed in range(before, before + 5):
         train(ours, [seed], step)
         train(theirs, [seed], steps(separate))
@@ -54,6 +61,13 @@ def test_a_compiled_step_equals_separate_optimizers_while_lr_is_edited(mix: Mix,
             group["lr"] *= 0.9
     assert_same(ours, theirs)
     assert counter.frame_count > 0
+    assert flags_of(optimizer) == flags
+
+    resumed = mix.optimizer(ours)
+    resumed.load_state_dict(optimizer.state_dict())
+    train(ours, range(3), resumed.step)
+    train(theirs, range(3), steps(separate))
+    assert_same(ours, theirs)
 
 
 def test_a_scheduled_rate_is_compiled_for_a_few_steps_and_then_no_more() -> None:
@@ -96,26 +110,3 @@ def test_a_compiled_step_of_one_network_moves_that_one_alone() -> None:
     assert_same(ours, theirs)
     assert_unmoved(ours["right"], before)
     assert len(optimizer.param_groups) == 4
-
-
-def test_a_compiled_step_leaves_the_groups_flags_as_they_are() -> None:
-    net = MIX.net()
-    optimizer = MIX.optimizer(net)
-
-    def flags() -> list[list[object]]:
-        return [[group.get(key) for key in ("capturable", "fused", "foreach")] for group in optimizer.param_groups]
-
-    before = flags()
-    train(net, range(2), compiled(optimizer, CompileCounter()))
-    assert flags() == before
-
-
-def test_an_optimizer_that_was_compiled_is_saved_and_goes_on_uncompiled() -> None:
-    net, theirs = MIX.net(), MIX.net()
-    optimizer = MIX.optimizer(net)
-    train(net, range(3), compiled(optimizer, CompileCounter()))
-    resumed = MIX.optimizer(net)
-    resumed.load_state_dict(optimizer.state_dict())
-    train(net, range(3, 6), resumed.step)
-    train(theirs, range(6), steps(MIX.separate(theirs)))
-    assert_same(net, theirs)

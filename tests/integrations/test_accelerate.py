@@ -165,35 +165,43 @@ from accelerate import Accelerator
 from groupwise import GroupedOptimizer, PlanScheduler, Rule, after
 from tests.integrations.models import PLAN, Net, loader
 
-accelerator = Accelerator(cpu=True, step_scheduler_with_optimizer=False, gradient_accumulation_steps=int(sys.argv[2]))
-net = Net()
-optimizer = GroupedOptimizer(net, PLAN + [Rule("head.bias", trainable=after("2 steps"))])
-scheduler = plan_scheduler = PlanScheduler(optimizer, total_steps=12 // int(sys.argv[2]))
-net, optimizer, batches, scheduler = accelerator.prepare(net, optimizer, loader(192), scheduler)
-for batch in batches:
-    with accelerator.accumulate(net):
-        accelerator.backward(net(**batch)["loss"])
-        optimizer.step()
-        if accelerator.sync_gradients:
-            scheduler.step()
-        optimizer.zero_grad()
-accelerator.save_state(f"{sys.argv[1]}/state")
-accelerator.wait_for_everyone()
-accelerator.load_state(f"{sys.argv[1]}/state")
-counted = {"counted": plan_scheduler.last_epoch}
-torch.save(accelerator.unwrap_model(net).state_dict() | counted, f"{sys.argv[1]}/{accelerator.process_index}.pt")
+def train(folder, accumulate):
+    accelerator = Accelerator(cpu=True, step_scheduler_with_optimizer=False, gradient_accumulation_steps=accumulate)
+    net = Net()
+    optimizer = GroupedOptimizer(net, PLAN + [Rule("head.bias", trainable=after("2 steps"))])
+    scheduler = plan_scheduler = PlanScheduler(optimizer, total_steps=12 // accumulate)
+    net, optimizer, batches, scheduler = accelerator.prepare(net, optimizer, loader(192), scheduler)
+    for batch in batches:
+        with accelerator.accumulate(net):
+            accelerator.backward(net(**batch)["loss"])
+            optimizer.step()
+            if accelerator.sync_gradients:
+                scheduler.step()
+            optimizer.zero_grad()
+    accelerator.save_state(f"{folder}/state")
+    accelerator.wait_for_everyone()
+    accelerator.load_state(f"{folder}/state")
+    counted = {"counted": plan_scheduler.last_epoch}
+    torch.save(accelerator.unwrap_model(net).state_dict() | counted, f"{folder}/{accelerator.process_index}.pt")
+    accelerator.wait_for_everyone()
+    accelerator.free_memory()
+
+
+for accumulate in (1, 2):
+    train(f"{sys.argv[1]}/{accumulate}", accumulate)
 torch.distributed.destroy_process_group()
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_two_real_processes_give_the_weights_of_one_on_the_joint_batches(accumulate: int, tmp_path: Path) -> None:
-    script = tmp_path / "train.py"
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where two real processes left what they trained, below a folder for each number of accumulated batches."""
+    folder = tmp_path_factory.mktemp("two_processes")
+    script = folder / "train.py"
     script.write_text(SCRIPT)
     launch = [sys.executable, "-m", "torch.distributed.run"]
     done = subprocess.run(
-        [*launch, "--nproc-per-node=2", "--standalone", str(script), str(tmp_path), str(accumulate)],
+        [*launch, "--nproc-per-node=2", "--standalone", str(script), str(folder)],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])},
         capture_output=True,
@@ -203,12 +211,18 @@ def test_two_real_processes_give_the_weights_of_one_on_the_joint_batches(accumul
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "GroupwiseWarning" not in done.stderr
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_two_real_processes_give_the_weights_of_one_on_the_joint_batches(accumulate: int, two_processes: Path) -> None:
     words = Words(192)
     joint = [collated([words[i] for i in range(start, start + 16)]) for start in range(0, 192, 16)]
     more = Rule("head.bias", trainable=after("2 steps"))
     expected = plain(joint, accumulate=accumulate, plan=PLAN + [more])
     for rank in range(2):
-        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        found = torch.load(two_processes / f"{accumulate}/{rank}.pt", weights_only=True)
         assert found["counted"] == 12 // accumulate
         for name, p in expected.named_parameters():
             torch.testing.assert_close(found[name], p.detach(), rtol=0, atol=2e-4, msg=lambda m, n=name: f"{n}: {m}")
