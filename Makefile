@@ -49,7 +49,7 @@ dist: $(VENV)/.dev  ## build wheel and source distribution, check them, and run 
 	$(BIN)/python -m build --quiet
 	$(BIN)/python -m twine check --strict dist/*
 	$(PYTHON) -m venv --clear dist/.venv
-	dist/.venv/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt dist/*.whl
+	dist/.venv/bin/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt dist/*.whl
 	cd dist && .venv/bin/groupwise --version && .venv/bin/groupwise new vit-finetune > /dev/null && .venv/bin/groupwise schema > /dev/null
 	rm -rf dist/.venv
 

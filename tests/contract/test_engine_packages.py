@@ -70,6 +70,7 @@ def test_an_engine_of_another_package_steps_as_alone(name: str) -> None:
     assert_same(ours, theirs)
 
 
+@pytest.mark.usefixtures("as_written")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("name", "match"), REFUSED.items(), ids=REFUSED)
 def test_progress_on_the_object_is_refused(name: str, match: str) -> None:
