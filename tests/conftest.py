@@ -1,4 +1,4 @@
-"""What every test shares: one thread per process (two cores, two workers), Hypothesis without deadlines, and timm.
+"""What every test shares: one thread per process (two cores, two workers), profiles of Hypothesis, and timm.
 
 What was imported and collected, two million objects, stays to the end: the garbage collector need not look through it
 again and again (a full pass took 0.35 s, and some tests wait for several).
@@ -18,7 +18,10 @@ from hypothesis import settings
 
 from tests.vision import import_timm
 
-settings.register_profile("house", deadline=None, derandomize="CI" in os.environ, print_blob=True)
+settings.register_profile(
+    "house", deadline=None, derandomize="CI" in os.environ, print_blob=True, max_examples=40
+)  # 40 kill every mutant of tests/mutation that 100 do
+settings.register_profile("thorough", settings.get_profile("house"), derandomize=False, max_examples=1000)
 settings.load_profile("house")
 
 
