@@ -20,7 +20,7 @@ from tests.vision import import_timm
 
 settings.register_profile(
     "house", deadline=None, derandomize="CI" in os.environ, print_blob=True, max_examples=40
-)  # 40 kill every mutant of tests/mutation that 100 do
+)  # of schedules, select, plan and records they kill every mutant of tests/mutation that 100 do
 settings.register_profile("thorough", settings.get_profile("house"), derandomize=False, max_examples=1000)
 settings.load_profile("house")
 
