@@ -1,7 +1,7 @@
 """What every test shares: one thread per process (two cores, two workers), profiles of Hypothesis, and timm.
 
 What was imported and collected, two million objects, stays to the end: the garbage collector need not look through it
-again and again (a full pass took 0.35 s, and some tests wait for several).
+again and again (a full pass took more than a second, and there is one in every training of Hugging Face's trainer).
 """
 
 import gc
