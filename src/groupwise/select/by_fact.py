@@ -85,6 +85,7 @@ class Role(Atom):
     word: str
 
     key: ClassVar[str] = "role"
+    by_kind: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.word not in ROLES:
@@ -118,6 +119,7 @@ class Tag(Atom):
     word: str
 
     key: ClassVar[str] = "tag"
+    by_kind: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.word, str) or not self.word:
@@ -158,7 +160,10 @@ class _Within(Atom):
     def matches(self, info: ParameterInfo) -> bool:
         """Whether one of its numbers lies in the range."""
         low, high = self.low, self.high
-        return any((low is None or n >= low) and (high is None or n <= high) for n in self.numbers(info))
+        for number in self.numbers(info):
+            if (low is None or number >= low) and (high is None or number <= high):
+                return True
+        return False
 
     def suggest(self, infos: Infos) -> Iterator[str]:
         """The numbers that occur: all where they are few, else their ends."""
@@ -192,6 +197,7 @@ class Ndim(_Within):
     high: int | None
 
     key: ClassVar[str] = "ndim"
+    by_kind: ClassVar[bool] = True
 
     def numbers(self, info: ParameterInfo) -> tuple[int, ...]:
         """Its dimensions."""
@@ -207,6 +213,7 @@ class Size(_Within):
     high: int | None
 
     key: ClassVar[str] = "size"
+    by_kind: ClassVar[bool] = True
 
     def numbers(self, info: ParameterInfo) -> tuple[int, ...]:
         """Its elements."""
@@ -236,6 +243,7 @@ class Shape(Atom):
     sizes: tuple[int | None, ...]
 
     key: ClassVar[str] = "shape"
+    by_kind: ClassVar[bool] = True
 
     def matches(self, info: ParameterInfo) -> bool:
         """Whether its shape is this one wherever this one says."""

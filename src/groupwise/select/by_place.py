@@ -148,6 +148,7 @@ class Kind(_Word):
     word: str
 
     key: ClassVar[str] = "kind"
+    by_kind: ClassVar[bool] = True
 
     def words(self, occurrence: Occurrence) -> Iterable[str]:
         """Class names of the layer that holds it."""
@@ -172,6 +173,7 @@ class Inside(_Word):
     word: str
 
     key: ClassVar[str] = "inside"
+    by_kind: ClassVar[bool] = True
 
     def words(self, occurrence: Occurrence) -> Iterable[str]:
         """Class names of all that encloses it."""
@@ -190,6 +192,7 @@ class Network(_Word):
     word: str
 
     key: ClassVar[str] = "network"
+    by_kind: ClassVar[bool] = True
 
     def words(self, occurrence: Occurrence) -> Iterable[str]:
         """The network's key."""

@@ -5,7 +5,8 @@ Tying is found by identity, across networks too. Levels and heads are taken from
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
@@ -14,8 +15,8 @@ from groupwise.select.heads import heads
 from groupwise.select.info import Occurrence, ParameterInfo
 from groupwise.select.levels import levels
 from groupwise.select.marks import marks_of
-from groupwise.select.roles import NOWHERE, Surroundings, guess, matrix_reason, with_matrix_role
-from groupwise.select.tree import Node, OwnParameter
+from groupwise.select.roles import NOWHERE, Surroundings, read, with_matrix_role
+from groupwise.select.tree import Node
 from groupwise.select.vocabulary import says_experts
 
 
@@ -28,11 +29,12 @@ def describe(networks: Iterable[tuple[str, Node]]) -> tuple[ParameterInfo, ...]:
     Raises:
         SelectorError: a parameter has no shape yet (a lazy module that has not seen a batch).
     """
-    found: dict[int, _Builder] = {}
+    found = _Found()
     for network, root in networks:
         ends = heads(root)
-        _Describer(network, levels(root, ends), ends, found).visit(root, frozenset(), NOWHERE)
-    return tuple(builder.finished() for builder in found.values())
+        if root.has_parameters:
+            _Describer(network, levels(root, ends), ends, found).visit(root, frozenset(), NOWHERE)
+    return tuple(found.finished())
 
 
 def with_reasons(info: ParameterInfo, reasons: list[tuple[tuple[str, str], ...]]) -> ParameterInfo:
@@ -53,17 +55,48 @@ def with_occurrences(info: ParameterInfo, occurrences: Sequence[Occurrence]) -> 
 
 @final
 @dataclass(slots=True)
-class _Builder:
-    tensor: Any
-    shape: tuple[int, ...]
-    sparse: bool = False
-    occurrences: list[Occurrence] = field(default_factory=list)
+class _Found:
+    """What was met of each tensor, by its identity: few objects each, since the collector counts them all."""
 
-    def finished(self) -> ParameterInfo:
-        occurrences = _with_matrix(self.occurrences)
-        trainable = getattr(self.tensor, "requires_grad", None)
-        trainable = getattr(self.tensor, "trainable", True) if trainable is None else trainable
-        return ParameterInfo(occurrences, self.shape, bool(trainable), self.sparse, marks_of(self.tensor), self.tensor)
+    tensors: dict[int, Any] = field(default_factory=dict)
+    occurrences: dict[int, tuple[Occurrence, ...]] = field(default_factory=dict)
+    sparse: set[int] = field(default_factory=set)
+    shapes: dict[tuple[int, ...], tuple[int, ...]] = field(default_factory=dict)
+
+    def add(self, tensor: Any, occurrence: Occurrence, sparse: bool) -> None:
+        key = id(tensor)
+        self.tensors[key] = tensor
+        self.occurrences[key] = (*self.occurrences.get(key, ()), occurrence)
+        if sparse:
+            self.sparse.add(key)
+
+    def shape_of(self, tensor: Any, name: str) -> tuple[int, ...]:
+        shape = _shape(tensor, name)
+        return self.shapes.setdefault(shape, shape)
+
+    def finished(self) -> Iterator[ParameterInfo]:
+        for key, tensor in self.tensors.items():
+            met = self.occurrences[key]
+            name = met[0].name
+            yield ParameterInfo(
+                met if len(met) == 1 else _tied(met),
+                self.shape_of(tensor, name),
+                _trains(tensor),
+                key in self.sparse,
+                marks_of(tensor),
+                tensor,
+            )
+
+
+def _trains(tensor: Any) -> bool:
+    trainable = getattr(tensor, "requires_grad", None)
+    return bool(getattr(tensor, "trainable", True) if trainable is None else trainable)
+
+
+def _tied(occurrences: Sequence[Occurrence]) -> tuple[Occurrence, ...]:
+    """The occurrences of one parameter, the role `matrix` decided by all of them."""
+    bare = [replace(o, reasons=tuple(pair for pair in o.reasons if pair[0] != "matrix")) for o in occurrences]
+    return _with_matrix(bare)
 
 
 @final
@@ -72,45 +105,38 @@ class _Describer:
     network: str
     levels: Mapping[str, int]
     heads: set[str]
-    found: dict[int, _Builder]
+    found: _Found
 
     def visit(self, node: Node, above: frozenset[str], place: Surroundings) -> None:
-        if not node.has_parameters:
-            return
-        enclosing = above if above.issuperset(node.kinds) else above.union(node.kinds)
-        own = replace(place, head=True) if node.path in self.heads else place
-        for held in node.held:
-            self._hold(node, held, enclosing, own)
-        mixes = any(says_experts(child.name, child.kinds) for child in node.children)
-        for child in node.children:
+        enclosing = _enclosing(above, node.kinds)
+        if node.held:
+            self._hold(node, enclosing, place._replace(head=True) if node.path in self.heads else place)
+        children = [child for child in node.children if child.has_parameters]
+        mixes = bool(children) and any([says_experts(child.name, child.kinds) for child in node.children])
+        for child in children:
             self.visit(child, enclosing, place.inside(child.name, child.kinds, mixes))
 
-    def _hold(self, node: Node, held: OwnParameter, enclosing: frozenset[str], place: Surroundings) -> None:
-        module = self._named(node.path)
-        name = self._below(node, held.name)
-        builder = self.found.get(id(held.tensor))
-        if builder is None:
-            builder = self.found[id(held.tensor)] = _Builder(held.tensor, _shape(held.tensor, name))
-        builder.sparse = builder.sparse or node.sparse
-        builder.occurrences.append(
-            Occurrence(
-                name,
-                module,
-                node.kinds,
-                enclosing,
-                self.network,
-                self.levels[node.path],
-                guess(held.leaf, node.kinds, builder.shape, place),
-                tuple(self._below(node, alias) for alias in held.aliases),
-                matrix_reason(held.leaf, node.kinds, builder.shape, place),
+    def _hold(self, node: Node, enclosing: frozenset[str], place: Surroundings) -> None:
+        module, level = self._named(node.path), self.levels[node.path]
+        for held in node.held:
+            name = self._below(node, held.name)
+            reasons, multiplied = read(held.leaf, node.kinds, self.found.shape_of(held.tensor, name), place)
+            aliases = tuple([self._below(node, alias) for alias in held.aliases])
+            occurrence = Occurrence(
+                name, module, node.kinds, enclosing, self.network, level, reasons, aliases, multiplied
             )
-        )
+            self.found.add(held.tensor, occurrence, node.sparse)
 
     def _below(self, node: Node, own: str) -> str:
         return self._named(f"{node.path}.{own}" if node.path and own else node.path or own)
 
     def _named(self, path: str) -> str:
         return f"{self.network}.{path}" if self.network and path else self.network or path
+
+
+@functools.lru_cache(maxsize=4096)
+def _enclosing(above: frozenset[str], kinds: tuple[str, ...]) -> frozenset[str]:
+    return above if above.issuperset(kinds) else above.union(kinds)
 
 
 def _with_matrix(occurrences: Sequence[Occurrence]) -> tuple[Occurrence, ...]:
@@ -121,6 +147,11 @@ def _with_matrix(occurrences: Sequence[Occurrence]) -> tuple[Occurrence, ...]:
 
 
 def _shape(tensor: Any, name: str) -> tuple[int, ...]:
-    if any(kind.__name__ == "UninitializedTensorMixin" for kind in type(tensor).__mro__):
+    if _is_lazy(type(tensor)):
         raise SelectorError(f"parameter {name!r} has no shape yet: run one batch through the lazy module first")
     return tuple(map(int, tensor.shape))
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_lazy(cls: type) -> bool:
+    return any(kind.__name__ == "UninitializedTensorMixin" for kind in cls.__mro__)
