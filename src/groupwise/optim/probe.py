@@ -81,7 +81,7 @@ def probe(resolution: Resolution, algorithms: TorchAlgorithms, mistakes: Mistake
         unscaled = {name: s.unscaled if name in _UNBOUNDED else s for name, s in group.settings.items()}
         own: dict[str, Any] = {}
         with _refused_for(resolution, group, group.parameters, mistakes):
-            own = _peaks({name: s for name, s in group.settings.items() if s != unscaled[name]})
+            own = _peaks({name: s for name, s in group.settings.items() if s is not unscaled[name]})
         number = given.setdefault((group.algorithm, *unscaled.items()), len(given))
         for likeness, (infos, shapes) in _kinds(group).items():
             key = number, likeness

@@ -225,8 +225,8 @@ class Plan:
         with mistakes.collecting():
             parameters = with_stated_depth(parameters, self.depth)
         known = self._known(algorithms, mistakes)
-        apart = self._taken_apart(parameters, mistakes)
-        pieces = [info for own in apart for info in own] if self.parts else parameters
+        apart = self._taken_apart(parameters, mistakes) if self.parts else ()
+        pieces = [info for own in apart for info in own] or parameters
         matches = matches_of(self.rules, pieces)
         check_matched(self.rules, pieces, matches, mistakes)
         ladders = ladders_of(self.rules, pieces, matches)
@@ -238,7 +238,7 @@ class Plan:
         check_overridden(self.rules, resolved, mistakes)
         check_coverage(pieces, resolved, mistakes)
         mistakes.raise_all()
-        wholes, parts = joined_all(self.rules, apart, resolved, known, mistakes)
+        wholes, parts = joined_all(self.rules, apart, resolved, known, mistakes) if apart else (resolved, {})
         mistakes.raise_all()
         by_name = {info.name: decided for info, decided in zip(parameters, wholes, strict=True)}
         groups = groups_of(self.rules, parameters, wholes, parts)
