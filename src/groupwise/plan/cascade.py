@@ -82,7 +82,7 @@ def resolve_parameter(
                 place = f"{title(rules, made[-1].rule)}, for {matched.info.name!r}"
                 with mistakes.collecting(matched.info.name), within(place):
                     raise
-    usual = all([slot in decided and decided[slot][1] is own for slot, (_, own) in declared.slots.items()])
+    usual = all(slot in decided and decided[slot][1] is own for slot, (_, own) in declared.slots.items())
     return ResolvedSettings(
         algorithm=declared.algorithm.name if declared.algorithm else None,
         settings=_assemble(declared, decided),

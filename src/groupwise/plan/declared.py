@@ -94,9 +94,7 @@ def declared_by(
     settled = {slot: (ScalarSetting(bases[slot]), own) for slot, (_, own) in slots.items() if not scaled[slot]}
     layout = [(name, own) for name in extended.defaults if not slots.keys().isdisjoint(own := extended.slots(name))]
     deep += [i for factors in scaled.values() for i in factors if depth_dependent(rules[i])]
-    return Declared(
-        extended, timeline, scope, outcomes, slots, settled, layout, unused, max(deep, default=None), bases
-    )
+    return Declared(extended, timeline, scope, outcomes, slots, settled, layout, unused, max(deep, default=None), bases)
 
 
 def _base_of(slot: str, made: Sequence[Declaration], outcomes: Sequence[Outcome], algorithm: Algorithm) -> object:

@@ -15,6 +15,7 @@ from itertools import count
 from types import MappingProxyType
 from typing import NamedTuple
 
+from groupwise import _pickling
 from groupwise.plan.cascade import ResolvedSettings
 from groupwise.plan.clip import ClipScope
 from groupwise.plan.freezing import Timeline
@@ -25,6 +26,7 @@ from groupwise.select import ParameterInfo
 from groupwise.select.part import SEPARATOR
 
 
+@_pickling.public("groupwise.plan:Group")
 @dataclass(frozen=True)
 class Group:
     """Parameters that are optimised alike.
@@ -167,7 +169,7 @@ class _Members(NamedTuple):
     def depth(self) -> int | None:
         """The depth of all of them, where it matters and is one."""
         depth = self.resolved[0].depth
-        return depth if all([decided.depth == depth for decided in self.resolved]) else None
+        return depth if all(decided.depth == depth for decided in self.resolved) else None
 
 
 def _distinguishing(everywhere: frozenset[int], groups: Sequence[Sequence[frozenset[int]]]) -> list[tuple[int, ...]]:

@@ -18,15 +18,16 @@ from groupwise.plan.mistakes import Mistakes
 from groupwise.plan.rule import Rule, title
 from groupwise.select import ParameterInfo, nearest
 from groupwise.select.part import SEPARATOR
+from groupwise.select.selectors import positions
 from groupwise.select.table import ParameterTable
 
 
 def matches_of(rules: Sequence[Rule], parameters: Sequence[ParameterInfo]) -> list[tuple[int, ...]]:
     """For each parameter the indices of the rules that match it, in the plan's order."""
     table = ParameterTable(parameters)
-    marks, everything = [0] * len(parameters), range(len(parameters))  # of each parameter a bit for each rule
+    marks = [0] * len(parameters)  # of each parameter a bit for each rule
     for i, rule in enumerate(rules):
-        for p in rule.match.among(table, everything):
+        for p in positions(rule.match, table):
             marks[p] |= 1 << i
     known = {mark: tuple(i for i, bit in enumerate(reversed(f"{mark:b}")) if bit == "1") for mark in set(marks)}
     return [known[mark] for mark in marks]

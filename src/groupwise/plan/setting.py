@@ -14,6 +14,7 @@ from itertools import product
 from math import prod
 from typing import TypeGuard
 
+from groupwise import _pickling
 from groupwise._spelling import number
 from groupwise.plan.declarations import Factor, Multiplier
 from groupwise.schedules import Schedule
@@ -61,6 +62,7 @@ def _moves(x: object) -> TypeGuard[Schedule]:
     return not isinstance(x, float) and isinstance(x, Schedule)  # which an abstract class is slow to answer
 
 
+@_pickling.public("groupwise.plan:ScalarSetting")
 @dataclass(frozen=True)
 class ScalarSetting(Setting):
     """One value, possibly scheduled, times its factors."""
@@ -121,6 +123,7 @@ class ScalarSetting(Setting):
         return " × ".join([base, *(f.text for f in self.factors)])
 
 
+@_pickling.public("groupwise.plan:TupleSetting")
 @dataclass(frozen=True)
 class TupleSetting(Setting):
     """A tuple of settings, as `betas` is."""

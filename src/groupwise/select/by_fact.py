@@ -12,8 +12,7 @@ from typing import Any, ClassVar, final
 
 from groupwise.errors import SelectorError, nearest, unknown
 from groupwise.select.globs import check_length
-from groupwise.select.info import ParameterInfo
-from groupwise.select.roles import ROLES
+from groupwise.select.info import ROLES, ParameterInfo
 from groupwise.select.selectors import Atom, Infos, Selector, any_of
 
 
@@ -160,10 +159,7 @@ class _Within(Atom):
     def matches(self, info: ParameterInfo) -> bool:
         """Whether one of its numbers lies in the range."""
         low, high = self.low, self.high
-        for number in self.numbers(info):
-            if (low is None or number >= low) and (high is None or number <= high):
-                return True
-        return False
+        return any((low is None or n >= low) and (high is None or n <= high) for n in self.numbers(info))
 
     def suggest(self, infos: Infos) -> Iterator[str]:
         """The numbers that occur: all where they are few, else their ends."""

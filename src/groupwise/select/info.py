@@ -18,6 +18,9 @@ from groupwise.select.globs import dotted
 from groupwise.select.part import Part
 from groupwise.select.statistics import measured
 
+ROLES = ("weight", "bias", "norm", "embedding", "matrix", "conv", "head", "expert", "router", "scalar", "stack")
+"""What a parameter may be for; `roles` says how it is guessed."""
+
 Reasons = tuple[tuple[str, str], ...]  # (role, why) pairs
 
 

@@ -18,10 +18,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from groupwise.select import vocabulary as say
-
-ROLES = ("weight", "bias", "norm", "embedding", "matrix", "conv", "head", "expert", "router", "scalar", "stack")
-
-Reasons = tuple[tuple[str, str], ...]
+from groupwise.select.info import Reasons
 
 _OTHER_USES = frozenset({"bias", "norm", "embedding", "conv", "head", "router", "scalar", "stack"})
 _LISTED, _STACKED = "listed", "stacked"

@@ -44,7 +44,7 @@ class Selector(abc.ABC):
     def dynamic(self) -> bool:
         """Whether the answer depends on values that training changes, so that matching nothing is no mistake."""
 
-    def among(self, table: ParameterTable, candidates: Sequence[int]) -> list[int]:
+    def _among(self, table: ParameterTable, candidates: Sequence[int]) -> list[int]:
         """The positions of those of the `candidates` in a table that `matches` says yes to, in their order."""
         return [i for i in candidates if self.matches(table.infos[i])]
 
@@ -95,10 +95,10 @@ class Atom(Selector):
         """Whether it reads values that training changes."""
         return False
 
-    def among(self, table: ParameterTable, candidates: Sequence[int]) -> list[int]:
+    def _among(self, table: ParameterTable, candidates: Sequence[int]) -> list[int]:
         """As of any selector; where it can be, it is asked once for each kind."""
         if not self.by_kind:
-            return super().among(table, candidates)
+            return super()._among(table, candidates)
         kinds = table.kinds
         chosen = {kind for kind in {kinds[i] for i in candidates} if self.matches(table.samples[kind])}
         return [i for i in candidates if kinds[i] in chosen]
@@ -131,7 +131,7 @@ class Name(Atom):
         """Whether any of its names fits the glob."""
         return any(map(self._accepts, info.spellings))
 
-    def among(self, table: ParameterTable, candidates: Sequence[int]) -> list[int]:
+    def _among(self, table: ParameterTable, candidates: Sequence[int]) -> list[int]:
         """As of any selector; most names are told by how they begin."""
         first, others, accepts, begin = table.first, table.others, self._accepts, beginning(self.glob)
         if not self.glob.strip("*"):
@@ -170,9 +170,9 @@ class Not(Selector):
         """Whether `part` does not select the parameter."""
         return not self.part.matches(info)
 
-    def among(self, table: ParameterTable, candidates: Sequence[int]) -> list[int]:
+    def _among(self, table: ParameterTable, candidates: Sequence[int]) -> list[int]:
         """Those that are not among `part`'s."""
-        found = frozenset(self.part.among(table, candidates))
+        found = frozenset(self.part._among(table, candidates))
         return [i for i in candidates if i not in found]
 
     def suggest(self, infos: Infos) -> Iterator[str]:
@@ -202,11 +202,11 @@ class AllOf(Selector):
         """Whether every part selects the parameter."""
         return all(part.matches(info) for part in self.parts)
 
-    def among(self, table: ParameterTable, candidates: Sequence[int]) -> list[int]:
+    def _among(self, table: ParameterTable, candidates: Sequence[int]) -> list[int]:
         """What every part leaves of those before it: a later one is not asked for what an earlier one rules out."""
         left = list(candidates)
         for part in self.parts:
-            left = part.among(table, left)
+            left = part._among(table, left)
         return left
 
     def suggest(self, infos: Infos) -> Iterator[str]:
@@ -241,11 +241,11 @@ class AnyOf(Selector):
         """Whether some part selects the parameter."""
         return any(part.matches(info) for part in self.parts)
 
-    def among(self, table: ParameterTable, candidates: Sequence[int]) -> list[int]:
+    def _among(self, table: ParameterTable, candidates: Sequence[int]) -> list[int]:
         """What any part finds; a later one is not asked for what an earlier one has found."""
         found: set[int] = set()
         for part in self.parts:
-            found.update(part.among(table, [i for i in candidates if i not in found] if found else candidates))
+            found.update(part._among(table, [i for i in candidates if i not in found] if found else candidates))
         return [i for i in candidates if i in found]
 
     def suggest(self, infos: Infos) -> Iterator[str]:
@@ -305,6 +305,11 @@ def checked_infos(infos: object) -> tuple[ParameterInfo, ...]:
     if given is None or not all(isinstance(info, ParameterInfo) for info in given):
         raise SelectorError(f"{shown(infos)} are no infos of parameters: give what parameters_of(model) returns")
     return given
+
+
+def positions(chosen: Selector, table: ParameterTable) -> list[int]:
+    """The positions in a table of the parameters that a selector selects, in their order."""
+    return chosen._among(table, range(len(table.infos)))
 
 
 def any_of(parts: Iterable[Selector]) -> Selector:

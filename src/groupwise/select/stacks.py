@@ -172,9 +172,9 @@ class _Aside:
 def is_numbered(node: Node) -> bool:
     """Whether all of its children are numbered, and some have parameters."""
     children = node.children
-    if not all([child.name.isdigit() for child in children[:1]]):  # most are told by their first
+    if not all(child.name.isdigit() for child in children[:1]):  # most are told by their first
         return False
-    return any([child.has_parameters for child in children]) and all([child.name.isdigit() for child in children])
+    return any(child.has_parameters for child in children) and all(child.name.isdigit() for child in children)
 
 
 def is_composite(node: Node) -> bool:

@@ -45,4 +45,4 @@ class Node:
     has_parameters: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        self.has_parameters = bool(self.held) or any([child.has_parameters for child in self.children])
+        self.has_parameters = bool(self.held) or any(child.has_parameters for child in self.children)

@@ -17,7 +17,7 @@ from typing import Any
 from groupwise import _wrappers
 from groupwise.errors import SelectorError
 from groupwise.select.declared import Declared, DeclaredDepth, tagged, with_depths, with_roles
-from groupwise.select.describe import describe
+from groupwise.select.described import describe
 from groupwise.select.info import ParameterInfo
 from groupwise.select.tree import Node, OwnParameter
 from groupwise.select.usage import Usage, with_usage

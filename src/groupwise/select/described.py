@@ -112,7 +112,7 @@ class _Describer:
         if node.held:
             self._hold(node, enclosing, place._replace(head=True) if node.path in self.heads else place)
         children = [child for child in node.children if child.has_parameters]
-        mixes = bool(children) and any([says_experts(child.name, child.kinds) for child in node.children])
+        mixes = bool(children) and any(says_experts(child.name, child.kinds) for child in node.children)
         for child in children:
             self.visit(child, enclosing, place.inside(child.name, child.kinds, mixes))
 
