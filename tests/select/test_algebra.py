@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from groupwise.errors import SelectorError
 from groupwise.select import ParameterInfo, Selector, name, role, select, selector, statistic, where
+from groupwise.select.selectors import positions
+from groupwise.select.table import ParameterTable
 from tests.select.samplers import fileable, infos, selectors
 
 
@@ -23,6 +25,25 @@ def test_the_operators_are_the_boolean_ones(a: Selector, b: Selector, info: Para
     assert (a & b).matches(info) is (left and right)
     assert (a | b).matches(info) is (left or right)
     assert (a - b).matches(info) is (left and not right)
+
+
+@given(selectors, st.lists(infos, max_size=6))
+def test_many_parameters_at_once_are_selected_as_each_by_itself(s: Selector, some: list[ParameterInfo]) -> None:
+    many = [*some, *some[::2]]
+    assert positions(s, ParameterTable(many)) == [i for i, info in enumerate(many) if s.matches(info)]
+
+
+@given(selectors, st.lists(infos, max_size=6))
+def test_a_predicate_is_asked_only_for_what_the_selectors_before_it_leave(
+    s: Selector, many: list[ParameterInfo]
+) -> None:
+    def asked_with(combined: Callable[[Selector, Selector], Selector]) -> list[ParameterInfo]:
+        asked: list[ParameterInfo] = []
+        positions(combined(s, where(lambda info: bool(asked.append(info)))), ParameterTable(many))
+        return asked
+
+    assert asked_with(lambda a, b: a & b) == [info for info in many if s.matches(info)]
+    assert asked_with(lambda a, b: a | b) == [info for info in many if not s.matches(info)]
 
 
 LAWS: list[Callable[[Selector, Selector, Selector], tuple[Selector, Selector]]] = [
