@@ -35,7 +35,8 @@ class Logged:
     def read(self, noise: NoiseScale) -> Step:
         """The step."""
         single = self.metrics.single
-        numbers = [(path, rounded(n) if path in single else n) for path, n in self.metrics.numbers.items()]
+        given = ((path, float(number)) for path, number in self.metrics.numbers.items())
+        numbers = [(path, rounded(number) if path in single else number) for path, number in given]
         return Step(self.step, self.seconds, {}, {}, conflicting=self.metrics.conflicting, **nested(numbers))
 
 

@@ -88,7 +88,7 @@ class ScalarSetting(Setting):
     @property
     def constant_factor(self) -> float:
         """The product of the factors that are numbers."""
-        return prod([f.by for f in self.factors if not _moves(f.by)])
+        return prod([f.by for f in self.factors if isinstance(f.by, float) or not isinstance(f.by, Schedule)])
 
     @property
     def unscaled(self) -> ScalarSetting:

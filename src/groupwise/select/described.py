@@ -147,11 +147,11 @@ def _with_matrix(occurrences: Sequence[Occurrence]) -> tuple[Occurrence, ...]:
 
 
 def _shape(tensor: Any, name: str) -> tuple[int, ...]:
-    if _is_lazy(type(tensor)):
+    if _is_lazy(type(tensor).__mro__):
         raise SelectorError(f"parameter {name!r} has no shape yet: run one batch through the lazy module first")
     return tuple(map(int, tensor.shape))
 
 
 @functools.lru_cache(maxsize=1024)
-def _is_lazy(cls: type) -> bool:
-    return any(kind.__name__ == "UninitializedTensorMixin" for kind in cls.__mro__)
+def _is_lazy(mro: tuple[type, ...]) -> bool:
+    return any(kind.__name__ == "UninitializedTensorMixin" for kind in mro)
