@@ -96,7 +96,7 @@ def test_no_seed_or_no_step_is_refused(seeds: int, steps: int) -> None:
 )
 def test_a_loss_is_better_the_smaller_it_is(ours: float, theirs: float, said: str) -> None:
     sentence, moral = words(Characters(), {"the plan": [Result(ours, 1.0)], "one AdamW": [Result(theirs, 1.0)]})
-    assert sentence.startswith(f"The plan {said} one AdamW")
+    assert sentence.startswith(f'"the plan" {said} "one AdamW"')
     assert moral
 
 

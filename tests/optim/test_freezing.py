@@ -1,11 +1,13 @@
 """Freezing by plan: nothing moves what is frozen, and the timeline moves on ticks alone."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, after, unfreeze_down, until
-from groupwise.errors import ResolutionError
+from groupwise.errors import GroupwiseWarning, ResolutionError
 from groupwise.plan import Timeline
 from tests.optim.models import Net, backward, batches, train, weights
 
@@ -61,6 +63,29 @@ def test_neither_momentum_nor_decay_nor_a_stale_gradient_moves_what_is_frozen(se
         optimizer.step()
         scheduler.step()
         assert moved(before, net) == ({"embed", "head", "backbone"} if step < 2 else {"embed", "head"})
+
+
+@pytest.mark.parametrize("sparse", [True, False])
+@pytest.mark.parametrize("when", [False, after("9 steps"), until("1 step")])
+def test_what_the_plan_froze_and_something_else_unfroze_stays_and_is_named_once(sparse: bool, when: Any) -> None:
+    net = nn.ModuleDict({"table": nn.Embedding(7, 4, sparse=sparse), "head": nn.Linear(4, 2)})
+    rules = [Rule("*", optimizer="SGD", lr=0.1), Rule("table.*", trainable=when)]
+    optimizer = GroupedOptimizer(net, Plan(rules))
+    scheduler = PlanScheduler(optimizer, total_steps=20)
+
+    def update() -> None:
+        optimizer.zero_grad()
+        net["head"](net["table"](torch.tensor([0, 3]))).square().sum().backward()
+        optimizer.step()
+        scheduler.step()
+
+    update()  # silent
+    before = net["table"].weight.detach().clone()
+    net["table"].weight.requires_grad_(True)
+    with pytest.warns(GroupwiseWarning, match=r"has frozen table\.weight, and requires_grad was set to True since"):
+        update()
+    update()  # silent
+    assert torch.equal(net["table"].weight, before)
 
 
 def test_after_thaws_at_its_moment_and_starts_state_then() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from groupwise import GroupedOptimizer, Plan, Rule, scale
+from groupwise import GroupedOptimizer, Plan, Rule, after, scale
 from groupwise.errors import ResolutionError
 from groupwise.optim import resolve
 
@@ -190,3 +190,29 @@ def test_parts_stay_apart_over_a_checkpoint() -> None:
         moved = {name: (before[name] - p.detach()).mean().item() for name, p in model.named_parameters()}
         assert moved["a.bias"] == pytest.approx(0.1)
         assert moved["b.bias"] == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("algorithm", ["AdamW", "SGD", "SparseAdam", "NAdam", "Adagrad", "Adafactor"])
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_a_table_with_sparse_gradients_that_never_trains_may_stand_under_any_class(
+    algorithm: str, by_hand: bool
+) -> None:
+    net = nn.ModuleDict({"table": nn.EmbeddingBag(6, 4, sparse=True), "head": nn.Linear(4, 2)})
+    net["table"].weight.requires_grad_(not by_hand)
+    table = Rule("table.*", optimizer=algorithm, lr=0.1, **({} if by_hand else {"trainable": False}))
+    optimizer = GroupedOptimizer(net, Plan([Rule("*", optimizer="AdamW", lr=0.01), table]))
+    before = net["table"].weight.detach().clone()
+    for _ in range(2):
+        net["head"](net["table"](torch.tensor([[0, 3]]))).square().sum().backward()
+        optimizer.step()
+    assert torch.equal(net["table"].weight, before)
+
+
+def test_a_table_with_sparse_gradients_that_trains_later_is_refused_at_once() -> None:
+    net = nn.ModuleDict({"table": nn.EmbeddingBag(6, 4, sparse=True), "head": nn.Linear(4, 2)})
+    plan = Plan([Rule("*", optimizer="AdamW", lr=0.01), Rule("table.*", trainable=after("5 steps"))])
+    with pytest.raises(ResolutionError, match="does not support sparse gradients"):
+        GroupedOptimizer(net, plan)
+    optimizer = GroupedOptimizer(net, Plan([plan.rules[0], Rule("table.*", trainable=False)]))
+    with pytest.raises(ResolutionError, match="does not support sparse gradients"):
+        optimizer.regroup(plan)

@@ -17,7 +17,6 @@ import contextlib
 import functools
 import math
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any, Final, TypeAlias, TypeVar, final
@@ -27,12 +26,12 @@ import torch
 from groupwise._shards import is_sharded, local
 from groupwise._step_hooks import StepHooks
 from groupwise._torch import clip_functions, is_measuring, weakly
+from groupwise._warning import warn
 from groupwise.audit.calls import After, Calls
 from groupwise.audit.describing import bound, followed, groups_of, last_rates, same
 from groupwise.audit.graph import leaves_of
 from groupwise.audit.inspected import alike, number_of
 from groupwise.audit.record import Event, Record
-from groupwise.errors import GroupwiseWarning
 
 _PATIENCE: Final = 100
 """How many times `steps` one optimizer may step while another has not had enough."""
@@ -149,7 +148,7 @@ class Recorder:
         if not self._noting:
             self._leave()
         if said:
-            warnings.warn(f"watching stops ({said}); the loop goes on", GroupwiseWarning, stacklevel=3)
+            warn(f"watching stops ({said}); the loop goes on")
         return found
 
     # what is noted

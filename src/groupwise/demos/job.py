@@ -191,8 +191,8 @@ def words(job: Job, results: Mapping[str, Sequence[Result]]) -> list[str]:
     place = standing(mine, others, job.judged.luck)
     gap = f"{abs(fmean(mine) - fmean(others)):.{job.judged.places}f}"
     sentence = {
-        "ahead": f"{plan[0].upper()}{plan[1:]} is ahead of {baseline} by {gap}.",
-        "level": f"{plan[0].upper()}{plan[1:]} is level with {baseline} ({gap} apart, within what seeds do).",
-        "behind": f"{plan[0].upper()}{plan[1:]} is behind {baseline} by {gap}.",
+        "ahead": f'"{plan}" is ahead of "{baseline}" by {gap}.',
+        "level": f'"{plan}" is level with "{baseline}" ({gap} apart, within what seeds do).',
+        "behind": f'"{plan}" is behind "{baseline}" by {gap}.',
     }[place]
     return [sentence, job.moral(place)]

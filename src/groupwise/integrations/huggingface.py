@@ -9,13 +9,13 @@ prepared it, and asks its own method `create_scheduler`, which a subclass may an
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from groupwise.errors import GroupwiseWarning, OptimizerError, listed
+from groupwise._warning import warn
+from groupwise.errors import OptimizerError, listed
 from groupwise.look import Example
 from groupwise.optim import GroupedOptimizer, PlanScheduler, parameters_of
 from groupwise.plan import Plan
@@ -108,4 +108,4 @@ def _warn_of_orphans(optimizer: GroupedOptimizer, model: torch.nn.Module) -> Non
 
 
 def _say(message: str) -> None:
-    warnings.warn(message, GroupwiseWarning, stacklevel=4)
+    warn(message)

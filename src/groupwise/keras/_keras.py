@@ -25,7 +25,6 @@ import functools
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from types import FrameType
 from typing import Any
 
 import keras
@@ -264,21 +263,6 @@ def schedule_of(optimizer: Any) -> Any:
 def has_schedule(optimizer: Any) -> bool:
     """Whether the learning rate is computed anew at each step."""
     return schedule_of(optimizer) is not None
-
-
-def frames_of_keras() -> int:
-    """The `stacklevel` of a warning by the caller that is about the line outside of Keras and of this package.
-
-    How many frames of Keras, and of tensorflow, lie between differs by backend.
-    """
-    level, frame = 1, sys._getframe().f_back
-    while frame is not None and frame.f_back is not None and _is_inner(frame):
-        level, frame = level + 1, frame.f_back
-    return level
-
-
-def _is_inner(frame: FrameType) -> bool:
-    return str(frame.f_globals.get("__name__", "")).partition(".")[0] in ("groupwise", "keras", "tensorflow")
 
 
 @functools.cache

@@ -15,19 +15,18 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, final
 
 import keras
 
-from groupwise.errors import GroupwiseWarning, OptimizerError, StateError, listed, within
+from groupwise._warning import warn
+from groupwise.errors import OptimizerError, StateError, listed, within
 from groupwise.keras import state
 from groupwise.keras._keras import (
     OneStep,
     built_for,
     eagerly,
-    frames_of_keras,
     path_of,
     place_of,
     require_eager,
@@ -294,7 +293,7 @@ class GroupedOptimizer(OneStep):
         """
         super().finalize_variable_values(var_list)
         if said := self._held.staleness.fitted(var_list):
-            warnings.warn(said, GroupwiseWarning, stacklevel=frames_of_keras())
+            warn(said)
         if self.use_ema:  # jax would donate the one buffer that variable and average share twice
             for variable in var_list:
                 variable.assign(keras.ops.copy(keras.ops.convert_to_tensor(variable)))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, final
 
-from groupwise.errors import GroupwiseWarning, OptimizerError, ResolutionError, listed
+from groupwise._warning import warn
+from groupwise.errors import OptimizerError, ResolutionError, listed
 from groupwise.keras._keras import path_of
 from groupwise.keras.algorithms import KerasAlgorithms
 from groupwise.keras.bounds import check_schedules, check_values
@@ -90,7 +90,7 @@ class Grouping:
         if self._restored and self.kept is not None:
             self.misfit = misfit(self.kept, variables)
             if self.misfit:
-                warnings.warn(f"the weights are loaded, and {self.misfit}", GroupwiseWarning, stacklevel=4)
+                warn(f"the weights are loaded, and {self.misfit}")
             else:
                 self.kept = fitted(self.kept, variables)
             return
@@ -149,7 +149,7 @@ class Grouping:
         check_schedules(resolution, algorithms, self._read)
         self.resolution, self.kept = resolution, described(self.plan, infos)
         for caution in resolution.cautions:
-            warnings.warn(caution, GroupwiseWarning, stacklevel=4)
+            warn(caution)
 
     def _tell_of_averages(self, models: Sequence[Any]) -> None:
         """Note, and warn of, layers that go on averaging what they see although the plan freezes them."""
@@ -169,4 +169,4 @@ class Grouping:
                 "its averages instead of the batch"
             )
             self.resolution = replace(self.resolution, remarks=(remark,))
-            warnings.warn(remark, GroupwiseWarning, stacklevel=4)
+            warn(remark)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 import weakref
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,7 +16,8 @@ from typing import Any, Final, final
 
 import keras
 
-from groupwise.errors import GroupwiseWarning, RecordError
+from groupwise._warning import warn
+from groupwise.errors import RecordError
 from groupwise.keras.algorithms import NEUTRAL
 from groupwise.keras.balanced_model import BalancedModel
 from groupwise.keras.grouped_optimizer import GroupedOptimizer
@@ -161,7 +161,7 @@ class Observer(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no 
             writer.write(record)
         except RecordError as error:
             self._writer, self._full = None, True
-            warnings.warn(f"recording stops at step {record.step}: {error}", GroupwiseWarning, stacklevel=2)
+            warn(f"recording stops at step {record.step}: {error}")
 
 
 def _header(optimizer: GroupedOptimizer, every: int, model: Any) -> Header:

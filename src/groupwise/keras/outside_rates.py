@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import math
 import numbers
-import warnings
 from collections.abc import Iterator
 from typing import Any, Literal, final
 
 import keras
 
-from groupwise.errors import GroupwiseWarning, OptimizerError
-from groupwise.keras._keras import frames_of_keras
+from groupwise._warning import warn
+from groupwise.errors import OptimizerError
 from groupwise.plan import Plan
 from groupwise.plan.declarations import Exact
 from groupwise.schedules import Schedule
@@ -118,12 +117,10 @@ class OutsideRate:
         self._warned = True
         rate = self._declared[0]
         given = f"{source}, which reaches {value:g}" if source else f"{value:g}"
-        warnings.warn(
+        warn(
             f"optimizer.learning_rate is a factor on every group's rate, and {given} looks like a rate: as a factor, "
             f"what the plan declares as {rate:g} trains at {rate * value:g}; as a rate it would train at {value:g}. "
-            'If the rate is meant: GroupedOptimizer(plan, …, learning_rate_as="rate")',
-            GroupwiseWarning,
-            stacklevel=frames_of_keras(),
+            'If the rate is meant: GroupedOptimizer(plan, …, learning_rate_as="rate")'
         )
 
 

@@ -7,14 +7,14 @@ for each variable of the model: a checksum of the group and algorithm that its s
 
 from __future__ import annotations
 
-import warnings
 import zlib
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 
-from groupwise.errors import GroupwiseWarning, StateError, listed
+from groupwise._warning import warn
+from groupwise.errors import StateError, listed
 from groupwise.keras._keras import path_of
 from groupwise.keras.program import Program
 from groupwise.keras.saved import fingerprint
@@ -52,12 +52,10 @@ def readable(
     expected, found = mark(program).tolist(), list(store[MARK])
     saved = len(store.keys()) - 1
     if found and (program is None or refrozen or len(expected) != len(found)):
-        warnings.warn(
+        warn(
             f"the weights are loaded and the optimizer's state is not: it was saved for {len(found)} variables, and "
             f"{'others' if len(expected) == len(found) else len(expected)} train here, since layers were frozen or "
-            "unfrozen in between (layer.trainable). The optimizer begins anew, at update 0",
-            GroupwiseWarning,
-            stacklevel=3,
+            "unfrozen in between (layer.trainable). The optimizer begins anew, at update 0"
         )
         return 0
     if found and program is not None and (expected != found or saved != len(variables)):
@@ -67,11 +65,9 @@ def readable(
         )
     read = min(saved, len(variables))  # one that was saved before its build has a step count and a factor alone
     if reshaped and (other := _misshapen(variables[:read], [store[str(i)] for i in range(read)])):
-        warnings.warn(
+        warn(
             f"weights of other shapes were skipped, and so is the optimizer's state: {other}. The optimizer begins "
-            "anew, at update 0",
-            GroupwiseWarning,
-            stacklevel=4,
+            "anew, at update 0"
         )
         return 0
     return read
@@ -100,11 +96,9 @@ def restore_fixed(program: Program | None) -> None:
     """After a load: warn where it held other values for the Python numbers of this step, and keep these."""
     engines = () if program is None else program.engines
     if other := [said for engine in engines for said in engine.values.restore_fixed()]:
-        warnings.warn(
+        warn(
             f"the loaded state holds other values for numbers that are compiled in here: {listed(other, 3)}. Those of "
-            "this plan count",
-            GroupwiseWarning,
-            stacklevel=3,
+            "this plan count"
         )
 
 

@@ -7,12 +7,12 @@ until the rest is done, and then raised, or, if the observer was made so, warned
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, Literal, TypeAlias, TypeVar, final
 
-from groupwise.errors import GroupwiseWarning, RecordError, listed
+from groupwise._warning import warn
+from groupwise.errors import RecordError, listed
 
 OnError: TypeAlias = Literal["raise", "warn"]
 T = TypeVar("T")
@@ -56,14 +56,12 @@ class Errors:
         several = [f"{what} {count} times" for what, count in self._often.items() if count > 1]
         self._often.clear()
         if several:
-            warnings.warn(f"in the whole run failed: {listed(several)}", GroupwiseWarning, stacklevel=4)
+            warn(f"in the whole run failed: {listed(several)}")
 
     def _tell(self, what: str, step: int, error: Exception) -> None:
         self._often[what] += 1
         if self._often[what] == 1:
-            warnings.warn(
+            warn(
                 f"{what} failed at step {step} ({type(error).__name__}: {error}); training goes on, and so does "
-                "whatever else is recorded. This is said once",
-                GroupwiseWarning,
-                stacklevel=4,
+                "whatever else is recorded. This is said once"
             )

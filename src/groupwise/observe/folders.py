@@ -7,7 +7,6 @@ once more, another training, and gets a folder beside it.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -16,7 +15,8 @@ from weakref import WeakSet
 import torch
 
 from groupwise._paths import path_of
-from groupwise.errors import GroupwiseWarning, RecordError
+from groupwise._warning import warn
+from groupwise.errors import RecordError
 from groupwise.records import finished_after
 
 SEEN_TO_STEP: Final[WeakSet[torch.optim.Optimizer]] = WeakSet()
@@ -39,11 +39,9 @@ def folder_of(path: str | os.PathLike[str] | None, optimizer: torch.optim.Optimi
         return folder
     named = folder if folder.name not in ("", "..") else folder.resolve()
     beside = next(other for i in range(2, 10**6) if not (other := named.with_name(f"{named.name}-{i}")).exists())
-    warnings.warn(
+    warn(
         f"{folder} holds a finished run of {after:,} updates, and this optimizer has made none: it is recorded in "
-        f"{beside}. To go on with that run load the optimizer's state first, or give Observer(…, step={after})",
-        GroupwiseWarning,
-        stacklevel=3,
+        f"{beside}. To go on with that run load the optimizer's state first, or give Observer(…, step={after})"
     )
     return beside
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-import warnings
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,7 +20,8 @@ import torch
 
 from groupwise._paths import path_of
 from groupwise._spelling import shown
-from groupwise.errors import GroupwiseWarning, RecordError, within
+from groupwise._warning import warn
+from groupwise.errors import RecordError, within
 from groupwise.observe.activations import Activations
 from groupwise.observe.budget import UNSEEN, Budget
 from groupwise.observe.cadence import Cadence
@@ -273,11 +273,9 @@ class Observer:
         if recorder is None or sys.is_finalizing() or not recorder.is_open:
             return
         if recorder.is_unused:
-            warnings.warn(
+            warn(
                 "an Observer records for as long as somebody holds it, and nobody holds this one: "
-                "observer = Observer(…), or with Observer(…) as observer: …",
-                GroupwiseWarning,
-                stacklevel=2,
+                "observer = Observer(…), or with Observer(…) as observer: …"
             )
         recorder.end(finished=False, quietly=True)
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import os
 import threading
-import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, final
@@ -22,7 +21,8 @@ import torch
 from groupwise import _loss_hooks
 from groupwise._step_hooks import StepHooks
 from groupwise._torch import steps_under_way
-from groupwise.errors import GroupwiseWarning, RecordError
+from groupwise._warning import warn
+from groupwise.errors import RecordError
 from groupwise.observe.activations import Activations
 from groupwise.observe.budget import Budget
 from groupwise.observe.cadence import Cadence
@@ -408,10 +408,8 @@ class Recorder:
         if not here and self._hooks is not None:
             self._hooks = None
             if self._log.is_heard:
-                warnings.warn(
+                warn(
                     f"this process was forked from process {self._process}, whose Observer records; its own steps are "
-                    "not recorded: make an Observer here, with a folder of its own",
-                    GroupwiseWarning,
-                    stacklevel=4,
+                    "not recorded: make an Observer here, with a folder of its own"
                 )
         return here and self._hooks is not None

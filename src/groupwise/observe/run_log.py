@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Sequence
 from typing import Any, final
 
 import torch
 
-from groupwise.errors import GroupwiseWarning, RecordError
+from groupwise._warning import warn
+from groupwise.errors import RecordError
 from groupwise.observe.budget import SHARE
 from groupwise.observe.cadence import Cadence
 from groupwise.observe.errors import Errors
@@ -123,7 +123,7 @@ class RunLog:
             self._writer.write(record)
         except RecordError as error:
             self._writer = None
-            warnings.warn(f"recording stops at step {record.step}: {error}", GroupwiseWarning, stacklevel=2)
+            warn(f"recording stops at step {record.step}: {error}")
 
     def _tell_nonfinite(self, record: Step) -> None:
         """Once whenever gradients cease to be finite."""

@@ -9,13 +9,13 @@ budget           cadences were stretched, because observing took too much of the
 
 from __future__ import annotations
 
-import warnings
 from typing import final
 
 import torch
 
 from groupwise._spelling import counted
-from groupwise.errors import GroupwiseWarning, listed
+from groupwise._warning import warn
+from groupwise.errors import listed
 from groupwise.observe.budget import SHARE
 from groupwise.observe.cadence import Cadence
 from groupwise.observe.folders import SEEN_TO_STEP
@@ -68,11 +68,7 @@ class StepEvents:
                 "Either its state was not loaded, or this is another training"
             )
             self.write(step, "warning", text)
-            warnings.warn(
-                f"{text}: load the state before the first update, or give this training a folder of its own",
-                GroupwiseWarning,
-                stacklevel=4,
-            )
+            warn(f"{text}: load the state before the first update, or give this training a folder of its own")
 
     def regrouped(self, step: int, snapshot: GroupSnapshot) -> None:
         """Whether the groups are others than those that were written."""

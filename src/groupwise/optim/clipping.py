@@ -10,7 +10,6 @@ device, unless a clip is to do something about a norm that is not finite; what w
 from __future__ import annotations
 
 import math
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -19,7 +18,8 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 
 from groupwise import _torch
-from groupwise.errors import GroupwiseWarning, OptimizerError, listed
+from groupwise._warning import warn
+from groupwise.errors import OptimizerError, listed
 from groupwise.optim.clip_arrangement import Arrangement, Cell
 from groupwise.optim.clip_factors import Found, Numbers, factors_of, joint_norms
 from groupwise.optim.entries import clip_unitwise, clip_values
@@ -219,7 +219,7 @@ class Clipper:
         """Say something of a kind once."""
         if kind not in self._warned:
             self._warned.add(kind)
-            warnings.warn(message, GroupwiseWarning, stacklevel=5)
+            warn(message)
 
 
 def _names(group: Group, params: Sequence[torch.Tensor]) -> list[str]:

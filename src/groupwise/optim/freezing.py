@@ -9,7 +9,7 @@ of that set if it is frozen before the model is wrapped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,8 +17,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from groupwise import _ranks
 from groupwise._shards import is_sharded
-from groupwise.errors import OptimizerError
+from groupwise.errors import OptimizerError, listed
 from groupwise.optim.borrowed import Groups
+from groupwise.optim.live import names_of
 from groupwise.select import ParameterInfo
 
 
@@ -56,16 +57,34 @@ def check_unfreeze(group: Mapping[str, Any]) -> None:
             )
 
 
-def drop_gradients(groups: Iterable[dict[str, Any]]) -> Groups:
-    """The groups that a step may update; the gradients of the frozen ones are dropped."""
-    active = []
+def drop_gradients(groups: Iterable[dict[str, Any]]) -> tuple[Groups, list[str]]:
+    """The groups that a step may update; the gradients of the frozen ones are dropped.
+
+    The names are those of frozen parameters that had a gradient, although freezing had switched it off: something has
+    set `requires_grad` again.
+    """
+    active, unfrozen = [], list[str]()
     for group in groups:
         if not group.get("frozen", False):
             active.append(group)
             continue
-        for p in group["params"]:
-            p.grad = None
-    return active
+        for name, p in zip(names_of(group), group["params"], strict=True):
+            if p.grad is not None:
+                p.grad = None
+                if p.requires_grad and may_flip(p):
+                    unfrozen.append(name)
+    return active, unfrozen
+
+
+def unfrozen_by_hand(names: Sequence[str]) -> str:
+    """What is to be said of frozen parameters that got gradients all the same; nothing if there are none."""
+    if not names:
+        return ""
+    return (
+        f"the plan has frozen {listed(names, 3)}, and requires_grad was set to True since, by something else: the "
+        "gradient is computed and dropped, and the weights stay. Let the plan say when it trains (trainable=after(…), "
+        "or a rule with trainable=True and regroup()), or leave requires_grad alone"
+    )
 
 
 def may_flip(p: torch.Tensor) -> bool:

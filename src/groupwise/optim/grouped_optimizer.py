@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -23,12 +22,21 @@ from groupwise import _torch
 from groupwise._misuse import explained
 from groupwise._renamed import renamed
 from groupwise._spelling import shown
-from groupwise.errors import GroupwiseWarning, OptimizerError, StateError, unknown
+from groupwise._warning import warn
+from groupwise.errors import OptimizerError, StateError, unknown
 from groupwise.look import Example
 from groupwise.optim.added import completed, rename_replaced, standing_outside
 from groupwise.optim.agreement import Agreement, Run
 from groupwise.optim.fitting import check_reshaped, check_retyped
-from groupwise.optim.freezing import check_unfreeze, drop_gradients, freeze, is_wrapped, may_flip, restore_requires_grad
+from groupwise.optim.freezing import (
+    check_unfreeze,
+    drop_gradients,
+    freeze,
+    is_wrapped,
+    may_flip,
+    restore_requires_grad,
+    unfrozen_by_hand,
+)
 from groupwise.optim.live import START, names_of
 from groupwise.optim.load_report import LoadReport
 from groupwise.optim.loading import Layout, is_unexpected, lay_out, saved_rates, saved_standing, updates_of, with_state
@@ -96,7 +104,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         self._agreement = Agreement()
         self._tell_ranks()
         for caution in self.resolution.cautions:
-            warnings.warn(caution, GroupwiseWarning, stacklevel=3)
+            warn(caution)
         if _LOG.isEnabledFor(logging.INFO):
             for line in self.resolution.lines():
                 _LOG.info("%s", line)
@@ -139,7 +147,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
         self.measured.replace(clipped.found, clipped.dtype)
         if clipped.skipped:
             return loss
-        active = drop_gradients(self.param_groups)
+        active, unfrozen = drop_gradients(self.param_groups)
+        self._monitor.note(unfrozen_by_hand(unfrozen))
         self._look_where_idle(active)
         try:
             self._runtime.engines.step(active, self.state, self._runtime.route, self._all_groups)
@@ -228,9 +237,9 @@ class GroupedOptimizer(torch.optim.Optimizer):
         with AllOrNothing(self, [self._monitor, *([scheduler] if scheduler else [])], tensors):
             self._run(after, model)
             for sentence in after.messages:
-                warnings.warn(sentence, GroupwiseWarning, stacklevel=3)
+                warn(sentence)
             self._monitor.edited(after.edits)
-            found = self._look_at_model(stacklevel=4)
+            found = self._look_at_model()
             self.load_report = replace(after.report, unowned=found.unowned, stale=found.stale)
         self._tell_ranks()
 
@@ -246,12 +255,12 @@ class GroupedOptimizer(torch.optim.Optimizer):
         fresh = {group["name"] for group in after.groups if begun.issuperset(names_of(group))}
         self._monitor.regrouped(after.runtime.resolution.scheduled, fresh)
 
-    def _look_at_model(self, stacklevel: int) -> Drift:
+    def _look_at_model(self) -> Drift:
         """Say it, once, if the model is not any more what the plan was resolved on."""
         found = drift(self._origin, self.resolution, self.param_groups)
         sentence = str(found)
         if sentence and sentence not in self._origin.said:
-            warnings.warn(sentence, GroupwiseWarning, stacklevel=stacklevel)
+            warn(sentence)
             self._origin.said.add(sentence)
         return found
 
@@ -271,7 +280,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
             super().add_param_group(completed(param_group, self._runtime, self.param_groups, self._origin))
             rename_replaced(self.param_groups)
             self._monitor.note(standing_outside(self.param_groups[-1], self.resolution))
-            self._look_at_model(stacklevel=3)
+            self._look_at_model()
 
     def state_dict(self) -> dict[str, Any]:
         """In torch's layout, with names. A parameter without state has an empty entry as soon as others have any:
@@ -284,7 +293,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
 
     def _state_dict(self) -> dict[str, Any]:
         check_savable(self.param_groups, self.state)
-        self._look_at_model(stacklevel=4)
+        self._look_at_model()
         saved = super().state_dict()
         held, ids = saved["state"], [*chain.from_iterable([group["params"] for group in saved["param_groups"]])]
         if held and not all(map(held.__contains__, ids)):
@@ -297,7 +306,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resume by name, as `resume` does by default; what was moved, new, lost or restarted is in `load_report`."""
-        self._owner._load(state_dict, "unchanged", stacklevel=3)
+        self._owner._load(state_dict, "unchanged")
 
     @renamed(StateError, {"values": "prefer"})
     def resume(self, state_dict: dict[str, Any], prefer: Prefer = "unchanged") -> LoadReport:
@@ -317,13 +326,13 @@ class GroupedOptimizer(torch.optim.Optimizer):
         Raises:
             StateError: no optimizer's checkpoint, none of this model's, or an ambiguous one; nothing has changed then.
         """
-        return self._owner._load(state_dict, prefer, stacklevel=4)
+        return self._owner._load(state_dict, prefer)
 
     def check_loadable(self, state_dict: dict[str, Any], prefer: Prefer = "unchanged") -> None:
         """Raise the `StateError` that `resume` would raise for this checkpoint; nothing is changed."""
         lay_out(self._runtime, self.param_groups, state_dict, prefer)
 
-    def _load(self, state_dict: dict[str, Any], prefer: Prefer, stacklevel: int) -> LoadReport:
+    def _load(self, state_dict: dict[str, Any], prefer: Prefer) -> LoadReport:
         """Load a checkpoint, or change nothing."""
         if not isinstance(state_dict, Mapping):
             raise StateError(
@@ -342,8 +351,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
             report, edits = transfer.report, transfer.edits
             unexpected = [f"load_state_dict: {report}"] if is_unexpected(report, self.param_groups) else []
             for sentence in [*unexpected, *sentences(edits)]:
-                warnings.warn(sentence, GroupwiseWarning, stacklevel=stacklevel)
-            found = self._look_at_model(stacklevel=stacklevel + 1)
+                warn(sentence)
+            found = self._look_at_model()
             self.load_report = replace(report, unowned=found.unowned, stale=found.stale)
         self._tell_ranks()
         rates = saved_rates(self.param_groups, state_dict)
@@ -402,7 +411,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         self._idle_steps += 1
         first_of_octave = self._idle_steps & (self._idle_steps - 1) == 0
         if first_of_octave and not any(view.stepping for view in self._views.values()):
-            self._look_at_model(stacklevel=5)
+            self._look_at_model()
 
     def _let_go(self) -> None:
         """Keep no tensor alive that has left both the groups and the model, as after sharding or a part dropped."""

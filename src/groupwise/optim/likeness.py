@@ -29,6 +29,10 @@ class Likeness(NamedTuple):
         """A new one on the CPU, all ones."""
         return torch.nn.Parameter(torch.ones(self.shape, dtype=self.dtype, device="cpu"))
 
+    def dense(self) -> Likeness:
+        """The same with a dense gradient."""
+        return self._replace(sparse=False)
+
     def without_memory(self) -> torch.nn.Parameter:
         """One of this shape whose entries are all the same place in memory, for a constructor to look at."""
         return torch.nn.Parameter(torch.ones((), dtype=self.dtype, device="cpu").expand(self.shape))

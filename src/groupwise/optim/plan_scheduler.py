@@ -108,7 +108,7 @@ class PlanScheduler(LRScheduler):
         super().__init__(optimizer)
         optimizer._tell_ranks()
         for sentence in time_checks(optimizer.resolution, *self._lengths):
-            self._monitor.note(sentence, stacklevel=5)
+            self._monitor.note(sentence)
 
     @property
     def step_info(self) -> StepInfo:

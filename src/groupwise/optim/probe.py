@@ -82,12 +82,12 @@ def probe(resolution: Resolution, algorithms: TorchAlgorithms, mistakes: Mistake
         own: dict[str, Any] = {}
         with _refused_for(resolution, group, group.parameters, mistakes):
             own = _peaks({name: s for name, s in group.settings.items() if s is not unscaled[name]})
-        number = given.setdefault((group.algorithm, *unscaled.items()), len(given))
+        number = given.setdefault((group.algorithm, trains(group), *unscaled.items()), len(given))
         for likeness, (infos, shapes) in _kinds(group).items():
             key = number, likeness
             with _refused_for(resolution, group, infos, mistakes):
                 if key not in known:
-                    known[key] = _probe_parameter(cls, unscaled, likeness, next(iter(shapes)))
+                    known[key] = _probe_parameter(cls, unscaled, likeness, next(iter(shapes)), trains(group))
                 if not known[key].allocates_in_init:
                     new = {own: of_shape for own, of_shape in shapes.items() if (number, own) not in built}
                     built.update((number, own) for own in new)
@@ -129,11 +129,20 @@ def trains(group: Group) -> bool:
 
 
 def _probe_parameter(
-    cls: type[torch.optim.Optimizer], settings: Mapping[str, Setting], likeness: Likeness, own: Likeness
+    cls: type[torch.optim.Optimizer],
+    settings: Mapping[str, Setting],
+    likeness: Likeness,
+    own: Likeness,
+    trains: bool,
 ) -> ProbeResult:
-    """Probe a likeness; if it is refused, ask the parameter's own shape, whose answer counts."""
+    """Probe a likeness; if it is refused, ask the parameter's own shape, whose answer counts.
+
+    What never trains gets no gradient, so it may stand under a class that takes no sparse one.
+    """
     with Refusal():
         return _probe(cls, settings, likeness)
+    if likeness.sparse and not trains:
+        return _probe_parameter(cls, settings, likeness.dense(), own.dense(), trains)
     if own.shape == likeness.shape:
         return _probe(cls, settings, likeness)
     peak: dict[str, Any] = {name: setting.peak for name, setting in settings.items()}

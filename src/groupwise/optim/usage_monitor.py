@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import torch
 
 from groupwise import _torch
+from groupwise._warning import warn
 from groupwise.errors import GroupwiseWarning, listed
 from groupwise.optim.first_updates import FirstUpdates
 from groupwise.optim.live import StepInfo, names_of
@@ -305,10 +306,10 @@ class UsageMonitor:
                 "still frozen when the optimizer was loaded. Load the scheduler first, then the optimizer"
             )
 
-    def note(self, sentence: str, stacklevel: int = 4) -> None:
+    def note(self, sentence: str) -> None:
         """Say a sentence, if there is one, and once."""
         if sentence:
-            self._say(sentence, stacklevel=stacklevel)
+            self._say(sentence)
 
     def regrouped(self, scheduled: bool, fresh: Collection[str]) -> None:
         """Note that the groups are new ones, some with `fresh` parameters alone: the scheduler writes into them."""
@@ -320,11 +321,14 @@ class UsageMonitor:
         if scheduler is not None and scheduler.last_epoch >= 0:
             scheduler.write()
 
-    def _say(self, message: str, once: str = "", stacklevel: int = 4) -> None:
+    def _say(self, message: str, once: str = "") -> None:
         """Say a message that was not said before; messages of one kind, which differ in their numbers, count as one."""
         if (once or message) not in self._said:
             self._said.add(once or message)
-            warnings.warn(message, GroupwiseWarning, stacklevel=stacklevel)
+            if torch.compiler.is_compiling():  # which cannot count frames
+                warnings.warn(message, GroupwiseWarning, stacklevel=4)
+            else:
+                warn(message)
 
 
 _TAKEN = (

@@ -17,9 +17,10 @@ from groupwise._pickling import Public, Reduced
 from groupwise._spelling import counted, shown
 from groupwise.errors import PlanError, ResolutionError, listed, within
 from groupwise.plan.mistakes import Mistakes
-from groupwise.plan.rule import LONGEST_NAME, Match
+from groupwise.plan.rule import LONGEST_NAME
 from groupwise.select import Occurrence, ParameterInfo, Part, Selector, nearest, selector
 from groupwise.select.part import SEPARATOR
+from groupwise.select.selectors import Match
 
 PARTS_FIELDS: Final = ("match", "axis", "into", "sizes", "stack", "flatten", "optional")
 """The arguments of `Parts`, and the keys of a `[[parts]]` table."""

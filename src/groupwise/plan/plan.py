@@ -7,7 +7,6 @@ files, is imported when it is called.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from groupwise._misuse import explained
 from groupwise._pickling import Public, Reduced
 from groupwise._spelling import counted, shown
-from groupwise.errors import GroupwiseWarning, PlanError
+from groupwise._warning import warn
+from groupwise.errors import PlanError
 from groupwise.plan import adopting
 from groupwise.plan.algorithm import Algorithm
 from groupwise.plan.clip import Clip
@@ -160,7 +160,7 @@ class Plan:
         """
         found = adopting.read(model, optimizer, schedulers, schedulers_step, example)
         if found.lost:
-            warnings.warn(f"not carried over: {'; '.join(found.lost)}", GroupwiseWarning, stacklevel=2)
+            warn(f"not carried over: {'; '.join(found.lost)}")
         return cls(found.plan.rules)
 
     @classmethod

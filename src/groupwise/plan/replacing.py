@@ -10,13 +10,13 @@ they are numbers of.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
 from groupwise._spelling import shown
-from groupwise.errors import GroupwiseWarning, PlanError, listed, unknown, within
+from groupwise._warning import warn
+from groupwise.errors import PlanError, listed, unknown, within
 from groupwise.plan.declarations import Factor
 from groupwise.plan.encoding import (
     decode_clip,
@@ -99,9 +99,7 @@ def _put(data: Any, path: Sequence[str], value: object) -> object:
 def _warn_of_a_course(field: str, before: object, value: object) -> None:
     """A number in the place of a schedule: said, since a sweep over peaks is more often meant."""
     if isinstance(before, Schedule) and isinstance(value, int | float) and not isinstance(value, bool):
-        warnings.warn(
+        warn(
             f"{field} = {before} is replaced by {value!r}, a constant: {field}=constant({value!r}) says that it is "
-            f'meant, and {{"{field}.{before.kind}": {value!r}}} replaces the first argument of the schedule alone',
-            GroupwiseWarning,
-            stacklevel=5,
+            f'meant, and {{"{field}.{before.kind}": {value!r}}} replaces the first argument of the schedule alone'
         )

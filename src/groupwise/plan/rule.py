@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal
 
 from groupwise._misuse import explained
 from groupwise._pickling import Public, Reduced
@@ -20,6 +20,7 @@ from groupwise.plan.declarations import Exact, Factor, is_finite
 from groupwise.plan.freezing import Timeline, timeline
 from groupwise.schedules import Length, Schedule
 from groupwise.select import Selector, selector
+from groupwise.select.selectors import Match
 
 LONGEST_NAME: Final = 200
 """Characters of the longest name: a label, a hyperparameter, an algorithm."""
@@ -38,8 +39,6 @@ _OURS = (
     "rate_factor",
 )  # keys of every live group
 _TAKEN = ("optimizer", "trainable", "clip", "group", "algorithm", "tensors", "parameters", "trains")
-
-Match: TypeAlias = str | Selector | list[str | Selector] | tuple[str | Selector, ...]
 
 
 @dataclass(frozen=True, init=False)

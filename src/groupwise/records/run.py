@@ -14,7 +14,6 @@ import dataclasses
 import gc
 import itertools
 import os
-import warnings
 from array import array
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,7 +21,8 @@ from typing import Any, Final, Literal, TypeAlias, final
 
 from groupwise._paths import path_of
 from groupwise._spelling import shown
-from groupwise.errors import GroupwiseWarning, RecordError, listed, unknown, within
+from groupwise._warning import warn
+from groupwise.errors import RecordError, listed, unknown, within
 from groupwise.records import values
 from groupwise.records.columns import Columns, Series
 from groupwise.records.parts import Part, files_of, number_of, part_name
@@ -164,7 +164,7 @@ class Run:
                 f"it of {shown(before.run)}; give each a folder of its own"
             )
         if missing := self._missing(before.part + 1, part.header.part):
-            warnings.warn(f"{self.path} lacks {missing}: the run has a gap", GroupwiseWarning, stacklevel=6)
+            warn(f"{self.path} lacks {missing}: the run has a gap")
         self._columns.begin()
         self._headers.append(part.header)
         self._firsts.append(None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from groupwise._warning import warn
 from groupwise.balance.engine.accumulated import Accumulated
 from groupwise.balance.engine.columns import Columns
 from groupwise.balance.engine.finite import Facts, Verdict, judge
@@ -22,7 +22,7 @@ from groupwise.balance.engine.undo import Undo
 from groupwise.balance.memory import Memory
 from groupwise.balance.method import JacobianMethod, LossMethod, Method, MethodContext
 from groupwise.balance.properties import Property
-from groupwise.errors import BalanceError, GroupwiseWarning, StateError, listed, unknown
+from groupwise.errors import BalanceError, StateError, listed, unknown
 
 _FALLS = 3
 """Of the scaler's scale in a row, after which tasks are suspects that were not measured."""
@@ -181,4 +181,4 @@ class State:
         """Warn, once."""
         if not self.said:
             self.said = True
-            warnings.warn(message, GroupwiseWarning, stacklevel=5)
+            warn(message)

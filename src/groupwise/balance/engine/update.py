@@ -7,12 +7,12 @@ the method's memory moves once, on the sums of the losses.
 
 from __future__ import annotations
 
-import warnings
 from typing import Final
 
 import torch
 from torch import Tensor
 
+from groupwise._warning import warn
 from groupwise.balance.engine import summary
 from groupwise.balance.engine.accumulated import Accumulated
 from groupwise.balance.engine.direction import direction_of, scatter, task_specific_weights_of, weights_of
@@ -26,7 +26,7 @@ from groupwise.balance.engine.state import State
 from groupwise.balance.memory import Memory
 from groupwise.balance.method import JacobianMethod, MethodContext
 from groupwise.balance.result import BalanceResult
-from groupwise.errors import BalanceError, GroupwiseWarning
+from groupwise.errors import BalanceError
 
 MANY: Final = 1000
 """So many backwards that were accumulated for one update are rather a `backward` that is missing."""
@@ -70,11 +70,9 @@ def accumulate(reduction: Reduction, batch: Batch) -> None:
         reduction.accumulate(batch)
     if before < MANY <= state.accumulated.passes:
         lacks = "the method learns nothing" if state.weighs_at_once else "nothing is written to .grad"
-        warnings.warn(
+        warn(
             f"{state.accumulated.passes} backwards were accumulated, and no backward() has completed the update: until "
-            f"then {lacks}. Give the last micro-batch of each update to backward(), the others to accumulate()",
-            GroupwiseWarning,
-            stacklevel=3,
+            f"then {lacks}. Give the last micro-batch of each update to backward(), the others to accumulate()"
         )
 
 

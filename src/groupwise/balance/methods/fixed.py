@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
@@ -11,13 +10,14 @@ import torch
 from torch import Tensor
 
 from groupwise._pickling import as_public
+from groupwise._warning import warn
 from groupwise.balance.arguments import TaskValues
 from groupwise.balance.by_task import by_task
 from groupwise.balance.memory import Memory
 from groupwise.balance.method import GramianMethod, JacobianMethod, LossMethod, Method, MethodContext
 from groupwise.balance.methods.around import Around, among, inside, shape_of
 from groupwise.balance.properties import Property
-from groupwise.errors import GroupwiseWarning, unknown
+from groupwise.errors import unknown
 from groupwise.schedules import Schedule
 
 _KEPT = frozenset(
@@ -120,11 +120,9 @@ class Fixed(Around):
         unseen = [task for task in self.weights_ if not float(memory.of_run(f"{_SEEN} {task}", 0.0))]
         if unseen and count == _PATIENCE:
             others = [context.tasks[i] for i in self._others(context)]
-            warnings.warn(
+            warn(
                 f"Fixed: none of {_PATIENCE} updates had the task that it states a weight of: "
-                f"{unknown('task', unseen[0], others)}",
-                GroupwiseWarning,
-                stacklevel=6,
+                f"{unknown('task', unseen[0], others)}"
             )
 
 
