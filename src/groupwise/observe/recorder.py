@@ -139,7 +139,11 @@ class Recorder:
     def note_loss(self, loss: torch.Tensor) -> None:
         """The loss of the update that comes next, of no dimension and on the CPU."""
         with self.lock:
-            self.given().metrics.loss(loss.item())
+            if self._under_way is None:
+                self._used, given = True, self._loop_given
+            else:
+                given = self.given()
+            given.metrics.loss(loss.item())
 
     def before_backward(self, losses: Mapping[str, torch.Tensor]) -> None:
         """Take the shares of tasks that a balancer is about to weight, if it is time and nobody has taken them."""
