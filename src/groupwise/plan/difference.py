@@ -20,7 +20,7 @@ from groupwise.plan.resolution import Resolution
 from groupwise.plan.rule import property_of
 from groupwise.plan.setting import ScalarSetting, Setting, TupleSetting
 from groupwise.schedules import Schedule
-from groupwise.schedules.plateau import Plateau
+from groupwise.schedules.reductions import Plateau
 
 NONE: Final = "none"
 _DIGITS: Final = 12
