@@ -72,6 +72,7 @@ def probe(resolution: Resolution, algorithms: TorchAlgorithms, mistakes: Mistake
     classes: dict[str, type[torch.optim.Optimizer]] = {}
     given: dict[object, int] = {}  # what classes are given besides parameters, numbered
     built: set[object] = set()  # the shapes that a constructor has seen, with what it was given
+    extra: dict[object, frozenset[str]] = {}
     for group in resolution.groups:
         if group.algorithm is None:
             continue
@@ -89,15 +90,19 @@ def probe(resolution: Resolution, algorithms: TorchAlgorithms, mistakes: Mistake
                 if key not in known:
                     known[key] = _probe_parameter(cls, unscaled, likeness, next(iter(shapes)), trains(group))
                 if not known[key].allocates_in_init:
-                    new = {own: of_shape for own, of_shape in shapes.items() if (number, own) not in built}
-                    built.update((number, own) for own in new)
+                    new = {whole: of_shape for whole, of_shape in shapes.items() if (number, whole) not in built}
+                    built.update((number, whole) for whole in new)
                     if new:
                         _check_shapes(resolution, group, new, cls, mistakes)
+                names = group.algorithm, *group.settings
+                if names not in extra:
+                    extra[names] = frozenset(extra_of(group, algorithms))
+                before = probed.get(group.name)
                 probed[group.name] = replace(
                     known[key],
                     hyperparameters=_of_group(known[key].hyperparameters, own),
-                    extra=frozenset(extra_of(group, algorithms)),
-                    asked=known[key].asked | (probed[group.name].asked if group.name in probed else frozenset()),
+                    extra=extra[names],
+                    asked=known[key].asked if before is None else known[key].asked | before.asked,
                 )
     return probed
 
