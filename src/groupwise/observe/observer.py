@@ -177,7 +177,7 @@ class Observer:
         with recorder.observing:
             if not recorder.is_here:
                 return
-            if balance is losses is scalars is None and is_at_hand(loss):
+            if balance is None and losses is None and scalars is None and is_at_hand(loss):
                 recorder.note_loss(loss)
                 return
             with within("Observer.log"), recorder.lock:
