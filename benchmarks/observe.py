@@ -3,7 +3,8 @@
 Training steps (forward, backward, AdamW, zero_grad) of three models, and the part of them that passes in the observer's
 hooks and in `log`, in the same steps: by default, once the observer has decided how far it stretches its cadences; with
 `every=1`, which stretches nothing, over turns of twenty steps, each of which has the norms of gradients every step,
-weights twice and one exact update; and with `every=5`. Shares of the small model are medians over five measurements of
+weights twice and one exact update; with `every=5`; with `activations=` of every layer besides `every=1`; and with every
+family off, so that the logged loss alone is recorded. Shares of the small model are medians over five measurements of
 one run. The observer writes its file. The second table reads a long run.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from benchmarks.measure import Scale, Table, milliseconds
 from groupwise.demos.model import TwoDigitNet
 from groupwise.observe import Observer
 from groupwise.observe.budget import UNSEEN, Budget
+from groupwise.observe.cadence import DEFAULT
 from groupwise.records import Group, Header, Step, Writer, read
 
 TURN = 20
@@ -77,8 +79,21 @@ class Stopwatch:
         self.seconds += time.thread_time() - self._began
 
 
+def watched(optimizer: torch.optim.Optimizer, layers: Iterable[nn.Module], press: Callable[..., None]) -> None:
+    """Have the stopwatch pressed in every hook that the observer may have: of the step, and of the layers."""
+    optimizer.register_step_pre_hook(press)
+    optimizer.register_step_post_hook(press)
+    for layer in layers:
+        layer.register_forward_pre_hook(press)
+        layer.register_forward_hook(press)
+
+
 def share(
-    make: Callable[[], tuple[nn.Module, Loss]], folder: Path, every: int | None, runs: int
+    make: Callable[[], tuple[nn.Module, Loss]],
+    folder: Path,
+    every: int | Mapping[str, int] | None,
+    runs: int,
+    activations: bool = False,
 ) -> tuple[float, float, int]:
     """Seconds of a step without the observer, the observer's part of it, and in how many steps gradients are taken."""
     torch.manual_seed(0)
@@ -87,13 +102,15 @@ def share(
     matrices = {"params": [p for p in params if p.ndim > 1], "name": "weights"}
     optimizer = torch.optim.AdamW([matrices, {"params": [p for p in params if p.ndim < 2], "name": "rest"}], lr=1e-4)
     watch = Stopwatch()
-    optimizer.register_step_pre_hook(watch.start)
-    optimizer.register_step_post_hook(watch.start)
-    observer = Observer(optimizer, folder, every=every, step=1)
+    layers = list(model.modules()) if activations else []
+    watched(optimizer, layers, watch.start)
+    if activations:
+        observer = Observer(optimizer, folder, every, "layer", model=model, activations=True, step=1)
+    else:
+        observer = Observer(optimizer, folder, every, step=1)
     if every is None:  # of the processor's time, as everything here
         observer._recorder._budget = Budget(None, TURN, time.thread_time, UNSEEN)
-    optimizer.register_step_pre_hook(watch.stop)
-    optimizer.register_step_post_hook(watch.stop)
+    watched(optimizer, layers, watch.stop)
 
     def turn() -> None:
         for _ in range(TURN):
@@ -112,10 +129,10 @@ def share(
     found = []
     for _ in range(runs):
         watch.seconds, began = 0.0, time.thread_time()
-        for _ in range(stretched):
+        for _ in range(stretched or 1):
             turn()
         plain = time.thread_time() - began - watch.seconds
-        found.append((plain / stretched / TURN, watch.seconds / plain))
+        found.append((plain / (stretched or 1) / TURN, watch.seconds / plain))
     observer.close()
     seconds, shares = zip(*found, strict=True)
     return statistics.median(seconds), statistics.median(shares), stretched
@@ -129,8 +146,12 @@ def steps(folder: Path, scale: Scale) -> Table:
         usual_every = 5 if scale.quick else None  # on one layer the observer needs long to decide how far it stretches
         seconds, usual, stretched = share(make, folder / name, usual_every, runs)
         whole, rare = (share(make, folder / f"{name} {every}", every, runs)[1] for every in (1, 5))
-        rows.append([name, milliseconds(seconds), str(stretched), f"{usual:.1%}", f"{whole:.1%}", f"{rare:.1%}"])
-    columns = ["model", "step", "stretched", "share", "share with every=1", "share with every=5"]
+        layers = share(make, folder / f"{name} layers", 1, runs, activations=True)[1]
+        bare, least, _ = share(make, folder / f"{name} off", dict.fromkeys(DEFAULT, 0), 2 * runs)
+        shares = [f"{part:.1%}" for part in (usual, whole, rare, layers)]
+        rows.append([name, milliseconds(seconds), str(stretched), *shares, milliseconds(bare * least)])
+    kinds = ["by default", "every=1", "every=5", "every=1, activations"]
+    columns = ["model", "step", "stretched", *kinds, "every family off"]
     return Table("A training step, and what observing adds", columns, rows)
 
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import copyreg
 import inspect
-import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, is_dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 Reduced = tuple[Callable[..., Any], tuple[Any, ...]]
 
@@ -33,9 +34,13 @@ class Public:
     words: Mapping[str, object] = field(default_factory=dict)
 
     def __call__(self, *arguments: object) -> Any:
+        import pkgutil
+
         return pkgutil.resolve_name(self.path)(*arguments, **self.words)
 
     def __reduce__(self) -> tuple[Any, ...]:
+        import pkgutil
+
         if not self.words:
             return pkgutil.resolve_name, (self.path,)
         bare = Public(self.path)
@@ -49,6 +54,16 @@ def by_name(package: str, names: Iterable[str]) -> None:
         cls = getattr(face, name)
         if isinstance(cls, type) and is_dataclass(cls) and not inspect.isabstract(cls) and _is_plain(cls):
             as_public(cls, f"{package}:{name}")
+
+
+def public(path: str) -> Callable[[type[T]], type[T]]:
+    """For a class that its package's face does not see (`groupwise._lazy`): `as_public`, as a decorator."""
+
+    def marked(cls: type[T]) -> type[T]:
+        as_public(cls, path)
+        return cls
+
+    return marked
 
 
 def as_public(cls: type, path: str) -> None:

@@ -80,7 +80,7 @@ _late: Final[deque[Registered]] = deque()
 
 def _hook(hooks: StepHooks, name: str, registered: Registered) -> Hook:
     """A function, which a copy of the optimizer shares: there it does nothing."""
-    weakly, last = weakref.ref(hooks), 0
+    weakly, last, alone = weakref.ref(hooks), 0, _steps_alone(registered.owner())
 
     def hook(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
         nonlocal last
@@ -89,11 +89,19 @@ def _hook(hooks: StepHooks, name: str, registered: Registered) -> Hook:
             last = here
         live = weakly()
         method = None if live is None else live.method(name)
-        inner = (steps_under_way(optimizer) or 1) > 1
-        mine = optimizer is registered.owner()
-        return method(optimizer, args, kwargs) if method is not None and mine and not inner else None
+        if method is None or optimizer is not registered.owner():
+            return None
+        inner = not (alone and len(args) == 1 and not kwargs) and (steps_under_way(optimizer) or 1) > 1
+        return None if inner else method(optimizer, args, kwargs)
 
     return hook
+
+
+def _steps_alone(optimizer: torch.optim.Optimizer | None) -> bool:
+    """Whether a step of its class without a closure is certain to run no other one: no base has a step that it could
+    call. Where it is not, the stack is walked through, which takes long right after a forward pass."""
+    own = [base for base in type(optimizer).__mro__ if "step" in vars(base) and base is not torch.optim.Optimizer]
+    return len(own) == 1
 
 
 def _take_away(registered: Registered) -> None:

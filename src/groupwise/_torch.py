@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import operator
 import sys
 import weakref
 from collections.abc import Callable, Sequence
+from itertools import chain
 from types import CodeType, FrameType
 from typing import Any, Final, TypeAlias
 
@@ -24,6 +26,7 @@ Check: TypeAlias = Callable[[Sequence[torch.Tensor]], bool]
 _CLIPS: Final = "_clip_grads_with_norm_"
 _GROUPS: Final = "_group_tensors_by_device_and_dtype"
 _OPTIMIZERS: Final = sys.modules[torch.optim.Optimizer.__module__]
+_OWN_PARAMETERS, _OWN_LAYERS = operator.attrgetter("_parameters"), operator.attrgetter("_modules")
 _MEASURES: Final = "_get_total_norm"
 
 
@@ -395,6 +398,23 @@ def set_versions(tensors: Sequence[torch.Tensor], versions: Sequence[int]) -> No
     moved = [(t, v) for t, v in zip(tensors, versions, strict=True) if t._version != v]
     if write is not None and moved:
         write(tuple(t for t, _ in moved), tuple(v for _, v in moved))
+
+
+def contents_of(modules: Sequence[torch.nn.Module]) -> list[object] | None:
+    """What modules hold themselves, parameters and layers, by name and identity: equal if nothing has changed.
+
+    It takes less than half the time of `named_parameters`, which composes every name. Lacking, or no dicts: None, which
+    says nothing.
+    """
+    found: list[object] = []
+    try:
+        for held in (map(_OWN_PARAMETERS, modules), map(_OWN_LAYERS, modules)):
+            entries = [*held]
+            values = chain.from_iterable(map(dict.values, entries))
+            found += [[*map(len, entries)], [*chain.from_iterable(entries)], [*map(id, values)]]
+    except (AttributeError, TypeError):
+        return None
+    return found
 
 
 class DispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call]

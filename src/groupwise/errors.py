@@ -25,7 +25,6 @@ What is wrong with what was given is an error of this tree. What the disk or the
 from __future__ import annotations
 
 import contextlib
-import difflib
 from collections.abc import Iterable, Iterator
 
 from groupwise._spelling import LONGEST, clipped, printable_lines, shown
@@ -109,6 +108,8 @@ def nearest(given: object, options: Iterable[str], limit: int = 3, cutoff: float
 
     `cutoff` is the least likeness, as `difflib` measures it.
     """
+    import difflib  # where something is wrong
+
     spelled: dict[str, str] = {}
     for option in options:
         spelled.setdefault(option[:_COMPARED].lower(), option)

@@ -67,6 +67,14 @@ def test_every_public_name_is_defined(package: str) -> None:
 
 
 @packages
+def test_every_public_name_is_shown_and_no_other_is_made_up(package: str) -> None:
+    module, names = public(package)
+    assert names <= set(dir(module))
+    with pytest.raises(AttributeError, match="no attribute 'No'"):
+        module.No  # noqa: B018
+
+
+@packages
 def test_no_name_is_listed_twice(package: str) -> None:
     module, names = public(package)
     assert len(module.__all__) == len(names)

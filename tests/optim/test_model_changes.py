@@ -2,7 +2,9 @@
 
 import copy
 import gc
+import operator
 import pickle
+import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, after, clip_norm, scale
+from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, _torch, after, clip_norm, scale
 from groupwise.errors import GroupwiseWarning, OptimizerError, ResolutionError
 from groupwise.optim import parameters_of
 from groupwise.schedules import cosine
@@ -396,6 +398,46 @@ def test_tensors_that_go_by_other_names_now_are_said_before_a_checkpoint_takes_o
         call(optimizer)
     optimizer.regroup(model=net)
     optimizer.state_dict()  # and now it says nothing
+
+
+@settings(max_examples=60)
+@given(edits=st.lists(st.sampled_from(list(EDITS)), max_size=4), saves=st.lists(st.booleans(), min_size=4, max_size=4))
+@pytest.mark.filterwarnings("ignore:regroup. the shape of")
+def test_changes_are_seen_whether_or_not_the_model_was_found_unchanged_before(
+    edits: Sequence[str], saves: Sequence[bool]
+) -> None:
+    def said(looks: bool) -> list[list[str]]:
+        net, optimizer = trained(steps=1)
+        found = []
+        for edit, saved in zip(edits, saves, strict=False):
+            if looks:
+                quietly(optimizer.state_dict)
+            EDITS[edit](net)
+            found.append(quietly(optimizer.state_dict))
+            if saved:
+                quietly(lambda: optimizer.regroup(model=net))
+        return found
+
+    assert said(looks=True) == said(looks=False)
+
+
+def quietly(work: Callable[[], object]) -> list[str]:
+    """The warnings of some work."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        work()
+    return [str(warning.message) for warning in caught]
+
+
+@pytest.mark.parametrize("lacking", ["_OWN_PARAMETERS", "_OWN_LAYERS"])
+def test_without_the_private_names_of_modules_changes_are_seen_all_the_same(
+    lacking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_torch, lacking, operator.attrgetter("_not_there"))
+    net, optimizer = trained()
+    assert quietly(optimizer.state_dict) == quietly(optimizer.state_dict) == []
+    EDITS["new_head"](net)
+    assert len(quietly(optimizer.state_dict)) == 1
 
 
 def test_a_wrapper_inside_the_model_is_no_other_name() -> None:

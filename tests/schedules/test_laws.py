@@ -41,7 +41,8 @@ def test_every_shape_has_a_finite_value_at_every_step(shape: str, data: st.DataO
 
 @given(schedules)
 def test_a_schedule_is_an_immutable_value(s: Schedule) -> None:
-    for twin in (eval(repr(s), dict(vars(public))), copy.deepcopy(s), pickle.loads(pickle.dumps(s))):
+    names = {name: getattr(public, name) for name in public.__all__}
+    for twin in (eval(repr(s), names), copy.deepcopy(s), pickle.loads(pickle.dumps(s))):
         assert twin == s
         assert hash(twin) == hash(s)
     assert s != s.scaled(2.0)

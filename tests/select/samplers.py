@@ -39,6 +39,7 @@ occurrences = st.builds(
     ancestors=st.frozensets(st.sampled_from(CLASSES), max_size=3),
     network=NETWORKS,
     depth=SMALL,
+    aliases=st.lists(PATHS, max_size=1).map(tuple),
     reasons=st.lists(st.sampled_from(ROLES), max_size=3, unique=True).map(lambda rs: tuple((r, "sampled") for r in rs)),
 )
 infos = st.builds(

@@ -1,14 +1,36 @@
 """Selectors form a Boolean algebra on parameters, tied ones included."""
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from groupwise.errors import SelectorError
-from groupwise.select import ParameterInfo, Selector, name, role, select, selector, statistic, where
+from groupwise.select import (
+    Occurrence,
+    ParameterInfo,
+    Selector,
+    depth,
+    inside,
+    kind,
+    name,
+    ndim,
+    network,
+    regex,
+    role,
+    select,
+    selector,
+    shape,
+    statistic,
+    tag,
+    where,
+)
+from groupwise.select.selectors import positions
+from groupwise.select.table import ParameterTable
 from tests.select.samplers import fileable, infos, selectors
 
 
@@ -23,6 +45,61 @@ def test_the_operators_are_the_boolean_ones(a: Selector, b: Selector, info: Para
     assert (a & b).matches(info) is (left and right)
     assert (a | b).matches(info) is (left or right)
     assert (a - b).matches(info) is (left and not right)
+
+
+def crossed(one: ParameterInfo, other: ParameterInfo) -> Iterator[ParameterInfo]:
+    """The first parameter with one fact of the second in the place of its own."""
+    for fact in ("shape", "tags"):
+        yield replace(one, **{fact: getattr(other, fact)})
+    first, *rest = one.occurrences
+    for fact in ("name", "kinds", "ancestors", "network", "depth", "reasons", "aliases"):
+        place = replace(first, **{fact: getattr(other.occurrences[0], fact)})
+        yield replace(one, occurrences=(place, *rest))
+
+
+TOLD_BY = {
+    role("norm"): Occurrence("a", reasons=(("norm", "it is told"),)),
+    kind("Linear"): Occurrence("a", kinds=("Linear",)),
+    inside("Block"): Occurrence("a", ancestors=frozenset({"Block"})),
+    network("critic"): Occurrence("a", network="critic"),
+    depth(1): Occurrence("a", depth=1),
+    name("b"): Occurrence("b"),
+    regex("b+"): Occurrence("a", aliases=("bb",)),
+}
+OF_THE_TENSOR = {tag("x"): {"tags": frozenset({"x"})}, shape((2, 3)): {"shape": (2, 3)}, ndim(1): {"shape": (1,)}}
+
+
+@pytest.mark.parametrize("fact", TOLD_BY, ids=str)
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_parameter_that_differs_in_one_fact_of_its_place_is_told_among_its_like(fact: Selector, tied: bool) -> None:
+    rest = (Occurrence("z", module="z"),) if tied else ()
+    places = [(Occurrence("a"), *rest), (TOLD_BY[fact], *rest), (*rest, TOLD_BY[fact])]
+    assert positions(fact, ParameterTable([ParameterInfo(place, (2,)) for place in places])) == [1, 2]
+
+
+@pytest.mark.parametrize("fact", OF_THE_TENSOR, ids=str)
+def test_a_parameter_that_differs_in_one_fact_of_its_tensor_is_told_among_its_like(fact: Selector) -> None:
+    like = ParameterInfo((Occurrence("a"),), (4, 4))
+    assert positions(fact, ParameterTable([like, replace(like, **OF_THE_TENSOR[fact]), like])) == [1]
+
+
+@given(selectors, st.lists(infos, max_size=6))
+def test_many_parameters_at_once_are_selected_as_each_by_itself(s: Selector, some: list[ParameterInfo]) -> None:
+    many = [*some, *some[::2], *(like for one, other in pairwise(some) for like in crossed(one, other))]
+    assert positions(s, ParameterTable(many)) == [i for i, info in enumerate(many) if s.matches(info)]
+
+
+@given(selectors, st.lists(infos, max_size=6))
+def test_a_predicate_is_asked_only_for_what_the_selectors_before_it_leave(
+    s: Selector, many: list[ParameterInfo]
+) -> None:
+    def asked_with(combined: Callable[[Selector, Selector], Selector]) -> list[ParameterInfo]:
+        asked: list[ParameterInfo] = []
+        positions(combined(s, where(lambda info: bool(asked.append(info)))), ParameterTable(many))
+        return asked
+
+    assert asked_with(lambda a, b: a & b) == [info for info in many if s.matches(info)]
+    assert asked_with(lambda a, b: a | b) == [info for info in many if not s.matches(info)]
 
 
 LAWS: list[Callable[[Selector, Selector, Selector], tuple[Selector, Selector]]] = [

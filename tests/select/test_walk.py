@@ -1,5 +1,6 @@
 """The walk: every parameter once, in order, under the names of the bare model, whatever surrounds it."""
 
+import gc
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -209,6 +210,25 @@ def test_a_lazy_module_must_see_a_batch_first() -> None:
     model = OrderedDict(net=nn.Sequential(nn.LazyLinear(3)))
     with pytest.raises(SelectorError, match=r"parameter 'net.0.weight' has no shape yet: run one batch"):
         parameters_of(model)
+
+
+def test_a_walk_keeps_three_objects_for_each_parameter() -> None:
+    """Python's garbage collector goes through all objects whenever their number has grown by some."""
+
+    def kept(blocks: int) -> int:
+        with torch.device("meta"):
+            model = nn.ModuleList(models.Block() for _ in range(blocks))
+        parameters_of(model)
+        before = len(gc.get_objects())
+        infos = parameters_of(model)
+        return len(gc.get_objects()) - before - 3 * len(infos)
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert kept(40) <= kept(10)
+    finally:
+        gc.enable()
 
 
 def test_the_cost_of_a_walk_and_of_a_selection_grows_with_the_parameters_and_no_faster() -> None:

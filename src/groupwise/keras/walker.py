@@ -22,7 +22,7 @@ from groupwise.keras._keras import attributes_of, class_names, layers_of, own_va
 from groupwise.keras.balanced_model import BalancedModel
 from groupwise.keras.blocks import with_blocks
 from groupwise.select import ParameterInfo
-from groupwise.select.describe import describe
+from groupwise.select.described import describe
 from groupwise.select.tree import Node, OwnParameter
 from groupwise.select.vocabulary import is_conv, is_linear
 

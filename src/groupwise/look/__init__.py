@@ -6,10 +6,19 @@ from a table, a product multiplies by a matrix, a norm scales by its weight, a b
 `groupwise.select`, so plans are resolved on it as on guesses.
 """
 
-from groupwise import _pickling
-from groupwise.look.api import look, parameters_of
+from typing import TYPE_CHECKING
+
+from groupwise import _lazy
 from groupwise.look.example import Example
+from groupwise.look.parameters import parameters_of
+
+if TYPE_CHECKING:
+    from groupwise.look.api import look
 
 __all__ = ["Example", "look", "parameters_of"]
 
-_pickling.by_name(__name__, __all__)
+__getattr__ = _lazy.on_first_use(__name__, {"look": "api"})
+
+
+def __dir__() -> list[str]:
+    return __all__

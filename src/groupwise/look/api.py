@@ -10,14 +10,14 @@ import contextlib
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, final
+from typing import final
 
 import torch
 
 from groupwise._torch import may_have_compiled
 from groupwise.errors import SelectorError, within
 from groupwise.look.dependence import Dependence, Parts
-from groupwise.look.example import Example, caller_of
+from groupwise.look.example import Example, Model, caller_of
 from groupwise.look.flow import Flow, Record, merged
 from groupwise.look.forward import Marking, Watched, Watching, tensors_in
 from groupwise.look.levels import levels_of
@@ -26,44 +26,12 @@ from groupwise.look.provenance import Provenance, bits, memory_key, offset_of
 from groupwise.look.roles import heads_of, product_of, reasons_of
 from groupwise.look.sharded import refuse_sharded
 from groupwise.look.untouched import untouched
-from groupwise.select import Node, ParameterInfo, Usage
+from groupwise.select import Node, Usage
 from groupwise.select import parameters_of as walked
-from groupwise.select.declared import Declared, DeclaredDepth
 from groupwise.select.walk import trees_of, unwrapped
-
-Model: TypeAlias = "torch.nn.Module | Mapping[str, torch.nn.Module | torch.Tensor]"
 
 _RUNS, _UNHELPFUL = 32, 8
 """As often at most is a model run that skips parts at random, and so often after it has shown anything new."""
-
-
-def parameters_of(
-    model: Model,
-    roles: Mapping[str, Declared] | None = None,
-    tags: Mapping[str, Declared] | None = None,
-    depth: DeclaredDepth | None = None,
-    example: Example | None = None,
-) -> tuple[ParameterInfo, ...]:
-    """Every parameter of a model, frozen ones included, once each, in module order.
-
-    Args:
-        model, roles, tags, depth: as for `groupwise.select.parameters_of`.
-        example: what the model is run on, once, to see roles and depth in place of guessing them from names: a tensor,
-            a tuple of arguments, a dict of keyword arguments, or a function that takes the model and returns outputs
-            or a loss. Real tensors do for a model on `meta`. Nothing of the model changes.
-
-    Raises:
-        SelectorError: as for `groupwise.select.parameters_of`; the example is of no such form, or the model cannot be
-            run on it; or the model is sharded.
-
-    Example:
-        >>> from torch import nn, zeros
-        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
-        >>> [(info.name, info.depth) for info in parameters_of(model, example=zeros(1, 4)) if "head" in info.roles]
-        [('2.weight', 2), ('2.bias', 2)]
-    """
-    usage = None if example is None else look(model, example)
-    return walked(model, roles, tags, depth, usage)
 
 
 def look(model: Model, example: Example) -> Usage:

@@ -13,6 +13,8 @@ from groupwise.errors import SelectorError
 Example: TypeAlias = "torch.Tensor | tuple[Any, ...] | Mapping[str, Any] | Callable[[Any], Any]"
 """A tensor, a tuple of arguments, a mapping of keyword arguments, or a function of the model."""
 
+Model: TypeAlias = "torch.nn.Module | Mapping[str, torch.nn.Module | torch.Tensor]"
+
 _FORMS = "a tensor, a tuple of arguments, a dict of keyword arguments, or a function that takes the model"
 
 

@@ -30,6 +30,7 @@ DEFAULT: Final[Mapping[str, int]] = {
 }
 """In how many updates a family is taken; 0 is never."""
 
+_AHEAD: Final = 64
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 
 
@@ -86,6 +87,10 @@ class Cadence:
         """Whether no family is due at a step, nor cosines at the next, which want these gradients, too."""
         between = not self.due(step) if self.turns else step % self._apart != 0 if self._apart else True
         return between and not self.due_next("cosines", step)
+
+    def next_awake(self, step: int) -> int:
+        """The next update from this one on that does not rest, or, where many do, one up to which all do."""
+        return next((at for at in range(step, step + _AHEAD) if not self.rests(at)), step + _AHEAD)
 
     def due_next(self, family: str, step: int) -> bool:
         """Whether a family is due at the step after this one."""

@@ -17,7 +17,7 @@ from typing import Final, final
 
 from groupwise.observe.errors import Errors
 from groupwise.observe.noise import NoiseScale
-from groupwise.observe.record_builder import RecordBuilder
+from groupwise.observe.record_builder import Logged, RecordBuilder
 from groupwise.observe.run_log import RunLog
 from groupwise.records import Step
 
@@ -40,7 +40,7 @@ class Pending:
 
     def __init__(self, log: RunLog, writes: bool, errors: Errors) -> None:
         self._log, self._writes, self._errors = log, writes, errors
-        self._builders: deque[RecordBuilder] = deque()
+        self._builders: deque[RecordBuilder | Logged] = deque()
         self._noise = NoiseScale()
         self._written = -math.inf
         self.newest: Step | None = None
@@ -48,12 +48,13 @@ class Pending:
     @property
     def awaits_gradients(self) -> RecordBuilder | None:
         """The last record, if its path ends in the gradients of the update that follows."""
-        return self._builders[-1] if self._builders and self._builders[-1].path else None
+        last = self._builders[-1] if self._builders else None
+        return last if isinstance(last, RecordBuilder) and last.path else None
 
-    def add(self, builder: RecordBuilder) -> None:
+    def add(self, builder: RecordBuilder | Logged) -> None:
         """A record that has been sent. The path of the one before ends in it."""
-        if self._builders and self._builders[-1].path:
-            self._builders[-1].measurement.release(path=False)
+        if (waiting := self.awaits_gradients) is not None:
+            waiting.measurement.release(path=False)
         self._builders.append(builder)
 
     def write(self, wait: bool = False, now: bool = False) -> None:
@@ -72,7 +73,7 @@ class Pending:
             builder = self._builders.popleft()
             self._errors.attempt("writing a record", builder.step, self._write, builder)
 
-    def _write(self, builder: RecordBuilder) -> None:
+    def _write(self, builder: RecordBuilder | Logged) -> None:
         record = builder.read(self._noise)
         if builder.skipped:
             self._log.event(record.step, "skipped", "the fused step found gradients that are not finite")
@@ -83,6 +84,8 @@ class Pending:
     def _complete(self, wait: bool) -> bool:
         """Whether the first record is complete; the end of a path comes with the record that follows."""
         first, following = self._builders[0], self._builders[1] if len(self._builders) > 1 else None
+        if isinstance(first, Logged) or isinstance(following, Logged):
+            return True  # no path is open before numbers alone
         if first.path and (wait or (following is not None and following.ready)):
             first.end_path(following)
         return not first.path

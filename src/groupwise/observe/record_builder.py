@@ -21,6 +21,26 @@ from groupwise.records import Step
 
 
 @final
+class Logged:
+    """The record of an update of which nothing is measured: what the loop gave, numbers that are at hand.
+
+    Most updates are so where cadences are stretched. It is read as a `RecordBuilder` is.
+    """
+
+    path, skipped, ready, has_content = False, False, True, True
+
+    def __init__(self, step: int, seconds: float, metrics: UserMetrics) -> None:
+        self.step, self.seconds, self.metrics = step, seconds, metrics
+
+    def read(self, noise: NoiseScale) -> Step:
+        """The step."""
+        single = self.metrics.single
+        given = ((path, float(number)) for path, number in self.metrics.numbers.items())
+        numbers = [(path, rounded(number) if path in single else number) for path, number in given]
+        return Step(self.step, self.seconds, {}, {}, conflicting=self.metrics.conflicting, **nested(numbers))
+
+
+@final
 class RecordBuilder:
     """The record of one update.
 

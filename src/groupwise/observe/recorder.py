@@ -35,7 +35,7 @@ from groupwise.observe.noise import FirstMicroBatch, usable
 from groupwise.observe.pending import Pending
 from groupwise.observe.programs import leaves_gradients, unscale_of
 from groupwise.observe.ranks import Ranks
-from groupwise.observe.record_builder import RecordBuilder
+from groupwise.observe.record_builder import Logged, RecordBuilder
 from groupwise.observe.run_log import RunLog
 from groupwise.observe.sample import Samples
 from groupwise.observe.shares import log_seen
@@ -87,6 +87,7 @@ class Recorder:
         self._scaler, self._along_path = scaler, along_path
         self._process, self._used, self._writes = os.getpid(), False, ranks.rank == 0
         self._loop_given, self._values = Given(), Values()
+        self._awake = 0  # the next update that does not rest; known if it is not this one
         self._samples: Samples | None = None
         self._activations, self._budget = activations, budget
         self._watch_activations()
@@ -138,7 +139,11 @@ class Recorder:
     def note_loss(self, loss: torch.Tensor) -> None:
         """The loss of the update that comes next, of no dimension and on the CPU."""
         with self.lock:
-            self.given().metrics.loss(loss.item())
+            if self._under_way is None:
+                self._used, given = True, self._loop_given
+            else:
+                given = self.given()
+            given.metrics.loss(loss.item())
 
     def before_backward(self, losses: Mapping[str, torch.Tensor]) -> None:
         """Take the shares of tasks that a balancer is about to weight, if it is time and nobody has taken them."""
@@ -226,7 +231,6 @@ class Recorder:
         if hooks is not None:
             hooks.remove()
 
-    @torch.no_grad()
     def _before(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
         """The hook before a step."""
         with self.observing:
@@ -237,7 +241,7 @@ class Recorder:
                 with self.lock:
                     self._under_way, self._loop_given = UnderWay(self._loop_given, RESTING), Given()
                 return None
-            with self.lock, self.measuring():
+            with self.lock, self.measuring(), torch.no_grad():
                 made = self._begin(closure)
         if closure is None or made.measurement.has_gradients:
             return None
@@ -262,6 +266,9 @@ class Recorder:
         made = self._under_way
         if made is None or not self._can_record():
             return
+        if made.measurement is RESTING and self._only_numbers(made.loop_given.metrics):
+            self._after_rest(made.loop_given.metrics)
+            return
         with self.observing, self.lock, self.measuring(made.measurement is not RESTING):
             step, self.step, self._under_way, self._used = self.step, self.step + 1, None, True
             if made.measurement is not RESTING:
@@ -277,14 +284,35 @@ class Recorder:
         if self._budget is not None and self._budget.ended():
             self._keep(self._budget)
 
+    def _only_numbers(self, metrics: UserMetrics) -> bool:
+        """Whether an update at which no family is due has nothing to be read but numbers that are at hand."""
+        return (
+            all(type(number) is float for number in metrics.numbers.values())
+            and not (self._ranks.together or self._events.in_doubt or self._pending.awaits_gradients)
+            and getattr(self._optimizer, "found_inf", None) is None
+        )
+
+    def _after_rest(self, metrics: UserMetrics) -> None:
+        """The end of such an update: what was logged is put aside as it is, and read when lines are written."""
+        with self.observing, self.lock:
+            step, self.step, self._under_way, self._used, self._samples = self.step, self.step + 1, None, True, None
+            if metrics.numbers or metrics.conflicting:
+                self._pending.add(Logged(step, self._log.seconds, metrics))
+            self._pending.write()
+            self._errors.settle()
+        if self._budget is not None and self._budget.ended():
+            self._keep(self._budget)
+
     def _rests(self) -> bool:
         """Whether nothing is to be looked at before the next update: most are so where cadences are stretched.
 
         What a step costs then is a few calls of Python, which take long because the forward pass has emptied the
         caches. Groups that have changed are noticed at the next update at which a family is due.
         """
+        if self.step >= self._awake:
+            self._awake = self._cadence.next_awake(self.step)
         return (
-            self._cadence.rests(self.step)
+            self.step < self._awake
             and self._events.looked
             and not (self._events.in_doubt or self._ranks.together or self._along_path)
             and self._scaler is None
@@ -299,7 +327,7 @@ class Recorder:
         if self._ranks.together or (factor := budget.stretch()) == 1:
             self._budget = None  # ranks that record together have one cadence
             return
-        self._cadence = self._cadence.stretched(factor)
+        self._cadence, self._awake = self._cadence.stretched(factor), 0
         self._events.stretched(self.step, seconds, share, self._cadence)
 
     def _watch_activations(self) -> None:

@@ -13,6 +13,7 @@ import os
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -294,13 +295,11 @@ class GroupedOptimizer(torch.optim.Optimizer):
         check_savable(self.param_groups, self.state)
         self._look_at_model()
         saved = super().state_dict()
-        if saved["state"]:
-            ids = (i for group in saved["param_groups"] for i in group["params"])
-            params = (p for group in self.param_groups for p in group["params"])
-            bare: dict[int, dict[str, Any]] = {
-                i: {} for i, p in zip(ids, params, strict=True) if i not in saved["state"] and p.requires_grad
-            }
-            saved["state"].update(bare)
+        held, ids = saved["state"], [*chain.from_iterable([group["params"] for group in saved["param_groups"]])]
+        if held and not all(map(held.__contains__, ids)):
+            params = chain.from_iterable([group["params"] for group in self.param_groups])
+            bare = [i for i, p in zip(ids, params, strict=True) if i not in held and p.requires_grad]
+            held.update({i: {} for i in bare})
         for group in saved["param_groups"]:
             group["param_names"] = names_of(group)
         return saved

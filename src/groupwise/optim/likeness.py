@@ -7,8 +7,8 @@ the parameter's own shape is tried: it may want more than 2 of something, and it
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Final
+import functools
+from typing import Final, NamedTuple
 
 import torch
 
@@ -18,8 +18,7 @@ LARGEST: Final = 2**20
 """Entries of the largest parameter that is probed at its own shape."""
 
 
-@dataclass(frozen=True)
-class Likeness:
+class Likeness(NamedTuple):
     """The shape and dtype of a tensor in a parameter's place, and whether its gradient is sparse."""
 
     shape: tuple[int, ...]
@@ -32,26 +31,26 @@ class Likeness:
 
     def dense(self) -> Likeness:
         """The same with a dense gradient."""
-        return replace(self, sparse=False)
+        return self._replace(sparse=False)
 
     def without_memory(self) -> torch.nn.Parameter:
         """One of this shape whose entries are all the same place in memory, for a constructor to look at."""
         return torch.nn.Parameter(torch.ones((), dtype=self.dtype, device="cpu").expand(self.shape))
 
 
-def small(info: ParameterInfo, trains: bool) -> Likeness:
-    """The likeness of a parameter. What never trains may be of integers: it stands there in float32."""
-    return Likeness(tuple(min(size, 2) for size in info.shape), _dtype(info, trains), info.sparse)
+def likenesses(info: ParameterInfo, trains: bool) -> tuple[Likeness, Likeness]:
+    """Of a parameter a small one, and one of its own shape. What never trains may be of integers: it stands there in
+    float32."""
+    tensor = info.parameter
+    dtype, elsewhere = (torch.float32, False) if tensor is None else (tensor.dtype, not tensor.is_cpu)
+    return _likenesses(info.shape, dtype, elsewhere, info.sparse, trains)
 
 
-def whole(info: ParameterInfo, trains: bool) -> Likeness:
-    """The parameter's own shape."""
-    return Likeness(info.shape, _dtype(info, trains), info.sparse)
-
-
-def _dtype(info: ParameterInfo, trains: bool) -> torch.dtype:
-    """The parameter's dtype, float32 where the CPU's kernels are no evidence: for less precision on another device."""
-    dtype = torch.float32 if info.parameter is None else info.parameter.dtype
-    elsewhere = info.parameter is not None and info.parameter.device.type != "cpu"
+@functools.lru_cache(maxsize=65536)
+def _likenesses(
+    shape: tuple[int, ...], dtype: torch.dtype, elsewhere: bool, sparse: bool, trains: bool
+) -> tuple[Likeness, Likeness]:
+    """float32 where the CPU's kernels are no evidence: for less precision on another device."""
     trainable = dtype.is_floating_point or dtype.is_complex
-    return torch.float32 if not trains or not trainable or (elsewhere and dtype.itemsize < 4) else dtype
+    dtype = torch.float32 if not trains or not trainable or (elsewhere and dtype.itemsize < 4) else dtype
+    return Likeness(tuple(min(size, 2) for size in shape), dtype, sparse), Likeness(shape, dtype, sparse)

@@ -14,10 +14,12 @@ import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
 
+from groupwise import _torch
 from groupwise._wrappers import without_wrappers
 from groupwise.errors import SelectorError, listed
 from groupwise.plan import Resolution
@@ -41,17 +43,21 @@ class Origin:
         self._parts = {name: _reference(part) for name, part in parts.items()} if sound else {}
         self._known = {id(i.parameter): (i.parameter, i.name) for i in parameters} if sound else {}
         self.said: set[str] = set()
+        self._sound: tuple[Sequence[int], _Contents] | None = None
 
     def name_of(self, p: torch.Tensor) -> str:
         """The name of a tensor that the plan was resolved on; empty for any other."""
         known, name = self._known.get(id(p), (None, ""))
         return str(name) if known is p else ""
 
-    def is_as_it_was(self, named: Sequence[tuple[str, torch.Tensor]], groups: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether the model's names are those of the walk, in its order, and all of its tensors stand in groups."""
-        ids, held = [id(p) for _, p in named], {id(p) for group in groups for p in group["params"]}
-        same = [*self._known] == ids and [name for _, name in self._known.values()] == [name for name, _ in named]
-        return same and held == self._known.keys()
+    def is_as_it_was(self, held: Sequence[int]) -> bool:
+        """Whether nothing has changed since `keep`, in the model or among the tensors that are `held`, by identity."""
+        return self._sound is not None and self._sound[0] == held and self._sound[1].are_the_same()
+
+    def keep(self, held: Sequence[int]) -> None:
+        """Remember that the model and the tensors that are `held` fit each other as they are now."""
+        modules = [part for part in (part() for part in self._parts.values()) if isinstance(part, torch.nn.Module)]
+        self._sound = held, _Contents(modules)
 
     def let_go(self, groups: Sequence[Mapping[str, Any]]) -> set[str]:
         """Forget the tensors that neither a group nor the model holds any more; return their names."""
@@ -102,6 +108,21 @@ class Origin:
                 yield part
 
 
+class _Contents:
+    """What each module of a model holds, and what they are, without keeping them alive."""
+
+    def __init__(self, roots: Iterable[torch.nn.Module]) -> None:
+        modules = [module for root in roots for module in root.modules()]
+        self._modules = [*map(weakref.ref, modules)]
+        self._contents = _torch.contents_of(modules)
+
+    def are_the_same(self) -> bool:
+        """Whether all of them are there, and hold what they held."""
+        modules = [module for reference in self._modules if (module := reference()) is not None]
+        there = self._contents is not None and len(modules) == len(self._modules)
+        return there and _torch.contents_of(modules) == self._contents
+
+
 def _reference(part: torch.nn.Module | torch.Tensor) -> Callable[[], Any]:
     """A module weakly; a lone parameter as it is, since the groups hold it anyway."""
     return weakref.ref(part) if isinstance(part, torch.nn.Module) else lambda: part
@@ -143,16 +164,20 @@ def drift(origin: Origin, resolution: Resolution, groups: Sequence[Mapping[str, 
     """How the model has changed under its optimizer; nothing if it is not known any more."""
     if origin.model() is None:
         return Drift()
-    named = list(origin.named())
-    if origin.is_as_it_was(named, groups):
+    ids = [*map(id, chain.from_iterable([group["params"] for group in groups]))]
+    if origin.is_as_it_was(ids):
         return Drift()
+    named = list(origin.named())
     here = {id(p): p for _, p in named}
     held = {id(p): p for group in groups for p in group["params"]}
     unfrozen = {id(info.parameter) for info in _frozen_by_hand(resolution)}
     free = {key: p for key, p in here.items() if p.requires_grad and key not in held}
     unowned = {key for key, p in free.items() if not origin.name_of(p) or key in unfrozen}
     stale = tuple(origin.name_of(p) for key, p in held.items() if key not in here and origin.name_of(p))
-    return Drift(tuple(_names(origin, unowned)), stale, tuple(_renamed(origin, held.values(), named)))
+    found = Drift(tuple(_names(origin, unowned)), stale, tuple(_renamed(origin, held.values(), named)))
+    if found == Drift() and here.keys() <= held.keys():
+        origin.keep(ids)
+    return found
 
 
 def _renamed(origin: Origin, held: Iterable[torch.Tensor], named: Sequence[tuple[str, torch.Tensor]]) -> Iterator[str]:

@@ -23,7 +23,7 @@ from groupwise.errors import OptimizerError, ResolutionError
 from groupwise.optim.algorithms import TorchAlgorithms
 from groupwise.optim.borrowed import unhooked_step
 from groupwise.optim.extra import AskedGroup, construct, extra_of
-from groupwise.optim.likeness import LARGEST, Likeness, small, whole
+from groupwise.optim.likeness import LARGEST, Likeness, likenesses
 from groupwise.plan import Group, Resolution, Setting
 from groupwise.plan.mistakes import Mistakes
 from groupwise.select import ParameterInfo
@@ -70,7 +70,9 @@ def probe(resolution: Resolution, algorithms: TorchAlgorithms, mistakes: Mistake
     probed: dict[str, ProbeResult] = {}
     known: dict[object, ProbeResult] = {}
     classes: dict[str, type[torch.optim.Optimizer]] = {}
+    given: dict[object, int] = {}  # what classes are given besides parameters, numbered
     built: set[object] = set()  # the shapes that a constructor has seen, with what it was given
+    extra: dict[object, frozenset[str]] = {}
     for group in resolution.groups:
         if group.algorithm is None:
             continue
@@ -80,23 +82,27 @@ def probe(resolution: Resolution, algorithms: TorchAlgorithms, mistakes: Mistake
         unscaled = {name: s.unscaled if name in _UNBOUNDED else s for name, s in group.settings.items()}
         own: dict[str, Any] = {}
         with _refused_for(resolution, group, group.parameters, mistakes):
-            own = _peaks({name: s for name, s in group.settings.items() if s != unscaled[name]})
-        for likeness, infos in _kinds(group).items():
-            key = (group.algorithm, tuple(unscaled.items()), likeness, trains(group))
+            own = _peaks({name: s for name, s in group.settings.items() if s is not unscaled[name]})
+        number = given.setdefault((group.algorithm, trains(group), *unscaled.items()), len(given))
+        for likeness, (infos, shapes) in _kinds(group).items():
+            key = number, likeness
             with _refused_for(resolution, group, infos, mistakes):
                 if key not in known:
-                    own_shape = whole(infos[0], trains(group))
-                    known[key] = _probe_parameter(cls, unscaled, likeness, own_shape, trains(group))
+                    known[key] = _probe_parameter(cls, unscaled, likeness, next(iter(shapes)), trains(group))
                 if not known[key].allocates_in_init:
-                    new = [i for i in infos if (*key[:2], whole(i, trains(group))) not in built]
-                    built |= {(*key[:2], whole(i, trains(group))) for i in new}
+                    new = {whole: of_shape for whole, of_shape in shapes.items() if (number, whole) not in built}
+                    built.update((number, whole) for whole in new)
                     if new:
                         _check_shapes(resolution, group, new, cls, mistakes)
+                names = group.algorithm, *group.settings
+                if names not in extra:
+                    extra[names] = frozenset(extra_of(group, algorithms))
+                before = probed.get(group.name)
                 probed[group.name] = replace(
                     known[key],
                     hyperparameters=_of_group(known[key].hyperparameters, own),
-                    extra=frozenset(extra_of(group, algorithms)),
-                    asked=known[key].asked | (probed[group.name].asked if group.name in probed else frozenset()),
+                    extra=extra[names],
+                    asked=known[key].asked if before is None else known[key].asked | before.asked,
                 )
     return probed
 
@@ -110,11 +116,15 @@ def _of_group(held: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
     return made
 
 
-def _kinds(group: Group) -> dict[Likeness, list[ParameterInfo]]:
-    """The parameters of a group by what a class may tell apart."""
-    kinds: dict[Likeness, list[ParameterInfo]] = {}
+def _kinds(group: Group) -> dict[Likeness, tuple[list[ParameterInfo], dict[Likeness, list[ParameterInfo]]]]:
+    """The parameters of a group by what a class may tell apart: those of each kind, and the same by their own shape."""
+    kinds: dict[Likeness, tuple[list[ParameterInfo], dict[Likeness, list[ParameterInfo]]]] = {}
+    train = trains(group)
     for info in group.pieces:
-        kinds.setdefault(small(info, trains(group)), []).append(info)
+        small, whole = likenesses(info, train)
+        infos, shapes = kinds.setdefault(small, ([], {}))
+        infos.append(info)
+        shapes.setdefault(whole, []).append(info)
     return kinds
 
 
@@ -148,17 +158,15 @@ def _probe_parameter(
 def _check_shapes(
     resolution: Resolution,
     group: Group,
-    infos: Sequence[ParameterInfo],
+    shapes: Mapping[Likeness, Sequence[ParameterInfo]],
     cls: type[torch.optim.Optimizer],
     mistakes: Mistakes,
 ) -> None:
-    """Let the constructor see every shape of a kind of parameter."""
-    shapes: dict[Likeness, list[ParameterInfo]] = {}
-    for info in infos:
-        shapes.setdefault(whole(info, trains(group)), []).append(info)
+    """Let the constructor see these shapes, each with its parameters, of a kind of parameter."""
+    first = next(iter(shapes.values()))[0]
     peak: dict[str, Any] = {name: setting.peak for name, setting in group.settings.items()}
     for own, of_shape in shapes.items():
-        with _refused_for(resolution, group, of_shape, mistakes, alike=f"{group.name}, as {infos[0].name}"):
+        with _refused_for(resolution, group, of_shape, mistakes, alike=f"{group.name}, as {first.name}"):
             construct(cls, [own.without_memory()], peak)
 
 

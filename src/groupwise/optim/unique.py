@@ -47,14 +47,15 @@ class Distinct:
 
 def check_savable(groups: Groups, state: Mapping[Any, Any]) -> None:
     """Raise `StateError` if no load could take a checkpoint of these: it would not be certain whose state is whose."""
-    held = {id(p) for group in groups for p in group["params"]}
-    strangers = [tuple(key.shape) for key in state if isinstance(key, torch.Tensor) and id(key) not in held]
+    held = {*map(id, chain.from_iterable([group["params"] for group in groups]))}
+    others = [] if held.issuperset(map(id, state)) else [key for key in state if id(key) not in held]
+    strangers = [tuple(key.shape) for key in others if isinstance(key, torch.Tensor)]
     if strangers:
         raise StateError(
             f"there is state of {len(strangers)} tensors (shapes {listed(map(str, strangers), 3)}) that stand in no "
             "group: they were taken out by hand. Drop it (optimizer.state.pop(p)), or call regroup(model=model)"
         )
-    numbers = [repr(key) for key in state if isinstance(key, int)]
+    numbers = [repr(key) for key in others if isinstance(key, int)]
     if numbers:
         raise StateError(f"optimizer.state has the keys {listed(numbers, 3)}, which a checkpoint uses for parameters")
     names = [name for group in groups for name in names_of(group)]

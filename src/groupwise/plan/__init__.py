@@ -1,14 +1,12 @@
 """The cascade: rules, plans, and what a plan means for a model."""
 
-from groupwise import _pickling
+from typing import TYPE_CHECKING
+
+from groupwise import _lazy, _pickling
 from groupwise.plan.algorithm import REQUIRED, Algorithm
 from groupwise.plan.clip import Clip, ClipScope, clip_adaptive, clip_norm, clip_value
 from groupwise.plan.declarations import Exact, Factor, exact, layer_decay, scale
-from groupwise.plan.difference import Change, Difference, differences, standings
-from groupwise.plan.explanation import Explained, Explanation
 from groupwise.plan.freezing import Timeline, after, unfreeze_down, until
-from groupwise.plan.group import Group
-from groupwise.plan.joined import PartFactor, ResolvedPart
 from groupwise.plan.measured_factors import (
     GradientShare,
     MeasuredFactor,
@@ -20,10 +18,16 @@ from groupwise.plan.measured_factors import (
 )
 from groupwise.plan.parts import Parts
 from groupwise.plan.plan import Plan
-from groupwise.plan.resolution import Resolution
 from groupwise.plan.rule import Rule
-from groupwise.plan.setting import ScalarSetting, Setting, TupleSetting
 from groupwise.plan.shape_factors import blocks, fan_in, fan_out
+
+if TYPE_CHECKING:
+    from groupwise.plan.difference import Change, Difference, differences, standings
+    from groupwise.plan.explanation import Explained, Explanation
+    from groupwise.plan.group import Group
+    from groupwise.plan.joined import PartFactor, ResolvedPart
+    from groupwise.plan.resolution import Resolution
+    from groupwise.plan.setting import ScalarSetting, Setting, TupleSetting
 
 __all__ = [
     "REQUIRED",
@@ -70,4 +74,26 @@ __all__ = [
     "update_ratio",
 ]
 
-_pickling.by_name(__name__, __all__)
+_LAZY = {
+    "Change": "difference",
+    "Difference": "difference",
+    "Explained": "explanation",
+    "Explanation": "explanation",
+    "Group": "group",
+    "PartFactor": "joined",
+    "Resolution": "resolution",
+    "ResolvedPart": "joined",
+    "ScalarSetting": "setting",
+    "Setting": "setting",
+    "TupleSetting": "setting",
+    "differences": "difference",
+    "standings": "difference",
+}
+__getattr__ = _lazy.on_first_use(__name__, _LAZY)
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_pickling.by_name(__name__, [name for name in __all__ if name not in _LAZY])

@@ -10,21 +10,20 @@ every declaration, from which `explain` is made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Final
 
-from groupwise.errors import ResolutionError, within
-from groupwise.plan.algorithm import Algorithm, is_number
+from groupwise.errors import GroupwiseError, ResolutionError, within
+from groupwise.plan.algorithm import is_number
 from groupwise.plan.clip import ClipScope
 from groupwise.plan.declarations import Factor, Multiplier
-from groupwise.plan.declared import Decided, Declared, base_of
+from groupwise.plan.declared import Decided, Declared
 from groupwise.plan.freezing import Timeline
 from groupwise.plan.measured_factors import check_rate
 from groupwise.plan.mistakes import Mistakes
-from groupwise.plan.outcomes import Declaration, Outcome
-from groupwise.plan.rule import Rule, property_of, title
+from groupwise.plan.outcomes import Declaration, Outcome, Outcomes
+from groupwise.plan.rule import Rule, title
 from groupwise.plan.setting import ScalarSetting, Setting, TupleSetting
 from groupwise.select import ParameterInfo
 
@@ -52,25 +51,22 @@ class ResolvedSettings:
     timeline: Timeline | None
     clip: ClipScope | None
     depth: int | None
-    outcomes: Mapping[str, tuple[Outcome, ...]] = field(compare=False)
+    outcomes: Outcomes = field(compare=False)
 
-    @cached_property
+    @property
     def declaring(self) -> frozenset[int]:
         """The rules that declare something for the parameter, effective or not."""
-        return frozenset(outcome.rule for outcome in self._all())
+        return self.outcomes.declaring
 
-    @cached_property
+    @property
     def effective(self) -> frozenset[int]:
         """The rules with an effective declaration."""
-        return frozenset(outcome.rule for outcome in self._all() if outcome.effective)
+        return self.outcomes.effective
 
-    @cached_property
+    @property
     def visible(self) -> frozenset[int]:
         """The rules that change something."""
-        return frozenset(outcome.rule for outcome in self._all() if outcome.effective and outcome.changes)
-
-    def _all(self) -> Iterator[Outcome]:
-        return (outcome for outcomes in self.outcomes.values() for outcome in outcomes)
+        return self.outcomes.visible
 
 
 def resolve_parameter(
@@ -80,54 +76,60 @@ def resolve_parameter(
     decided = dict(declared.settled)
     for slot, (made, outcomes_of_slot) in declared.slots.items():
         if slot not in declared.settled and declared.algorithm is not None:
-            place = f"{title(rules, made[-1].rule)}, for {matched.info.name!r}"
-            with mistakes.collecting(matched.info.name), within(place):
-                decided[slot] = _decide(slot, made, outcomes_of_slot, declared.algorithm, matched)
-    of_slots = [(slot, outcome) for slot in declared.slots if slot in decided for outcome in decided[slot][1]]
-    outcomes = {**declared.outcomes, **_by_slot([*declared.unused, *of_slots])}
+            try:
+                decided[slot] = _decide(slot, made, outcomes_of_slot, declared, matched)
+            except GroupwiseError:
+                place = f"{title(rules, made[-1].rule)}, for {matched.info.name!r}"
+                with mistakes.collecting(matched.info.name), within(place):
+                    raise
+    usual = all(slot in decided and decided[slot][1] is own for slot, (_, own) in declared.slots.items())
     return ResolvedSettings(
         algorithm=declared.algorithm.name if declared.algorithm else None,
         settings=_assemble(declared, decided),
         timeline=_timeline(declared.timeline, matched),
         clip=declared.clip,
         depth=None if declared.deep is None else matched.levels.get(declared.deep, matched.info.depth),
-        outcomes={name: made for name, made in outcomes.items() if made},
+        outcomes=declared.usual if usual else declared.outcomes_with({s: own for s, (_, own) in decided.items()}),
     )
 
 
-def _by_slot(outcomes: Iterable[tuple[str, Outcome]]) -> dict[str, tuple[Outcome, ...]]:
-    """The outcomes of each slot, in the plan's order."""
-    slots: dict[str, list[Outcome]] = {}
-    for slot, outcome in sorted(outcomes, key=lambda pair: pair[1].rule):
-        slots.setdefault(property_of(slot), []).append(outcome)
-    return {slot: tuple(of_slot) for slot, of_slot in slots.items()}
-
-
 def _decide(
-    slot: str, made: Sequence[Declaration], of_slot: Sequence[Outcome], algorithm: Algorithm, matched: MatchedParameter
+    slot: str, made: Sequence[Declaration], of_slot: tuple[Outcome, ...], declared: Declared, matched: MatchedParameter
 ) -> Decided:
-    """One slot: the last value, times the factors that apply to it."""
-    outcomes = list(of_slot)
-    base = base_of(slot, made, outcomes, algorithm)
+    """One slot: the last value, times the factors that apply to it. Its outcomes are `of_slot` where each factor
+    changes something."""
+    base, outcomes = declared.bases[slot], of_slot
     factors: list[Multiplier] = []
     for i, outcome in enumerate(of_slot):
         if outcome.status == "factor":
-            own = [m for m in _multipliers(slot, made[i], base, matched) if not m.neutral]
+            own = [m for m in _multipliers(slot, made[i], base, declared, matched) if not m.neutral]
             factors += own
-            outcomes[i] = (
-                outcome if own else replace(outcome, status=NEUTRAL, changes=_on_ladder(made[i].value, matched))
-            )
-    check_rate(factors, slot, algorithm.learning_rate)
-    return ScalarSetting(base, tuple(factors)), tuple(outcomes)
+            if not own:
+                neutral = replace(outcome, status=NEUTRAL, changes=_on_ladder(made[i].value, matched))
+                outcomes = (*outcomes[:i], neutral, *outcomes[i + 1 :])
+    if declared.algorithm is not None:
+        check_rate(factors, slot, declared.algorithm.learning_rate)
+    return ScalarSetting(base, tuple(factors)), outcomes
 
 
-def _multipliers(slot: str, declaration: Declaration, base: object, matched: MatchedParameter) -> Iterator[Multiplier]:
+def _multipliers(
+    slot: str, declaration: Declaration, base: object, declared: Declared, matched: MatchedParameter
+) -> list[Multiplier]:
+    """What the factors of one declaration come to; those that depend on no more than the level are made once."""
     if not is_number(base):
         raise ResolutionError(f"{declaration.value} cannot multiply {slot}, which is {base!r} and not a number")
-    factor = declaration.value
-    for part in factor.parts if isinstance(factor, Factor) else ():
-        rule = declaration.rule
-        yield part.multiplier(matched.info, matched.below_top.get(rule, 0), matched.counts.get(rule, 1))
+    factor, rule = declaration.value, declaration.rule
+    found: list[Multiplier] = []
+    for i, part in enumerate(factor.parts if isinstance(factor, Factor) else ()):
+        below, count = matched.below_top.get(rule, 0), matched.counts.get(rule, 1)
+        key = slot, rule, i, below if part.uses_depth else 0, count if part.counts_levels else 1
+        if key in declared.multipliers:
+            found.append(declared.multipliers[key])
+            continue
+        found.append(part.multiplier(matched.info, below, count))
+        if part.key(matched.info) is None:
+            declared.multipliers[key] = found[-1]
+    return found
 
 
 def _on_ladder(factor: object, matched: MatchedParameter) -> bool:

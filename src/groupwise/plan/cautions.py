@@ -29,16 +29,17 @@ def cautions_of(
     by_role = [i for i, rule in enumerate(rules) if _asks_for_bulk(rule.match)]
     if not by_role:
         return ()
-    catch_all = set(range(len(rules))).intersection(*matches)
+    catch_all = set(range(len(rules))).intersection(*set(matches))
     naming = all(rules[i].optimizer is not None for i in by_role)
     counts = {i for i in range(len(rules)) if i not in catch_all and (rules[i].optimizer is not None or not naming)}
-    bulk = [(info, matching) for info, matching in zip(parameters, matches, strict=True) if _is_bulk(info)]
-    left = [(info, matching) for info, matching in bulk if not counts.intersection(matching)]
-    total, lost = (sum(info.numel for info, _ in pairs) for pairs in (bulk, left))
+    untaken = {matching for matching in set(matches) if not counts.intersection(matching)}
+    bulk = [p for p, info in enumerate(parameters) if _is_bulk(info)]
+    left = [p for p in bulk if matches[p] in untaken]
+    total, lost = (sum([parameters[p].numel for p in chosen]) for chosen in (bulk, left))
     if not lost or 2 * lost <= total:
         return ()
-    base = [i for i in left[0][1] if i in catch_all]
-    return (_sentence(rules, by_role, base, [info for info, _ in left], lost / total),)
+    base = [i for i in matches[left[0]] if i in catch_all]
+    return (_sentence(rules, by_role, base, [parameters[p] for p in left], lost / total),)
 
 
 def rates_left_by(
@@ -48,21 +49,31 @@ def rates_left_by(
     algorithms: Mapping[str, Algorithm],
 ) -> tuple[str, ...]:
     """Parameters that a rule takes out of an algorithm without a rate of their own, and the rate that they fall to."""
+    distinct = {id(decided.outcomes): decided for decided in resolved}
+    fallen_to = {key: _fallen(rules, decided, algorithms) for key, decided in distinct.items()}
     fallen: dict[tuple[int, str, int, str], list[str]] = {}
     for info, decided in zip(parameters, resolved, strict=True):
-        rate = algorithms[decided.algorithm].learning_rate if decided.algorithm is not None else None
-        outcomes = decided.outcomes.get(rate, ()) if rate is not None else ()
-        dropped = [outcome.rule for outcome in outcomes if outcome.status.startswith("declared for")]
-        standing = [outcome for outcome in outcomes if outcome.status == "last word"]
-        namer = decided.outcomes["optimizer"][-1].rule if dropped else 0
-        if dropped and standing and standing[0].rule < dropped[-1] < namer:
-            key = (namer, str(rules[dropped[-1]].optimizer), standing[0].rule, standing[0].text)
+        if (key := fallen_to[id(decided.outcomes)]) is not None:
             fallen.setdefault(key, []).append(info.name)
     return tuple(
         f"{title(rules, namer)} takes {listed(names, 3)} out of {algorithm} and declares no rate: "
         f"{text} stands, as {title(rules, source)} declares"
         for (namer, algorithm, source, text), names in fallen.items()
     )
+
+
+def _fallen(
+    rules: Sequence[Rule], decided: ResolvedSettings, algorithms: Mapping[str, Algorithm]
+) -> tuple[int, str, int, str] | None:
+    """The rule that takes parameters out of an algorithm, the algorithm, the rule whose rate they fall to, the rate."""
+    rate = algorithms[decided.algorithm].learning_rate if decided.algorithm is not None else None
+    outcomes = decided.outcomes.get(rate, ()) if rate is not None else ()
+    dropped = [outcome.rule for outcome in outcomes if outcome.status.startswith("declared for")]
+    standing = [outcome for outcome in outcomes if outcome.status == "last word"]
+    namer = decided.outcomes["optimizer"][-1].rule if dropped else 0
+    if not dropped or not standing or not standing[0].rule < dropped[-1] < namer:
+        return None
+    return namer, str(rules[dropped[-1]].optimizer), standing[0].rule, standing[0].text
 
 
 def unset_in_vain(
@@ -105,7 +116,7 @@ def _sentence(
 
 
 def _is_bulk(info: ParameterInfo) -> bool:
-    return info.requires_grad and sum(size > 1 for size in info.shape) > 1 and not info.roles & _APART
+    return info.requires_grad and sum([size > 1 for size in info.shape]) > 1 and _APART.isdisjoint(info.roles)
 
 
 def _asks_for_bulk(match: Selector) -> bool:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeAlias
 
 from groupwise.errors import PlanError, within
 from groupwise.plan.algorithm import Algorithm
 from groupwise.plan.clip import Clip, ClipScope
-from groupwise.plan.declarations import Exact, Factor
+from groupwise.plan.declarations import Exact, Factor, Multiplier
 from groupwise.plan.freezing import Timeline
 from groupwise.plan.mistakes import Mistakes
-from groupwise.plan.outcomes import Declaration, Outcome, outcomes_of, text_of
+from groupwise.plan.outcomes import Declaration, Outcome, Outcomes, outcomes_of, text_of
 from groupwise.plan.rule import Rule, property_of, title
 from groupwise.plan.setting import ScalarSetting
 from groupwise.plan.silent_defaults import check_defaults
@@ -32,7 +33,8 @@ class Declared:
 
     `slots` are the declarations of each slot of the algorithm, with their outcomes, `settled` those slots that nothing
     multiplies, `layout` the declared hyperparameters with their slots, `unused` the outcomes of declarations that do
-    not apply, `deep` the last rule whose effective declaration depends on the depth.
+    not apply, `deep` the last rule whose effective declaration depends on the depth, `bases` what the factors of a slot
+    multiply. `multipliers` are kept by the cascade: what factors come to that depend on no more than the level.
     """
 
     algorithm: Algorithm | None
@@ -44,6 +46,22 @@ class Declared:
     layout: Sequence[tuple[str, list[str]]] = ()
     unused: Sequence[tuple[str, Outcome]] = ()
     deep: int | None = None
+    bases: Mapping[str, object] = field(default_factory=dict)
+    multipliers: dict[object, Multiplier] = field(default_factory=dict)
+
+    @cached_property
+    def usual(self) -> Outcomes:
+        """The outcomes where every factor changes something."""
+        return self.outcomes_with({slot: own for slot, (_, own) in self.slots.items()})
+
+    def outcomes_with(self, of_slots: Mapping[str, Sequence[Outcome]]) -> Outcomes:
+        """All outcomes, with these of the slots of the algorithm."""
+        own = [(slot, outcome) for slot in self.slots if slot in of_slots for outcome in of_slots[slot]]
+        by_slot: dict[str, list[Outcome]] = {}
+        for slot, outcome in sorted([*self.unused, *own], key=lambda pair: pair[1].rule):
+            by_slot.setdefault(property_of(slot), []).append(outcome)
+        outcomes = {**self.outcomes, **{slot: tuple(made) for slot, made in by_slot.items()}}
+        return Outcomes({name: made for name, made in outcomes.items() if made})
 
 
 def declared_by(
@@ -72,17 +90,14 @@ def declared_by(
     by_slot, unused = _slots(rules, matching, extended, algorithms, parameter, mistakes)
     slots = {slot: (made, outcomes_of(made)) for slot, made in by_slot.items()}
     scaled = {slot: [o.rule for o in own if o.status == "factor"] for slot, (_, own) in slots.items()}
-    settled = {
-        slot: (ScalarSetting(base_of(slot, made, own, extended)), own)
-        for slot, (made, own) in slots.items()
-        if not scaled[slot]
-    }
+    bases = {slot: _base_of(slot, made, own, extended) for slot, (made, own) in slots.items()}
+    settled = {slot: (ScalarSetting(bases[slot]), own) for slot, (_, own) in slots.items() if not scaled[slot]}
     layout = [(name, own) for name in extended.defaults if not slots.keys().isdisjoint(own := extended.slots(name))]
     deep += [i for factors in scaled.values() for i in factors if depth_dependent(rules[i])]
-    return Declared(extended, timeline, scope, outcomes, slots, settled, layout, unused, max(deep, default=None))
+    return Declared(extended, timeline, scope, outcomes, slots, settled, layout, unused, max(deep, default=None), bases)
 
 
-def base_of(slot: str, made: Sequence[Declaration], outcomes: Sequence[Outcome], algorithm: Algorithm) -> object:
+def _base_of(slot: str, made: Sequence[Declaration], outcomes: Sequence[Outcome], algorithm: Algorithm) -> object:
     """The last value that is declared for a slot, or the class default."""
     default = algorithm.default(slot)
     value = next((made[i].value for i, outcome in enumerate(outcomes) if outcome.status == "last word"), default)

@@ -11,6 +11,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from groupwise import _pickling
 from groupwise._spelling import clipped, number
 from groupwise.errors import ScheduleError
 from groupwise.plan.group import Group
@@ -19,7 +20,7 @@ from groupwise.plan.resolution import Resolution
 from groupwise.plan.rule import property_of
 from groupwise.plan.setting import ScalarSetting, Setting, TupleSetting
 from groupwise.schedules import Schedule
-from groupwise.schedules.plateau import Plateau
+from groupwise.schedules.reductions import Plateau
 
 NONE: Final = "none"
 _DIGITS: Final = 12
@@ -45,6 +46,7 @@ class Standing:
     said: Mapping[str, Said]
 
 
+@_pickling.public("groupwise.plan:Change")
 @dataclass(frozen=True)
 class Change:
     """One property, as it was and as it is."""
@@ -57,6 +59,7 @@ class Change:
         return f"{self.property}: {self.before} → {self.after}"
 
 
+@_pickling.public("groupwise.plan:Difference")
 @dataclass(frozen=True)
 class Difference:
     """Parameters of one group before and one after that changed the same.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from groupwise import _pickling
 from groupwise.plan.algorithm import Algorithm
 from groupwise.plan.cascade import ResolvedSettings
 from groupwise.plan.group import Group
@@ -17,6 +18,7 @@ from groupwise.select import ParameterInfo
 from groupwise.select.part import SEPARATOR
 
 
+@_pickling.public("groupwise.plan:Explained")
 @dataclass(frozen=True)
 class Explained:
     """One property: the value that stands, and each rule's declaration with its outcome, in the plan's order."""
@@ -31,6 +33,7 @@ class Explained:
         return "\n".join(lines)
 
 
+@_pickling.public("groupwise.plan:Explanation")
 @dataclass(frozen=True)
 class Explanation:
     """Every property of one parameter; `str()` prints it."""

@@ -13,7 +13,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from types import MappingProxyType
+from typing import NamedTuple
 
+from groupwise import _pickling
 from groupwise.plan.cascade import ResolvedSettings
 from groupwise.plan.clip import ClipScope
 from groupwise.plan.freezing import Timeline
@@ -24,6 +26,7 @@ from groupwise.select import ParameterInfo
 from groupwise.select.part import SEPARATOR
 
 
+@_pickling.public("groupwise.plan:Group")
 @dataclass(frozen=True)
 class Group:
     """Parameters that are optimised alike.
@@ -100,9 +103,7 @@ class Group:
     @property
     def freezing(self) -> str:
         """How the table says whether and when it trains."""
-        if self.timeline is not None:
-            return str(self.timeline)
-        return "trainable" if self.parameters[0].requires_grad else "frozen"
+        return _freezing(self.timeline, self.parameters[0])
 
     def trainable_at(self, step: int, total_steps: int | None = None, steps_per_epoch: int | None = None) -> bool:
         """Whether it trains at update `step`; where no rule says, whether it did when the plan was resolved."""
@@ -118,21 +119,29 @@ def groups_of(
     parts: Mapping[str, tuple[ResolvedPart, ...]] = MappingProxyType({}),
 ) -> tuple[Group, ...]:
     """The groups, headline group (the one that the fewest special rules touch) first."""
-    members: dict[object, list[tuple[ParameterInfo, ResolvedSettings]]] = {}
-    alike: dict[object, list[tuple[ParameterInfo, ResolvedSettings]]] = {}  # the same lists, by what is cheaper to hash
+    members: dict[object, _Members] = {}
+    alike: dict[object, _Members] = {}  # the same, by what is cheaper to hash
     for info, decided in zip(parameters, resolved, strict=True):
         key = id(decided), info.requires_grad, info.network
-        if key not in alike:
-            alike[key] = members.setdefault(_class_of(info, decided), [])
-        alike[key].append((info, decided))
-    groups = [_group(pairs) for pairs in members.values()]
-    declaring = frozenset.intersection(*(decided.declaring for decided in resolved))
-    effective = _distinguishing(declaring, [[decided.effective for _, decided in pairs] for pairs in members.values()])
-    visible = [list(dict.fromkeys(decided.visible for _, decided in pairs)) for pairs in members.values()]
-    common = declaring | frozenset.intersection(*(kind for kinds in visible for kind in kinds))
-    order = sorted(range(len(groups)), key=lambda i: _order(groups[i], effective[i]))
-    names = _unique([groups[i] for i in order], [_name(rules, groups[i], visible[i], common) for i in order])
-    return tuple(_finished(groups[i], name, parts) for i, name in zip(order, names, strict=True))
+        own = alike.get(key)
+        if own is None:
+            own = alike[key] = members.setdefault(_class_of(info, decided), _Members([], []))
+            own.resolved.append(decided)
+        own.infos.append(info)
+    classes = [*members.values()]
+    declaring = frozenset.intersection(*{id(decided.outcomes): decided.declaring for decided in resolved}.values())
+    effective = _distinguishing(declaring, [[decided.effective for decided in own.resolved] for own in classes])
+    common = declaring | frozenset.intersection(*[kind for own in classes for kind in own.visible])
+    order = sorted(range(len(classes)), key=lambda i: _order(classes[i], effective[i]))
+    ordered = [classes[i] for i in order]
+    names = _unique(ordered, [_name(rules, own, common) for own in ordered])
+    return tuple(_group(own, name, parts) for own, name in zip(ordered, names, strict=True))
+
+
+def _freezing(timeline: Timeline | None, info: ParameterInfo) -> str:
+    if timeline is not None:
+        return str(timeline)
+    return "trainable" if info.requires_grad else "frozen"
 
 
 def _label_of(part: ResolvedPart) -> str:
@@ -145,10 +154,22 @@ def _label_of(part: ResolvedPart) -> str:
     return ", ".join(filter(None, (split, stack, "as matrices" if place.flatten else "")))
 
 
-def _finished(group: Group, name: str, parts: Mapping[str, tuple[ResolvedPart, ...]]) -> Group:
-    """A group with its name and the parts of its parameters."""
-    own = {info.name: parts[info.name] for info in group.parameters if info.name in parts} if parts else {}
-    return replace(group, name=name, parts=own)
+class _Members(NamedTuple):
+    """The parameters of a group, and what the rules decided for them, equal but for what brought it about."""
+
+    infos: list[ParameterInfo]
+    resolved: list[ResolvedSettings]
+
+    @property
+    def visible(self) -> list[frozenset[int]]:
+        """The rules that change something, for each kind of them."""
+        return list(dict.fromkeys([decided.visible for decided in self.resolved]))
+
+    @property
+    def depth(self) -> int | None:
+        """The depth of all of them, where it matters and is one."""
+        depth = self.resolved[0].depth
+        return depth if all(decided.depth == depth for decided in self.resolved) else None
 
 
 def _distinguishing(everywhere: frozenset[int], groups: Sequence[Sequence[frozenset[int]]]) -> list[tuple[int, ...]]:
@@ -158,9 +179,9 @@ def _distinguishing(everywhere: frozenset[int], groups: Sequence[Sequence[frozen
     return [tuple(sorted(rules - common)) for rules in effective]
 
 
-def _order(group: Group, own: tuple[int, ...]) -> tuple[object, ...]:
-    first = min(info.name for info in group.parameters)
-    return group.algorithm is None, own, group.network, -(group.depth or 0), first
+def _order(members: _Members, own: tuple[int, ...]) -> tuple[object, ...]:
+    first = min([info.name for info in members.infos])
+    return members.resolved[0].algorithm is None, own, members.infos[0].network, -(members.depth or 0), first
 
 
 def _class_of(info: ParameterInfo, decided: ResolvedSettings) -> object:
@@ -169,24 +190,26 @@ def _class_of(info: ParameterInfo, decided: ResolvedSettings) -> object:
     return decided.algorithm, settings, decided.timeline, undeclared, decided.clip, info.network
 
 
-def _group(pairs: Sequence[tuple[ParameterInfo, ResolvedSettings]]) -> Group:
-    first = pairs[0][1]
-    depths = {decided.depth for _, decided in pairs}
+def _group(members: _Members, name: str, parts: Mapping[str, tuple[ResolvedPart, ...]]) -> Group:
+    """A group with its name and the parts of its parameters."""
+    infos, first = members.infos, members.resolved[0]
     return Group(
-        name="",
+        name=name,
         algorithm=first.algorithm,
         settings=first.settings,
         timeline=first.timeline,
         clip=first.clip,
-        network=pairs[0][0].network,
-        parameters=tuple(info for info, _ in pairs),
-        rules=tuple(sorted({i for _, decided in pairs for i in decided.visible})),
-        depth=depths.pop() if len(depths) == 1 else None,
+        network=infos[0].network,
+        parameters=tuple(infos),
+        rules=tuple(sorted(frozenset().union(*members.visible))),
+        depth=members.depth,
+        parts={info.name: parts[info.name] for info in infos if info.name in parts} if parts else {},
     )
 
 
-def _name(rules: Sequence[Rule], group: Group, kinds: Sequence[frozenset[int]], common: frozenset[int]) -> str:
-    """A group's name; `kinds` are the rules that change something in its parameters, `common` tell no groups apart."""
+def _name(rules: Sequence[Rule], members: _Members, common: frozenset[int]) -> str:
+    """A group's name; the rules that are `common` tell no groups apart."""
+    kinds = members.visible
     shared = frozenset.intersection(*kinds)
     own = [kind - common for kind in kinds]
     if shared - common:
@@ -195,7 +218,7 @@ def _name(rules: Sequence[Rule], group: Group, kinds: Sequence[frozenset[int]], 
         labels = [" + ".join(sorted("/".join(_labels(rules, kind)) for kind in own))]
     else:
         labels = []
-    depth = [f"depth{group.depth}"] if group.depth is not None else []
+    depth = [f"depth{members.depth}"] if members.depth is not None else []
     if labels or depth:
         return "/".join([*labels, *depth])
     return rules[max(shared)].label if shared else "frozen"
@@ -205,17 +228,17 @@ def _labels(rules: Sequence[Rule], chosen: Iterable[int]) -> list[str]:
     return list(dict.fromkeys(rules[i].label for i in sorted(chosen)))
 
 
-def _unique(groups: Sequence[Group], names: list[str]) -> list[str]:
+def _unique(groups: Sequence[_Members], names: list[str]) -> list[str]:
     """Names made unique: by network, by freezing, by the sizes that factors are made of, at last by number."""
     for tell_apart in (
-        lambda group: group.network,
-        lambda group: "" if group.freezing == "trainable" else "frozen",
-        lambda group: " ".join(dict.fromkeys(size for setting in group.settings.values() for size in setting.sizes)),
+        lambda members: members.infos[0].network,
+        lambda members: "" if _freezing(members.resolved[0].timeline, members.infos[0]) == "trainable" else "frozen",
+        lambda members: " ".join(dict.fromkeys(o for s in members.resolved[0].settings.values() for o in s.sizes)),
     ):
         times = Counter(names)
         names = [
-            f"{name}/{tell_apart(group)}" if times[name] > 1 and tell_apart(group) else name
-            for group, name in zip(groups, names, strict=True)
+            f"{name}/{tell_apart(members)}" if times[name] > 1 and tell_apart(members) else name
+            for members, name in zip(groups, names, strict=True)
         ]
     times = Counter(names)
     taken = {name for name in names if times[name] == 1}

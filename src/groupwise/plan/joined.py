@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from groupwise import _pickling
 from groupwise._spelling import number
 from groupwise.errors import ResolutionError
 from groupwise.plan.algorithm import Algorithm
@@ -29,6 +30,7 @@ from groupwise.select.part import SEPARATOR
 _DECAY = "weight_decay"
 
 
+@_pickling.public("groupwise.plan:PartFactor")
 @dataclass(frozen=True)
 class PartFactor:
     """How a hyperparameter of a part follows that of the group: `part` where the group has `whole`."""
@@ -46,6 +48,7 @@ class PartFactor:
         return number(self.part / self.whole)
 
 
+@_pickling.public("groupwise.plan:ResolvedPart")
 @dataclass(frozen=True)
 class ResolvedPart:
     """A part, what the rules decide for it, and by what its learning rate and weight decay differ from the group's."""

@@ -29,7 +29,7 @@ from groupwise.schedules.lengths import LENGTH_FORM
 from groupwise.schedules.numbers import number_form
 from groupwise.select.by_value import MAGNITUDES
 from groupwise.select.files import KEYS
-from groupwise.select.roles import ROLES
+from groupwise.select.info import ROLES
 from groupwise.select.statistics import STATISTICS
 
 if TYPE_CHECKING:

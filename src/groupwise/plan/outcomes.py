@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from groupwise._spelling import number
 from groupwise.plan.declarations import Exact, Factor
@@ -33,6 +34,29 @@ class Outcome:
     effective: bool
     overridden_by: int | None = None
     changes: bool = True
+
+
+class Outcomes(dict[str, tuple[Outcome, ...]]):
+    """The outcomes of every property, in the plan's order. Many parameters share one, so that what is asked of it is
+    found once; it is not changed."""
+
+    @cached_property
+    def declaring(self) -> frozenset[int]:
+        """The rules that declare something, effective or not."""
+        return frozenset([outcome.rule for outcome in self._all()])
+
+    @cached_property
+    def effective(self) -> frozenset[int]:
+        """The rules with an effective declaration."""
+        return frozenset([outcome.rule for outcome in self._all() if outcome.effective])
+
+    @cached_property
+    def visible(self) -> frozenset[int]:
+        """The rules that change something."""
+        return frozenset([outcome.rule for outcome in self._all() if outcome.effective and outcome.changes])
+
+    def _all(self) -> Iterator[Outcome]:
+        return (outcome for outcomes in self.values() for outcome in outcomes)
 
 
 def outcomes_of(made: Sequence[Declaration], by_rule: bool = False) -> tuple[Outcome, ...]:

@@ -1,6 +1,7 @@
 """A plan: an ordered list of rules, a clip over everything, and named values.
 
-A plan is a value, independent of any model; `resolve` applies it to one.
+A plan is a value, independent of any model; `resolve` applies it to one. What that takes, and what reads and writes
+files, is imported when it is called.
 """
 
 from __future__ import annotations
@@ -9,38 +10,25 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from groupwise import _html
 from groupwise._misuse import explained
 from groupwise._pickling import Public, Reduced
 from groupwise._spelling import counted, shown
 from groupwise._warning import warn
-from groupwise.errors import PlanError, ResolutionError, within
-from groupwise.plan import adopting, plan_file
+from groupwise.errors import PlanError
+from groupwise.plan import adopting
 from groupwise.plan.algorithm import Algorithm
-from groupwise.plan.cautions import cautions_of, rates_left_by, unset_in_vain
 from groupwise.plan.clip import Clip
-from groupwise.plan.group import groups_of
-from groupwise.plan.joined import joined_all
-from groupwise.plan.ladder import ladders_of, readings_of, tops_of_parts
-from groupwise.plan.mistakes import Mistakes
 from groupwise.plan.outcomes import text_of
-from groupwise.plan.parts import Parts, checked_parts, taken_apart
-from groupwise.plan.replacing import replaced
-from groupwise.plan.resolution import Resolution
-from groupwise.plan.resolve import (
-    check_coverage,
-    check_levels,
-    check_matched,
-    check_overridden,
-    matches_of,
-    resolve_parameters,
-)
-from groupwise.plan.rule import Rule, title
-from groupwise.plan.stated_depth import checked_depth, reading_of, with_stated_depth
+from groupwise.plan.parts import Parts, checked_parts
+from groupwise.plan.rule import Rule
+from groupwise.plan.stated_depth import checked_depth
 from groupwise.schedules import Schedule
 from groupwise.select import ParameterInfo
+
+if TYPE_CHECKING:
+    from groupwise.plan.resolution import Resolution
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -129,6 +117,8 @@ class Plan:
         return f"Plan({counted(len(self.rules), 'rule')}: {labels}{clip}{values}{parts})"
 
     def _repr_html_(self) -> str:
+        from groupwise import _html
+
         declared = [(rule, "; ".join(f"{k}={text_of(v)}" for k, v in rule.declarations.items())) for rule in self.rules]
         rows = [(rule.label, str(rule.match), text) for rule, text in declared]
         return _html.table(("rule", "matches", "declares"), rows, below=[repr(self)])
@@ -145,6 +135,8 @@ class Plan:
         Bare optimizer names are those of `torch.optim`; `"package.module:Class"` needs its package in `allow`. Nothing
         is imported or run here. Raises `PlanError` naming the file and the place in it.
         """
+        from groupwise.plan import plan_file
+
         return cls(**plan_file.load(path, allow))
 
     @classmethod
@@ -174,10 +166,14 @@ class Plan:
     @classmethod
     def loads(cls, text: str, allow: Sequence[str] = (), format: str = "toml") -> Plan:
         """Read a plan from text in `format` ("toml", "yaml" or "json"). Raises `PlanError`."""
+        from groupwise.plan import plan_file
+
         return cls(**plan_file.loads(text, allow, format))
 
     def dumps(self) -> str:
         """The plan as TOML, such that `Plan.loads(plan.dumps()) == plan`. `PlanError` for Python-only parts."""
+        from groupwise.plan import plan_file
+
         return plan_file.dumps(self.rules, self.clip, self.values, self.balance, self.depth, self.parts)
 
     def dump(self, path: str | os.PathLike[str]) -> None:
@@ -189,6 +185,8 @@ class Plan:
             PlanError: Python-only parts, another suffix, no directory, or no regular file at `path`.
             OSError: the file cannot be written, as on a full disk; it is as it was.
         """
+        from groupwise.plan import plan_file
+
         plan_file.dump(self.dumps(), path)
 
     def replace(self, label: str, changes: Mapping[str, object] | None = None, /, **hyperparameters: object) -> Plan:
@@ -209,6 +207,8 @@ class Plan:
             >>> plan.replace("base", {"lr.cosine": 3e-4}, weight_decay=0.1).rules[0].declarations["lr"]
             cosine(3e-4, warmup=5%)
         """
+        from groupwise.plan.replacing import replaced
+
         rules = replaced(self.rules, label, {**(changes or {}), **hyperparameters})
         balance = None if self.balance is None else dict(self.balance)
         return Plan(rules, self.clip, dict(self.values), balance, self.depth, self.parts)
@@ -219,56 +219,9 @@ class Plan:
         `algorithms` maps the name of each algorithm to what its constructor takes; whoever knows the classes supplies
         it. Raises `ResolutionError` or `PlanError` where laws of the cascade are broken, all mistakes in one.
         """
-        if not parameters:
-            raise ResolutionError("the model has no parameters")
-        mistakes = Mistakes()
-        with mistakes.collecting():
-            parameters = with_stated_depth(parameters, self.depth)
-        known = self._known(algorithms, mistakes)
-        apart = self._taken_apart(parameters, mistakes)
-        pieces = [info for own in apart for info in own] if self.parts else parameters
-        matches = matches_of(self.rules, pieces)
-        check_matched(self.rules, pieces, matches, mistakes)
-        ladders = ladders_of(self.rules, pieces, matches)
-        check_levels(self.rules, pieces, matches, ladders, mistakes)
-        if any(rule.optimizer not in known for rule in self.rules if rule.optimizer is not None):
-            mistakes.raise_all()
-        resolved = resolve_parameters(self.rules, pieces, matches, ladders, known, mistakes)
-        mistakes.raise_all()
-        check_overridden(self.rules, resolved, mistakes)
-        check_coverage(pieces, resolved, mistakes)
-        mistakes.raise_all()
-        wholes, parts = joined_all(self.rules, apart, resolved, known, mistakes)
-        mistakes.raise_all()
-        by_name = {info.name: decided for info, decided in zip(parameters, wholes, strict=True)}
-        groups = groups_of(self.rules, parameters, wholes, parts)
-        readings = (
-            *reading_of(parameters, self.depth),
-            *readings_of(self.rules, pieces, matches, ladders),
-            *rates_left_by(self.rules, pieces, resolved, known),
-        )
-        cautions = cautions_of(self.rules, pieces, matches) + tops_of_parts(self.rules, pieces, ladders)
-        if self.clip is not None:
-            cautions += unset_in_vain(self.rules, pieces, resolved)
-        return Resolution(self.rules, self.clip, dict(self.values), groups, known, by_name, (), cautions, readings)
+        from groupwise.plan.resolving import resolution_of
 
-    def _taken_apart(
-        self, parameters: Sequence[ParameterInfo], mistakes: Mistakes
-    ) -> Sequence[tuple[ParameterInfo, ...]]:
-        """What the rules meet in the place of each parameter. Raises what was collected if parts do not fit."""
-        before = mistakes.count
-        apart = taken_apart(self.parts, parameters, mistakes)
-        if mistakes.count > before:
-            mistakes.raise_all()
-        return apart
-
-    def _known(self, algorithms: Mapping[str, Algorithm], mistakes: Mistakes) -> dict[str, Algorithm]:
-        known: dict[str, Algorithm] = {}
-        for i, rule in enumerate(self.rules):
-            if rule.optimizer is not None:
-                with mistakes.collecting(), within(title(self.rules, i)):
-                    known[rule.optimizer] = algorithms[rule.optimizer]
-        return known
+        return resolution_of(self.rules, self.clip, self.values, self.depth, self.parts, parameters, algorithms)
 
 
 def _rules(rules: Iterable[Rule]) -> tuple[Rule, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from groupwise import _pickling
 from groupwise.errors import ResolutionError, listed, unknown
 from groupwise.plan.algorithm import Algorithm
 from groupwise.plan.cascade import ResolvedSettings
@@ -18,6 +19,7 @@ from groupwise.schedules import Schedule
 from groupwise.select import ParameterInfo, looked_at
 
 
+@_pickling.public("groupwise.plan:Resolution")
 @dataclass(frozen=True, eq=False, repr=False)
 class Resolution:
     """The groups of a plan on a model, every parameter in exactly one of them, with the provenance of each decision.

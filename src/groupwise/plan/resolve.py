@@ -7,7 +7,6 @@ once per such class and not once per parameter: ten thousand tensors cost little
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import compress
 
 from groupwise.errors import ResolutionError, listed
 from groupwise.plan.algorithm import Algorithm
@@ -19,12 +18,19 @@ from groupwise.plan.mistakes import Mistakes
 from groupwise.plan.rule import Rule, title
 from groupwise.select import ParameterInfo, nearest
 from groupwise.select.part import SEPARATOR
+from groupwise.select.selectors import positions
+from groupwise.select.table import ParameterTable
 
 
 def matches_of(rules: Sequence[Rule], parameters: Sequence[ParameterInfo]) -> list[tuple[int, ...]]:
     """For each parameter the indices of the rules that match it, in the plan's order."""
-    columns = [[rule.match.matches(info) for info in parameters] for rule in rules]
-    return [tuple(compress(range(len(rules)), row)) for row in zip(*columns, strict=True)]
+    table = ParameterTable(parameters)
+    marks = [0] * len(parameters)  # of each parameter a bit for each rule
+    for i, rule in enumerate(rules):
+        for p in positions(rule.match, table):
+            marks[p] |= 1 << i
+    known = {mark: tuple(i for i, bit in enumerate(reversed(f"{mark:b}")) if bit == "1") for mark in set(marks)}
+    return [known[mark] for mark in marks]
 
 
 def resolve_parameters(
@@ -36,15 +42,16 @@ def resolve_parameters(
     mistakes: Mistakes,
 ) -> list[ResolvedSettings]:
     """What the rules come to, parameter by parameter; parameters with equal matches share one `ResolvedSettings`."""
-    factors = {i: found for i, rule in enumerate(rules) if (found := factors_of(rule))}
+    factors = {matching: _keyed(rules[i] for i in matching) for matching in set(matches)}
+    leveled = {matching: [(i, ladders[i].levels) for i in matching if i in ladders] for matching in factors}
     known: dict[object, ResolvedSettings] = {}
     declared: dict[tuple[int, ...], Declared] = {}
     resolved = []
     for p, (info, matching) in enumerate(zip(parameters, matches, strict=True)):
-        levels = {i: ladders[i].levels[p] for i in matching if i in ladders}
-        own = _key(info, (factor for i in matching for factor in factors.get(i, ())))
-        key = (matching, info.network, tuple(levels.values()), own)
+        own = [factor.key(info) for factor in factors[matching]]
+        key = (matching, info.network, *[of_rule[p] for _, of_rule in leveled[matching]], *own)
         if key not in known:
+            levels = {i: of_rule[p] for i, of_rule in leveled[matching]}
             below = {i: ladders[i].tops[info.network] - level for i, level in levels.items()}
             counts = {i: ladders[i].counts.get(info.network, 1) for i in levels}
             matched = MatchedParameter(info, matching, below, levels, counts)
@@ -161,6 +168,6 @@ def _trains(info: ParameterInfo, decided: ResolvedSettings) -> bool:
     return info.requires_grad if decided.timeline is None else not decided.timeline.never
 
 
-def _key(info: ParameterInfo, factors: Iterable[Factor]) -> object:
-    """What of a parameter its factors depend on, besides its level."""
-    return tuple([own for factor in factors if (own := factor.key(info)) is not None])
+def _keyed(rules: Iterable[Rule]) -> list[Factor]:
+    """The factors of some rules that depend on more of a parameter than its level."""
+    return [factor for rule in rules for factor in factors_of(rule) if type(factor).key is not Factor.key]

@@ -12,7 +12,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import product
 from math import prod
+from typing import TypeGuard
 
+from groupwise import _pickling
 from groupwise._spelling import number
 from groupwise.plan.declarations import Factor, Multiplier
 from groupwise.schedules import Schedule
@@ -56,6 +58,11 @@ class Setting(ABC):
         """The value at update `step`. `LengthError` if a schedule needs a length that was not given."""
 
 
+def _moves(x: object) -> TypeGuard[Schedule]:
+    return not isinstance(x, float) and isinstance(x, Schedule)  # which an abstract class is slow to answer
+
+
+@_pickling.public("groupwise.plan:ScalarSetting")
 @dataclass(frozen=True)
 class ScalarSetting(Setting):
     """One value, possibly scheduled, times its factors."""
@@ -66,27 +73,28 @@ class ScalarSetting(Setting):
     @property
     def schedules(self) -> tuple[Schedule, ...]:
         """The base if it is one, and every factor that is one."""
-        return tuple(x for x in (self.base, *(f.by for f in self.factors)) if isinstance(x, Schedule))
+        return tuple([x for x in (self.base, *[f.by for f in self.factors]) if _moves(x)])
 
     @property
     def sizes(self) -> tuple[str, ...]:
         """Of every factor that has one."""
-        return tuple(f.of for f in self.factors if f.of)
+        return tuple([f.of for f in self.factors if f.of])
 
     @property
     def measured(self) -> tuple[Factor, ...]:
         """Of every factor that is."""
-        return tuple(f.measured for f in self.factors if f.measured is not None)
+        return tuple([f.measured for f in self.factors if f.measured is not None])
 
     @property
     def constant_factor(self) -> float:
         """The product of the factors that are numbers."""
-        return prod(f.by for f in self.factors if not isinstance(f.by, Schedule))
+        return prod([f.by for f in self.factors if isinstance(f.by, float) or not isinstance(f.by, Schedule)])
 
     @property
     def unscaled(self) -> ScalarSetting:
-        """The base and the factors that are schedules."""
-        return ScalarSetting(self.base, tuple(f for f in self.factors if isinstance(f.by, Schedule)))
+        """The base and the factors that are schedules; itself where it has no others."""
+        scheduled = tuple([f for f in self.factors if _moves(f.by)])
+        return self if len(scheduled) == len(self.factors) else ScalarSetting(self.base, scheduled)
 
     @property
     def peak(self) -> object:
@@ -115,6 +123,7 @@ class ScalarSetting(Setting):
         return " × ".join([base, *(f.text for f in self.factors)])
 
 
+@_pickling.public("groupwise.plan:TupleSetting")
 @dataclass(frozen=True)
 class TupleSetting(Setting):
     """A tuple of settings, as `betas` is."""

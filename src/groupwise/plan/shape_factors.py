@@ -24,7 +24,6 @@ from groupwise._spelling import number, shown
 from groupwise.errors import PlanError, ResolutionError
 from groupwise.plan.declarations import Factor, Multiplier, finite
 from groupwise.select import ParameterInfo
-from groupwise.select.vocabulary import is_conv, is_linear
 
 Of: TypeAlias = Literal["fan_in", "fan_out", "blocks"]
 OF_SHAPE: Final[tuple[Of, ...]] = ("fan_in", "fan_out", "blocks")
@@ -153,6 +152,8 @@ def fan(info: ParameterInfo, of: Of, axis: int | None = None) -> int:
 
 def _axes(info: ParameterInfo, word: str) -> tuple[int, int]:
     """What enters and what is given, by the convention of the layer's class; Keras calls a weight a kernel."""
+    from groupwise.select.vocabulary import is_conv, is_linear  # many patterns, for the few plans that ask
+
     shape, kinds = info.shape, info.occurrences[0].kinds
     into_out = info.name.endswith("kernel") or "Conv1D" in kinds
     if is_conv(kinds) and not any(word in kind for kind in kinds for word in ("Transpose", "BaseDepthwise")):

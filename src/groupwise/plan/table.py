@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from groupwise import _html
 from groupwise._spelling import number
 from groupwise.plan.algorithm import Algorithm
 from groupwise.plan.clip import Clip
@@ -89,6 +88,8 @@ def html_table(
     groups: Sequence[Group], algorithms: Mapping[str, Algorithm], clip: Clip | None, notes: Sequence[str] = ()
 ) -> str:
     """The same table as HTML, for notebooks."""
+    from groupwise import _html
+
     columns = columns_of(groups)
     rows = [row_of(group, columns, algorithms) for group in with_parts(groups)]
     return _html.table(columns, rows, RIGHT, lines_below(groups, clip, notes))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Literal, TypeAlias, final
 
+from groupwise import _pickling
 from groupwise._spelling import number_from_text, shown
 from groupwise.errors import ScheduleError
 from groupwise.schedules.arguments import Kind
@@ -52,6 +53,7 @@ Points: TypeAlias = Annotated[Sequence[tuple[Length | str, float]], Kind(_points
 OfStep: TypeAlias = Annotated[Callable[[int], float], Kind(_callable)]
 
 
+@_pickling.public("groupwise.schedules:piecewise")
 @final
 @dataclass(frozen=True, repr=False)
 class Piecewise(EndlessCurve):
@@ -87,6 +89,7 @@ class Piecewise(EndlessCurve):
         return tuple(value for _, value in self.points)
 
 
+@_pickling.public("groupwise.schedules:function")
 @final
 @dataclass(frozen=True, repr=False)
 class Function(EndlessCurve):

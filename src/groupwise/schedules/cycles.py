@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Literal, final
 
+from groupwise import _pickling
 from groupwise.errors import ScheduleError
 from groupwise.schedules.arguments import NonNegative, Number, Period, Span, Times
 from groupwise.schedules.decays import geometric
@@ -20,6 +21,7 @@ from groupwise.schedules.segment import Segment
 from groupwise.schedules.shape import EndlessCurve
 
 
+@_pickling.public("groupwise.schedules:triangular")
 @final
 @dataclass(frozen=True, repr=False)
 class Triangular(EndlessCurve):
@@ -87,6 +89,7 @@ class Triangular(EndlessCurve):
         return 0.5**cycle if self.mode == "triangular2" else 1.0
 
 
+@_pickling.public("groupwise.schedules:cosine_restarts")
 @final
 @dataclass(frozen=True, repr=False)
 class CosineRestarts(EndlessCurve):

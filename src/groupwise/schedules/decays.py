@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import final
 
+from groupwise import _pickling
 from groupwise.schedules import arguments
 from groupwise.schedules.arguments import NonNegative, Number, Period, Spans
 from groupwise.schedules.lengths import Length, epochs
@@ -34,6 +35,7 @@ def geometric(start: float, gamma: float, exponent: float) -> float:
         return math.copysign(math.inf, start) if start else 0.0
 
 
+@_pickling.public("groupwise.schedules:constant")
 @final
 @dataclass(frozen=True, repr=False)
 class Constant(EndlessCurve):
@@ -59,6 +61,7 @@ class Constant(EndlessCurve):
         return (self.value,)
 
 
+@_pickling.public("groupwise.schedules:exponential")
 @final
 @dataclass(frozen=True, repr=False)
 class Exponential(EndlessCurve):
@@ -89,6 +92,7 @@ class Exponential(EndlessCurve):
         return (self.start,)
 
 
+@_pickling.public("groupwise.schedules:step_decay")
 @final
 @dataclass(frozen=True, repr=False)
 class StepDecay(EndlessCurve):
@@ -119,6 +123,7 @@ class StepDecay(EndlessCurve):
         return (self.start,)
 
 
+@_pickling.public("groupwise.schedules:multi_step")
 @final
 @dataclass(frozen=True, repr=False, init=False)
 class MultiStep(EndlessCurve):
@@ -155,6 +160,7 @@ class MultiStep(EndlessCurve):
         return tuple(geometric(self.start, self.gamma, passed) for passed in range(len(self.at_) + 1))
 
 
+@_pickling.public("groupwise.schedules:inverse_sqrt")
 @final
 @dataclass(frozen=True, repr=False)
 class InverseSqrt(EndlessCurve):

@@ -24,8 +24,8 @@ from groupwise.schedules.cycles import CosineRestarts, Triangular
 from groupwise.schedules.decays import Constant, Exponential, InverseSqrt, MultiStep, StepDecay
 from groupwise.schedules.finite_curves import Cosine, Linear, Polynomial, WarmupStableDecay
 from groupwise.schedules.lengths import Length
-from groupwise.schedules.one_cycle import OneCycle
-from groupwise.schedules.plateau import Plateau
+from groupwise.schedules.one_cycles import OneCycle
+from groupwise.schedules.reductions import Plateau
 from groupwise.schedules.schedule import DEEPEST, Clamped, Scaled, Schedule, Then
 
 Plain: TypeAlias = "float | str | bool | list[Plain] | dict[str, Plain]"

@@ -14,6 +14,7 @@ import math
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal, final
 
+from groupwise import _pickling
 from groupwise.schedules.arguments import Number, Positive, Span
 from groupwise.schedules.segment import Segment
 from groupwise.schedules.shape import FiniteCurve, progress
@@ -29,6 +30,7 @@ def interpolate(start: float, end: float, left: float) -> float:
     return end + (start - end) * left if left < 1 else start
 
 
+@_pickling.public("groupwise.schedules:linear")
 @final
 @dataclass(frozen=True, repr=False)
 class Linear(FiniteCurve):
@@ -57,6 +59,7 @@ class Linear(FiniteCurve):
         return self.start, self.end
 
 
+@_pickling.public("groupwise.schedules:cosine")
 @final
 @dataclass(frozen=True, repr=False)
 class Cosine(FiniteCurve):
@@ -85,6 +88,7 @@ class Cosine(FiniteCurve):
         return self.peak, self.end
 
 
+@_pickling.public("groupwise.schedules:polynomial")
 @final
 @dataclass(frozen=True, repr=False)
 class Polynomial(FiniteCurve):
@@ -115,6 +119,7 @@ class Polynomial(FiniteCurve):
         return self.start, self.end
 
 
+@_pickling.public("groupwise.schedules:warmup_stable_decay")
 @final
 @dataclass(frozen=True, repr=False)
 class WarmupStableDecay(FiniteCurve):

@@ -5,21 +5,24 @@ or by what it is, so that a rule written for one model still holds for the next.
 walked by duck typing, and a tree of layers from any framework can be described (`describe`).
 """
 
-from groupwise import _pickling
+from typing import TYPE_CHECKING
+
+from groupwise import _lazy, _pickling
 from groupwise.select.by_fact import depth, ndim, role, shape, size, tag
 from groupwise.select.by_place import inside, kind, name, network, regex
 from groupwise.select.by_value import magnitude, statistic, where
-from groupwise.select.describe import describe
 from groupwise.select.files import decode, encode
 from groupwise.select.hints import nearest
-from groupwise.select.info import Basis, Occurrence, ParameterInfo
+from groupwise.select.info import ROLES, Basis, Occurrence, ParameterInfo
 from groupwise.select.part import Part
-from groupwise.select.roles import ROLES
 from groupwise.select.selectors import Selector, select, selector
 from groupwise.select.statistics import STATISTICS
-from groupwise.select.tree import Node, OwnParameter
-from groupwise.select.usage import Usage, looked_at
-from groupwise.select.walk import parameters_of
+
+if TYPE_CHECKING:
+    from groupwise.select.described import describe
+    from groupwise.select.tree import Node, OwnParameter
+    from groupwise.select.usage import Usage, looked_at
+    from groupwise.select.walk import parameters_of
 
 __all__ = [
     "ROLES",
@@ -56,4 +59,19 @@ __all__ = [
     "where",
 ]
 
-_pickling.by_name(__name__, __all__)
+_LAZY = {
+    "Node": "tree",
+    "OwnParameter": "tree",
+    "Usage": "usage",
+    "describe": "described",
+    "looked_at": "usage",
+    "parameters_of": "walk",
+}
+__getattr__ = _lazy.on_first_use(__name__, _LAZY)
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_pickling.by_name(__name__, [name for name in __all__ if name not in _LAZY])

@@ -12,8 +12,7 @@ from typing import Any, ClassVar, final
 
 from groupwise.errors import SelectorError, nearest, unknown
 from groupwise.select.globs import check_length
-from groupwise.select.info import ParameterInfo
-from groupwise.select.roles import ROLES
+from groupwise.select.info import ROLES, ParameterInfo
 from groupwise.select.selectors import Atom, Infos, Selector, any_of
 
 
@@ -85,6 +84,7 @@ class Role(Atom):
     word: str
 
     key: ClassVar[str] = "role"
+    by_kind: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.word not in ROLES:
@@ -118,6 +118,7 @@ class Tag(Atom):
     word: str
 
     key: ClassVar[str] = "tag"
+    by_kind: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.word, str) or not self.word:
@@ -192,6 +193,7 @@ class Ndim(_Within):
     high: int | None
 
     key: ClassVar[str] = "ndim"
+    by_kind: ClassVar[bool] = True
 
     def numbers(self, info: ParameterInfo) -> tuple[int, ...]:
         """Its dimensions."""
@@ -207,6 +209,7 @@ class Size(_Within):
     high: int | None
 
     key: ClassVar[str] = "size"
+    by_kind: ClassVar[bool] = True
 
     def numbers(self, info: ParameterInfo) -> tuple[int, ...]:
         """Its elements."""
@@ -236,6 +239,7 @@ class Shape(Atom):
     sizes: tuple[int | None, ...]
 
     key: ClassVar[str] = "shape"
+    by_kind: ClassVar[bool] = True
 
     def matches(self, info: ParameterInfo) -> bool:
         """Whether its shape is this one wherever this one says."""

@@ -9,14 +9,16 @@ import abc
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 from groupwise._spelling import shown
 from groupwise.errors import SelectorError, nearest
-from groupwise.select.automata import Automaton
 from groupwise.select.globs import check_length, repairs
 from groupwise.select.info import Occurrence, ParameterInfo
 from groupwise.select.selectors import Atom, Infos, Name, Selector, any_of
+
+if TYPE_CHECKING:
+    from groupwise.select.automata import Automaton
 
 
 def name(glob: str) -> Selector:
@@ -86,6 +88,8 @@ class Regex(Atom):
         if not isinstance(self.pattern, str) or not self.pattern:
             raise SelectorError("regex() takes the text of a regular expression")
         check_length(self.key, self.pattern)
+        from groupwise.select.automata import Automaton  # which few plans need
+
         object.__setattr__(self, "_automaton", Automaton(self.pattern))
 
     def matches(self, info: ParameterInfo) -> bool:
@@ -148,6 +152,7 @@ class Kind(_Word):
     word: str
 
     key: ClassVar[str] = "kind"
+    by_kind: ClassVar[bool] = True
 
     def words(self, occurrence: Occurrence) -> Iterable[str]:
         """Class names of the layer that holds it."""
@@ -172,6 +177,7 @@ class Inside(_Word):
     word: str
 
     key: ClassVar[str] = "inside"
+    by_kind: ClassVar[bool] = True
 
     def words(self, occurrence: Occurrence) -> Iterable[str]:
         """Class names of all that encloses it."""
@@ -190,6 +196,7 @@ class Network(_Word):
     word: str
 
     key: ClassVar[str] = "network"
+    by_kind: ClassVar[bool] = True
 
     def words(self, occurrence: Occurrence) -> Iterable[str]:
         """The network's key."""

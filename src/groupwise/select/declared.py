@@ -12,10 +12,8 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from groupwise.errors import SelectorError, listed, unknown, within
-from groupwise.select.describe import with_reasons
 from groupwise.select.hints import nearest
-from groupwise.select.info import ParameterInfo
-from groupwise.select.roles import ROLES
+from groupwise.select.info import ROLES, ParameterInfo
 from groupwise.select.selectors import Selector, selector
 
 Declared: TypeAlias = "str | Selector | Sequence[str | Selector] | AbstractSet[str]"
@@ -85,6 +83,8 @@ def _declared(info: ParameterInfo, roles: list[str], headed: set[str]) -> Parame
     """The roles added to every place of one parameter, and its guessed head dropped in the networks `headed`."""
     if not roles and "head" not in info.roles:
         return info
+    from groupwise.select.described import with_reasons  # a plan's own depth needs nothing of it
+
     kept = [
         [
             pair

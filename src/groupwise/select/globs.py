@@ -27,6 +27,7 @@ LONGEST: Final = 2_000
 """Characters of the longest text that a selector takes: names are shorter, and a file may come from anywhere."""
 
 _WILD = frozenset("*?[")
+_BEFORE_WILD = re.compile(r"[^*?\[]*")
 _PREFIXED = re.compile(rf"^(({'|'.join(sorted(_wrappers.NAMES))}|model)\.)+")
 
 
@@ -48,6 +49,11 @@ def compiled(glob: str) -> Accepts:
     if _WILD.isdisjoint(pattern):
         return re.compile(rf"{re.escape(pattern)}(\..*)?\Z", re.DOTALL).match
     return re.compile(fnmatch.translate(pattern)).match
+
+
+def beginning(glob: str) -> str:
+    """What every name that fits `glob` begins with: all before its first wildcard."""
+    return _BEFORE_WILD.match(dotted(glob))[0]  # type: ignore[index]  # it matches the empty text too
 
 
 def repairs(glob: str, names: Sequence[str], limit: int = 3) -> list[str]:

@@ -8,6 +8,7 @@ on its `Occurrence`s, and the parameter's roles are the union over them.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, final
@@ -16,6 +17,9 @@ from groupwise.errors import within
 from groupwise.select.globs import dotted
 from groupwise.select.part import Part
 from groupwise.select.statistics import measured
+
+ROLES = ("weight", "bias", "norm", "embedding", "matrix", "conv", "head", "expert", "router", "scalar", "stack")
+"""What a parameter may be for; `roles` says how it is guessed."""
 
 Reasons = tuple[tuple[str, str], ...]  # (role, why) pairs
 
@@ -35,6 +39,11 @@ class Basis(NamedTuple):
 
     def __str__(self) -> str:
         return f"guessed, {self.guessed}" if self.guessed else f"seen in a forward on {self.where}"
+
+
+@functools.lru_cache(maxsize=4096)
+def _roles_in(reasons: Reasons) -> frozenset[str]:
+    return frozenset([role for role, _ in reasons])
 
 
 @final
@@ -69,7 +78,7 @@ class Occurrence:
     @property
     def roles(self) -> frozenset[str]:
         """The roles that the parameter has here."""
-        return frozenset(role for role, _ in self.reasons)
+        return _roles_in(self.reasons)
 
 
 @final
@@ -97,17 +106,12 @@ class ParameterInfo:
     basis: Basis | None = field(default=None, compare=False, repr=False)
     part: Part | None = None
     roles: frozenset[str] = field(init=False, repr=False, compare=False)
-    spellings: tuple[str, ...] = field(init=False, repr=False, compare=False)
-    """Its names and aliases as globs read them: every glob of a plan asks for them."""
 
     def __post_init__(self) -> None:
-        roles = (
-            self.occurrences[0].roles
-            if len(self.occurrences) == 1
-            else frozenset().union(*(p.roles for p in self.occurrences))
-        )
+        roles = _roles_in(self.occurrences[0].reasons)
+        for other in self.occurrences[1:]:
+            roles |= other.roles
         object.__setattr__(self, "roles", roles)
-        object.__setattr__(self, "spellings", tuple(map(dotted, (*self.names, *self.aliases))))
 
     @property
     def name(self) -> str:
@@ -123,6 +127,11 @@ class ParameterInfo:
     def aliases(self) -> tuple[str, ...]:
         """Names by which selectors find it as well: a parametrized tensor's plain one, which others may share."""
         return tuple([alias for occurrence in self.occurrences for alias in occurrence.aliases])
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """Its names and aliases as globs read them."""
+        return tuple(map(dotted, (*self.names, *self.aliases)))
 
     @property
     def network(self) -> str:

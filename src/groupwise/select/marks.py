@@ -12,11 +12,15 @@ from typing import Any
 
 from groupwise._spelling import number
 
+_NONE: frozenset[str] = frozenset()
+
 
 def marks_of(tensor: Any) -> frozenset[str]:
     """The tags of one parameter's marks; empty where it has none."""
-    found = {"no_weight_decay"} if getattr(tensor, "_no_weight_decay", False) is True else set()
-    settings = getattr(tensor, "_optim", None)
+    marked, settings = getattr(tensor, "_no_weight_decay", False) is True, getattr(tensor, "_optim", None)
+    if settings is None and not marked:
+        return _NONE
+    found = {"no_weight_decay"} if marked else set()
     if isinstance(settings, Mapping):
         found |= {"optim", *(f"optim.{name}={number(value)}" for name, value in settings.items())}
         found |= {"no_weight_decay"} if settings.get("weight_decay") == 0 else set()

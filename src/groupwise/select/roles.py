@@ -15,14 +15,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import final
+from typing import NamedTuple
 
 from groupwise.select import vocabulary as say
-
-ROLES = ("weight", "bias", "norm", "embedding", "matrix", "conv", "head", "expert", "router", "scalar", "stack")
-
-Reasons = tuple[tuple[str, str], ...]
+from groupwise.select.info import Reasons
 
 _OTHER_USES = frozenset({"bias", "norm", "embedding", "conv", "head", "router", "scalar", "stack"})
 _LISTED, _STACKED = "listed", "stacked"
@@ -33,9 +29,7 @@ _LAST = "a linear layer that nothing follows"
 _BATCH = "dimensions: a batch of matrices"
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(NamedTuple):
     """What surrounds a layer, as far as roles go.
 
     Args:
@@ -50,6 +44,7 @@ class Surroundings:
     head: bool = False
     positions: bool = False
 
+    @functools.lru_cache(maxsize=65536)  # noqa: B019  # of values, which hold nothing
     def inside(self, name: str, kinds: tuple[str, ...], beside: bool) -> Surroundings:
         """The place of a child; `beside` says whether experts stand beside it."""
         chooses = say.says_router(name, kinds)
@@ -143,6 +138,7 @@ def _is_stack(leaf: str, kinds: tuple[str, ...], shape: tuple[int, ...], expert:
     return expert == _STACKED or (len(shape) == 3 and say.says_matrix(leaf)) or say.says_bank(leaf)
 
 
+@functools.lru_cache(maxsize=65536)
 def matrix_reason(leaf: str, kinds: tuple[str, ...], shape: tuple[int, ...], place: Surroundings) -> str:
     """Why it may be a matrix, as far as one occurrence can tell; empty where nothing says so."""
     if len(shape) != 2 or min(shape) < 2 or place.expert == _STACKED:
@@ -159,6 +155,16 @@ def with_matrix_role(occurrences: Sequence[Reasons], why: Sequence[str]) -> list
         (*reasons, ("matrix", text)) if text and not roles & _OTHER_USES and "matrix" not in roles else reasons
         for reasons, text in zip(occurrences, why, strict=True)
     ]
+
+
+@functools.lru_cache(maxsize=65536)
+def read(
+    leaf: str, kinds: tuple[str, ...], shape: tuple[int, ...], place: Surroundings = NOWHERE
+) -> tuple[Reasons, str]:
+    """The reasons of an occurrence that is the parameter's only one, and what `matrix_reason` says of it."""
+    why = matrix_reason(leaf, kinds, shape, place)
+    (reasons,) = with_matrix_role([guess(leaf, kinds, shape, place)], [why])
+    return reasons, why
 
 
 def rests_on_shape_or_place(reason: str) -> bool:

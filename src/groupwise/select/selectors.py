@@ -19,8 +19,9 @@ from typing import Any, ClassVar, TypeAlias, final
 from groupwise._pickling import Public, Reduced
 from groupwise._spelling import shown
 from groupwise.errors import SelectorError
-from groupwise.select.globs import Accepts, check_length, compiled, repairs
+from groupwise.select.globs import Accepts, beginning, check_length, compiled, repairs
 from groupwise.select.info import ParameterInfo
+from groupwise.select.table import ParameterTable
 
 Infos = Sequence[ParameterInfo]
 
@@ -42,6 +43,10 @@ class Selector(abc.ABC):
     @abc.abstractmethod
     def dynamic(self) -> bool:
         """Whether the answer depends on values that training changes, so that matching nothing is no mistake."""
+
+    def _among(self, table: ParameterTable, candidates: Sequence[int]) -> list[int]:
+        """The positions of those of the `candidates` in a table that `matches` says yes to, in their order."""
+        return [i for i in candidates if self.matches(table.infos[i])]
 
     def __and__(self, other: Selector | str) -> Selector:
         return all_of((self, selector(other))) if isinstance(other, Selector | str) else NotImplemented
@@ -74,6 +79,7 @@ class Atom(Selector):
     __slots__ = ()
 
     key: ClassVar[str]  # its word, in Python and in a file
+    by_kind: ClassVar[bool] = False  # whether it reads nothing but what the kinds of a `ParameterTable` tell apart
 
     @property
     @abc.abstractmethod
@@ -88,6 +94,14 @@ class Atom(Selector):
     def dynamic(self) -> bool:
         """Whether it reads values that training changes."""
         return False
+
+    def _among(self, table: ParameterTable, candidates: Sequence[int]) -> list[int]:
+        """As of any selector; where it can be, it is asked once for each kind."""
+        if not self.by_kind:
+            return super()._among(table, candidates)
+        kinds = table.kinds
+        chosen = {kind for kind in {kinds[i] for i in candidates} if self.matches(table.samples[kind])}
+        return [i for i in candidates if kinds[i] in chosen]
 
     def __str__(self) -> str:
         return f"{self.key}({self.text})"
@@ -117,6 +131,17 @@ class Name(Atom):
         """Whether any of its names fits the glob."""
         return any(map(self._accepts, info.spellings))
 
+    def _among(self, table: ParameterTable, candidates: Sequence[int]) -> list[int]:
+        """As of any selector; most names are told by how they begin."""
+        first, others, accepts, begin = table.first, table.others, self._accepts, beginning(self.glob)
+        if not self.glob.strip("*"):
+            return list(candidates)
+        return [
+            i
+            for i in candidates
+            if (first[i].startswith(begin) and accepts(first[i])) or (i in others and any(map(accepts, others[i])))
+        ]
+
     def suggest(self, infos: Infos) -> Iterator[str]:
         """Globs and names that exist and look like this one."""
         yield from repairs(self.glob, [name for info in infos for name in (*info.names, *info.aliases)])
@@ -145,6 +170,11 @@ class Not(Selector):
         """Whether `part` does not select the parameter."""
         return not self.part.matches(info)
 
+    def _among(self, table: ParameterTable, candidates: Sequence[int]) -> list[int]:
+        """Those that are not among `part`'s."""
+        found = frozenset(self.part._among(table, candidates))
+        return [i for i in candidates if i not in found]
+
     def suggest(self, infos: Infos) -> Iterator[str]:
         """Nothing is like a negation: it matched nothing because its part matches everything."""
         yield f"every parameter is {self.part}"
@@ -171,6 +201,13 @@ class AllOf(Selector):
     def matches(self, info: ParameterInfo) -> bool:
         """Whether every part selects the parameter."""
         return all(part.matches(info) for part in self.parts)
+
+    def _among(self, table: ParameterTable, candidates: Sequence[int]) -> list[int]:
+        """What every part leaves of those before it: a later one is not asked for what an earlier one rules out."""
+        left = list(candidates)
+        for part in self.parts:
+            left = part._among(table, left)
+        return left
 
     def suggest(self, infos: Infos) -> Iterator[str]:
         """What its parts that match nothing suggest; how much each matches where only the combination is empty."""
@@ -203,6 +240,13 @@ class AnyOf(Selector):
     def matches(self, info: ParameterInfo) -> bool:
         """Whether some part selects the parameter."""
         return any(part.matches(info) for part in self.parts)
+
+    def _among(self, table: ParameterTable, candidates: Sequence[int]) -> list[int]:
+        """What any part finds; a later one is not asked for what an earlier one has found."""
+        found: set[int] = set()
+        for part in self.parts:
+            found.update(part._among(table, [i for i in candidates if i not in found] if found else candidates))
+        return [i for i in candidates if i in found]
 
     def suggest(self, infos: Infos) -> Iterator[str]:
         """What its parts suggest."""
@@ -261,6 +305,11 @@ def checked_infos(infos: object) -> tuple[ParameterInfo, ...]:
     if given is None or not all(isinstance(info, ParameterInfo) for info in given):
         raise SelectorError(f"{shown(infos)} are no infos of parameters: give what parameters_of(model) returns")
     return given
+
+
+def positions(chosen: Selector, table: ParameterTable) -> list[int]:
+    """The positions in a table of the parameters that a selector selects, in their order."""
+    return chosen._among(table, range(len(table.infos)))
 
 
 def any_of(parts: Iterable[Selector]) -> Selector:

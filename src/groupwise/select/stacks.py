@@ -45,6 +45,8 @@ class Stacks:
 
     def has_stack(self, node: Node) -> bool:
         """Whether a stack is in it, itself included."""
+        if not node.children:
+            return False
         if id(node) not in self._has:
             inside = not self._is_end(node) and any(map(self.has_stack, node.children))
             self._has[id(node)] = self.is_stack(node) or inside
@@ -73,7 +75,7 @@ class Stacks:
         return self._holds_blocks(root)
 
     def _holds_blocks(self, node: Node) -> bool:
-        if self._is_end(node):
+        if not node.children or self._is_end(node):
             return False
         return self._is_blocks(node) or any(map(self._holds_blocks, node.children))
 
@@ -82,13 +84,15 @@ class Stacks:
 
     def _is_blocks(self, node: Node) -> bool:
         """A numbered container of blocks, and no collection."""
+        if not node.children:
+            return False
         if id(node) not in self._blocks:
-            self._blocks[id(node)] = self._reads_as_blocks(node)
+            self._blocks[id(node)] = is_numbered(node) and self._reads_as_blocks(node)
         return self._blocks[id(node)]
 
     def _reads_as_blocks(self, node: Node) -> bool:
         members = [child for child in node.children if child.has_parameters]
-        if not is_numbered(node) or self._is_end(node) or not any(map(is_composite, members)):
+        if self._is_end(node) or not any(map(is_composite, members)):
             return False
         if self._is_collection(node, members) or (len(members) == 1 and len(node.children) > 1):
             return False  # pooling and a block written as a `Sequential` is that block
@@ -168,6 +172,8 @@ class _Aside:
 def is_numbered(node: Node) -> bool:
     """Whether all of its children are numbered, and some have parameters."""
     children = node.children
+    if not all(child.name.isdigit() for child in children[:1]):  # most are told by their first
+        return False
     return any(child.has_parameters for child in children) and all(child.name.isdigit() for child in children)
 
 

@@ -12,13 +12,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import final
 
+from groupwise import _pickling
 from groupwise.errors import listed
-from groupwise.select.describe import with_occurrences
+from groupwise.select.described import with_occurrences
 from groupwise.select.info import Basis, Occurrence, ParameterInfo, Reasons
 
 _NAMED = frozenset({"expert", "router"})
 
 
+@_pickling.public("groupwise.select:Usage")
 @final
 @dataclass(frozen=True, slots=True)
 class Usage:

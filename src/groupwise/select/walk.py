@@ -17,7 +17,7 @@ from typing import Any
 from groupwise import _wrappers
 from groupwise.errors import SelectorError
 from groupwise.select.declared import Declared, DeclaredDepth, tagged, with_depths, with_roles
-from groupwise.select.describe import describe
+from groupwise.select.described import describe
 from groupwise.select.info import ParameterInfo
 from groupwise.select.tree import Node, OwnParameter
 from groupwise.select.usage import Usage, with_usage
@@ -105,6 +105,8 @@ def _node(module: Any, name: str, path: str, above: set[int]) -> Node:
 
 
 def _own(module: Any, kinds: tuple[str, ...], name: str) -> Iterator[OwnParameter]:
+    if not module._parameters:
+        return
     collected = "ParameterList" in kinds or "ParameterDict" in kinds
     for own, tensor in module._parameters.items():
         if tensor is None:
@@ -117,7 +119,9 @@ def _own(module: Any, kinds: tuple[str, ...], name: str) -> Iterator[OwnParamete
 def _made_from(module: Any, own: str) -> str:
     """`weight` for `weight_orig`, `weight_g` and `weight_v` where a hook computes it from them: pruning, and spectral
     and weight norm of torch.nn.utils, whose forward uses a plain tensor of that name. Empty for any other."""
-    plain = next((own.removesuffix(end) for end in _MADE_FROM if own.endswith(end)), "")
+    if not own.endswith(_MADE_FROM):
+        return ""
+    plain = next(own.removesuffix(end) for end in _MADE_FROM if own.endswith(end))
     return plain if plain and _is_tensor(vars(module).get(plain)) else ""
 
 
@@ -148,6 +152,8 @@ def unwrapped(module: Any) -> Any:
 
 
 def _wrapped(module: Any) -> Any:
+    if not module._modules:
+        return None
     name = next((name for name in _wrappers.ALWAYS if name in module._modules), None)
     if name is None and "module" in module._modules and any(map(_WRAPPERS.search, _kinds(module))):
         name = "module"

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, final
 
+from groupwise import _pickling
 from groupwise.errors import ScheduleError
 from groupwise.schedules.arguments import Fraction, Number, Positive
 from groupwise.schedules.finite_curves import cosine_left, interpolate
@@ -20,6 +21,7 @@ from groupwise.schedules.segment import Segment
 from groupwise.schedules.shape import FiniteCurve
 
 
+@_pickling.public("groupwise.schedules:one_cycle")
 @final
 @dataclass(frozen=True, repr=False)
 class OneCycle(FiniteCurve):

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, SupportsFloat, final
 
+from groupwise import _pickling
 from groupwise._spelling import shown
 from groupwise.errors import ScheduleError, StateError, listed, within
 from groupwise.schedules.arguments import Count, NonNegative, Number, numbers
@@ -28,6 +29,7 @@ from groupwise.schedules.segment import Segment
 from groupwise.schedules.shape import EndlessCurve
 
 
+@_pickling.public("groupwise.schedules:PlateauState")
 @final
 @dataclass(frozen=True)
 class PlateauState:
@@ -62,6 +64,7 @@ _COUNT = numbers(least=0, whole=True).read
 _READERS: Mapping[str, Callable[[object], Any]] = {"value": number, "best": _best, "bad": _COUNT, "cooldown": _COUNT}
 
 
+@_pickling.public("groupwise.schedules:plateau")
 @final
 @dataclass(frozen=True, repr=False)
 class Plateau(EndlessCurve):
