@@ -21,8 +21,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
-from operator import itemgetter
+from operator import is_, itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import torch
@@ -30,7 +29,7 @@ import torch
 from groupwise import _torch
 from groupwise._torch import Check, layout_check, without_hooks
 from groupwise.optim.borrowed import Groups
-from groupwise.optim.gradients import present_of
+from groupwise.optim.gradients import Present, present_in
 from groupwise.optim.kernels import is_fit
 
 State: TypeAlias = Mapping[torch.Tensor, Any]
@@ -50,29 +49,28 @@ _UNSHARED: Final = _references({_COUNT: object()})
 
 
 class _Kind(NamedTuple):
-    """What the switches of a group choose: the kernel, the entries of state that it is given, and its own switches."""
+    """What the switches of a group choose: the kernel, the entries of state that it is given, its own switches, and
+    which numbers it takes."""
 
     kernel: str
     entries: tuple[str, ...]
     switches: dict[str, bool]
+    numbers: tuple[str, ...]
 
 
-_Call: TypeAlias = tuple[_Kind, dict[str, Any]]
-"""A kernel, and the keywords that it is called with."""
-
-
-class _Key(NamedTuple):
-    """How many tensors each group steps, and which entries of state their kernels are given."""
-
-    sizes: list[int]
-    entries: tuple[str, ...]
+_Call: TypeAlias = tuple[_Kind, tuple[float, ...]]
+"""A kernel, and the numbers that it is called with."""
 
 
 class _Known(NamedTuple):
-    """What was found fit, and the check that layouts are still the same."""
+    """Which entries of state were found fit with parameters and gradients, and a check of the layouts of each column."""
 
-    key: _Key
-    holds: Check
+    entries: tuple[str, ...]
+    checks: list[Check]
+
+    def hold(self, columns: Columns) -> bool:
+        """Whether the layouts are still the same."""
+        return all(check(column) for check, column in zip(self.checks, columns, strict=True))
 
 
 def has_program(cls: type[torch.optim.Optimizer]) -> bool:
@@ -92,35 +90,34 @@ class StepProgram:
     def run(self, cls: type[torch.optim.Optimizer], groups: Groups, state: State) -> bool:
         """Step these groups of the class `cls`. False if it cannot be done here; then nothing has happened."""
         calls = _calls(cls, groups)
-        kernels = {name: _torch.fused(name) for name in {kind.kernel for kind, _ in calls or ()}}
+        kernels = {name: _torch.fused(name) for name in {call[0].kernel for call in calls}}
         if not calls or None in kernels.values():
             return False
-        stepped = present_of(groups)
-        key = _Key([*map(len, stepped)], calls[0][0].entries)
-        columns = self._columns(cls, [*chain.from_iterable(stepped)], state, key)
+        present, entries = present_in(groups), calls[0][0].entries
+        columns = self._columns(cls, present, state, entries)
         if columns is None:
             return False
-        if _COUNT in key.entries:
+        if _COUNT in entries:
             self._count(columns[-1])
-        _launch(kernels, calls, key.sizes, columns)
+        _launch(kernels, calls, present.sizes, columns)
         return True
 
-    def _columns(self, cls: type, params: list[torch.Tensor], state: State, key: _Key) -> Columns | None:
+    def _columns(self, cls: type, present: Present, state: State, entries: tuple[str, ...]) -> Columns | None:
         """What the kernels are given, if they may be: parameters, gradients and entries of state, a list each."""
-        held: list[Any] = [state.get(p) for p in params]
-        columns = _gathered(params, held, key.entries)
-        if columns is None or not params:
+        held = _states(present.params, state)
+        columns = _gathered(present, held, entries)
+        if columns is None or not present.params:
             return None
-        if self._known is not None and self._known.key == key and self._known.holds(_flat(columns)):
+        if self._known is not None and self._known.entries == entries and self._known.hold(columns):
             self._looks = 0
             return columns
-        if not self._may_look() or not _are_fit(cls, columns, key.entries):
+        if not self._may_look() or not _are_fit(cls, columns, entries):
             return None
-        if _COUNT in key.entries:
+        if _COUNT in entries:
             del columns  # which refers to the counts
             self._share(held)
-            columns = _gathered(params, held, key.entries)
-        self._known = None if columns is None else _Known(key, layout_check(_flat(columns)))
+            columns = _gathered(present, held, entries)
+        self._known = None if columns is None else _Known(entries, [*map(layout_check, columns)])
         return columns
 
     def _may_look(self) -> bool:
@@ -159,23 +156,26 @@ def _is_unshared(own: Mapping[str, Any]) -> bool:
     return plain and count.ndim == 0 and not count.requires_grad
 
 
-def _gathered(params: list[torch.Tensor], held: Sequence[Any], entries: Sequence[str]) -> Columns | None:
+def _states(params: list[torch.Tensor], state: State) -> list[Any]:
+    """The state of each parameter, or None. Mostly a state has them in the order of the groups: that is seen sooner
+    than a parameter is found in it."""
+    if len(state) == len(params) and all(map(is_, state, params)):
+        return [*state.values()]
+    return [*map(state.get, params)]
+
+
+def _gathered(present: Present, held: Sequence[Any], entries: Sequence[str]) -> Columns | None:
     """Parameters, gradients and entries of state; None where one has no such entry."""
     try:
-        gradients: list[Any] = [p.grad for p in params]
-        return [params, gradients, *(list(map(itemgetter(name), held)) for name in entries)]
+        return [present.params, present.gradients, *([*map(itemgetter(name), held)] for name in entries)]
     except (KeyError, TypeError):
         return None
-
-
-def _flat(columns: Columns) -> list[torch.Tensor]:
-    return [*chain.from_iterable(columns)]
 
 
 def _are_fit(cls: type, columns: Columns, entries: Sequence[str]) -> bool:
     """Whether the kernel of `cls` may be given these tensors: plain ones, each row laid out alike."""
     params, first = columns[0], columns[0][0]
-    if not all(type(t) in _PLAIN for t in _flat(columns)):
+    if not all(_PLAIN.issuperset(map(type, column)) for column in columns):
         return False
     if not all(p.device.type == "cpu" and p.dtype == first.dtype for p in params):
         return False
@@ -192,25 +192,16 @@ def _is_count(count: torch.Tensor) -> bool:
 def _launch(kernels: Mapping[str, Any], calls: Sequence[_Call], sizes: Sequence[int], columns: Columns) -> None:
     """Call the kernels on their parts of the columns. Groups in a row that want the same take one call: a kernel goes
     tensor by tensor."""
-    lists, start = _ordered(columns), 0
-    for (kind, numbers), size in _in_a_row(calls, sizes):
-        if size:
-            parts = lists if size == len(columns[0]) else [column[start : start + size] for column in lists]
-            kernels[kind.kernel](*parts, **numbers)
-        start += size
-
-
-def _in_a_row(calls: Sequence[_Call], sizes: Sequence[int]) -> list[tuple[_Call, int]]:
-    """The calls and how many tensors each is for, where equal ones that follow one another are one."""
-    runs: list[tuple[_Call, int]] = []
-    last: _Call | None = None
-    for call, size in zip(calls, sizes, strict=True):
-        if last is not None and call[0] is last[0] and call[1] == last[1]:
-            runs[-1] = (last, runs[-1][1] + size)
-        else:
-            runs.append((call, size))
-            last = call
-    return runs
+    lists, start, last, of_all = _ordered(columns), 0, len(calls) - 1, len(columns[0])
+    end = 0
+    for i, call in enumerate(calls):
+        end += sizes[i]
+        if (i < last and calls[i + 1] == call) or start == end:
+            continue
+        kind, numbers = call
+        parts = lists if end - start == of_all else [column[start:end] for column in lists]
+        kernels[kind.kernel](*parts, **dict(zip(kind.numbers, numbers, strict=True)), **kind.switches)
+        start = end
 
 
 def _ordered(parts: Columns) -> Columns:
@@ -220,17 +211,13 @@ def _ordered(parts: Columns) -> Columns:
     return [*parts[:4], [], parts[4]] if len(parts) == 5 else parts
 
 
-def _calls(cls: type[torch.optim.Optimizer], groups: Groups) -> list[_Call] | None:
-    """What every group's kernel is called with; None where a group is not as usual, or the entries are not the same."""
-    read = _READERS[cls]
+def _calls(cls: type[torch.optim.Optimizer], groups: Groups) -> list[_Call]:
+    """What every group's kernel is called with; none where a group is not as usual, or the entries are not the same."""
     try:
-        calls = [read(group) for group in groups]
+        calls = _READERS[cls](groups)
     except (KeyError, TypeError, ValueError):
-        return None
-    known = [call for call in calls if call is not None]
-    if len(known) < len(groups) or len({kind.entries for kind, _ in known}) > 1:
-        return None
-    return known
+        return []
+    return calls if len({kind.entries for kind, _ in calls}) == 1 else []
 
 
 _ADAMS: Final = ("amsgrad", "maximize", "decoupled_weight_decay", "capturable", "differentiable", "foreach", "fused")
@@ -256,7 +243,8 @@ def _kind_of_adam(*given: Any) -> _Kind | None:
     if not usual or not _takes_fused(switches):
         return None
     maxima = ("max_exp_avg_sq",) if own["amsgrad"] else ()
-    return _Kind(kernel, ("exp_avg", "exp_avg_sq", *maxima, _COUNT), own)
+    numbers = ("lr", "beta1", "beta2", "weight_decay", "eps")
+    return _Kind(kernel, ("exp_avg", "exp_avg_sq", *maxima, _COUNT), own, numbers)
 
 
 @functools.lru_cache(maxsize=64, typed=True)
@@ -266,32 +254,49 @@ def _kind_of_sgd(has_momentum: bool, *given: Any) -> _Kind | None:
     own = {name: switches[name] for name in ("nesterov", "maximize")}
     if not all(type(value) is bool for value in own.values()) or not _takes_fused(switches):
         return None
-    return _Kind("_fused_sgd_", ("momentum_buffer",) if has_momentum else (), own | {"is_first_step": False})
+    entries, numbers = ("momentum_buffer",) if has_momentum else (), ("lr", "weight_decay", "momentum", "dampening")
+    return _Kind("_fused_sgd_", entries, own | {"is_first_step": False}, numbers)
 
 
-def _adam(group: Mapping[str, Any]) -> _Call | None:
-    """What `torch.optim.Adam` and `AdamW` give their kernel."""
-    kind = _kind_of_adam(*_switches_of_adam(group))
-    lr, decay, eps, (beta1, beta2) = _numbers_of_adam(group)
-    if kind is None or not _NUMBERS.issuperset((type(lr), type(decay), type(eps), type(beta1), type(beta2))):
-        return None
-    return kind, {"lr": lr, "beta1": beta1, "beta2": beta2, "weight_decay": decay, "eps": eps, **kind.switches}
+def _adams(groups: Groups) -> list[_Call]:
+    """What `torch.optim.Adam` and `AdamW` give their kernel, by group; none if any holds anything unusual."""
+    kinds = _kinds(_kind_of_adam, [*map(_switches_of_adam, groups)])
+    rates, decays, eps, betas = zip(*map(_numbers_of_adam, groups), strict=True)
+    first, second = zip(*betas, strict=True)
+    return _of_plain(kinds, rates, first, second, decays, eps)
 
 
-def _sgd(group: Mapping[str, Any]) -> _Call | None:
-    """What `torch.optim.SGD` gives its kernel from the second step on."""
-    lr, decay, momentum, dampening = _numbers_of_sgd(group)
-    if not _NUMBERS.issuperset((type(lr), type(decay), type(momentum), type(dampening))):
-        return None
-    kind = _kind_of_sgd(momentum != 0, *_switches_of_sgd(group))
-    if kind is None:
-        return None
-    return kind, {"lr": lr, "weight_decay": decay, "momentum": momentum, "dampening": dampening, **kind.switches}
+def _sgds(groups: Groups) -> list[_Call]:
+    """What `torch.optim.SGD` gives its kernel from the second step on, by group; none if any holds anything unusual."""
+    _, _, momenta, _ = columns = [*zip(*map(_numbers_of_sgd, groups), strict=True)]
+    if not _are_numbers(momenta):
+        return []
+    switches = zip(momenta, map(_switches_of_sgd, groups), strict=True)
+    kinds = _kinds(_kind_of_sgd, [(momentum != 0, *own) for momentum, own in switches])
+    return _of_plain(kinds, *columns)
 
 
-_READERS: Final[Mapping[type[torch.optim.Optimizer], Callable[[Mapping[str, Any]], _Call | None]]] = {
-    torch.optim.Adam: _adam,
-    torch.optim.AdamW: _adam,
-    torch.optim.SGD: _sgd,
+def _kinds(kind_of: Callable[..., _Kind | None], switches: Sequence[tuple[Any, ...]]) -> list[_Kind | None]:
+    """What the switches of each group choose. Mostly they are the same in all of them."""
+    if switches.count(switches[0]) == len(switches):
+        return [kind_of(*switches[0])] * len(switches)
+    return [kind_of(*own) for own in switches]
+
+
+def _of_plain(kinds: Sequence[_Kind | None], *columns: Sequence[Any]) -> list[_Call]:
+    """Kinds with their numbers, which come a column for each name; none where any is no number, or of no kind."""
+    if None in kinds or not all(map(_are_numbers, columns)):
+        return []
+    return [*zip(kinds, zip(*columns, strict=True), strict=True)]
+
+
+def _are_numbers(column: Sequence[object]) -> bool:
+    return _NUMBERS.issuperset(map(type, column))
+
+
+_READERS: Final[Mapping[type[torch.optim.Optimizer], Callable[[Groups], list[_Call]]]] = {
+    torch.optim.Adam: _adams,
+    torch.optim.AdamW: _adams,
+    torch.optim.SGD: _sgds,
 }
 _STEPS: Final = {cls: without_hooks(cls.step) for cls in _READERS}
