@@ -25,24 +25,31 @@ class Distinct:
 
     def __init__(self) -> None:
         self._known: set[tuple[int, ...]] = set()
+        self._last: list[int] = []
 
     def check(self, groups: Groups) -> bool:
         """Raise `OptimizerError` if a tensor stands in two places. Return whether tensors are others than before."""
         if torch.compiler.is_compiling():
             return False
-        key = tuple(map(id, chain.from_iterable([group["params"] for group in groups])))
+        ids = [*map(id, chain.from_iterable([group["params"] for group in groups]))]
+        if ids == self._last:
+            return False
+        key, self._last = tuple(ids), []
         if key in self._known:
+            self._last = ids
             return False
         if len({*key}) < len(key):
             raise OptimizerError(_twice(groups))
         if len(self._known) >= _KNOWN:
             self._known.clear()
         self._known.add(key)
+        self._last = ids
         return True
 
     def forget(self) -> None:
         """Check at the next step, whatever it steps."""
         self._known.clear()
+        self._last = []
 
 
 def check_savable(groups: Groups, state: Mapping[Any, Any]) -> None:
