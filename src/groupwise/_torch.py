@@ -25,6 +25,7 @@ _CLIPS: Final = "_clip_grads_with_norm_"
 _GROUPS: Final = "_group_tensors_by_device_and_dtype"
 _OPTIMIZERS: Final = sys.modules[torch.optim.Optimizer.__module__]
 _MEASURES: Final = "_get_total_norm"
+_STEP_HOOKS: Final = "_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"
 
 
 def private(*path: str) -> Any:
@@ -327,8 +328,29 @@ def hooked_step(step: Callable[..., Any]) -> Callable[..., Any]:
 
 def has_step_hooks(optimizer: torch.optim.Optimizer) -> bool:
     """Whether somebody has registered hooks around the step of `optimizer`. Lacking: none are seen."""
-    kept = (getattr(optimizer, f"_optimizer_step_{when}_hooks", None) for when in ("pre", "post"))
-    return any(kept)
+    before, after = _STEP_HOOKS
+    return bool(getattr(optimizer, before, None) or getattr(optimizer, after, None))
+
+
+def without_gradients(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`torch.no_grad()` around a function, without the objects that torch makes of it for each call.
+
+    Lacking, and where it is compiled: torch's own.
+    """
+    by_torch, switch = torch.no_grad()(function), private("_C", "_set_grad_enabled")
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if switch is None or torch.compiler.is_compiling():
+            return by_torch(*args, **kwargs)
+        before = torch.is_grad_enabled()
+        switch(False)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            switch(before)
+
+    return run
 
 
 def runs_step_hooks(optimizer: object) -> bool:
