@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from operator import is_, itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -75,7 +76,7 @@ class _Known(NamedTuple):
 
 def has_program(cls: type[torch.optim.Optimizer]) -> bool:
     """Whether there is one for a class: torch's own, whose step nobody has put another in place of."""
-    return cls in _READERS and without_hooks(cls.step) is _STEPS[cls]
+    return cls in _READERS and (cls.step is _AS_IMPORTED[cls] or without_hooks(cls.step) is _STEPS[cls])
 
 
 class StepProgram:
@@ -84,16 +85,19 @@ class StepProgram:
     def __init__(self) -> None:
         self._known: _Known | None = None
         self._counts: torch.Tensor | None = None
-        self._addresses: list[int] = []
+        self._addresses = array("Q")
         self._looks = self._rest = 0
 
     def run(self, cls: type[torch.optim.Optimizer], groups: Groups, state: State) -> bool:
         """Step these groups of the class `cls`. False if it cannot be done here; then nothing has happened."""
         calls = _calls(cls, groups)
-        kernels = {name: _torch.fused(name) for name in {call[0].kernel for call in calls}}
-        if not calls or None in kernels.values():
+        if not calls:
             return False
-        present, entries = present_in(groups), calls[0][0].entries
+        kinds = _distinct([kind for kind, _ in calls])
+        kernels = {kind.kernel: _torch.fused(kind.kernel) for kind in kinds}
+        if len({kind.entries for kind in kinds}) != 1 or None in kernels.values():
+            return False
+        present, entries = present_in(groups), kinds[0].entries
         columns = self._columns(cls, present, state, entries)
         if columns is None:
             return False
@@ -131,7 +135,7 @@ class StepProgram:
 
     def _count(self, counts: Sequence[torch.Tensor]) -> None:
         """Count one step: all at once if these are the counts that lie side by side, and nothing else does."""
-        if self._counts is not None and [*map(torch.Tensor.data_ptr, counts)] == self._addresses:
+        if self._counts is not None and _addresses(counts) == self._addresses:
             self._counts.add_(1)
         else:
             _torch.add_one(counts)
@@ -144,7 +148,11 @@ class StepProgram:
         self._counts, memory = counts, counts.untyped_storage()
         for i, own in enumerate(held):
             own[_COUNT] = counts.new_empty(0).set_(memory, i, (), ())
-        self._addresses = [own[_COUNT].data_ptr() for own in held]
+        self._addresses = _addresses([own[_COUNT] for own in held])
+
+
+def _addresses(tensors: Sequence[torch.Tensor]) -> array[int]:
+    return array("Q", map(torch.Tensor.data_ptr, tensors))
 
 
 def _is_unshared(own: Mapping[str, Any]) -> bool:
@@ -229,12 +237,16 @@ def _call_sgd(
 
 
 def _calls(cls: type[torch.optim.Optimizer], groups: Groups) -> list[_Call]:
-    """What every group's kernel is called with; none where a group is not as usual, or the entries are not the same."""
+    """What every group's kernel is called with; none where a group is not as usual."""
     try:
-        calls = _READERS[cls](groups)
+        return _READERS[cls](groups)
     except (KeyError, TypeError, ValueError):
         return []
-    return calls if len({kind.entries for kind, _ in calls}) == 1 else []
+
+
+def _distinct(kinds: list[_Kind]) -> list[_Kind]:
+    """Each of some kinds once. Mostly all are one."""
+    return kinds[:1] if kinds.count(kinds[0]) == len(kinds) else [*dict.fromkeys(kinds)]
 
 
 _ADAMS: Final = ("amsgrad", "maximize", "decoupled_weight_decay", "capturable", "differentiable", "foreach", "fused")
@@ -315,4 +327,5 @@ _READERS: Final[Mapping[type[torch.optim.Optimizer], Callable[[Groups], list[_Ca
     torch.optim.AdamW: _adams,
     torch.optim.SGD: _sgds,
 }
+_AS_IMPORTED: Final = {cls: cls.step for cls in _READERS}
 _STEPS: Final = {cls: without_hooks(cls.step) for cls in _READERS}
