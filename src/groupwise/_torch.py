@@ -126,6 +126,27 @@ def _differentiable_step_code() -> CodeType | None:
     return None if wrap is None else wrap(len).__code__
 
 
+def untraced(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that `torch.compile` runs as it is: what it counts would be traced as constants otherwise, and be
+    compiled anew each time. To say so imports torch._dynamo, so it is said when it is traced first.
+    """
+
+    @functools.wraps(function)
+    def run(*args: Any) -> Any:
+        if not torch.compiler.is_compiling():
+            return function(*args)
+        if function not in _UNTRACED:
+            _UNTRACED[function] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+        return _UNTRACED[function](*args)
+
+    run.__code__ = run.__code__.replace(co_name=function.__name__)  # torch counts how often a code was compiled
+    return run
+
+
+_UNTRACED: Final[dict[Callable[..., Any], Callable[..., Any]]] = {}
+"""By function: the same, kept out of traces. One for each function that `untraced` wraps at most."""
+
+
 def _is_untraced(function: Callable[..., Any]) -> bool:
     """Whether `torch.compiler.disable` made this; what wraps such a function has a copy of its marks, not its id."""
     return getattr(function, "_torchdynamo_wrapper_id", None) == id(function)

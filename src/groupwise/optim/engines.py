@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
+from groupwise import _torch
 from groupwise._shards import is_sharded
 from groupwise.errors import OptimizerError, unknown
 from groupwise.optim.algorithms import TorchAlgorithms
@@ -55,7 +56,6 @@ class Engines:
         self._algorithms = algorithms
         self._engines: dict[object, torch.optim.Optimizer] = {}
         self._apart: dict[object, bool] = {}
-        self._fusable: dict[str, FusableCache] = {}
         self._known: dict[tuple[object, ...], list[_Bucket]] = {}
         self._probed: dict[str, ProbeResult] = {}
         self._constructor_only: dict[str, set[str]] = {}
@@ -68,6 +68,7 @@ class Engines:
                 self._constructor_only.setdefault(group.algorithm, {"differentiable"}).update(
                     probed[group.name].constructor_only
                 )
+        self._fusable = _caches(self._probed)
         self._deciding = "algorithm", "name", *sorted(set().union(*self._constructor_only.values()))
 
     def step(self, groups: Groups, state: State, route: str, everything: Groups) -> None:
@@ -143,7 +144,7 @@ class Engines:
         cls, probed = self._algorithms.class_of(algorithm), self._probed[algorithm]
         if probed.allocates_in_init:
             _make_state(cls, self._algorithms[algorithm].defaults, members, state)
-        engine, cache = self._engine(algorithm, own, members[0]), self._fusable.setdefault(algorithm, FusableCache())
+        engine, cache = self._engine(algorithm, own, members[0]), self._fusable[algorithm]
         with contextlib.nullcontext() if probed.takes_dense else _sparse_zeros(members):
             run_on(engine, with_fused(cls, members, state, cache), state, unhooked_step)
 
@@ -186,6 +187,7 @@ class Engines:
             places.setdefault((algorithm, own), []).append(i)
         return [_Bucket(algorithm, own, held, StepProgram()) for (algorithm, own), held in places.items()]
 
+    @_torch.untraced
     def _engine(self, algorithm: str, own: object, group: Mapping[str, Any]) -> torch.optim.Optimizer:
         if (algorithm, own) not in self._engines:
             cls, placeholder = self._algorithms.engine_of(algorithm), torch.nn.Parameter(torch.zeros((2, 2)))
@@ -201,7 +203,12 @@ class Engines:
         return {**values, **{name: probed.hyperparameters[name] for name in probed.extra}, **kept}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_engines": {}, "_fusable": {}, "_known": {}}
+        return {**self.__dict__, "_engines": {}, "_fusable": _caches(self._probed), "_known": {}}
+
+
+def _caches(algorithms: Iterable[str]) -> dict[str, FusableCache]:
+    """One for each algorithm, empty. They are there before a step, which may be compiled."""
+    return {algorithm: FusableCache() for algorithm in algorithms}
 
 
 def _switch(engine: torch.optim.Optimizer, mode: str, groups: Groups, state: State) -> None:

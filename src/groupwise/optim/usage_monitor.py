@@ -85,6 +85,7 @@ class UsageMonitor:
         """The scheduler that is attached, if it is still alive."""
         return self.attached() if self.attached is not None else None
 
+    @_torch.untraced
     def stepped(self, groups: Sequence[dict[str, Any]]) -> None:
         """Note an update of `groups`. One at lr 0 everywhere is nobody's: checkpointing has the state made by it.
 
