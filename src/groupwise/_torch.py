@@ -57,14 +57,12 @@ def layout_check(tensors: Sequence[torch.Tensor]) -> Check:
     if known is not None and known(tensors):
         return known
     check, count = guards(*tensors, dynamic_dims_sizes=None, dynamic_dims_strides=None).check, len(tensors)
-    if len(_CHECKS) >= _MANY_CHECKS:
-        _CHECKS.clear()
     made = _CHECKS[layouts] = lambda others: len(others) == count and bool(check(*others))
     return made
 
 
-_CHECKS: Final[dict[tuple[object, ...], Check]] = {}
-_MANY_CHECKS: Final = 256
+_CHECKS: Final[weakref.WeakValueDictionary[tuple[object, ...], Check]] = weakref.WeakValueDictionary()
+"""By layouts, the checks that are in use."""
 
 
 def _layout(t: object) -> tuple[object, ...]:

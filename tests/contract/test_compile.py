@@ -125,7 +125,9 @@ def test_several_optimizers_are_compiled_in_one_process_and_none_of_them_again()
     """As many as of torch's own: what a step counts is no constant of its graph. (torch gives up at eight.)"""
     counter, runs = CompileCounter(), []
     for i in range(5):
-        plan = Plan([*MIX.plan.rules, Rule("hidden.*", label=f"own {i}", lr=cosine(0.01 * (i + 1)), clip=clip_norm(0.1))])
+        plan = Plan(
+            [*MIX.plan.rules, Rule("hidden.*", label=f"own {i}", lr=cosine(0.01 * (i + 1)), clip=clip_norm(0.1))]
+        )
         ours, theirs = MIX.net(), MIX.net()
         optimizer, plain = GroupedOptimizer(ours, plan), GroupedOptimizer(theirs, plan)
         schedulers = PlanScheduler(optimizer, total_steps=20), PlanScheduler(plain, total_steps=20)

@@ -101,9 +101,7 @@ class Clipper:
             found.append(_clip_entries(WHOLE, self._whole, params))
         return Clipped(found, alike.dtype, skipped=False)
 
-    def _arranged(
-        self, groups: Groups, active: Groups, present: Present
-    ) -> tuple[Arrangement, Alike]:
+    def _arranged(self, groups: Groups, active: Groups, present: Present) -> tuple[Arrangement, Alike]:
         """The arrangement for the groups of a step, whose parameters with gradients are `present`; made once."""
         if torch.compiler.is_compiling():  # before a look at what is kept, which would be traced as a constant
             self._warn_if_cut(groups)

@@ -4,7 +4,7 @@ What a class's step does besides its kernel costs more than the kernel where ten
 by tensor, sorts them by device and type, and counts steps one by one. A program knows from an earlier step that none of
 this can turn out otherwise, and what it knows is only layouts: of which shapes, strides, types and devices parameters,
 gradients and moments were when they were found fit (`kernels`). At each step every tensor and every number is read
-afresh, and one compiled check asks whether the layouts are still those. So whatever is edited, replaced, loaded,
+afresh, and a compiled check of each list asks whether the layouts are still those. So whatever is edited, replaced, loaded,
 swapped or frozen in between is obeyed. Where the check says no, or a group holds anything but plain numbers and
 switches, nothing has happened yet, and the class's own step runs (`engines`), to which this is equal bit for bit.
 
@@ -64,7 +64,7 @@ _Call: TypeAlias = tuple[_Kind, tuple[float, ...]]
 
 
 class _Known(NamedTuple):
-    """Which entries of state were found fit with parameters and gradients, and a check of the layouts of each column."""
+    """Which entries of state were found fit with parameters and gradients, and a check of each column's layouts."""
 
     entries: tuple[str, ...]
     checks: list[Check]
@@ -85,7 +85,7 @@ class StepProgram:
     def __init__(self) -> None:
         self._known: _Known | None = None
         self._counts: torch.Tensor | None = None
-        self._addresses = array("Q")
+        self._addresses: array[int] | None = None
         self._looks = self._rest = 0
 
     def run(self, cls: type[torch.optim.Optimizer], groups: Groups, state: State) -> bool:
