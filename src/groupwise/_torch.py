@@ -129,7 +129,6 @@ def untraced(function: Callable[..., Any]) -> Callable[..., Any]:
     compiled anew each time. To say so imports torch._dynamo, so it is said when it is traced first.
     """
 
-    @functools.wraps(function)
     def run(*args: Any) -> Any:
         if not torch.compiler.is_compiling():
             return function(*args)
@@ -138,7 +137,7 @@ def untraced(function: Callable[..., Any]) -> Callable[..., Any]:
         return _UNTRACED[function](*args)
 
     run.__code__ = run.__code__.replace(co_name=function.__name__)  # torch counts how often a code was compiled
-    return run
+    return functools.update_wrapper(run, function)
 
 
 _UNTRACED: Final[dict[Callable[..., Any], Callable[..., Any]]] = {}

@@ -313,9 +313,10 @@ def _kinds(kind_of: Callable[..., _Kind | None], switches: Sequence[tuple[Any, .
 
 def _of_plain(kinds: Sequence[_Kind | None], *columns: Sequence[Any]) -> list[_Call]:
     """Kinds with their numbers, which come a column for each name; none where any is no number, or of no kind."""
-    if None in kinds or not all(map(_are_numbers, columns)):
+    known = [kind for kind in kinds if kind is not None]
+    if len(known) < len(kinds) or not all(map(_are_numbers, columns)):
         return []
-    return [*zip(kinds, zip(*columns, strict=True), strict=True)]
+    return [*zip(known, zip(*columns, strict=True), strict=True)]
 
 
 def _are_numbers(column: Sequence[object]) -> bool:
