@@ -4,8 +4,8 @@ What a class's step does besides its kernel costs more than the kernel where ten
 by tensor, sorts them by device and type, and counts steps one by one. A program knows from an earlier step that none of
 this can turn out otherwise, and what it knows is only layouts: of which shapes, strides, types and devices parameters,
 gradients and moments were when they were found fit (`kernels`). At each step every tensor and every number is read
-afresh, and a compiled check of each list asks whether the layouts are still those. So whatever is edited, replaced, loaded,
-swapped or frozen in between is obeyed. Where the check says no, or a group holds anything but plain numbers and
+afresh, and a compiled check of each list asks whether the layouts are still those. So whatever is edited, replaced,
+loaded, swapped or frozen in between is obeyed. Where the check says no, or a group holds anything but plain numbers and
 switches, nothing has happened yet, and the class's own step runs (`engines`), to which this is equal bit for bit.
 
 Step counts are the one thing that is arranged: those that nobody else refers to come to lie side by side in one memory,
