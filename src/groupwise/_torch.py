@@ -28,6 +28,7 @@ _GROUPS: Final = "_group_tensors_by_device_and_dtype"
 _OPTIMIZERS: Final = sys.modules[torch.optim.Optimizer.__module__]
 _OWN_PARAMETERS, _OWN_LAYERS = operator.attrgetter("_parameters"), operator.attrgetter("_modules")
 _MEASURES: Final = "_get_total_norm"
+_STEP_HOOKS: Final = "_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"
 
 
 def private(*path: str) -> Any:
@@ -48,14 +49,23 @@ def layout_check(tensors: Sequence[torch.Tensor]) -> Check:
     """A check that as many other tensors have, one by one, the type, shape, strides, dtype and device of these.
 
     The check holds no tensor. It is the compiled guard of `torch.compile`, which takes a fifth of the time of reading
-    four attributes of each tensor. Lacking: they are read.
+    four attributes of each tensor. It is the same one for the same layouts (gradients, each of the moments), since its
+    own memory takes as long to come by as theirs. Lacking: the attributes are read.
     """
+    layouts = (*map(_layout, tensors),)
     guards = private("_C", "_dynamo", "guards", "TensorGuards")
     if guards is None:
-        layouts = [*map(_layout, tensors)]
-        return lambda others: [*map(_layout, others)] == layouts
+        return lambda others: (*map(_layout, others),) == layouts
+    known = _CHECKS.get(layouts)
+    if known is not None and known(tensors):
+        return known
     check, count = guards(*tensors, dynamic_dims_sizes=None, dynamic_dims_strides=None).check, len(tensors)
-    return lambda others: len(others) == count and bool(check(*others))
+    made = _CHECKS[layouts] = lambda others: len(others) == count and bool(check(*others))
+    return made
+
+
+_CHECKS: Final[weakref.WeakValueDictionary[tuple[object, ...], Check]] = weakref.WeakValueDictionary()
+"""By layouts, the checks that are in use."""
 
 
 def _layout(t: object) -> tuple[object, ...]:
@@ -115,6 +125,26 @@ def _differentiable_step_code() -> CodeType | None:
     """The code of what torch puts around the steps that may be differentiated."""
     wrap = getattr(sys.modules[torch.optim.Optimizer.__module__], "_use_grad_for_differentiable", None)
     return None if wrap is None else wrap(len).__code__
+
+
+def untraced(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that `torch.compile` runs as it is: what it counts would be traced as constants otherwise, and be
+    compiled anew each time. To say so imports torch._dynamo, so it is said when it is traced first.
+    """
+
+    def run(*args: Any) -> Any:
+        if not torch.compiler.is_compiling():
+            return function(*args)
+        if function not in _UNTRACED:
+            _UNTRACED[function] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+        return _UNTRACED[function](*args)
+
+    run.__code__ = run.__code__.replace(co_name=function.__name__)  # torch counts how often a code was compiled
+    return functools.update_wrapper(run, function)
+
+
+_UNTRACED: Final[dict[Callable[..., Any], Callable[..., Any]]] = {}
+"""By function: the same, kept out of traces. One for each function that `untraced` wraps at most."""
 
 
 def _is_untraced(function: Callable[..., Any]) -> bool:
@@ -330,8 +360,29 @@ def hooked_step(step: Callable[..., Any]) -> Callable[..., Any]:
 
 def has_step_hooks(optimizer: torch.optim.Optimizer) -> bool:
     """Whether somebody has registered hooks around the step of `optimizer`. Lacking: none are seen."""
-    kept = (getattr(optimizer, f"_optimizer_step_{when}_hooks", None) for when in ("pre", "post"))
-    return any(kept)
+    before, after = _STEP_HOOKS
+    return bool(getattr(optimizer, before, None) or getattr(optimizer, after, None))
+
+
+def without_gradients(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`torch.no_grad()` around a function, without the objects that torch makes of it for each call.
+
+    Lacking, and where it is compiled: torch's own.
+    """
+    by_torch, switch = torch.no_grad()(function), private("_C", "_set_grad_enabled")
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if switch is None or torch.compiler.is_compiling():
+            return by_torch(*args, **kwargs)
+        before = torch.is_grad_enabled()
+        switch(False)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            switch(before)
+
+    return run
 
 
 def runs_step_hooks(optimizer: object) -> bool:

@@ -110,3 +110,26 @@ def test_a_compiled_step_of_one_network_moves_that_one_alone() -> None:
     assert_same(ours, theirs)
     assert_unmoved(ours["right"], before)
     assert len(optimizer.param_groups) == 4
+
+
+def test_several_optimizers_are_compiled_in_one_process_and_none_of_them_again() -> None:
+    """As many as of torch's own: what a step counts is no constant of its graph. (torch gives up at eight.)"""
+    counter, runs = CompileCounter(), []
+    for i in range(5):
+        plan = Plan(
+            [*MIX.plan.rules, Rule("hidden.*", label=f"own {i}", lr=cosine(0.01 * (i + 1)), clip=clip_norm(0.1))]
+        )
+        ours, theirs = MIX.net(), MIX.net()
+        optimizer, plain = GroupedOptimizer(ours, plan), GroupedOptimizer(theirs, plan)
+        schedulers = PlanScheduler(optimizer, total_steps=20), PlanScheduler(plain, total_steps=20)
+        runs.append((ours, compiled(optimizer, counter), schedulers[0].step))
+        runs.append((theirs, plain.step, schedulers[1].step))
+        before = counter.frame_count
+        for net, step, tick in runs[-2:]:
+            train(net, range(4), step, tick)
+        assert counter.frame_count > before
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for net, step, tick in runs:
+            train(net, range(4, 7), step, tick)
+    for (ours, *_), (theirs, *_) in zip(runs[::2], runs[1::2], strict=True):
+        torch.testing.assert_close(weights(ours), weights(theirs), rtol=1e-5, atol=1e-5)

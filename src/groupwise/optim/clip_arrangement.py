@@ -10,8 +10,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from groupwise.plan import Clip, ClipScope
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class Arrangement:
         self.clipped_by_entry = _clipped_by_entry(cells)
         self.normed = [cell for cell in cells if joint or (cell.scope is not None and cell.scope.clip.kind == "norm")]
         self.places = [i for cell in self.normed for i in cell.places]
+        self._are_all = self.places == [*range(sum(len(cell.places) for cell in cells))]
         ends = [0]
         for cell in self.normed:
             ends.append(ends[-1] + len(cell.places))
@@ -67,6 +71,10 @@ class Arrangement:
         self.rules = level(self.normed, (each for each in scopes if each[2].kind == "norm"))
         own = [(i, cell.whole_key, whole) for i, cell in enumerate(self.normed) if whole is not None and joint]
         self.plan = level(self.normed, own)
+
+    def of_normed(self, column: Sequence[T]) -> Sequence[T]:
+        """Of what there is one of for each gradient, those of the gradients that have norms, as `spans` has them."""
+        return column if self._are_all else [column[i] for i in self.places]
 
     def levels(self) -> list[Level]:
         """The levels that there are, the rules' first."""

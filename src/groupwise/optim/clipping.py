@@ -23,7 +23,7 @@ from groupwise.errors import OptimizerError, listed
 from groupwise.optim.clip_arrangement import Arrangement, Cell
 from groupwise.optim.clip_factors import Found, Numbers, factors_of, joint_norms
 from groupwise.optim.entries import clip_unitwise, clip_values
-from groupwise.optim.gradients import Alike, present_of, values_of
+from groupwise.optim.gradients import Alike, Present, present_in, values_of
 from groupwise.plan import Clip, ClipScope, Resolution
 
 WHOLE = "plan"
@@ -82,14 +82,15 @@ class Clipper:
         active = [group for group in groups if not group.get("frozen", False)]
         if _torch.backward_pass() is not None:
             self._check_joint(active)
-        present = present_of(active)
+        present = present_in(active)
         arranged, alike = self._arranged(groups, active, present)
-        params = [p for own in present for p in own]
+        params = present.params
         found = [
             _clip_entries(key, clip, [params[i] for i in places]) for key, clip, places in arranged.clipped_by_entry
         ]
         if arranged.normed:
-            tensors = alike.look_at([params[i] for i in arranged.places])
+            gradients = [p.grad for p in params] if arranged.clipped_by_entry else present.gradients
+            tensors = alike.look_at(arranged.of_normed(params), arranged.of_normed(gradients))
             cells = joint_norms(alike.norms(tensors), arranged.spans)
             factors = factors_of(arranged, cells)
             found += factors.found
@@ -100,9 +101,7 @@ class Clipper:
             found.append(_clip_entries(WHOLE, self._whole, params))
         return Clipped(found, alike.dtype, skipped=False)
 
-    def _arranged(
-        self, groups: Groups, active: Groups, present: Sequence[Sequence[torch.Tensor]]
-    ) -> tuple[Arrangement, Alike]:
+    def _arranged(self, groups: Groups, active: Groups, present: Present) -> tuple[Arrangement, Alike]:
         """The arrangement for the groups of a step, whose parameters with gradients are `present`; made once."""
         if torch.compiler.is_compiling():  # before a look at what is kept, which would be traced as a constant
             self._warn_if_cut(groups)
@@ -116,13 +115,13 @@ class Clipper:
             found = self._arrangements[key] = Arrangement(self._cells(active, present), self._whole), Alike()
         return found
 
-    def _key(self, groups: Groups, active: Groups, present: Sequence[Sequence[torch.Tensor]]) -> Key:
+    def _key(self, groups: Groups, active: Groups, present: Present) -> Key:
         """What an arrangement, and the warning that comes with it, read of the groups."""
         of_groups = ([group.get(key) for group in active] for key in ("name", "network"))
         stepped = [] if len(active) == len(groups) else [group.get("name") for group in groups]
-        named = zip(active, present, strict=True) if self._by_name else ()
+        named = zip(active, present.by_group, strict=True) if self._by_name else ()
         names = (name for group, own in named for name in _names(group, own))
-        return (*chain.from_iterable(of_groups), *map(len, present), *stepped, *names)
+        return (*chain.from_iterable(of_groups), *present.sizes, *stepped, *names)
 
     def _is_skipped(self, arranged: Arrangement, norms: Numbers, groups: Groups) -> bool:
         """Whether a norm that is not finite has the step left out; said once, or raised, as its clip says.
@@ -151,10 +150,10 @@ class Clipper:
                 return answer == "skip_step"
         return False
 
-    def _cells(self, groups: Groups, present: Sequence[Sequence[torch.Tensor]]) -> list[Cell]:
+    def _cells(self, groups: Groups, present: Present) -> list[Cell]:
         cells: dict[tuple[str, str], Cell] = {}
         place = 0
-        for group, own in zip(groups, present, strict=True):
+        for group, own in zip(groups, present.by_group, strict=True):
             scope = self._scopes.get(str(group.get("name")))
             network = self._network(group)
             for name in _names(group, own):
@@ -265,7 +264,8 @@ def _not_finite(cells: Sequence[Cell], groups: Groups) -> list[str]:
     present = [(p, name) for p, name in held if p.grad is not None]
     own = [present[i] for cell in cells for i in cell.places]
     alike = Alike()
-    norms = alike.norms(alike.look_at([p for p, _ in own]))
+    params = [p for p, _ in own]
+    norms = alike.norms(alike.look_at(params, [p.grad for p in params]))
     finite = torch.isfinite(torch.as_tensor(norms)).tolist()
     named = [name for (_, name), is_finite in zip(own, finite, strict=True) if not is_finite]
     return [repr(name) if name else "a parameter" for name in named] or ["all together"]

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from operator import itemgetter
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
+from groupwise import _torch
 from groupwise._shards import is_sharded
 from groupwise.errors import OptimizerError, unknown
 from groupwise.optim.algorithms import TorchAlgorithms
@@ -34,6 +36,19 @@ Call: TypeAlias = Callable[[Groups, State], None]
 _MANY = 64  # trainers that step group after group show a few lists of groups in turn
 
 
+class _Bucket(NamedTuple):
+    """Groups that one engine steps together, by their places in a list of groups."""
+
+    algorithm: str
+    own: object
+    places: list[int]
+    program: StepProgram
+
+    def of(self, groups: Groups) -> Groups:
+        """The groups of the bucket."""
+        return groups if len(self.places) == len(groups) else [groups[i] for i in self.places]
+
+
 class Engines:
     """Lazily built engines, one for each algorithm (and each set of values that its class keeps on itself)."""
 
@@ -41,8 +56,7 @@ class Engines:
         self._algorithms = algorithms
         self._engines: dict[object, torch.optim.Optimizer] = {}
         self._apart: dict[object, bool] = {}
-        self._fusable: dict[str, FusableCache] = {}
-        self._programs: dict[tuple[int, ...], StepProgram] = {}
+        self._known: dict[tuple[object, ...], list[_Bucket]] = {}
         self._probed: dict[str, ProbeResult] = {}
         self._constructor_only: dict[str, set[str]] = {}
         self._parted = PartedSteps(resolution) if any(group.parts for group in resolution.groups) else None
@@ -54,6 +68,8 @@ class Engines:
                 self._constructor_only.setdefault(group.algorithm, {"differentiable"}).update(
                     probed[group.name].constructor_only
                 )
+        self._fusable = _caches(self._probed)
+        self._deciding = "algorithm", "name", *sorted(set().union(*self._constructor_only.values()))
 
     def step(self, groups: Groups, state: State, route: str, everything: Groups) -> None:
         """One update of `groups` (frozen ones already left out); those that name no algorithm take `route`.
@@ -67,33 +83,45 @@ class Engines:
             self._measured.step(groups, everything, state, call)
 
     def _step_all(self, groups: Groups, state: State, route: str) -> None:
-        for (algorithm, own), members in self._buckets(groups, route).items():
-            if not self._runs_directly(algorithm, members, state):
+        for bucket in self._arranged(groups, route):
+            algorithm, own, members = bucket.algorithm, bucket.own, bucket.of(groups)
+            if not self._runs_directly(bucket, members, state):
                 call: Call = functools.partial(self._step, algorithm, own)
                 call = call if self._parted is None else self._parted.around(call, members)
                 self._plainly(algorithm, own, members, state, call)
 
-    def _runs_directly(self, algorithm: str, members: Groups, state: State) -> bool:
+    def _runs_directly(self, bucket: _Bucket, members: Groups, state: State) -> bool:
         """Step these groups by a program; False where it is the class's own step that has to do it."""
-        cls = self._algorithms.class_of(algorithm)
+        cls = self._algorithms.class_of(bucket.algorithm)
         if torch.compiler.is_compiling() or not has_program(cls):
             return False
         if self._parted is not None and self._parted.takes_apart(members):
             return False
-        key = tuple(map(id, members))
-        if key not in self._programs:
-            if len(self._programs) >= _MANY:
-                self._programs.clear()
-            self._programs[key] = StepProgram()
-        return self._programs[key].run(cls, members, state)
+        return bucket.program.run(cls, members, state)
+
+    def _arranged(self, groups: Groups, route: str) -> list[_Bucket]:
+        """The buckets of some groups; known from an earlier step if nothing that decides it is another."""
+        if torch.compiler.is_compiling():  # before a look at what is kept, which would be traced as a constant
+            return self._buckets(groups, route)
+        try:
+            key = (route, *map(itemgetter(*self._deciding), groups))
+        except KeyError:  # of a class that has not all of the keys
+            key = (route, *(tuple(group.get(name, route) for name in self._deciding) for group in groups))
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= _MANY:
+                self._known.clear()
+            found = self._known[key] = self._buckets(groups, route)
+        return found
 
     def switch(self, mode: str, groups: Groups, state: State) -> None:
         """Call `train` or `eval` of every engine that has it, on the live groups and state."""
-        for (algorithm, own), members in self._buckets(groups, next(iter(self._probed))).items():
-            engine = self._engine(algorithm, own, members[0])
+        for bucket in self._buckets(groups, next(iter(self._probed))):
+            members = bucket.of(groups)
+            engine = self._engine(bucket.algorithm, bucket.own, members[0])
             if callable(getattr(engine, mode, None)):
                 call = functools.partial(_switch, engine, mode)
-                self._plainly(algorithm, own, members, state, call)
+                self._plainly(bucket.algorithm, bucket.own, members, state, call)
 
     def loaded(self, groups: Groups, state: State, route: str, saved: Mapping[str, Any]) -> None:
         """Let every class finish the loading of its part of `saved`, the checkpoint laid out for `groups`.
@@ -102,19 +130,21 @@ class Engines:
         what torch's would cast (half-precision moments, masks, queues).
         """
         ids = {p: i for i, p in enumerate(p for group in groups for p in group["params"])}
-        for (algorithm, own), members in self._buckets(groups, route).items():
+        for bucket in self._buckets(groups, route):
+            members = bucket.of(groups)
             held = [ids[p] for group in members for p in group["params"] if p in state]
             part = {
                 "state": {i: saved["state"][i] for i in held if i in saved["state"]},
                 "param_groups": [group | {"params": [ids[p] for p in group["params"]]} for group in members],
             }
-            run_on(self._engine(algorithm, own, members[0]), members, state, functools.partial(_load, part))
+            engine = self._engine(bucket.algorithm, bucket.own, members[0])
+            run_on(engine, members, state, functools.partial(_load, part))
 
     def _step(self, algorithm: str, own: object, members: Groups, state: State) -> None:
         cls, probed = self._algorithms.class_of(algorithm), self._probed[algorithm]
         if probed.allocates_in_init:
             _make_state(cls, self._algorithms[algorithm].defaults, members, state)
-        engine, cache = self._engine(algorithm, own, members[0]), self._fusable.setdefault(algorithm, FusableCache())
+        engine, cache = self._engine(algorithm, own, members[0]), self._fusable[algorithm]
         with contextlib.nullcontext() if probed.takes_dense else _sparse_zeros(members):
             run_on(engine, with_fused(cls, members, state, cache), state, unhooked_step)
 
@@ -147,19 +177,17 @@ class Engines:
                     return False
         return True
 
-    def _buckets(self, groups: Groups, route: str) -> dict[tuple[str, object], Groups]:
-        buckets: dict[tuple[str, object], Groups] = {}
-        for group in groups:
+    def _buckets(self, groups: Groups, route: str) -> list[_Bucket]:
+        places: dict[tuple[str, object], list[int]] = {}
+        for i, group in enumerate(groups):
             algorithm = group.get("algorithm", route)
             if algorithm not in self._probed:
                 raise OptimizerError(f"group {group.get('name')!r}: {unknown('algorithm', algorithm, self._probed)}")
             own = self._parts.get(group.get("name")), *map(group.get, self._constructor_only[algorithm])
-            members = buckets.get((algorithm, own))
-            if members is None:
-                members = buckets[algorithm, own] = []
-            members.append(group)
-        return buckets
+            places.setdefault((algorithm, own), []).append(i)
+        return [_Bucket(algorithm, own, held, StepProgram()) for (algorithm, own), held in places.items()]
 
+    @_torch.untraced
     def _engine(self, algorithm: str, own: object, group: Mapping[str, Any]) -> torch.optim.Optimizer:
         if (algorithm, own) not in self._engines:
             cls, placeholder = self._algorithms.engine_of(algorithm), torch.nn.Parameter(torch.zeros((2, 2)))
@@ -175,7 +203,12 @@ class Engines:
         return {**values, **{name: probed.hyperparameters[name] for name in probed.extra}, **kept}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_engines": {}, "_fusable": {}, "_programs": {}}
+        return {**self.__dict__, "_engines": {}, "_fusable": _caches(self._probed), "_known": {}}
+
+
+def _caches(algorithms: Iterable[str]) -> dict[str, FusableCache]:
+    """One for each algorithm, empty. They are there before a step, which may be compiled."""
+    return {algorithm: FusableCache() for algorithm in algorithms}
 
 
 def _switch(engine: torch.optim.Optimizer, mode: str, groups: Groups, state: State) -> None:

@@ -23,6 +23,11 @@ class FirstUpdates:
     def __init__(self) -> None:
         self._awaited: set[str] | None = None
 
+    @property
+    def awaits(self) -> bool:
+        """Whether there is any such group."""
+        return bool(self._awaited)
+
     def expect(self, position: Position) -> None:
         """Await every group of the plan, unless that is known already."""
         if self._awaited is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, chain
 from typing import Any, NamedTuple
 
 import torch
@@ -23,12 +24,30 @@ _HALF = (torch.float16, torch.bfloat16)  # their norms would round, or overflow
 _SMALL, _SEVERAL = 4096, 4  # entries, and tensors of one shape, where a copy costs less than calls; measured on a CPU
 
 
-def present_of(groups: Sequence[Mapping[str, Any]]) -> Sequence[Sequence[torch.Tensor]]:
-    """The parameters of each group that have a gradient."""
+class Present(NamedTuple):
+    """The parameters of some groups that have a gradient, one after another, with it; how many each group has."""
+
+    params: list[torch.Tensor]
+    gradients: list[torch.Tensor]
+    sizes: list[int]
+
+    @property
+    def by_group(self) -> list[list[torch.Tensor]]:
+        """The parameters, a list for each group."""
+        ends = [*accumulate(self.sizes)]
+        return [self.params[end - size : end] for size, end in zip(self.sizes, ends, strict=True)]
+
+
+def present_in(groups: Sequence[Mapping[str, Any]]) -> Present:
+    """What the groups hold now. Each gradient is read once: where tensors are many and small, that is what costs."""
     held: list[list[torch.Tensor]] = [group["params"] for group in groups]
-    if not [p for own in held for p in own if p.grad is None]:
-        return held
-    return [[p for p in own if p.grad is not None] for own in held]
+    params = [*chain.from_iterable(held)]
+    gradients: list[Any] = [p.grad for p in params]
+    if not [None for gradient in gradients if gradient is None]:
+        return Present(params, gradients, [*map(len, held)])
+    stepped = [p for p, gradient in zip(params, gradients, strict=True) if gradient is not None]
+    sizes = [sum(p.grad is not None for p in own) for own in held]
+    return Present(stepped, [gradient for gradient in gradients if gradient is not None], sizes)
 
 
 def values_of(p: torch.Tensor) -> torch.Tensor:
@@ -59,9 +78,8 @@ class Alike:
         self.dtype = torch.float32
         """Of norms and factors: float64 if any tensor is."""
 
-    def look_at(self, params: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    def look_at(self, params: Sequence[torch.Tensor], gradients: Sequence[Any]) -> Sequence[torch.Tensor]:
         """`values_of` each parameter, n >= 1, whose norms are asked for and which are multiplied next."""
-        gradients: list[Any] = [p.grad for p in params]
         compiles = torch.compiler.is_compiling()
         if not compiles and self._same is not None and _are_plain(params) and self._same(gradients):
             return gradients

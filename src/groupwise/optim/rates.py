@@ -130,10 +130,15 @@ class UndoneEdits:
     def __init__(self, edits: Iterable[RateEdit] = ()) -> None:
         self._watched = {edit.group: edit for edit in edits if edit.kind == "at its base"}
 
+    @property
+    def watches(self) -> bool:
+        """Whether there is any left."""
+        return bool(self._watched)
+
     def found(self, groups: Sequence[Mapping[str, Any]]) -> str:
         """A sentence on those of `groups`, which are about to be updated, that have the old rate; "" if none has."""
         undone = list[RateEdit]()
-        for group in groups if self._watched else ():
+        for group in groups:
             edit, rate = self._watched.get(group.get("name", "")), group.get("lr")
             if edit is None or isinstance(rate, torch.Tensor) or rate == edit.after:
                 continue

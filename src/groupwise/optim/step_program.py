@@ -4,8 +4,8 @@ What a class's step does besides its kernel costs more than the kernel where ten
 by tensor, sorts them by device and type, and counts steps one by one. A program knows from an earlier step that none of
 this can turn out otherwise, and what it knows is only layouts: of which shapes, strides, types and devices parameters,
 gradients and moments were when they were found fit (`kernels`). At each step every tensor and every number is read
-afresh, and one compiled check asks whether the layouts are still those. So whatever is edited, replaced, loaded,
-swapped or frozen in between is obeyed. Where the check says no, or a group holds anything but plain numbers and
+afresh, and a compiled check of each list asks whether the layouts are still those. So whatever is edited, replaced,
+loaded, swapped or frozen in between is obeyed. Where the check says no, or a group holds anything but plain numbers and
 switches, nothing has happened yet, and the class's own step runs (`engines`), to which this is equal bit for bit.
 
 Step counts are the one thing that is arranged: those that nobody else refers to come to lie side by side in one memory,
@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import functools
 import sys
+from array import array
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
-from operator import itemgetter
+from operator import is_, itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import torch
@@ -30,7 +30,7 @@ import torch
 from groupwise import _torch
 from groupwise._torch import Check, layout_check, without_hooks
 from groupwise.optim.borrowed import Groups
-from groupwise.optim.gradients import present_of
+from groupwise.optim.gradients import Present, present_in
 from groupwise.optim.kernels import is_fit
 
 State: TypeAlias = Mapping[torch.Tensor, Any]
@@ -50,34 +50,33 @@ _UNSHARED: Final = _references({_COUNT: object()})
 
 
 class _Kind(NamedTuple):
-    """What the switches of a group choose: the kernel, the entries of state that it is given, and its own switches."""
+    """What the switches of a group choose: the kernel and how it is called, the entries of state that it is given, and
+    its own switches."""
 
     kernel: str
+    call: Callable[..., None]
     entries: tuple[str, ...]
-    switches: dict[str, bool]
+    switches: tuple[bool, bool]
 
 
-_Call: TypeAlias = tuple[_Kind, dict[str, Any]]
-"""A kernel, and the keywords that it is called with."""
-
-
-class _Key(NamedTuple):
-    """How many tensors each group steps, and which entries of state their kernels are given."""
-
-    sizes: list[int]
-    entries: tuple[str, ...]
+_Call: TypeAlias = tuple[_Kind, tuple[float, ...]]
+"""A kernel, and the numbers that it is called with."""
 
 
 class _Known(NamedTuple):
-    """What was found fit, and the check that layouts are still the same."""
+    """Which entries of state were found fit with parameters and gradients, and a check of each column's layouts."""
 
-    key: _Key
-    holds: Check
+    entries: tuple[str, ...]
+    checks: list[Check]
+
+    def hold(self, columns: Columns) -> bool:
+        """Whether the layouts are still the same."""
+        return all(check(column) for check, column in zip(self.checks, columns, strict=True))
 
 
 def has_program(cls: type[torch.optim.Optimizer]) -> bool:
     """Whether there is one for a class: torch's own, whose step nobody has put another in place of."""
-    return cls in _READERS and without_hooks(cls.step) is _STEPS[cls]
+    return cls in _READERS and (cls.step is _AS_IMPORTED[cls] or without_hooks(cls.step) is _STEPS[cls])
 
 
 class StepProgram:
@@ -86,41 +85,43 @@ class StepProgram:
     def __init__(self) -> None:
         self._known: _Known | None = None
         self._counts: torch.Tensor | None = None
-        self._addresses: list[int] = []
+        self._addresses: array[int] | None = None
         self._looks = self._rest = 0
 
     def run(self, cls: type[torch.optim.Optimizer], groups: Groups, state: State) -> bool:
         """Step these groups of the class `cls`. False if it cannot be done here; then nothing has happened."""
         calls = _calls(cls, groups)
-        kernels = {name: _torch.fused(name) for name in {kind.kernel for kind, _ in calls or ()}}
-        if not calls or None in kernels.values():
+        if not calls:
             return False
-        stepped = present_of(groups)
-        key = _Key([*map(len, stepped)], calls[0][0].entries)
-        columns = self._columns(cls, [*chain.from_iterable(stepped)], state, key)
+        kinds = _distinct([kind for kind, _ in calls])
+        kernels = {kind.kernel: _torch.fused(kind.kernel) for kind in kinds}
+        if len({kind.entries for kind in kinds}) != 1 or None in kernels.values():
+            return False
+        present, entries = present_in(groups), kinds[0].entries
+        columns = self._columns(cls, present, state, entries)
         if columns is None:
             return False
-        if _COUNT in key.entries:
+        if _COUNT in entries:
             self._count(columns[-1])
-        _launch(kernels, calls, key.sizes, columns)
+        _launch(kernels, calls, present.sizes, columns)
         return True
 
-    def _columns(self, cls: type, params: list[torch.Tensor], state: State, key: _Key) -> Columns | None:
+    def _columns(self, cls: type, present: Present, state: State, entries: tuple[str, ...]) -> Columns | None:
         """What the kernels are given, if they may be: parameters, gradients and entries of state, a list each."""
-        held: list[Any] = [state.get(p) for p in params]
-        columns = _gathered(params, held, key.entries)
-        if columns is None or not params:
+        held = _states(present.params, state)
+        columns = _gathered(present, held, entries)
+        if columns is None or not present.params:
             return None
-        if self._known is not None and self._known.key == key and self._known.holds(_flat(columns)):
+        if self._known is not None and self._known.entries == entries and self._known.hold(columns):
             self._looks = 0
             return columns
-        if not self._may_look() or not _are_fit(cls, columns, key.entries):
+        if not self._may_look() or not _are_fit(cls, columns, entries):
             return None
-        if _COUNT in key.entries:
+        if _COUNT in entries:
             del columns  # which refers to the counts
             self._share(held)
-            columns = _gathered(params, held, key.entries)
-        self._known = None if columns is None else _Known(key, layout_check(_flat(columns)))
+            columns = _gathered(present, held, entries)
+        self._known = None if columns is None else _Known(entries, [*map(layout_check, columns)])
         return columns
 
     def _may_look(self) -> bool:
@@ -134,7 +135,7 @@ class StepProgram:
 
     def _count(self, counts: Sequence[torch.Tensor]) -> None:
         """Count one step: all at once if these are the counts that lie side by side, and nothing else does."""
-        if self._counts is not None and [*map(torch.Tensor.data_ptr, counts)] == self._addresses:
+        if self._counts is not None and _addresses(counts) == self._addresses:
             self._counts.add_(1)
         else:
             _torch.add_one(counts)
@@ -147,7 +148,11 @@ class StepProgram:
         self._counts, memory = counts, counts.untyped_storage()
         for i, own in enumerate(held):
             own[_COUNT] = counts.new_empty(0).set_(memory, i, (), ())
-        self._addresses = [own[_COUNT].data_ptr() for own in held]
+        self._addresses = _addresses([own[_COUNT] for own in held])
+
+
+def _addresses(tensors: Sequence[torch.Tensor]) -> array[int]:
+    return array("Q", map(torch.Tensor.data_ptr, tensors))
 
 
 def _is_unshared(own: Mapping[str, Any]) -> bool:
@@ -159,23 +164,26 @@ def _is_unshared(own: Mapping[str, Any]) -> bool:
     return plain and count.ndim == 0 and not count.requires_grad
 
 
-def _gathered(params: list[torch.Tensor], held: Sequence[Any], entries: Sequence[str]) -> Columns | None:
+def _states(params: list[torch.Tensor], state: State) -> list[Any]:
+    """The state of each parameter, or None. Mostly a state has them in the order of the groups: that is seen sooner
+    than a parameter is found in it."""
+    if len(state) == len(params) and all(map(is_, state, params)):
+        return [*state.values()]
+    return [*map(state.get, params)]
+
+
+def _gathered(present: Present, held: Sequence[Any], entries: Sequence[str]) -> Columns | None:
     """Parameters, gradients and entries of state; None where one has no such entry."""
     try:
-        gradients: list[Any] = [p.grad for p in params]
-        return [params, gradients, *(list(map(itemgetter(name), held)) for name in entries)]
+        return [present.params, present.gradients, *([*map(itemgetter(name), held)] for name in entries)]
     except (KeyError, TypeError):
         return None
-
-
-def _flat(columns: Columns) -> list[torch.Tensor]:
-    return [*chain.from_iterable(columns)]
 
 
 def _are_fit(cls: type, columns: Columns, entries: Sequence[str]) -> bool:
     """Whether the kernel of `cls` may be given these tensors: plain ones, each row laid out alike."""
     params, first = columns[0], columns[0][0]
-    if not all(type(t) in _PLAIN for t in _flat(columns)):
+    if not all(_PLAIN.issuperset(map(type, column)) for column in columns):
         return False
     if not all(p.device.type == "cpu" and p.dtype == first.dtype for p in params):
         return False
@@ -192,45 +200,53 @@ def _is_count(count: torch.Tensor) -> bool:
 def _launch(kernels: Mapping[str, Any], calls: Sequence[_Call], sizes: Sequence[int], columns: Columns) -> None:
     """Call the kernels on their parts of the columns. Groups in a row that want the same take one call: a kernel goes
     tensor by tensor."""
-    lists, start = _ordered(columns), 0
-    for (kind, numbers), size in _in_a_row(calls, sizes):
-        if size:
-            parts = lists if size == len(columns[0]) else [column[start : start + size] for column in lists]
-            kernels[kind.kernel](*parts, **numbers)
-        start += size
+    start = end = 0
+    for i, call in enumerate(calls, 1):
+        end += sizes[i - 1]
+        if start < end and (i == len(calls) or calls[i] != call):
+            kind, numbers = call
+            kind.call(kernels[kind.kernel], columns, slice(start, end), numbers, kind.switches)
+            start = end
 
 
-def _in_a_row(calls: Sequence[_Call], sizes: Sequence[int]) -> list[tuple[_Call, int]]:
-    """The calls and how many tensors each is for, where equal ones that follow one another are one."""
-    runs: list[tuple[_Call, int]] = []
-    last: _Call | None = None
-    for call, size in zip(calls, sizes, strict=True):
-        if last is not None and call[0] is last[0] and call[1] == last[1]:
-            runs[-1] = (last, runs[-1][1] + size)
-        else:
-            runs.append((call, size))
-            last = call
-    return runs
+def _call_adam(
+    kernel: Any, columns: Columns, part: slice, numbers: tuple[float, ...], switches: tuple[bool, bool]
+) -> None:
+    """Call a kernel of Adam on a part of every column. Keywords are written out, which takes less time than a dict."""
+    params, gradients, first, second, *maxima, counts = columns
+    lr, beta1, beta2, decay, eps = numbers
+    amsgrad, maximize = switches
+    largest = maxima[0][part] if maxima else []
+    kernel(
+        params[part], gradients[part], first[part], second[part], largest, counts[part],
+        lr=lr, beta1=beta1, beta2=beta2, weight_decay=decay, eps=eps, amsgrad=amsgrad, maximize=maximize,
+    )  # fmt: skip
 
 
-def _ordered(parts: Columns) -> Columns:
-    """The lists in the order in which a kernel takes them: SGD's buffers; Adam's moments, maxima and counts."""
-    if len(parts) == 2:
-        return [*parts, []]
-    return [*parts[:4], [], parts[4]] if len(parts) == 5 else parts
+def _call_sgd(
+    kernel: Any, columns: Columns, part: slice, numbers: tuple[float, ...], switches: tuple[bool, bool]
+) -> None:
+    """Call the kernel of SGD, after its first step, on a part of every column."""
+    params, gradients, *buffers = columns
+    lr, decay, momentum, dampening = numbers
+    nesterov, maximize = switches
+    kernel(
+        params[part], gradients[part], buffers[0][part] if buffers else [], weight_decay=decay, momentum=momentum,
+        lr=lr, dampening=dampening, nesterov=nesterov, maximize=maximize, is_first_step=False,
+    )  # fmt: skip
 
 
-def _calls(cls: type[torch.optim.Optimizer], groups: Groups) -> list[_Call] | None:
-    """What every group's kernel is called with; None where a group is not as usual, or the entries are not the same."""
-    read = _READERS[cls]
+def _calls(cls: type[torch.optim.Optimizer], groups: Groups) -> list[_Call]:
+    """What every group's kernel is called with; none where a group is not as usual."""
     try:
-        calls = [read(group) for group in groups]
+        return _READERS[cls](groups)
     except (KeyError, TypeError, ValueError):
-        return None
-    known = [call for call in calls if call is not None]
-    if len(known) < len(groups) or len({kind.entries for kind, _ in known}) > 1:
-        return None
-    return known
+        return []
+
+
+def _distinct(kinds: list[_Kind]) -> list[_Kind]:
+    """Each of some kinds once. Mostly all are one."""
+    return kinds[:1] if kinds.count(kinds[0]) == len(kinds) else [*dict.fromkeys(kinds)]
 
 
 _ADAMS: Final = ("amsgrad", "maximize", "decoupled_weight_decay", "capturable", "differentiable", "foreach", "fused")
@@ -256,7 +272,7 @@ def _kind_of_adam(*given: Any) -> _Kind | None:
     if not usual or not _takes_fused(switches):
         return None
     maxima = ("max_exp_avg_sq",) if own["amsgrad"] else ()
-    return _Kind(kernel, ("exp_avg", "exp_avg_sq", *maxima, _COUNT), own)
+    return _Kind(kernel, _call_adam, ("exp_avg", "exp_avg_sq", *maxima, _COUNT), (own["amsgrad"], own["maximize"]))
 
 
 @functools.lru_cache(maxsize=64, typed=True)
@@ -266,32 +282,51 @@ def _kind_of_sgd(has_momentum: bool, *given: Any) -> _Kind | None:
     own = {name: switches[name] for name in ("nesterov", "maximize")}
     if not all(type(value) is bool for value in own.values()) or not _takes_fused(switches):
         return None
-    return _Kind("_fused_sgd_", ("momentum_buffer",) if has_momentum else (), own | {"is_first_step": False})
+    entries = ("momentum_buffer",) if has_momentum else ()
+    return _Kind("_fused_sgd_", _call_sgd, entries, (own["nesterov"], own["maximize"]))
 
 
-def _adam(group: Mapping[str, Any]) -> _Call | None:
-    """What `torch.optim.Adam` and `AdamW` give their kernel."""
-    kind = _kind_of_adam(*_switches_of_adam(group))
-    lr, decay, eps, (beta1, beta2) = _numbers_of_adam(group)
-    if kind is None or not _NUMBERS.issuperset((type(lr), type(decay), type(eps), type(beta1), type(beta2))):
-        return None
-    return kind, {"lr": lr, "beta1": beta1, "beta2": beta2, "weight_decay": decay, "eps": eps, **kind.switches}
+def _adams(groups: Groups) -> list[_Call]:
+    """What `torch.optim.Adam` and `AdamW` give their kernel, by group; none if any holds anything unusual."""
+    kinds = _kinds(_kind_of_adam, [*map(_switches_of_adam, groups)])
+    rates, decays, eps, betas = zip(*map(_numbers_of_adam, groups), strict=True)
+    first, second = zip(*betas, strict=True)
+    return _of_plain(kinds, rates, first, second, decays, eps)
 
 
-def _sgd(group: Mapping[str, Any]) -> _Call | None:
-    """What `torch.optim.SGD` gives its kernel from the second step on."""
-    lr, decay, momentum, dampening = _numbers_of_sgd(group)
-    if not _NUMBERS.issuperset((type(lr), type(decay), type(momentum), type(dampening))):
-        return None
-    kind = _kind_of_sgd(momentum != 0, *_switches_of_sgd(group))
-    if kind is None:
-        return None
-    return kind, {"lr": lr, "weight_decay": decay, "momentum": momentum, "dampening": dampening, **kind.switches}
+def _sgds(groups: Groups) -> list[_Call]:
+    """What `torch.optim.SGD` gives its kernel from the second step on, by group; none if any holds anything unusual."""
+    _, _, momenta, _ = columns = [*zip(*map(_numbers_of_sgd, groups), strict=True)]
+    if not _are_numbers(momenta):
+        return []
+    switches = zip(momenta, map(_switches_of_sgd, groups), strict=True)
+    kinds = _kinds(_kind_of_sgd, [(momentum != 0, *own) for momentum, own in switches])
+    return _of_plain(kinds, *columns)
 
 
-_READERS: Final[Mapping[type[torch.optim.Optimizer], Callable[[Mapping[str, Any]], _Call | None]]] = {
-    torch.optim.Adam: _adam,
-    torch.optim.AdamW: _adam,
-    torch.optim.SGD: _sgd,
+def _kinds(kind_of: Callable[..., _Kind | None], switches: Sequence[tuple[Any, ...]]) -> list[_Kind | None]:
+    """What the switches of each group choose. Mostly they are the same in all of them."""
+    if switches.count(switches[0]) == len(switches):
+        return [kind_of(*switches[0])] * len(switches)
+    return [kind_of(*own) for own in switches]
+
+
+def _of_plain(kinds: Sequence[_Kind | None], *columns: Sequence[Any]) -> list[_Call]:
+    """Kinds with their numbers, which come a column for each name; none where any is no number, or of no kind."""
+    known = [kind for kind in kinds if kind is not None]
+    if len(known) < len(kinds) or not all(map(_are_numbers, columns)):
+        return []
+    return [*zip(known, zip(*columns, strict=True), strict=True)]
+
+
+def _are_numbers(column: Sequence[object]) -> bool:
+    return _NUMBERS.issuperset(map(type, column))
+
+
+_READERS: Final[Mapping[type[torch.optim.Optimizer], Callable[[Groups], list[_Call]]]] = {
+    torch.optim.Adam: _adams,
+    torch.optim.AdamW: _adams,
+    torch.optim.SGD: _sgds,
 }
+_AS_IMPORTED: Final = {cls: cls.step for cls in _READERS}
 _STEPS: Final = {cls: without_hooks(cls.step) for cls in _READERS}

@@ -7,6 +7,7 @@ before anything has moved.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, TypeAlias
@@ -17,6 +18,7 @@ from groupwise.errors import OptimizerError, StateError, listed
 from groupwise.optim.live import names_of
 
 Groups: TypeAlias = Sequence[Mapping[str, Any]]
+_NONE = array("Q")
 _KNOWN = 64  # trainers that step group after group show a few lists of groups in turn
 
 
@@ -24,25 +26,31 @@ class Distinct:
     """Checks at a step that no tensor stands twice, and whether other tensors are stepped than before."""
 
     def __init__(self) -> None:
-        self._known: set[tuple[int, ...]] = set()
+        self._known: set[bytes] = set()
+        self._last = _NONE
 
     def check(self, groups: Groups) -> bool:
         """Raise `OptimizerError` if a tensor stands in two places. Return whether tensors are others than before."""
         if torch.compiler.is_compiling():
             return False
-        key = tuple(map(id, chain.from_iterable([group["params"] for group in groups])))
-        if key in self._known:
+        ids = array("Q", map(id, chain.from_iterable([group["params"] for group in groups])))
+        if ids == self._last:
             return False
-        if len({*key}) < len(key):
+        self._last = _NONE
+        key = ids.tobytes()
+        is_new = key not in self._known
+        if is_new and len({*ids}) < len(ids):
             raise OptimizerError(_twice(groups))
-        if len(self._known) >= _KNOWN:
+        if is_new and len(self._known) >= _KNOWN:
             self._known.clear()
         self._known.add(key)
-        return True
+        self._last = ids
+        return is_new
 
     def forget(self) -> None:
         """Check at the next step, whatever it steps."""
         self._known.clear()
+        self._last = _NONE
 
 
 def check_savable(groups: Groups, state: Mapping[Any, Any]) -> None:

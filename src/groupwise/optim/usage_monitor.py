@@ -86,6 +86,7 @@ class UsageMonitor:
         """The scheduler that is attached, if it is still alive."""
         return self.attached() if self.attached is not None else None
 
+    @_torch.untraced
     def stepped(self, groups: Sequence[dict[str, Any]]) -> None:
         """Note an update of `groups`. One at lr 0 everywhere is nobody's: checkpointing has the state made by it.
 
@@ -95,28 +96,30 @@ class UsageMonitor:
         if self._pass is not None and self._pass == before:
             return
         self.updates += 1
-        self._check_steps_before_update()
-        if all(not isinstance(rate := group.get("lr"), torch.Tensor) and rate == 0 for group in groups):
-            return
-        headline = str(groups[0].get("name")) if groups else ""
-        self._since_scheduler_step[headline] += 1
-        self._trained.add(headline)
-        self._made += 1
-        if self._scheduled:
-            self._check_scheduler(self._since_scheduler_step[headline], groups)
-        if not torch.compiler.is_compiling():  # a compiled step looks at no gradients here: who was updated is unknown
-            self._eager += 1
-            if self._scheduled and self._eager == self._made:
-                self.note(self._first_updates.made(groups, self._position, alone=self._made == 1))
-            self.note(self._edits.found(groups))
-
-    def _check_steps_before_update(self) -> None:
-        """Look at an update that was preceded by several steps of the scheduler, as one for each process."""
         steps, self._steps_before_update = self._steps_before_update, 0
         if steps:
             self._updates_with_several = self._updates_with_several + 1 if steps > 1 else 0
+            if self._updates_with_several == IN_A_ROW:
+                self._say_several(steps)
+        if all(map(_is_at_zero, groups)):
+            return
+        headline = str(groups[0].get("name"))
+        self._since_scheduler_step[headline] = since = self._since_scheduler_step[headline] + 1
+        self._trained.add(headline)
+        self._made += 1
+        if self._scheduled and (since > 1 or self._made == 1):
+            self._check_scheduler(since, groups)
+        if not torch.compiler.is_compiling():  # a compiled step looks at no gradients here: who was updated is unknown
+            self._eager += 1
+            if self._scheduled and self._eager == self._made and self._first_updates.awaits:
+                self.note(self._first_updates.made(groups, self._position, alone=self._made == 1))
+            if self._edits.watches:
+                self.note(self._edits.found(groups))
+
+    def _say_several(self, steps: int) -> None:
+        """Look at updates that were preceded by several steps of the scheduler, as one for each process."""
         scheduler = self.scheduler
-        if steps > 1 and self._updates_with_several == IN_A_ROW and scheduler is not None and scheduler.counts_steps:
+        if scheduler is not None and scheduler.counts_steps:
             total = scheduler.step_info[1]
             over = f": total_steps={total} is over after {total // steps} updates" if total is not None else ""
             self._say(
@@ -329,6 +332,11 @@ class UsageMonitor:
                 warnings.warn(message, GroupwiseWarning, stacklevel=4)
             else:
                 warn(message)
+
+
+def _is_at_zero(group: Mapping[str, Any]) -> bool:
+    rate = group.get("lr")
+    return not isinstance(rate, torch.Tensor) and rate == 0
 
 
 _TAKEN = (
