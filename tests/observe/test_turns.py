@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -34,12 +34,13 @@ def test_both_networks_of_a_gan_have_every_statistic_of_an_update_at_the_default
 
 
 @given(st.integers(2, 120), st.integers(2, 12), st.integers(0, 11))
+@example(28, 5, 1)  # places that move on by the golden section meet three of these turns alone
 def test_a_family_meets_every_turn_and_as_often_as_its_number_says(every: int, turns: int, turn: int) -> None:
     cadence = Cadence({"updates": every, "cosines": 0}, turns=True)
-    steps = [step for step in range(every * turns * 10) if "updates" in cadence.due(step)]
-    assert len(steps) == turns * 10
-    assert [step // every for step in steps] == [*range(turns * 10)]
-    assert any(step % turns == turn % turns for step in steps)
+    steps = [step for step in range(every * turns * 20) if "updates" in cadence.due(step)]
+    assert len(steps) == turns * 20
+    assert [step // every for step in steps] == [*range(turns * 20)]
+    assert sum(step % turns == turn % turns for step in steps) >= 5
     assert all(cadence.rests(step) == (step not in set(steps)) for step in range(3 * every))
 
 

@@ -6,12 +6,14 @@ a tenth of a second or more (docs/observe.md has the measurements; `budget` has 
 is due at the updates that its number divides.
 
 Where several networks take updates in turns, a number that their turns divide would always meet the same one. So there
-a family of number n is due once in each window of n updates, at a place that moves on from window to window by the
-golden section, which meets every turn about equally often.
+a family of number n is due once in each window of n updates, mostly n + k after it was due before, and n + k shares no
+divisor with any number of turns up to 12: so it meets each in its turn.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -31,7 +33,9 @@ DEFAULT: Final[Mapping[str, int]] = {
 """In how many updates a family is taken; 0 is never."""
 
 _AHEAD: Final = 64
-_GOLDEN: Final = (math.sqrt(5) - 1) / 2
+_TURNS: Final = 2 * 3 * 5 * 7 * 11
+_SHORT: Final = 7
+_WORD: Final = 2**64 - 1
 
 
 @final
@@ -76,7 +80,7 @@ class Cadence:
         if every < 2:
             return every == 1
         window, place = divmod(step, every)
-        return place == (int(every * (window * _GOLDEN % 1)) if self.turns else 0)
+        return place == (_place(window, every) if self.turns else 0)
 
     @cached_property
     def _apart(self) -> int:
@@ -95,3 +99,23 @@ class Cadence:
     def due_next(self, family: str, step: int) -> bool:
         """Whether a family is due at the step after this one."""
         return self._is_due(self.every[family], step + 1)
+
+
+@functools.cache
+def _moves_on(every: int) -> int:
+    """By how many places a family that is due once in each window of `every` updates moves on from one to the next."""
+    return next(k for k in itertools.count(1) if math.gcd(every + k, _TURNS) == 1)
+
+
+def _place(window: int, every: int) -> int:
+    """The update of a window of `every` at which a family is due: 0 in the first. A window that is shorter than most
+    turns moves on by too much of itself: there it is drawn from the number of the window.
+    """
+    return window * _moves_on(every) % every if every >= _SHORT else _drawn(window) % every
+
+
+def _drawn(number: int) -> int:
+    """64 bits that look random, of a number: 0 of 0. As `splitmix64` finishes (Steele et al. 2014)."""
+    number = (number ^ (number >> 30)) * 0xBF58476D1CE4E5B9 & _WORD
+    number = (number ^ (number >> 27)) * 0x94D049BB133111EB & _WORD
+    return number ^ (number >> 31)
