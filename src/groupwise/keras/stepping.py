@@ -44,7 +44,7 @@ class Update:
 
     def clip(self, gradients: Sequence[Any]) -> list[Any]:
         """The gradients as the plan clips them; those of groups that never train are left as they are."""
-        if self._measuring or not self._program.clipper.idle:
+        if self._measuring or self._program.follows_gradients or not self._program.clipper.idle:
             self._devices, gradients = devices_of_step(), summed_over_devices(gradients)
         self._unclipped = tuple(gradients)
         clipped = list(gradients)
