@@ -9,7 +9,7 @@ multiply by it without a cast (Muon), which a backend's own tensors of two preci
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -55,15 +55,21 @@ class Engine:
         if self.rate is not None:
             self.rate.assign(ops.multiply(factor, self.hyperparameters["learning_rate"]))
 
-    def step(self, gradients: Sequence[Any], variables: Sequence[Any], trains: Any) -> None:
-        """Decay and update `variables`; where `trains` (a boolean tensor, or None for always) is false, undo it."""
+    def step(
+        self, gradients: Sequence[Any], variables: Sequence[Any], trains: Any, share: Callable[[Any], Any]
+    ) -> None:
+        """Decay and update `variables`; where `trains` (a boolean tensor, or None for always) is false, undo it.
+
+        Args:
+            share: what of a gradient is this device's part of the sum over all.
+        """
         touched = () if trains is None else (*variables, *self.state)
         kept = [(variable, ops.copy(ops.convert_to_tensor(variable))) for variable in touched]
         if self.measured is None:
             decay_weights(self.optimizer, variables)
-            update(self.optimizer, gradients, variables)
+            update(self.optimizer, [share(gradient) for gradient in gradients], variables)
         else:
-            self.measured.step(self.optimizer, self.rate, gradients, variables)
+            self.measured.step(self.optimizer, self.rate, gradients, variables, share)
         count_update(self.optimizer)
         for variable, before in kept:
             variable.assign(ops.where(trains, ops.convert_to_tensor(variable), before))

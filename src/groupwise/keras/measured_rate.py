@@ -16,7 +16,7 @@ still with the rest of a group's state.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -57,18 +57,30 @@ class MeasuredRate:
         """Whether a ratio is of the gradient, which then has to be that of the whole batch."""
         return self.trust is not None and self.trust.of == "gradient"
 
-    def step(self, optimizer: Any, rate: Any, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
-        """Decay and update `variables` by `optimizer`, which reads `rate`, at that rate times the factors."""
+    def step(
+        self,
+        optimizer: Any,
+        rate: Any,
+        gradients: Sequence[Any],
+        variables: Sequence[Any],
+        share: Callable[[Any], Any],
+    ) -> None:
+        """Decay and update `variables` by `optimizer`, which reads `rate`, at that rate times the factors.
+
+        Args:
+            share: what of a gradient is this device's part of the sum over all.
+        """
         before = [ops.copy(ops.convert_to_tensor(variable)) for variable in variables]
         weights = _norms(before)
         found = ops.ones_like(weights)
         if self.trust is not None and self.of_gradient:
             decay = _decay(optimizer)
             found = _ratio(self.trust, weights, _with_decay(self.trust, _norms(gradients), decay, weights))
-            update(optimizer, [_scaled(*each, decay) for each in zip(gradients, before, found, strict=True)], variables)
+            pairs = enumerate(zip(gradients, before, strict=True))
+            update(optimizer, [share(_scaled(*pair, found[i], decay)) for i, pair in pairs], variables)
         else:
             decay_weights(optimizer, variables)
-            update(optimizer, gradients, variables)
+            update(optimizer, [share(gradient) for gradient in gradients], variables)
         if self.controller is not None or not self.of_gradient:
             found = found * self._rescaled(ops.cast(rate, weights.dtype), before, weights, variables)
         self.factor.assign(ops.cast(ops.mean(found), self.factor.dtype))

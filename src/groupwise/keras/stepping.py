@@ -67,7 +67,7 @@ class Update:
                 continue
             own, clipped = [self._variables[i] for i in indices], [gradients[i] for i in indices]
             before = kept(own) if self._measuring else []
-            engine.step([self._share(gradient) for gradient in clipped], own, self._trains[engine])
+            engine.step(clipped, own, self._trains[engine], self._share)
             if self._measuring:
                 missing = len(engine.group.parameters) - len(own)
                 columns[engine] = column([self._unclipped[i] for i in indices], clipped, before, own, missing)
