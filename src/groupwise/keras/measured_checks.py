@@ -11,8 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
-from numpy.typing import NDArray
 
 from groupwise.errors import ResolutionError
 from groupwise.keras._keras import count_update, decay_weights, dtype_of, eagerly, update
@@ -20,8 +18,9 @@ from groupwise.keras.algorithms import KerasAlgorithms
 from groupwise.keras.building import built, peaks
 from groupwise.plan import GradientShare, Group, Resolution, Setting, TrustRatio, UpdateRatio
 
-Array = NDArray[np.float32]
+Array = Any  # of numpy, from keras.ops.convert_to_numpy
 Arguments = dict[str, object]
+ops = keras.ops
 
 _HALF = ("float16", "bfloat16")
 _RATE, _STEPS, _NEAR, _SIDE = 0.01, 3, 1e-3, 3
@@ -98,17 +97,18 @@ def follows_gradient(cls: type[Any], values: Arguments, rank: int) -> bool:
     return _are_twice(once, _updates(cls, without, rank, lambda step: _RATE, lambda *given: 2 * _gradient(*given)))
 
 
-def _gradient(weight: Array, step: int) -> Array:
-    return (np.cos(weight / _SIZE) + step).astype("float32")
+def _gradient(weight: Any, step: int) -> Any:
+    return ops.cos(weight / _SIZE) + step
 
 
 def _updates(
-    cls: type[Any], values: Arguments, rank: int, rate: Callable[[int], float], gradient: Callable[[Array, int], Array]
+    cls: type[Any], values: Arguments, rank: int, rate: Callable[[int], float], gradient: Callable[[Any, int], Any]
 ) -> list[Array]:
     """What each step subtracts from the same weights."""
-    weight = np.asarray(_SIZE * np.sin(np.arange(1.0, _SIDE**rank + 1)).reshape((_SIDE,) * rank), "float32")
     found = []
     with eagerly(True):
+        weight = _SIZE * ops.sin(ops.arange(1, _SIDE**rank + 1, dtype="float32"))
+        weight = ops.reshape(weight, (_SIDE,) * rank)
         optimizer = built(cls, values, "measured")
         variable = keras.Variable(weight, dtype="float32", name="tried")
         optimizer.build([variable])
@@ -116,9 +116,9 @@ def _updates(
             variable.assign(weight)
             optimizer.learning_rate = rate(step)
             decay_weights(optimizer, [variable])
-            update(optimizer, [keras.ops.convert_to_tensor(gradient(weight, step), "float32")], [variable])
+            update(optimizer, [ops.cast(gradient(weight, step), "float32")], [variable])
             count_update(optimizer)
-            found.append(weight - keras.ops.convert_to_numpy(variable))
+            found.append(ops.convert_to_numpy(weight) - ops.convert_to_numpy(variable))
     return found
 
 
@@ -127,5 +127,5 @@ def _are_twice(updates: list[Array], others: list[Array]) -> bool:
 
 
 def _is_twice(update: Array, other: Array) -> bool:
-    size = float(np.abs(update).max())
-    return size > 0 and float(np.abs(other - 2 * update).max()) <= _NEAR * size
+    size = float(abs(update).max())
+    return size > 0 and float(abs(other - 2 * update).max()) <= _NEAR * size
