@@ -110,10 +110,10 @@ def _updates(
         weight = _SIZE * ops.sin(ops.arange(1, _SIDE**rank + 1, dtype="float32"))
         weight = ops.reshape(weight, (_SIDE,) * rank)
         optimizer = built(cls, values, "measured")
-        variable = keras.Variable(weight, dtype="float32", name="tried")
+        variable = keras.Variable(ops.copy(weight), dtype="float32", name="tried")
         optimizer.build([variable])
         for step in range(_STEPS):
-            variable.assign(weight)
+            variable.assign(ops.copy(weight))
             optimizer.learning_rate = rate(step)
             decay_weights(optimizer, [variable])
             update(optimizer, [ops.cast(gradient(weight, step), "float32")], [variable])
