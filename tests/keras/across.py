@@ -127,7 +127,8 @@ def test_load(case: str) -> None:
 @pytest.mark.parametrize("scaled", [False, True], ids=["accumulated", "scaled"])
 def test_save_layers(scaled: bool) -> None:
     name, model = f"layers_{scaled}", layers()
-    optimizer: Any = GroupedOptimizer(LAYERS, total_steps=16, **({} if scaled else ACCUMULATED)).bind(model)
+    options: dict[str, Any] = {} if scaled else ACCUMULATED
+    optimizer: Any = GroupedOptimizer(LAYERS, total_steps=16, **options).bind(model)
     if scaled:
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=4.0, dynamic_growth_steps=3)
     model.compile(optimizer, "mse")

@@ -73,7 +73,7 @@ class Controlled:
 
     def step(self, name: str, w: Array, g: Array, t: int) -> Array:
         log = self.logs.get(name, 0.0)
-        moved = np.exp(log) * (w - self.inner.step(name, w, g, t))
+        moved: Array = np.exp(log) * (w - self.inner.step(name, w, g, t))
         ratio = np.linalg.norm(moved) / np.linalg.norm(w) * self.peak / self.inner.lr(t)
         self.logs[name] = float(np.clip(log + self.speed * (np.log(self.target) - np.log(ratio)), *np.log([0.1, 10])))
         return w - moved
@@ -135,7 +135,7 @@ def test_a_ratio_of_the_gradient_on_sgd_is_lars(decay: float) -> None:
 
 @pytest.mark.parametrize("algorithm", ["AdamW", "SGD"])
 def test_a_controller_is_the_one_of_its_formula_and_obeys_the_schedule(algorithm: str) -> None:
-    given = {"weight_decay": 0.1} if algorithm == "AdamW" else {}
+    given: dict[str, Any] = {"weight_decay": 0.1} if algorithm == "AdamW" else {}
     own = [Rule(name, optimizer=algorithm, lr=RATE, **given) for name in ("body", "head")]
     factors = [Rule(name, lr=update_ratio(target, speed=0.5)) for name, target in (("body", 0.01), ("head", 0.011))]
     plan = Plan([*own, *factors])
