@@ -97,7 +97,7 @@ class OneStep(keras.optimizers.Optimizer):  # type: ignore[misc]  # keras has no
 def decay_weights(optimizer: Any, variables: Sequence[Any]) -> None:
     """Let a group's optimizer decay `variables`, by its own rule."""
     decay = getattr(optimizer, "_apply_weight_decay", None)
-    if decay is not None:
+    if decay is not None and not _in_scope_alone():
         decay(variables)
     elif optimizer.weight_decay is not None:
         for variable in variables:
@@ -108,7 +108,7 @@ def decay_weights(optimizer: Any, variables: Sequence[Any]) -> None:
 def update(optimizer: Any, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
     """Let a group's optimizer update `variables`, all at once where its backend can."""
     step = getattr(optimizer, "_backend_update_step", None)
-    if step is not None:
+    if step is not None and not _in_scope_alone():
         step(gradients, variables, optimizer.learning_rate)
         return
     for gradient, variable in zip(gradients, variables, strict=True):
@@ -132,6 +132,12 @@ def summed_over_devices(gradients: Sequence[Any]) -> list[Any]:
     if context is None or not gradients:
         return list(gradients)
     return list(context.all_reduce("SUM", list(gradients)))
+
+
+def _in_scope_alone() -> bool:
+    """Whether a class is tried out within the scope of a strategy, on no device of it, where Keras would merge."""
+    tensorflow = sys.modules.get("tensorflow") if keras.backend.backend() == "tensorflow" else None
+    return tensorflow is not None and tensorflow.distribute.get_replica_context() is None
 
 
 def _replica_context() -> Any:

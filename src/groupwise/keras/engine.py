@@ -9,7 +9,7 @@ multiply by it without a cast (Muon), which a backend's own tensors of two preci
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -20,6 +20,7 @@ from groupwise.keras.algorithms import KerasAlgorithms
 from groupwise.keras.building import built, peaks, untracked
 from groupwise.keras.freezing import Span
 from groupwise.keras.hyperparameters import GroupValues, scalar
+from groupwise.keras.measured_rate import MeasuredRate, measured_rate
 from groupwise.plan import Group
 
 ops = keras.ops
@@ -32,6 +33,7 @@ class Engine:
 
     Args:
         unlisted: state that the optimizer holds and does not list among its `variables`.
+        measured: what its rate follows; None where that is declared.
     """
 
     group: Group
@@ -41,23 +43,33 @@ class Engine:
     values: GroupValues
     hyperparameters: Mapping[str, Any]
     unlisted: tuple[Any, ...]
+    measured: MeasuredRate | None
 
     @property
     def state(self) -> list[Any]:
         """All that its optimizer carries from one update to the next, in a fixed order."""
-        return [*self.optimizer.variables, *self.unlisted]
+        return [*self.optimizer.variables, *self.unlisted, *(self.measured.state if self.measured else ())]
 
     def set_rate(self, factor: Any) -> None:
         """Have its optimizer read the group's own rate times `factor`."""
         if self.rate is not None:
             self.rate.assign(ops.multiply(factor, self.hyperparameters["learning_rate"]))
 
-    def step(self, gradients: Sequence[Any], variables: Sequence[Any], trains: Any) -> None:
-        """Decay and update `variables`; where `trains` (a boolean tensor, or None for always) is false, undo it."""
+    def step(
+        self, gradients: Sequence[Any], variables: Sequence[Any], trains: Any, share: Callable[[Any], Any]
+    ) -> None:
+        """Decay and update `variables`; where `trains` (a boolean tensor, or None for always) is false, undo it.
+
+        Args:
+            share: what of a gradient is this device's part of the sum over all.
+        """
         touched = () if trains is None else (*variables, *self.state)
         kept = [(variable, ops.copy(ops.convert_to_tensor(variable))) for variable in touched]
-        decay_weights(self.optimizer, variables)
-        update(self.optimizer, gradients, variables)
+        if self.measured is None:
+            decay_weights(self.optimizer, variables)
+            update(self.optimizer, [share(gradient) for gradient in gradients], variables)
+        else:
+            self.measured.step(self.optimizer, self.rate, gradients, variables, share)
         count_update(self.optimizer)
         for variable, before in kept:
             variable.assign(ops.where(trains, ops.convert_to_tensor(variable), before))
@@ -89,7 +101,7 @@ def engine(
     optimizer.build(list(variables))
     values = GroupValues(group.name, hyperparameters, live, group.settings)
     unlisted = untracked(optimizer, [*variables, *hyperparameters.values()])
-    return Engine(group, optimizer, rate, span, values, hyperparameters, unlisted)
+    return Engine(group, optimizer, rate, span, values, hyperparameters, unlisted, measured_rate(group, index))
 
 
 def put(optimizer: Any, hyperparameters: Mapping[str, Any]) -> None:

@@ -165,11 +165,21 @@ class GroupedOptimizer(OneStep):
 
     @property
     def rates(self) -> dict[str, float]:
-        """By group, the learning rate that the last step used: declared × schedule × what came from outside."""
+        """By group, the learning rate that the last step used: declared × schedule × what came from outside.
+
+        What a rate follows in the step besides (`trust_ratio`, `update_ratio`) is in `rate_factors`.
+        """
         running = self._built()
         factor = float(keras.ops.convert_to_numpy(running.factor))
         own = {engine.group.name: engine.values for engine in running.engines}
         return {name: factor * values["learning_rate"] for name, values in own.items() if "learning_rate" in values}
+
+    @property
+    def rate_factors(self) -> dict[str, float]:
+        """By group whose rate follows measurements, what the last step multiplied `rates` by, a mean over tensors."""
+        own = {engine.group.name: engine.measured for engine in self._built().engines}
+        found = {name: measured.factor for name, measured in own.items() if measured is not None}
+        return {name: float(keras.ops.convert_to_numpy(factor)) for name, factor in found.items()}
 
     @property
     def measuring(self) -> bool:

@@ -11,6 +11,7 @@ from groupwise.errors import OptimizerError, ResolutionError, listed
 from groupwise.keras._keras import path_of
 from groupwise.keras.algorithms import KerasAlgorithms
 from groupwise.keras.bounds import check_schedules, check_values
+from groupwise.keras.measured_checks import check_measured
 from groupwise.keras.outside_rates import OutsideRate
 from groupwise.keras.program import Lengths, Program, check, program
 from groupwise.keras.saved import Described, described, fitted, misfit, repositioned, resolution_of
@@ -144,6 +145,7 @@ class Grouping:
         resolution = self.plan.resolve(infos, algorithms)
         check(resolution, self.lengths)
         check_values(resolution, algorithms)
+        check_measured(resolution, algorithms)
         held = {info.name: info.parameter for info in infos}
         self._read = numbers_read(resolution, algorithms, held)
         check_schedules(resolution, algorithms, self._read)

@@ -193,12 +193,18 @@ def _group(resolution: Resolution, group: PlanGroup) -> Group:
 
 
 def _values(optimizer: GroupedOptimizer) -> dict[str, dict[str, float]]:
-    """By group, the numbers that the last update used; names are neutral, and the rate is the one in force."""
+    """By group, the numbers that the last update used; names are neutral, and the rate is the one in force.
+
+    What it is multiplied by in the step stands beside it, as in a run of PyTorch.
+    """
     rates = optimizer.rates
-    return {
+    found = {
         group: {_NEUTRAL.get(name, name): rates[group] if name == "learning_rate" else x for name, x in values.items()}
         for group, values in optimizer.hyperparameters.items()
     }
+    for group, factor in optimizer.rate_factors.items():
+        found[group]["rate_factor"] = factor
+    return found
 
 
 def _statistics(statistics: Mapping[str, float]) -> dict[str, float]:

@@ -79,6 +79,11 @@ class Program:
         for own in self.engines:
             own.set_rate(factor)
 
+    @property
+    def follows_gradients(self) -> bool:
+        """Whether a rate follows the norm of a gradient, which has to be that of the whole batch."""
+        return any(own.measured is not None and own.measured.of_gradient for own in self.engines)
+
     def split(self, positions: Sequence[int]) -> Iterator[Share]:
         """A step's variables, given by their positions in the build, by group, in the groups' order."""
         for own in (*self.engines, None):
@@ -96,12 +101,6 @@ def check(resolution: Resolution, lengths: Lengths) -> None:
         )
     for group, name, setting in _settings(resolution):
         who = resolution.declaring_rules(group, property_of(name))
-        if setting.measured:
-            raise ResolutionError(
-                f"{who}: {name} = {setting} follows measurements, and the compiled step of Keras has none: its classes "
-                "have rates inside their state (SGD's momentum), so no update can be rescaled afterwards. Use "
-                "optimizer='Lamb' for LAMB's ratio, or PyTorch's GroupedOptimizer"
-            )
         if any(plateaus(schedule) for schedule in setting.schedules):
             raise ResolutionError(
                 f"{who}: {name} = {setting} follows a metric, which no compiled step sees: declare a number, and pass "

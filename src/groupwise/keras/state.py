@@ -16,6 +16,7 @@ import keras
 from groupwise._warning import warn
 from groupwise.errors import StateError, listed
 from groupwise.keras._keras import path_of
+from groupwise.keras.engine import Engine
 from groupwise.keras.program import Program
 from groupwise.keras.saved import fingerprint
 
@@ -114,10 +115,13 @@ def facts_of(program: Program) -> dict[str, object]:
     """By variable, in the order of the build, what decides the layout of its state."""
     places = {engine: i for i, engine in enumerate(program.engines)}
     owners = {program.names[i]: program.owners.get(i) for i in sorted(program.names)}
-    return {
-        name: owner and (places[owner], owner.group.algorithm, sorted(owner.hyperparameters))
-        for name, owner in owners.items()
-    }
+    return {name: owner and _layout(owner, places[owner]) for name, owner in owners.items()}
+
+
+def _layout(owner: Engine, place: int) -> tuple[object, ...]:
+    """What decides how many variables a group's state has, and in what order."""
+    measured = () if owner.measured is None else (len(owner.measured.state),)
+    return (place, owner.group.algorithm, sorted(owner.hyperparameters), *measured)
 
 
 def _misshapen(variables: Sequence[Any], values: Sequence[Any]) -> str:

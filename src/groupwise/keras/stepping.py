@@ -44,7 +44,7 @@ class Update:
 
     def clip(self, gradients: Sequence[Any]) -> list[Any]:
         """The gradients as the plan clips them; those of groups that never train are left as they are."""
-        if self._measuring or not self._program.clipper.idle:
+        if self._measuring or self._program.follows_gradients or not self._program.clipper.idle:
             self._devices, gradients = devices_of_step(), summed_over_devices(gradients)
         self._unclipped = tuple(gradients)
         clipped = list(gradients)
@@ -67,7 +67,7 @@ class Update:
                 continue
             own, clipped = [self._variables[i] for i in indices], [gradients[i] for i in indices]
             before = kept(own) if self._measuring else []
-            engine.step([self._share(gradient) for gradient in clipped], own, self._trains[engine])
+            engine.step(clipped, own, self._trains[engine], self._share)
             if self._measuring:
                 missing = len(engine.group.parameters) - len(own)
                 columns[engine] = column([self._unclipped[i] for i in indices], clipped, before, own, missing)

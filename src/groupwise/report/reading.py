@@ -48,6 +48,18 @@ class Reading:
         self.steps = run.steps
         self._known: dict[tuple[str, str], ByName] = {}
 
+    @property
+    def of_keras(self) -> bool:
+        """Whether a Keras fit wrote it, whose observer has no options but its cadence."""
+        return self.run.header.writer.startswith("groupwise, keras ")
+
+    def no_record(self, what: str, how: str) -> str:
+        """What a panel says that has nothing to draw: `how` to record it, where that is possible.
+
+        no_record("hold no `noise_scale`", ". Accumulate …")
+        """
+        return f"The records {what}{': an observed fit of Keras does not tell it.' if self.of_keras else how}"
+
     @functools.cached_property
     def hyperparameters(self) -> list[str]:
         """The hyperparameters of any group, `lr` first."""

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import pytest
 
-from groupwise import Plan, Rule, clip_adaptive, clip_norm, until
+from groupwise import Plan, Rule, clip_adaptive, clip_norm, trust_ratio, until, update_ratio
 from groupwise.keras import GroupedOptimizer
 from groupwise.schedules import linear
 from tests.keras.nets import difference, fit, functional, weights
@@ -28,6 +28,14 @@ CLIPPING = Plan(
         Rule("head", label="units", clip=clip_adaptive(0.05)),
     ],
     clip=clip_norm(0.08),
+)
+
+MEASURED = Plan(
+    [
+        Rule("*", optimizer="SGD", lr=0.5, momentum=0.9, weight_decay=0.1),
+        Rule("body", lr=trust_ratio(0.1, of="gradient")),
+        Rule("head", lr=trust_ratio(0.1) * update_ratio(0.02, speed=0.5)),
+    ]
 )
 
 
@@ -93,6 +101,17 @@ def test_two_devices_of_a_strategy_train_as_one(strategy: Any, plan: Plan) -> No
     alone = under(None, ours)
     assert difference(alone, under(None, unclipped)) > 1e-3
     assert difference(alone, under(strategy, ours)) < 1e-6
+
+
+def test_rates_that_follow_measurements_follow_those_of_the_whole_batch(strategy: Any) -> None:
+    def ours(model: Any) -> Any:
+        return GroupedOptimizer(MEASURED).bind(model)
+
+    alone, together = under(None, ours), under(strategy, ours)
+    assert difference(alone, together) < 1e-6
+    factors = together.optimizer.rate_factors
+    assert factors == pytest.approx(alone.optimizer.rate_factors, rel=1e-4)
+    assert all(factor not in (0.0, 1.0) for factor in factors.values())
 
 
 def test_on_two_devices_of_a_strategy_a_plan_of_one_rule_trains_as_its_class(strategy: Any) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from groupwise import GroupwiseError, Plan, Rule, clip_norm
 from groupwise.errors import GroupwiseWarning, RecordError
 from groupwise.keras import BalancedModel, GroupedOptimizer, Observer, Static
 from groupwise.records import Header, Writer, read
+from groupwise.report import describe, rendered
 from groupwise.schedules import linear
 from tests.keras.nets import data, difference, fit, functional, weights
 from tests.keras.reference import gradients, joint_norm
@@ -248,3 +250,11 @@ def test_what_cannot_be_recorded_says_why(tmp_path: Path) -> None:
         fit(model, callbacks=[Observer(tmp_path)])
     with pytest.raises(GroupwiseError, match="positive whole number of batches, not 0"):
         Observer(tmp_path, every=0)
+
+
+def test_a_page_advises_nothing_that_an_observer_of_keras_has_no_way_to_do(tmp_path: Path) -> None:
+    fit(compiled(), callbacks=[Observer(tmp_path)])
+    said = rendered(describe(tmp_path), "md")
+    assert re.search(r"observer's|observer\.|Observer\(", said) is None
+    assert "The records hold no `noise_scale`: an observed fit of Keras does not tell it." in said.replace("\\", "")
+    assert "What Keras logs are running means over the epoch." in said

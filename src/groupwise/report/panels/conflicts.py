@@ -13,7 +13,9 @@ def panel(reading: Reading) -> Panel:
     lead = "Below 0, a step along one task's gradient raises the other's loss, to first order: the two conflict."
     if not reading.cosines:
         how = "It takes two tasks and a balancing method that sees their gradients: `observer.log(balance=result)`."
-        return Panel("conflicts", "Conflicts", lead, missing=f"The records hold no cosines between tasks. {how}")
+        return Panel(
+            "conflicts", "Conflicts", lead, missing=reading.no_record("hold no cosines between tasks", f". {how}")
+        )
     named = {spelled(pair): series for pair, series in reading.cosines.items()}
     plot = Plot("Cosine between tasks", "cosine", guides=(Guide(0.0, "conflict below"),), ramp="signed")
     figures: list[Figure] = [*over_time(named, plot), _table(reading)]

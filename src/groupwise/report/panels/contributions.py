@@ -28,7 +28,7 @@ def panel(reading: Reading) -> Panel:
         series = {group: summed(found) for group, found in reading.statistic(statistic).items()}
         if series:
             figures += over_time(series, Plot(title, "loss", guides=(Guide(0.0, "0"),), ramp="signed"))
-    missing = "" if figures else "The records hold no `contribution`: leave the observer's `updates` on."
+    missing = "" if figures else reading.no_record("hold no `contribution`", ": leave the observer's `updates` on.")
     return Panel("contributions", "Contributions", lead, tuple(figures), missing)
 
 

@@ -18,7 +18,7 @@ def panel(reading: Reading) -> Panel:
     lead = "The size of the gradient before clipping, and how much of it clipping took away."
     norms = reading.statistic("grad_norm")
     if not norms:
-        missing = "The records hold no `grad_norm`: leave the observer's `gradients` on."
+        missing = reading.no_record("hold no `grad_norm`", ": leave the observer's `gradients` on.")
         return Panel("gradients", "Gradients and clipping", lead, missing=missing)
     figures: list[Figure] = [*over_time(norms, Plot("Gradient norm of each group", "‖g‖", True))]
     clipped = [scope for scope in reading.scopes if bound(reading, scope) is not None and reading.is_joint(scope)]

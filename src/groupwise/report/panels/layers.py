@@ -26,7 +26,9 @@ def panel(reading: Reading) -> Panel:
     lead = "Rows are layers from the input to the output, columns are steps."
     if reading.run.header.by != "layer":
         how = '`Observer(optimizer, run, by="layer")` records each layer, whatever its group.'
-        return Panel("layers", "By layer", lead, missing=f"The records are of {reading.run.header.by}s. {how}")
+        return Panel(
+            "layers", "By layer", lead, missing=reading.no_record(f"are of {reading.run.header.by}s", f". {how}")
+        )
     figures: list[Figure] = [
         heat_map(series, plot, plot.title) for name, plot in _SHOWN if (series := reading.statistic(name))
     ]

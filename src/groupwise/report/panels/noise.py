@@ -20,6 +20,8 @@ def panel(reading: Reading) -> Panel:
     found = ({WHOLE: reading.noise} if reading.noise else {}) | dict(reading.statistic("noise_scale"))
     if not found:
         how = "Accumulate gradients over micro-batches, and call `observer.micro_batch(samples)` after each backward."
-        return Panel("noise", "Gradient noise scale", lead, missing=f"The records hold no `noise_scale`. {how}")
+        return Panel(
+            "noise", "Gradient noise scale", lead, missing=reading.no_record("hold no `noise_scale`", f". {how}")
+        )
     plot = Plot("Gradient noise scale", "samples", logarithmic=True)
     return Panel("noise", "Gradient noise scale", lead, over_time(found, plot))

@@ -35,7 +35,7 @@ def panel(reading: Reading) -> Panel:
     lead = "The values that the updates used, after every factor: what the schedule really was, for each group."
     if _FACTOR in reading.hyperparameters:
         lead += f" What the plan has measured in the step is {_FACTOR}, beside lr."
-    missing = "The records hold no hyperparameters: leave the observer's `values` on." if not figures else ""
+    missing = reading.no_record("hold no hyperparameters", ": leave the observer's `values` on.") if not figures else ""
     return Panel("schedules", "Schedules: groups and time", lead, tuple(figures), missing)
 
 

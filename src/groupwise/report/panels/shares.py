@@ -24,7 +24,7 @@ def panel(reading: Reading) -> Panel:
                 "An observer takes them at the cadence of `tasks` where `balancer.backward(losses)` weights losses, "
                 "but not of parameters that are split over ranks, nor of micro-batches that are accumulated."
             )
-        return Panel("shares", "Task shares", lead, missing=f"The records hold no task shares. {how}")
+        return Panel("shares", "Task shares", lead, missing=reading.no_record("hold no task shares", f". {how}"))
     steps = sorted({step for groups in reading.shares.values() for found in groups.values() for step in found.steps})
     count = min(MOMENTS, len(steps))
     chosen = [steps[i * (len(steps) - 1) // max(count - 1, 1)] for i in range(count)]

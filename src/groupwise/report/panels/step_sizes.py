@@ -22,5 +22,5 @@ def panel(reading: Reading) -> Panel:
         guides = (Guide(0.0, "turns back below"),)
         title = "Cosine between successive gradients"
         figures += over_time(turns, Plot(title, "cosine", guides=guides, ramp="signed"))
-    missing = "" if figures else "The records hold no `step_size`: leave the observer's `updates` on."
+    missing = "" if figures else reading.no_record("hold no `step_size`", ": leave the observer's `updates` on.")
     return Panel("steps", "Effective steps", lead, tuple(figures), missing)

@@ -29,7 +29,8 @@ def panel(reading: Reading) -> Panel:
         if name != "noise_scale":
             figures += over_time({name: series}, Plot(f"Logged: {name}", name, _wide({name: series})))
     lead = "Each task beside its own beginning, so that losses of any unit can be compared: below 1 it has learned."
-    missing = "" if figures else f"The records hold no losses. {_HOW}"
+    lead += " What Keras logs are running means over the epoch." if reading.of_keras else ""
+    missing = "" if figures else reading.no_record("hold no losses", f". {_HOW}")
     return Panel("losses", "Losses and weights", lead, tuple(figures), missing)
 
 

@@ -22,7 +22,7 @@ def panel(reading: Reading) -> Panel:
         "far above is too fast, far below barely moves. Fine-tuning lies lower by intent."
     )
     if not series:
-        missing = "The records hold no `update_ratio`: leave the observer's `updates` on."
+        missing = reading.no_record("hold no `update_ratio`", ": leave the observer's `updates` on.")
         return Panel("updates", "Update ratios", lead, missing=missing)
     plot = Plot("Update over weight", "‖Δw‖ / ‖w‖", True, (Guide(GUIDE, "1e-3"),))
     return Panel("updates", "Update ratios", lead, over_time(series, plot))

@@ -107,7 +107,8 @@ def _loudest(reading: Reading, found: Mapping[str, Course]) -> tuple[str, str, s
     loud, total = max(parts, key=parts.__getitem__), sum(parts.values())
     if not total > 0 or parts[loud] < DROWNS * total:
         return "", "", ""
-    text = "A loss is no gradient: `observer.tasks(losses)` before backward records the shares that decide it."
+    text = "A loss is no gradient"
+    text += "." if reading.of_keras else ": `observer.tasks(losses)` before backward records the shares that decide it."
     return loud, f"{percent(parts[loud] / total)} of the sum", text
 
 
