@@ -96,18 +96,29 @@ def probed(job: Job, seed: int) -> tuple[float, Any]:
     return measured(job, run(job, made(job, seed), found.plan, job.steps, seed), job.test), found
 
 
-def row(name: str, seed: int) -> dict[str, Any]:
-    """One seed of one job under all the arms."""
+def row(name: str, seed: int, arm: str) -> dict[str, Any]:
+    """One seed of one job under one arm."""
     began = time.process_time()
     job = JOBS[name](seed)
-    default = measured(job, run(job, made(job, seed), job.plan, job.steps, seed), job.test)
-    probe, found = probed(job, seed)
-    single_error, rate = tuned(job, seed)
+    own = {"default": _default, "probed": _advised, "tuned": _single}[arm](job, seed)
+    return {"job": name, "seed": seed, "arm": arm, "unit": job.unit, **own, "seconds": time.process_time() - began}
+
+
+def _default(job: Job, seed: int) -> dict[str, Any]:
+    return {"error": measured(job, run(job, made(job, seed), job.plan, job.steps, seed), job.test)}
+
+
+def _single(job: Job, seed: int) -> dict[str, Any]:
+    error, rate = tuned(job, seed)
+    return {"error": error, "lr": rate}
+
+
+def _advised(job: Job, seed: int) -> dict[str, Any]:
+    error, found = probed(job, seed)
     rates = found.rates
     return {
-        "job": name, "seed": seed, "unit": job.unit, "default": default, "probed": probe, "tuned": single_error,
-        "tuned lr": rate, "verdict": rates.verdict, "advised": rates.advised, "best": rates.best,
-        "weights": dict(found.weights), "cost": found.cost, "seconds": time.process_time() - began,
+        "error": error, "verdict": rates.verdict, "advised": rates.advised, "best": rates.best,
+        "single": rates.single, "weights": dict(found.weights), "cost": found.cost, "words": list(found.words),
     }  # fmt: skip
 
 

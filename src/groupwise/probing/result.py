@@ -101,12 +101,12 @@ def tables_of(result: ProbeResult) -> Iterator[Table]:
 
 
 def _rates(rounds: Sequence[Round]) -> Table:
-    rates = sorted({setting.rate for found in rounds for setting in found.runs})
+    tried = sorted({(s.adamw, s.rate) for found in rounds for s in found.runs})
     heads = ("rate", *(f"{len(found.seeds)} x {found.steps} updates" for found in rounds))
     rows = []
-    for rate in rates:
-        cells = [next((_cell(found, s) for s in found.runs if s.rate == rate), "") for found in rounds]
-        rows.append((f"x{rate:g}", *cells))
+    for own in tried:
+        cells = [next((_cell(found, s) for s in found.runs if (s.adamw, s.rate) == own), "") for found in rounds]
+        rows.append((f"AdamW {own[0]:g}" if own[0] else f"x{own[1]:g}", *cells))
     return heads, rows
 
 
