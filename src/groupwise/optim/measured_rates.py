@@ -217,7 +217,9 @@ def _of_gradient(own: Rated, weights: torch.Tensor, gradients: torch.Tensor | No
     if factor is None or gradients is None:
         return None
     held = weights[own.span]
-    return trusted(factor, held, denominator(factor, held, gradients[own.span].to(held.dtype), own.group.get("weight_decay", 0.0)))
+    return trusted(
+        factor, held, denominator(factor, held, gradients[own.span].to(held.dtype), own.group.get("weight_decay", 0.0))
+    )
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """From numbers to advice: what may be said, and how strongly.
 
 Only what was run and beat the plan beyond the noise becomes a rule of the patch: a joint rate, a rate of a single rule,
-static weights. What was only seen (a percentile of the norm for a clip) is told, and not done.
+one AdamW in the plan's
+place, static weights. What was only seen (a percentile of the norm for a clip) is told, and not done.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from groupwise.probing.inspecting import Inspected, mostly_empty
 from groupwise.probing.job import Job
 from groupwise.probing.measuring import Seen
 from groupwise.probing.patch import patch_of, whole_of
-from groupwise.probing.rates import Rates, judged, longer, parts_advised, said
+from groupwise.probing.rates import WORTH, Rates, flattered, judged, longer, parts_advised, said
 from groupwise.probing.result import ProbeResult
 from groupwise.probing.rounds import Round, Search, preferred
 from groupwise.probing.search import classes_of
 from groupwise.probing.seeing import findings_of, tasks_in_words
 from groupwise.probing.single import Single
+from groupwise.probing.trial import Setting
 
 
 def advise(
@@ -31,7 +33,11 @@ def advise(
     rates = judged(found, job.total_steps, None if job.single is None else job.single.near)
     parts = parts_advised(found) if rates.verdict != "withheld" else {}
     weights = dict(found.weights.ranked()[0].weights) if found.weights and preferred(found.weights) else {}
-    words = [*_about_rates(rates, looked, longer(found.rounds)[-1]), *_about_single(rates, job.single), *_about_stable(rates)]
+    words = [
+        *_about_rates(rates, looked, longer(found.rounds)[-1], job),
+        *_about_single(rates, job.single),
+        *_about_stable(rates),
+    ]
     words += _about_parts(job.plan, found, parts, budget) if not rates.single else ()
     words += [*tasks_in_words(seen, found, job.plan.balance is not None), *_about_clip(seen), *notes]
     words += [f"It took {cost:.2f} runs of {job.total_steps:,} updates; nothing that was given has changed."]
@@ -62,13 +68,13 @@ def _patched(
     return patch, job.plan + Plan.loads(patch) if patch else job.plan
 
 
-def _about_rates(rates: Rates, looked: Inspected, last: Round) -> Iterator[str]:
+def _about_rates(rates: Rates, looked: Inspected, last: Round, job: Job) -> Iterator[str]:
     low, high = rates.likely
     where = f"x{said(low)} to x{said(high)} of the plan's"
     if rates.single:
         yield _about_replacing(rates, last)
     elif rates.verdict == "change":
-        gained = f"short runs ended {rates.gain:.0%} lower than with the plan's rates"
+        gained = f"short runs ended {_share(rates.gain)} lower than with the plan's rates"
         why = gained if rates.gain < 1 else "with the plan's rates a short run diverged"
         yield (
             f"Rates: multiply the plan's by {number(rates.advised)} ({_absolute(looked, rates.advised)}): {why}. The "
@@ -76,8 +82,8 @@ def _about_rates(rates: Rates, looked: Inspected, last: Round) -> Iterator[str]:
         )
     elif rates.verdict == "keep":
         yield (
-            f"Rates: keep the plan's ({_absolute(looked, 1.0)}). Nothing beat them beyond the noise; the best is "
-            f"likely at {where}."
+            f"Rates: keep the plan's ({_absolute(looked, 1.0)}). Nothing beat them on two seeds beyond the noise"
+            f"{_declined(last, job)}; the best is likely at {where}."
         )
     else:
         yield (
@@ -86,12 +92,35 @@ def _about_rates(rates: Rates, looked: Inspected, last: Round) -> Iterator[str]:
         )
 
 
+def _declined(last: Round, job: Job) -> str:
+    """What was ahead in the longest runs all the same, and why that is not enough."""
+    plain, lead = Setting(), last.ranked()[0]
+    if plain not in last.runs or lead == plain or not last.versus(lead, plain).beats():
+        return ""
+    name = f"one AdamW at lr={number(lead.adamw)}" if lead.adamw else f"x{said(lead.rate)}"
+    if last.versus(lead, plain).mean > -WORTH:
+        why = "by less than 1 %"
+    elif flattered(lead, last.steps, job.total_steps, None if job.single is None else job.single.near):
+        why = "but short runs want higher rates than long ones"
+    else:
+        why = "on one seed alone"
+    return f" ({name} was ahead in runs of {last.steps:,} updates, {why})"
+
+
 def _about_replacing(rates: Rates, last: Round) -> str:
     """That one AdamW takes the plan's place, and what it is ahead of."""
-    than = "with the plan's rates" if rates.best == 1 else f"with the plan's rates times {number(rates.best)}, its best"
+    one, plain = Setting(adamw=rates.single), Setting()
+    ends = []
+    if plain in last.runs:
+        gain = 1 - math.exp(last.versus(one, plain).mean)
+        ends.append(f"{_share(gain)} lower than with the plan's own rates")
+    if rates.best != 1:
+        noise = "" if rates.told_apart else ", which is within the noise: one rate is enough here"
+        times = f"those times {said(rates.best)}" if ends else f"the plan's rates times {said(rates.best)}"
+        ends.append(f"{_share(rates.ahead)} lower than with {times}, the best of them{noise}")
     return (
         f"Rates: take one AdamW at lr={number(rates.single)} for everything in the place of your plan's algorithms and "
-        f"rates: runs of {last.steps:,} updates ended {_share(rates.ahead)} lower than {than}."
+        f"rates: runs of {last.steps:,} updates ended {', and '.join(ends)}."
     )
 
 
@@ -103,12 +132,14 @@ def _about_single(rates: Rates, single: Single | None) -> Iterator[str]:
         yield "One AdamW: it diverged at the rates tried."
         return
     where = f"{_share(abs(rates.ahead))} {'lower' if rates.ahead > 0 else 'higher'}"
-    beside = "the plan" if rates.best == 1 else f"the plan at x{said(rates.best)}"
-    ends = f"One AdamW at lr={number(rates.challenger)} ended {where} than {beside}"
-    if math.isinf(rates.ahead) or rates.ahead <= 0:
-        yield f"{ends}: the plan's algorithms and parts are worth having."
+    beside = "with the plan's rates" if rates.best == 1 else f"with those times {said(rates.best)}"
+    ends = f"One AdamW at lr={number(rates.challenger)} for everything ended {where} than {beside}"
+    if not rates.told_apart:
+        yield f"{ends}, which is within the noise: one rate is enough here, and the plan's may stay."
+    elif rates.ahead < 0:
+        yield f"{ends}: the plan's algorithms and rates are worth having."
     else:
-        yield f"{ends}, which is not beyond the noise: the plan's algorithms stay."
+        yield f"{ends}, on one seed or in short runs alone: the plan stays."
 
 
 def _share(change: float) -> str:

@@ -8,7 +8,7 @@ from groupwise.plan import Plan, Rule, scale
 
 
 def whole_of(plan: Plan, weights: Mapping[str, float], notes: Sequence[str]) -> str:
-    """A plan that takes the place of another, as TOML with `notes` for its head, and static weights where they are given."""
+    """A plan that takes the place of another, as TOML: `notes` for its head, and static weights where there are any."""
     balance = {"weights": dict(weights)} if weights else None if plan.balance is None else dict(plan.balance)
     made = Plan(plan.rules, plan.clip, dict(plan.values), balance, plan.depth, plan.parts)
     return f"{_head([*notes, 'This is a plan of its own, in the place of the one that was probed.'])}\n{made.dumps()}"

@@ -45,6 +45,7 @@ class Rates:
         challenger: the rate of the best one AdamW that was tried; 0 where none was.
         ahead: how much lower its loss was than that of the best factor, as a share, in the longest round with both;
             negative where it was higher.
+        told_apart: whether that is beyond the noise.
     """
 
     verdict: Verdict
@@ -56,6 +57,7 @@ class Rates:
     single: float = 0.0
     challenger: float = 0.0
     ahead: float = 0.0
+    told_apart: bool = False
 
 
 def judged(search: Search, total_steps: int, near: float | None = None) -> Rates:
@@ -67,7 +69,7 @@ def judged(search: Search, total_steps: int, near: float | None = None) -> Rates
     between = math.sqrt(HALF)  # a rung stands for what lies nearer to it than to the next
     runs = (runs for found in search.rounds for s, runs in found.runs.items() if not s.adamw)
     changed = verdict == "change"
-    challenger, ahead = _challenger(search.rounds, own)
+    challenger, ahead, told_apart = _challenger(search.rounds, own)
     return Rates(
         verdict,
         best.rate if changed else 1.0,
@@ -78,6 +80,7 @@ def judged(search: Search, total_steps: int, near: float | None = None) -> Rates
         best.adamw if changed else 0.0,
         challenger,
         ahead,
+        told_apart,
     )
 
 
@@ -154,23 +157,29 @@ def _own(long: Sequence[Round]) -> Setting:
 
 
 def _beats_plain(long: Sequence[Round], one: Setting, total_steps: int, near: float | None) -> bool:
-    """Whether it beats the plan's own rate: in every seed, over all of them beyond the noise, by what is worth a change,
-    and not only because short runs want higher rates."""
+    """Whether it beats the plan's own rate: in every seed, over all beyond the noise, by what is worth a change, and not
+    only because short runs want higher rates."""
     found = together(long, one, Setting())
+    short = flattered(one, long[-1].steps, total_steps, near)
+    return not short and agreed(long, one, Setting()) and found.beats() and found.mean < -WORTH
+
+
+def flattered(one: Setting, steps: int, total_steps: int, near: float | None) -> bool:
+    """Whether it is a rate above the plan's by no more than what runs of this length want more than the whole run."""
     by = one.rate if not one.adamw else one.adamw / near if near else math.inf
-    whole = by * (long[-1].steps / total_steps) ** HORIZON
-    flattered = 1 + 1e-6 < by and whole < HALF ** (1 / 4)
-    return not flattered and agreed(long, one, Setting()) and found.beats() and found.mean < -WORTH
+    return by > 1 + 1e-6 and by * (steps / total_steps) ** HORIZON < HALF ** (1 / 4)
 
 
-def _challenger(rounds: Sequence[Round], own: Setting) -> tuple[float, float]:
-    """The rate of the best one AdamW, and how much lower than the best factor its loss was, as a share."""
+def _challenger(rounds: Sequence[Round], own: Setting) -> tuple[float, float, bool]:
+    """The rate of the best one AdamW, how much lower than the best factor its loss was, as a share, and whether that is
+    beyond the noise."""
     for found in reversed(longer(rounds)):
         one = best_single(found)
         if one is not None:
             other = own if own in found.runs else multiples(found).ranked()[0]
-            return one.adamw, 1 - math.exp(found.versus(one, other).mean)
-    return 0.0, 0.0
+            ahead = found.versus(one, other)
+            return one.adamw, 1 - math.exp(ahead.mean), ahead.beats() or found.versus(other, one).beats()
+    return 0.0, 0.0, False
 
 
 def bracket(trials: Iterator[Trial]) -> tuple[float, float | None]:

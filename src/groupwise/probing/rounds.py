@@ -82,7 +82,7 @@ class Round:
 @final
 @dataclass(frozen=True)
 class Search:
-    """What was tried, in order: `rounds` over the rate, a longer one after the other; weights and parts, where tried."""
+    """What was tried: `rounds` over the rate, in order; weights and parts, where they were tried."""
 
     rounds: tuple[Round, ...]
     weights: Round | None

@@ -3,8 +3,8 @@
     ladder      factors half a decade apart, from the plan's own rate up, and down where that is best, in short runs of
                 one seed; beside them one AdamW for everything, at rates half a decade apart
     check       only where the best is more than a decade from the plan's own rate: both again, on another seed
-    last        on that seed, several times as long: the best of the ladder a small step lower, one AdamW, the plan's own
-                rate unless the check left it behind; then small steps about whichever is ahead
+    last        on that seed, several times as long: the best of the ladder a small step lower, one AdamW, the plan's
+                own rate unless the check left it behind; then small steps about whichever is ahead
     confirm     on a third seed, only where something is ahead of the plan's own rate that was not so on the ladder
     weights     where there are several tasks and the plan balances none: weights of 1 over the first losses beside the
                 plain sum, at the rates that are advised
@@ -77,6 +77,9 @@ class Schedule:
     total: int
 
 
+LADDER_SHARE = 0.05
+"""Of the whole run, the most that a run of the ladder takes."""
+
 LAST = 4
 """How much longer than the ladder's the runs of the last round are, at least about."""
 
@@ -85,16 +88,17 @@ def planned(total_steps: int, budget: float, several_tasks: bool, parts: int, si
     """How a budget, in multiples of the whole run, is spent. Raises `ProbeError` if it is too small."""
     beyond = max(0.0, budget - 1.5)
     joint = budget - beyond / 2 if parts else budget
-    seeds = 1 + int((joint - min(budget, 1.5)) / 0.75)
     short = 2 + len(LADDER) + (len(SINGLES) if single is not None and single.near is None else 0)
-    runs = (4 if several_tasks else 5 + (single is not None)) * seeds
-    work = short + runs * LAST
-    unit = (joint * total_steps - (short + runs) * overhead()) / work
+    each = 4 if several_tasks else 5 + (single is not None)
+    seeds = 1 + int((joint - min(budget, 1.5)) / 1.25)
+    while seeds > 1 and _unit(joint * total_steps, short, each * seeds) < SHORTEST:
+        seeds -= 1
+    unit = _unit(joint * total_steps, short, each * seeds)
     if unit < SHORTEST:
-        least = math.ceil(100 * (SHORTEST * work + (short + runs) * overhead()) / total_steps) / 100
+        updates = SHORTEST * (short + each * LAST) + (short + each) * overhead()
         raise ProbeError(
-            f"budget={budget:g} of a run of {total_steps} updates is too small to tell rates apart: {least:g} are the "
-            "least"
+            f"budget={budget:g} of a run of {total_steps} updates is too small to tell rates apart: "
+            f"{math.ceil(100 * updates / total_steps) / 100:g} are the least"
         )
     ladder = min(int(total_steps * LADDER_SHARE), int(unit)) if total_steps * LADDER_SHARE >= SHORTEST else SHORTEST
     rest = (budget - joint) * total_steps
@@ -102,8 +106,9 @@ def planned(total_steps: int, budget: float, several_tasks: bool, parts: int, si
     return Schedule(ladder, joint * total_steps, seeds, rest, max(longest, JUDGED_ON), total_steps)
 
 
-LADDER_SHARE = 0.05
-"""Of the whole run, the most that a run of the ladder takes."""
+def _unit(updates: float, short: int, runs: int) -> float:
+    """How long a run of the ladder can be, beside so many longer ones."""
+    return (updates - (short + runs) * overhead()) / (short + runs * LAST)
 
 
 @final

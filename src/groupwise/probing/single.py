@@ -1,8 +1,8 @@
 """One AdamW in the place of a plan's algorithms and rates: the challenger that a plan has to be as good as.
 
-A plan of several algorithms and rates is worth its words where one AdamW for everything ends higher. So a probe runs that
-as well, from the same budget. It has the course of the plan's rate (that of the most parameters), its peak being searched,
-and what the plan says besides: what is frozen, what is clipped, how tasks are balanced.
+A plan of several algorithms and rates is worth its words where one AdamW for everything ends higher. So a probe runs
+that as well, from the same budget. It has the course of the plan's rate (that of the most parameters), its peak being
+searched, and what the plan says besides: what is frozen, what is clipped, how tasks are balanced.
 """
 
 from __future__ import annotations
