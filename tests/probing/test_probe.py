@@ -409,8 +409,10 @@ def test_one_rate_is_said_to_be_enough_where_parts_do_not_differ() -> None:
 
 
 def test_a_rule_whose_rate_is_far_too_low_beside_the_others_is_raised() -> None:
-    """The second weight can only learn at 1000 times the rate that it has beside the first. One AdamW would do for both;
-    a table with sparse gradients keeps it from being tried."""
+    """The second weight can only learn at 1000 times the rate that it has beside the first.
+
+    One AdamW would do for both; a table with sparse gradients keeps it from being tried.
+    """
 
     class Two(nn.Module):
         def __init__(self) -> None:

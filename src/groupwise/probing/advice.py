@@ -180,7 +180,8 @@ def _about_clip(seen: Seen) -> Iterator[str]:
     bound = seen.norm_percentile(0.95)
     acts = [part.clip_factor for part in seen.groups if part.clip_factor is not None]
     if bound > 0:
-        now = "" if not acts else f", the plan's leaves {said(min(acts))} of the gradient at the median"
+        now = "" if not acts else f"; the plan's leaves {min(acts):.2g} of the gradient at the median"
+        now = "; the plan's acts in less than half of them" if acts and min(acts) >= 1 else now
         yield (
             f"Clipping: the joint norm is below {said(bound)} in 95 % of the updates seen; a clip there acts on "
             f"the rest alone{now}."

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, final
 
 from groupwise._spelling import number
-from groupwise.probing.rounds import SURER, Round, Search, agreed, best_single, multiples, together
+from groupwise.probing.rounds import SURER, Round, Search, agreed, best_single, multiples, preferred, together
 from groupwise.probing.trial import Setting, Trial
 
 Verdict: TypeAlias = Literal["keep", "change", "withheld"]
@@ -63,6 +63,9 @@ class Rates:
 def judged(search: Search, total_steps: int, near: float | None = None) -> Rates:
     """What the rounds bear out; arguments as for `decided`."""
     verdict, best = decided(search.rounds, total_steps, near)
+    if search.weights is not None and preferred(search.weights):
+        best = replace(search.weights.ranked()[0], weights=())
+        verdict = "keep" if best == Setting() else "change"
     own = _own(longer(search.rounds))
     low, high = _likely(search.rounds)
     shorter = (longer(search.rounds)[-1].steps / total_steps) ** HORIZON
@@ -157,8 +160,8 @@ def _own(long: Sequence[Round]) -> Setting:
 
 
 def _beats_plain(long: Sequence[Round], one: Setting, total_steps: int, near: float | None) -> bool:
-    """Whether it beats the plan's own rate: in every seed, over all beyond the noise, by what is worth a change, and not
-    only because short runs want higher rates."""
+    """Whether it beats the plan's own rate: in every seed, over all beyond the noise, by what is worth it, and not only
+    because short runs want higher rates."""
     found = together(long, one, Setting())
     short = flattered(one, long[-1].steps, total_steps, near)
     return not short and agreed(long, one, Setting()) and found.beats() and found.mean < -WORTH

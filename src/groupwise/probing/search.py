@@ -157,11 +157,9 @@ def search(
     base = best if verdict == "change" else Setting()
     if weights:
         last = next(found for found in rounds if found.name == "last")
-        more = 1 if base in last.runs else 2
-        left = (schedule.joint - trials.cost) / len(last.seeds)
-        steps = last.steps if more == 1 else _afforded(left, more, schedule)
-        both = [base, replace(base, weights=tuple(weights))]
-        weighing = _round(trials, "weights", both, last.seeds, steps, order=False)
+        own = base if verdict == "change" else multiples(last).lowest_of_the_best()
+        both = [own, replace(own, weights=tuple(weights))]
+        weighing = _round(trials, "weights", both, last.seeds, last.steps, order=False)
         base = both[1] if preferred(weighing) else base
     tried = () if base.adamw else tuple(_parts(trials, schedule, base, parts))
     return Search(tuple(rounds), weighing, tried)
@@ -232,7 +230,7 @@ def _last(trials: Trials, schedule: Schedule, rounds: Sequence[Round], single: S
     if single is not None:
         settings.append(_one_adamw(ladder, best, single))
     settings = list(dict.fromkeys(settings))
-    small = 2 if left else 1
+    small = 2 if left or len(settings) < 3 else 1
     confirmed = 0 if left or weighs or beaten_before(ladder) else 2
     seeds = tuple(range(2, 2 + schedule.seeds))
     runs = (len(settings) + small + confirmed + weighs) * len(seeds)
@@ -263,15 +261,17 @@ def _one_adamw(ladder: Round, best: Setting, single: Single) -> Setting:
 
 
 def _small_step(ladder: Round, found: Round) -> Setting | None:
-    """A quarter of a decade from the best, to the side where shorter runs were lower; None where both are known."""
+    """A quarter of a decade from the best, to the side where shorter runs were lower; None where both are known. From the
+    plan's own rate half a decade: less is no evidence against it."""
     lead = found.ranked()[0]
     known = {setting: ladder.score(setting) for setting in ladder.runs}
-    open_to = [by for by in (1 / QUARTER, QUARTER) if _times(lead, by) not in found.runs]
+    size = HALF if lead == Setting() else QUARTER
+    open_to = [by for by in (1 / size, size) if _times(lead, by) not in found.runs]
     if not open_to:
         return None
 
     def shorter(by: float) -> tuple[float, float]:
-        near = min(known.get(_times(lead, by), math.inf), known.get(_times(lead, by**2), math.inf))
+        near = min(known.get(_times(lead, by), math.inf), known.get(_times(lead, by * size), math.inf))
         return near, by
 
     return _times(lead, min(open_to, key=shorter))
