@@ -60,14 +60,14 @@ def probe(
         total_steps, steps_per_epoch: of the run that is planned, in updates. Shorter runs have its schedules
             compressed.
         budget: what the probe may cost, in runs of `total_steps` updates. Beyond 1.5, rules are tried on their own, and
-            more seeds.
+            more seeds; from 2, one AdamW beside a plan of several tasks.
         validation: what contestants are judged on, in the form of `batches`; by default on batches like those.
         save: a file that takes each contestant when it is done, whole or not at all; with it, a probe that was
             interrupted goes on where it was.
         progress: whether to show a bar, on stderr.
 
     Returns:
-        The result: print it; `result.patch` is TOML, `result.plan` the plan with it.
+        The result: print it; `result.patch` is TOML, `result.plan` the plan that follows it.
 
     Raises:
         ProbeError: what was given cannot be tried: no model, a loss that is no scalar, batches that end, no parameter

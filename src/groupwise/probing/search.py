@@ -261,11 +261,11 @@ def _one_adamw(ladder: Round, best: Setting, single: Single) -> Setting:
 
 
 def _small_step(ladder: Round, found: Round) -> Setting | None:
-    """A quarter of a decade from the best, to the side where shorter runs were lower; None where both are known. From the
-    plan's own rate half a decade: less is no evidence against it."""
+    """A quarter of a decade from the best, to the side where shorter runs were lower; None where both are known. Half a
+    decade from the plan's own rate, and where that was the best of the ladder: less is no evidence against it."""
     lead = found.ranked()[0]
     known = {setting: ladder.score(setting) for setting in ladder.runs}
-    size = HALF if lead == Setting() else QUARTER
+    size = HALF if Setting() in (lead, multiples(ladder).ranked()[0]) else QUARTER
     open_to = [by for by in (1 / size, size) if _times(lead, by) not in found.runs]
     if not open_to:
         return None
