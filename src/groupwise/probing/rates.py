@@ -162,9 +162,8 @@ def _own(long: Sequence[Round]) -> Setting:
 def _beats_plain(long: Sequence[Round], one: Setting, total_steps: int, near: float | None) -> bool:
     """Whether it beats the plan's own rate: in every seed, over all beyond the noise, by what is worth it, and not only
     because short runs want higher rates."""
-    found = together(long, one, Setting())
     short = flattered(one, long[-1].steps, total_steps, near)
-    return not short and agreed(long, one, Setting()) and found.beats() and found.mean < -WORTH
+    return not short and agreed(long, one, Setting(), WORTH) and together(long, one, Setting()).beats()
 
 
 def flattered(one: Setting, steps: int, total_steps: int, near: float | None) -> bool:

@@ -109,11 +109,11 @@ def together(rounds: Sequence[Round], one: Setting, other: Setting) -> Differenc
     return Difference(fmean(d.mean for d in own), math.sqrt(sum(d.error**2 for d in own)) / len(own))
 
 
-def agreed(rounds: Sequence[Round], one: Setting, other: Setting) -> bool:
-    """Whether one was better than the other in each seed of all the rounds that had both."""
+def agreed(rounds: Sequence[Round], one: Setting, other: Setting, worth: float = 0.0) -> bool:
+    """Whether one was better than the other by `worth`, in each seed of all the rounds that had both."""
     known = [found for found in rounds if one in found.runs and other in found.runs]
     pairs = [(a, b) for f in known for a, b in zip(f.runs[one], f.runs[other], strict=True)]
-    return bool(pairs) and all(difference([a], [b]).mean < 0 for a, b in pairs)
+    return bool(pairs) and all(difference([a], [b]).mean < -worth for a, b in pairs)
 
 
 def preferred(weighing: Round) -> bool:

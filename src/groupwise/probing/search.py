@@ -157,7 +157,8 @@ def search(
     base = best if verdict == "change" else Setting()
     if weights:
         last = next(found for found in rounds if found.name == "last")
-        own = base if verdict == "change" else multiples(last).lowest_of_the_best()
+        ahead = multiples(last).lowest_of_the_best()
+        own = ahead if verdict != "change" and last.versus(ahead, Setting()).beats() else base
         both = [own, replace(own, weights=tuple(weights))]
         weighing = _round(trials, "weights", both, last.seeds, last.steps, order=False)
         base = both[1] if preferred(weighing) else base
