@@ -27,8 +27,8 @@ class ProbeResult:
 
     Attributes:
         words: what it comes to, a sentence each.
-        patch: the advice as TOML, such that `plan + Plan.loads(patch)` follows it; empty where the plan is to stay. Where
-            one AdamW is advised in the plan's place (`rates.single`) it is a plan of its own, `Plan.loads(patch)`.
+        patch: the advice as TOML, such that `plan + Plan.loads(patch)` follows it; empty where the plan is to stay. For
+            one AdamW in the plan's place (`rates.single`) it is a plan of its own, `Plan.loads(patch)`.
         plan: the plan that follows the advice.
         findings: what is wrong, or may be: dead, frozen or unreached parts, starved ones, tasks that dominate.
         rates: how far up rates are stable, and where the best is likely.
