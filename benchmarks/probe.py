@@ -2,7 +2,8 @@
 
     PYTHONPATH=site python -m benchmarks.probe --seeds 8 --write    # see probe_jobs.py for what `site` holds
 
-Rows are kept in a file as they are done, so a run that was stopped goes on; `--write` has the table in docs/probe.md.
+Arms are kept in a file as they are done, so a run that was stopped goes on (where the method changes, the lines of the
+probed arm are to be deleted); `--write` has the table in docs/probe.md.
 
 Three arms, and every seed is run under all of them, from the same split and in the same order of batches:
 
@@ -18,6 +19,7 @@ seeds, and of the paired differences the median and the p of a sign test.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import sys
@@ -40,6 +42,7 @@ from groupwise.schedules import cosine
 GRID = (1e-2, 3e-3, 1e-3, 3e-4)
 SHARE = 3 / 8
 BUDGET = 1.5
+ARMS = ("default", "probed", "tuned")
 BEGIN, END = "<!-- probe table: written by benchmarks/probe.py --write -->", "<!-- end -->"
 
 
@@ -96,18 +99,29 @@ def probed(job: Job, seed: int) -> tuple[float, Any]:
     return measured(job, run(job, made(job, seed), found.plan, job.steps, seed), job.test), found
 
 
-def row(name: str, seed: int) -> dict[str, Any]:
-    """One seed of one job under all the arms."""
+def row(name: str, seed: int, arm: str) -> dict[str, Any]:
+    """One seed of one job under one arm."""
     began = time.process_time()
     job = JOBS[name](seed)
-    default = measured(job, run(job, made(job, seed), job.plan, job.steps, seed), job.test)
-    probe, found = probed(job, seed)
-    single_error, rate = tuned(job, seed)
+    own = {"default": _default, "probed": _advised, "tuned": _single}[arm](job, seed)
+    return {"job": name, "seed": seed, "arm": arm, "unit": job.unit, **own, "seconds": time.process_time() - began}
+
+
+def _default(job: Job, seed: int) -> dict[str, Any]:
+    return {"error": measured(job, run(job, made(job, seed), job.plan, job.steps, seed), job.test)}
+
+
+def _single(job: Job, seed: int) -> dict[str, Any]:
+    error, rate = tuned(job, seed)
+    return {"error": error, "lr": rate}
+
+
+def _advised(job: Job, seed: int) -> dict[str, Any]:
+    error, found = probed(job, seed)
     rates = found.rates
     return {
-        "job": name, "seed": seed, "unit": job.unit, "default": default, "probed": probe, "tuned": single_error,
-        "tuned lr": rate, "verdict": rates.verdict, "advised": rates.advised, "best": rates.best,
-        "weights": dict(found.weights), "cost": found.cost, "seconds": time.process_time() - began,
+        "error": error, "verdict": rates.verdict, "advised": rates.advised, "best": rates.best,
+        "single": rates.single, "weights": dict(found.weights), "cost": found.cost, "words": list(found.words),
     }  # fmt: skip
 
 
@@ -119,26 +133,34 @@ def sign(differences: Sequence[float]) -> float:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The published table."""
+    """The published table, of the seeds that have all arms."""
     lines = [
         "| job | seeds | default | probed | tuned | probed - default | p | probed - tuned | p | advice |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for name in dict.fromkeys(each["job"] for each in rows):
-        own = [each for each in rows if each["job"] == name]
-        arms = [f"{median(each[arm] for each in own):.3g}" for arm in ("default", "probed", "tuned")]
+    by = {(each["job"], each["seed"], each["arm"]): each for each in rows}
+    for name in [name for name in JOBS if any(each["job"] == name for each in rows)]:
+        seeds = sorted({seed for job, seed, _ in by if job == name and all((name, seed, arm) in by for arm in ARMS)})
+        if not seeds:
+            continue
+        errors = {arm: [by[name, seed, arm]["error"] for seed in seeds] for arm in ARMS}
+        medians = [f"{median(errors[arm]):.3g}" for arm in ARMS]
         pairs = []
         for other in ("default", "tuned"):
-            differences = [round(each["probed"] - each[other], 9) for each in own]  # a tie is one
+            both = zip(errors["probed"], errors[other], strict=True)
+            differences = [round(a - b, 9) for a, b in both]  # a tie is one
             pairs += [f"{median(differences):+.2g}", f"{sign(differences):.3f}"]
-        advice = _advice(own)
-        lines.append(f"| {name} ({own[0]['unit']}) | {len(own)} | {' | '.join([*arms, *pairs])} | {advice} |")
+        advice = _advice([by[name, seed, "probed"] for seed in seeds])
+        unit = by[name, seeds[0], "default"]["unit"]
+        lines.append(f"| {name} ({unit}) | {len(seeds)} | {' | '.join([*medians, *pairs])} | {advice} |")
     return "\n".join(lines)
 
 
 def _advice(own: Sequence[Mapping[str, Any]]) -> str:
-    changed = [each["advised"] for each in own if each["verdict"] == "change"]
+    changed = [each["advised"] for each in own if each["verdict"] == "change" and not each["single"]]
     said = [f"{len(changed)} change (x{min(changed):g} to x{max(changed):g})"] if changed else []
+    singles = [each["single"] for each in own if each["single"]]
+    said += [f"{len(singles)} one AdamW ({min(singles):g} to {max(singles):g})"] if singles else []
     said += [f"{n} {what}" for what in ("keep", "withheld") if (n := sum(each["verdict"] == what for each in own))]
     weighted = sum(bool(each["weights"]) for each in own)
     return ", ".join([*said, *([f"{weighted} weights"] if weighted else [])])
@@ -163,13 +185,12 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     rows = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
-    done = {(each["job"], each["seed"]) for each in rows}
-    for seed in range(given.seeds):
-        for name in given.jobs:
-            if (name, seed) not in done:
-                rows.append(row(name, seed))
-                with given.out.open("a") as file:
-                    file.write(json.dumps(rows[-1]) + "\n")
+    done = {(each["job"], each["seed"], each["arm"]) for each in rows}
+    for seed, name, arm in itertools.product(range(given.seeds), given.jobs, ARMS):
+        if (name, seed, arm) not in done:
+            rows.append(row(name, seed, arm))
+            with given.out.open("a") as file:
+                file.write(json.dumps(rows[-1]) + "\n")
     sys.stdout.write(table(rows) + "\n")
     if given.write:
         write(table(rows))

@@ -375,7 +375,7 @@ def test_shares_are_their_formula(power: float, smoothing: float, steps: int, hi
         assert torch.allclose(update, 1e-3 * wanted * net.weight.grad, rtol=1e-4)
 
 
-@pytest.mark.parametrize("strange", [0.0, math.nan, math.inf, 1e25])
+@pytest.mark.parametrize("strange", [0.0, math.nan, math.inf])
 def test_a_gradient_that_is_zero_at_the_start_or_not_finite_is_in_no_average(strange: float) -> None:
     nets = networks(torch.float32)
     factor = gradient_share(1.0, per="network", low=1e-3, high=1e3)
@@ -393,6 +393,30 @@ def test_a_gradient_that_is_zero_at_the_start_or_not_finite_is_in_no_average(str
     norms = {n: math.sqrt(sum(float(p.grad.square().sum()) for p in net.parameters())) for n, net in nets.items()}
     assert found["visual"] == pytest.approx((norms["visual"] / norms["audio"]) ** 0.5, rel=1e-5)
     assert found["audio"] == pytest.approx(1 / found["visual"], rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-25, 1e20, 1e25])
+@pytest.mark.parametrize("per", ["network", "parameter"])
+def test_shares_do_not_depend_on_the_size_of_all_gradients(size: float, per: str) -> None:
+    """In float32 the squares of such gradients are 0 or infinite."""
+    found = []
+    for by in (1.0, size):
+        nets = networks(torch.float32)
+        factor = gradient_share(1.0, per=per, smoothing=0.5, low=1e-3, high=1e3)
+        optimizer = two_networks(nets, Rule("*", lr=factor), engine="Adam")
+        for i in range(3):
+            give(nets, i, 10.0)
+            for p in nets.parameters():
+                p.grad.mul_(by)
+            optimizer.step()
+        found.append([float(group["rate_factor"]) for group in optimizer.param_groups])
+        state = optimizer.state_dict()["state"]
+        again = two_networks(networks(torch.float32), Rule("*", lr=factor), engine="Adam")
+        again.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        for name, own in again.state_dict()["state"].items():
+            assert torch.equal(own["gradient_norm"], state[name]["gradient_norm"])
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+    assert found[0][0] != pytest.approx(found[0][1], rel=0.1)
 
 
 def test_two_networks_in_one_optimizer_come_to_move_alike() -> None:

@@ -17,6 +17,7 @@ from groupwise import GroupedOptimizer, Plan, Rule, clip_norm, exact, scale
 from groupwise.errors import GroupwiseError, ProbeError
 from groupwise.probing import ProbeResult
 from groupwise.probing.batches import Batches
+from groupwise.probing.single import single_of
 from groupwise.schedules import cosine
 
 STEPS = 240
@@ -408,15 +409,20 @@ def test_one_rate_is_said_to_be_enough_where_parts_do_not_differ() -> None:
 
 
 def test_a_rule_whose_rate_is_far_too_low_beside_the_others_is_raised() -> None:
-    """The second weight can only learn at 1000 times the rate that it has beside the first."""
+    """The second weight can only learn at 1000 times the rate that it has beside the first.
+
+    One AdamW would do for both; a table with sparse gradients keeps it from being tried.
+    """
 
     class Two(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.steep, self.flat = (nn.Parameter(torch.ones(4, dtype=torch.float64)) for _ in range(2))
+            self.table = nn.Embedding(2, 1, sparse=True)
 
     def loss(model: Two, batch: object) -> Tensor:
-        return (model.steep.square().sum() + 1e-2 * model.flat.square().sum()) / 2
+        still = 0 * model.table(torch.tensor([0])).sum()
+        return (model.steep.square().sum() + 1e-2 * model.flat.square().sum()) / 2 + still
 
     plan = Plan([Rule("*", optimizer="SGD", lr=0.3), Rule("flat", lr=scale(1.0))])
     found = probed(Two(), plan, [None], loss=loss, budget=6.0)
@@ -529,3 +535,94 @@ def test_a_result_is_words_then_tables_and_html_is_escaped() -> None:
     assert str(found).startswith("Rates: ")
     assert "<b>" not in found._repr_html_().replace("<body>", "")
     assert repr(found).startswith("ProbeResult(")
+
+
+# one AdamW in the plan's place
+
+
+def sgd(lr: float, *more: Rule, **options: Any) -> Plan:
+    return Plan([Rule("*", label="base", optimizer="SGD", lr=lr), *more], **options)
+
+
+class Scales(nn.Module):
+    """Weights whose gradients differ by a factor of 1e6: no rate of SGD serves both, one of Adam does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steep, self.flat = (nn.Parameter(torch.ones(4, dtype=torch.float64)) for _ in range(2))
+
+
+def scaled(model: Scales, batch: object) -> Tensor:
+    return (1e3 * model.steep.square().sum() + 1e-3 * model.flat.square().sum()).sqrt() + model.flat.abs().mean()
+
+
+def test_one_adamw_is_advised_where_it_ends_lower_at_the_same_cost() -> None:
+    plan = sgd(1e-4, Rule("flat", label="slow", lr=scale(0.5)), clip=clip_norm(100.0))
+    found = probed(Scales(), plan, [None], loss=scaled, total_steps=400, budget=1.5)
+    assert found.rates.single > 0
+    assert found.words[0].startswith(f"Rates: take one AdamW at lr={found.rates.single:g}")
+    assert found.plan == Plan.loads(found.patch)
+    (group,) = GroupedOptimizer(Scales(), found.plan).param_groups
+    assert (group["algorithm"], group["lr"]) == ("AdamW", found.rates.single)
+    assert found.plan.clip == plan.clip
+    ends = []
+    for each in (plan, found.plan):
+        model = Scales()
+        optimizer = GroupedOptimizer(model, each)
+        for _ in range(400):
+            optimizer.zero_grad()
+            scaled(model, None).backward()
+            optimizer.step()
+        ends.append(scaled(model, None).item())
+    assert ends[1] < ends[0]
+    assert found.cost <= 1.5
+
+
+def test_a_plan_that_is_one_adamw_is_not_tried_against_it() -> None:
+    found = probed(plan=adamw(1e-5, Rule("head.*", weight_decay=0.0)))
+    assert found.rates.challenger == 0
+    assert not any("AdamW" in word for word in found.words)
+
+
+def test_one_adamw_is_not_tried_on_sparse_gradients() -> None:
+    table = nn.EmbeddingBag(8, 3, sparse=True)
+    plan = Plan([Rule("*", optimizer="SparseAdam", lr=1e-3)])
+    data = [(torch.randint(8, (16, 2)), torch.randint(3, (16,))) for _ in range(20)]
+    assert probed(table, plan, data).rates.challenger == 0
+
+
+def test_one_adamw_keeps_what_the_plan_says_besides_rates() -> None:
+    course = cosine(0.1, warmup="5%")
+    plan = Plan(
+        [
+            Rule("*", label="base", optimizer="SGD", lr=course, momentum=0.9, clip=clip_norm(1.0)),
+            Rule("trunk.*", label="frozen", trainable=groupwise.after("50%"), lr=scale(0.1)),
+            Rule("head.*", label="head", lr=scale(2.0)),
+        ],
+        values={"teacher": cosine(1.0)},
+    )
+    resolution = GroupedOptimizer(Norms(), plan).resolution
+    single = single_of(resolution, [])
+    assert single is not None
+    assert single.near is None
+    made = single.plan(plan, 3e-3)
+    assert [rule.label for rule in made.rules] == ["one AdamW", "base", "frozen"]
+    assert made.rules[0].hyperparameters["lr"] == cosine(3e-3, warmup="5%")
+    assert made.values == plan.values
+    groups = GroupedOptimizer(Norms(), made).resolution.groups
+    assert {group.algorithm for group in groups} == {"AdamW"}
+    assert sum(group.timeline is not None for group in groups) == 1
+    assert all(group.clip is not None for group in groups)
+
+
+@pytest.mark.parametrize("course", [0.3, cosine(0.3, end=0.03), cosine(0.3, warmup="10%").scaled(0.5)])
+def test_one_adamw_has_the_course_of_the_plans_rate(course: Any) -> None:
+    resolution = GroupedOptimizer(Norms(), sgd(course)).resolution
+    single = single_of(resolution, [])
+    assert single is not None
+    lr = single.plan(sgd(course), 1e-3).rules[0].hyperparameters["lr"]
+    if isinstance(course, float):
+        assert lr == 1e-3
+    else:
+        ratios = {round(lr.at(step, 100) / course.at(step, 100), 9) for step in (0, 3, 50, 90)}
+        assert ratios == {round(1e-3 / course.highest, 9)}

@@ -6,8 +6,10 @@ from typing import Any, cast
 
 import pytest
 
-from groupwise.probing.rounds import Search, difference, lowest_of_the_best
+from groupwise.probing.rates import decided, flattered
+from groupwise.probing.rounds import Round, Search, difference
 from groupwise.probing.search import Trials, planned, search
+from groupwise.probing.single import Single
 from groupwise.probing.trial import Setting, Trial
 
 STEPS = 400
@@ -16,20 +18,28 @@ WIGGLE = (0.001, -0.001, 0.002, -0.002)
 
 
 class Made:
-    """Runs of a job whose loss is a parabola over the logarithm of the rate, its bottom a function of the length."""
+    """Runs of a job whose loss is a parabola over the logarithm of the rate, its bottom a function of the length.
 
-    def __init__(self, best: Callable[[int], float], width: float = 1.0, noise: float = 1.0) -> None:
-        self.best, self.width, self.noise = best, width, noise
+    That of one AdamW has its bottom at 0.01, and is lower by `gain`.
+    """
+
+    def __init__(
+        self, best: Callable[[int], float], width: float = 1.0, noise: float = 1.0, gain: float | None = None
+    ) -> None:
+        self.best, self.width, self.noise, self.gain = best, width, noise, gain
         self.done: list[Trial] = []
 
     def run(self, setting: Setting, seed: int, steps: int, watch: object = None) -> Trial:
         key = setting, seed, steps
         if found := [t for t in self.done if (t.setting, t.seed, t.steps) == key]:
             return found[0]
-        away = math.log10(setting.rate / self.best(steps)) / self.width
+        off = setting.adamw / 0.01 if setting.adamw else setting.rate / self.best(steps)
+        lower = (self.gain or 0.0) if setting.adamw else 0.0
+        away = (math.log10(off) / self.width) ** 2
         shift = len(self.done) % 3
         end = [
-            math.exp(min(away**2, 4.0) - 2 + self.noise * WIGGLE[(i + shift * (i % 2)) % 4]) for i in range(len(WIGGLE))
+            math.exp(min(away, 4.0) - 2 - lower + self.noise * WIGGLE[(i + shift * (i % 2)) % 4])
+            for i in range(len(WIGGLE))
         ]
         made = Trial(setting, seed, steps, (1.0,) * steps, ({"loss": 1.0},) * 4, tuple({"loss": x} for x in end))
         self.done.append(made)
@@ -45,53 +55,113 @@ def _always(best: float) -> Callable[[int], float]:
 
 
 def found(made: Made, budget: float = 1.5) -> Search:
-    return search(cast(Trials, cast(Any, made)), planned(STEPS, budget, False, 0), (), ())
+    single = None if made.gain is None else Single(0.1, 0.1, None)
+    schedule = planned(STEPS, budget, False, 0, single)
+    return search(cast(Trials, cast(Any, made)), schedule, (), (), single)
 
 
-@pytest.mark.parametrize("power", [-4, -2, 0, 2, 4, 6])
-def test_the_best_rate_is_among_the_last_three(power: int) -> None:
-    best = 10 ** (power / 2)
-    assert lowest_of_the_best(found(Made(lambda _: best)).rounds[-1]).rate == pytest.approx(best, rel=0.01)
+def advised(made: Made, budget: float = 1.5) -> Setting:
+    verdict, best = decided(found(made, budget).rounds, STEPS)
+    return best if verdict == "change" else Setting()
 
 
-@pytest.mark.parametrize(("short", "long"), [(1.0, 10.0), (10.0, 1.0), (0.1, 1.0), (31.6, 10.0)])
+def last(search: Search) -> Round:
+    return next(each for each in search.rounds if each.name == "last")
+
+
+@pytest.mark.parametrize("power", [-4, -2, 2, 4, 6])
+def test_the_best_rate_is_advised_to_a_quarter_of_a_decade(power: int) -> None:
+    rate = advised(Made(_always(10 ** (power / 2)), width=2.0)).rate
+    assert abs(math.log10(rate) - power / 2) < 0.26
+
+
+@pytest.mark.parametrize(("short", "long"), [(31.6, 10.0), (10.0, 3.16), (0.1, 0.178)])
 def test_a_best_rate_that_moves_with_the_length_is_followed(short: float, long: float) -> None:
-    last = found(Made(lambda steps: short if steps < 50 else long)).rounds[-1]
-    assert lowest_of_the_best(last).rate == pytest.approx(long, rel=0.01)
-    assert list(last.runs) == sorted(last.runs, key=lambda s: s.rate)
+    tried = last(found(Made(lambda steps: short if steps < 50 else long)))
+    assert abs(math.log10(tried.ranked()[0].rate / long)) < 0.26
+    assert list(tried.runs) == sorted(tried.runs, key=lambda s: s.rate)
 
 
 def test_the_plans_own_rate_is_in_the_last_round_within_a_decade_of_the_best() -> None:
     for best in (0.1, 0.316, 1.0, 3.16, 10.0):
-        assert Setting() in found(Made(_always(best))).rounds[-1].runs
+        assert Setting() in last(found(Made(_always(best)))).runs
 
 
-def test_the_plans_own_rate_is_left_behind_only_beyond_the_noise() -> None:
-    far = Made(lambda _: 31.6)
-    assert Setting() not in found(far).rounds[-1].runs
-    assert Setting() in found(Made(lambda _: 31.6, width=40.0, noise=20.0)).rounds[-1].runs
+def test_the_plans_own_rate_is_left_behind_only_beyond_the_noise_and_on_two_seeds() -> None:
+    far = found(Made(lambda _: 31.6))
+    assert Setting() not in last(far).runs
+    seeds = {seed for each in far.rounds if Setting() in each.runs for seed in each.seeds}
+    assert len(seeds) == 2
+    assert Setting() in last(found(Made(lambda _: 31.6, width=40.0, noise=20.0))).runs
 
 
 @pytest.mark.parametrize("budget", [1.0, 1.5, 3.0])
-def test_the_last_round_is_several_times_as_long_as_the_first(budget: float) -> None:
-    made = Made(lambda _: 1.0)
-    first, last = found(made, budget).rounds
-    assert 4 * first.steps < last.steps <= STEPS
+@pytest.mark.parametrize("gain", [None, 0.0, 0.1])
+@pytest.mark.parametrize("best", [0.01, 1.0, 3.16, 100.0])
+def test_a_budget_is_kept_and_the_last_round_is_longer_than_the_first(
+    budget: float, gain: float | None, best: float
+) -> None:
+    made = Made(_always(best), gain=gain)
+    rounds = found(made, budget).rounds
+    assert rounds[0].steps < last(Search(rounds, None, ())).steps <= STEPS
     assert made.cost <= budget * STEPS
 
 
-def test_rates_that_are_not_told_apart_are_decided_for_the_lowest() -> None:
-    last = found(Made(lambda _: 1.0, width=1e3)).rounds[-1]
-    assert lowest_of_the_best(last).rate == min(s.rate for s in last.runs)
+def test_of_factors_within_one_standard_error_of_the_best_the_lowest_is_taken() -> None:
+    tried = last(found(Made(lambda _: 1.0, width=1e3)))
+    assert tried.lowest_of_the_best().rate == min(s.rate for s in tried.runs)
 
 
-@pytest.mark.parametrize(("best", "width", "rate"), [(1.0, 1.0, 1.0), (10.0, 1.0, 10.0), (1.0, 1e3, 1.0)])
-def test_weights_are_tried_at_the_rates_that_are_advised(best: float, width: float, rate: float) -> None:
+def test_a_plan_that_is_as_good_as_any_is_kept() -> None:
+    for gain in (None, -0.05, 0.0, 0.005):
+        assert advised(Made(_always(1.0), gain=gain)) == Setting()
+    assert advised(Made(_always(1.0), width=1e3)) == Setting()
+
+
+@pytest.mark.parametrize("best", [1.0, 3.16, 100.0])
+def test_one_adamw_takes_the_place_of_a_plan_that_is_behind_it_at_all_rates(best: float) -> None:
+    assert advised(Made(_always(best), gain=0.1)).adamw == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("best", [3.16, 10.0, 100.0])
+def test_one_adamw_does_not_take_the_place_of_a_plan_that_is_ahead_of_it_at_another_rate(best: float) -> None:
+    chosen = advised(Made(_always(best), gain=-0.1))
+    assert not chosen.adamw
+    assert chosen.rate > 1
+
+
+def test_what_is_ahead_on_one_seed_alone_is_not_advised() -> None:
+    """A lucky run: on the second seed alone x0.316 is ahead by far."""
+
+    class Lucky(Made):
+        def run(self, setting: Setting, seed: int, steps: int, watch: object = None) -> Trial:
+            self.best = _always(0.316 if seed == 2 else 1.0)
+            return super().run(setting, seed, steps, watch)
+
+    assert advised(Lucky(_always(1.0))) == Setting()
+    assert any(each.name == "confirm" for each in found(Lucky(_always(1.0))).rounds)
+
+
+def test_a_rate_that_short_runs_want_is_not_taken_for_one_that_the_whole_run_wants() -> None:
+    assert flattered(Setting(1.78), 60, 300, None)  # 1.78 * (1/5)^0.32 = 1.06
+    assert not flattered(Setting(3.16), 60, 300, None)
+    assert not flattered(Setting(0.562), 60, 300, None)
+    assert not flattered(Setting(1.78), 300, 300, None)
+    assert flattered(Setting(adamw=1.78e-3), 60, 300, 1e-3)
+    assert not flattered(Setting(adamw=1e-3), 60, 300, 1e-3)
+
+
+@pytest.mark.parametrize(("best", "width"), [(1.0, 1.0), (10.0, 1.0), (1.0, 1e3)])
+def test_weights_are_tried_at_the_rates_that_are_advised(best: float, width: float) -> None:
     made = Made(_always(best), width)
     trials = cast(Trials, cast(Any, made))
-    weighing = search(trials, planned(STEPS, 1.5, True, 0), (("a", 1.0), ("b", 2.0)), ()).weights
+    tried = search(trials, planned(STEPS, 1.5, True, 0, None), (("a", 1.0), ("b", 2.0)), ())
+    weighing = tried.weights
     assert weighing is not None
-    assert [(s.rate, bool(s.weights)) for s in weighing.runs] == [(rate, False), (rate, True)]
+    plain, weighted = weighing.runs
+    assert (plain.rate, plain.weights) == (weighted.rate, ())
+    assert weighted.weights
+    assert abs(math.log10(plain.rate / best)) < 0.26
     assert made.cost <= 1.5 * STEPS
 
 

@@ -113,7 +113,9 @@ def _show(found: ProbeResult, console: Console) -> None:
     for text in found.tables():
         console.print(Text(f"\n{text}"), soft_wrap=True)
     if found.patch:
-        console.print(Text("\nThe patch, to be added to the plan file (its rules after those that are there):\n"))
+        added = "The patch, to be added to the plan file (its rules after those that are there):"
+        whole = "A plan of its own, in the place of the plan file:"
+        console.print(Text(f"\n{whole if found.rates.single else added}\n"))
         console.print(Text(found.patch, style="green"), soft_wrap=True)
     else:
         console.print(Text("\nThere is no patch: the plan stays as it is."))

@@ -88,12 +88,16 @@ class Alike:
         self._arrange(tensors, keeps=_are_plain(params) and as_they_are)
         return tensors
 
-    def norms_of(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-        """The 2-norms of any n >= 1 tensors, which need be no gradients, as a tensor on their device, shape [n]."""
+    def norms_of(self, tensors: Sequence[torch.Tensor], dtype: torch.dtype | None = None) -> torch.Tensor:
+        """The 2-norms of any n >= 1 tensors, which need be no gradients, as a tensor on their device, shape [n].
+
+        `dtype` is what squares are added up in, by default that of the tensors: float32 has none of norms below
+        1e-22 or so and above 1e19.
+        """
         compiles = torch.compiler.is_compiling()
         if compiles or self._same is None or not self._same(tensors):
             self._arrange(tensors, keeps=_are_plain(tensors))
-        return self._together(self._parts(tensors))
+        return self._together(self._parts(tensors, dtype), dtype)
 
     def norms(self, tensors: Sequence[torch.Tensor]) -> Numbers:
         """The 2-norms, accumulated in float32 at least: numbers where the tensors are on a CPU, else shape [n]."""
@@ -112,11 +116,11 @@ class Alike:
         order = [i for batch in self._batches for i in batch.places]
         self._back = [place for _, place in sorted((i, place) for place, i in enumerate(order))]
 
-    def _parts(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        return [_norms(batch, [tensors[i] for i in batch.places]) for batch in self._batches]
+    def _parts(self, tensors: Sequence[torch.Tensor], dtype: torch.dtype | None = None) -> list[torch.Tensor]:
+        return [_norms(batch, [tensors[i] for i in batch.places], dtype) for batch in self._batches]
 
-    def _together(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
-        together = torch.cat([part.to(parts[0].device, self.dtype) for part in parts])
+    def _together(self, parts: Sequence[torch.Tensor], dtype: torch.dtype | None = None) -> torch.Tensor:
+        together = torch.cat([part.to(parts[0].device, dtype or self.dtype) for part in parts])
         in_order = self._back == [*range(len(together))]
         return together if in_order else torch.stack([together[i] for i in self._back])
 
@@ -168,9 +172,10 @@ def _batches(tensors: Sequence[torch.Tensor], stacks: bool) -> list[_Batch]:
     return batches
 
 
-def _norms(batch: _Batch, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+def _norms(batch: _Batch, tensors: Sequence[torch.Tensor], dtype: torch.dtype | None = None) -> torch.Tensor:
     """The norms of a batch. Where tensors are small, one call on all of them takes less time than one each."""
-    dtype = torch.float32 if tensors[0].dtype in _HALF else None
+    if dtype is None and tensors[0].dtype in _HALF:
+        dtype = torch.float32
     if batch.stacked:
         rows = torch.stack([*tensors]).view(len(tensors), -1)
         norms: torch.Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=dtype)

@@ -27,7 +27,7 @@ from groupwise.optim.gradients import Alike, values_of
 from groupwise.optim.live import names_of
 from groupwise.optim.measured_checks import check_steppable
 from groupwise.optim.measured_formulas import corrected, denominator, trusted
-from groupwise.optim.measured_shares import Shares
+from groupwise.optim.measured_shares import Shares, averaged_in
 from groupwise.optim.probe import RATE_FACTOR
 from groupwise.plan import GradientShare, MeasuredFactor, Resolution, ResolvedPart, TrustRatio, UpdateRatio
 from groupwise.select import Part
@@ -142,22 +142,26 @@ class MeasuredRates:
             end = rated[-1].span.stop
         return rated
 
-    def _norms(self, kind: str, rated: Sequence[Rated], tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    def _norms(
+        self, kind: str, rated: Sequence[Rated], tensors: Sequence[torch.Tensor], dtype: torch.dtype | None = None
+    ) -> torch.Tensor:
         """The norms of whole tensors, [tensors]."""
         if torch.compiler.is_compiling():
-            return Alike().norms_of(tensors)
+            return Alike().norms_of(tensors, dtype)
         key = kind, *(str(own.group["name"]) for own in rated)
         if key not in self._alike:
             if len(self._alike) >= _MANY:
                 self._alike.clear()
             self._alike[key] = Alike()
-        return self._alike[key].norms_of(tensors)
+        return self._alike[key].norms_of(tensors, dtype)
 
     def _gradients(self, rated: Sequence[Rated]) -> torch.Tensor | None:
         """The norms of the gradients, [pieces], if any factor reads them."""
         if not any(own.rate.of_gradient or own.rate.of(GradientShare) for own in rated):
             return None
-        return self._norms("gradients", rated, [t for own in rated for t in own.gradients])
+        gradients = [t for own in rated for t in own.gradients]
+        dtype = averaged_in(gradients[0].device) if any(own.rate.of(GradientShare) for own in rated) else None
+        return self._norms("gradients", rated, gradients, dtype)
 
     def _moved(self, rated: Sequence[Rated], before: list[torch.Tensor]) -> torch.Tensor:
         """The norms of the updates, [pieces]; `before` becomes what was subtracted."""
@@ -213,7 +217,9 @@ def _of_gradient(own: Rated, weights: torch.Tensor, gradients: torch.Tensor | No
     if factor is None or gradients is None:
         return None
     held = weights[own.span]
-    return trusted(factor, held, denominator(factor, held, gradients[own.span], own.group.get("weight_decay", 0.0)))
+    return trusted(
+        factor, held, denominator(factor, held, gradients[own.span].to(held.dtype), own.group.get("weight_decay", 0.0))
+    )
 
 
 @contextmanager

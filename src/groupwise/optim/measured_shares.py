@@ -1,8 +1,9 @@
 """Gradient shares: the averages of squared gradient norms, kept parameter by parameter, compared unit by unit.
 
 Averages of squares add up, so those of a layer, a group or a network are sums of those of its tensors, whatever groups
-these are in now. Units whose rates have the same factor are compared with one another, also those that are not stepped
-at the moment: of alternating networks each keeps the average of its own last step.
+these are in now. They are added up in float64, and kept as roots: in float32 a gradient of 1e-25 or 1e25 has no square.
+Units whose rates have the same factor are compared with one another, also those that are not stepped at the moment: of
+alternating networks each keeps the average of its own last step.
 """
 
 from __future__ import annotations
@@ -21,8 +22,13 @@ from groupwise.plan import GradientShare
 from groupwise.plan.measured_factors import SharePer
 
 State: TypeAlias = MutableMapping[Any, Any]
-SQUARE: str = "gradient_square"
-"""In the state of a parameter: the exponential average of its squared gradient norm."""
+NORM: str = "gradient_norm"
+"""In the state of a parameter: the root of the exponential average of its squared gradient norm, in float32."""
+
+
+def averaged_in(device: torch.device) -> torch.dtype:
+    """What squares of gradient norms are added up in: float64 where the device has it."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 class Stepped(Protocol):
@@ -50,12 +56,12 @@ class Found:
         for params, values in self.averages:
             held, sources = list[torch.Tensor](), list[torch.Tensor]()
             for p, value in zip(params, values.unbind(), strict=True):
-                kept = state.setdefault(p, {}).get(SQUARE)
+                kept = state.setdefault(p, {}).get(NORM)
                 if kept is not None and kept.dtype == value.dtype and kept.device == value.device:
                     held.append(kept)
                     sources.append(value)
                 else:
-                    state[p][SQUARE] = value.clone()
+                    state[p][NORM] = value.clone()
             if held:
                 _torch.copy(held, sources)
 
@@ -84,7 +90,8 @@ class Shares:
         for factor, members in own.items():
             averages = {id(p): value for each in members for p, value in _averages(factor, each, state, gradients)}
             for each in members:
-                found.averages.append((each.params, torch.stack([averages[id(p)] for p in each.params])))
+                roots = torch.stack([averages[id(p)] for p in each.params]).sqrt()
+                found.averages.append((each.params, roots.float()))
             self._share(factor, members, everything, state, averages, found)
         return found
 
@@ -105,11 +112,11 @@ class Shares:
             if self._factors.get(group.get("name", "")) != factor or group.get("frozen", False):
                 continue
             for name, p in zip(names_of(group), group["params"], strict=True):
-                value = averages.get(id(p), (state.get(p) or {}).get(SQUARE))
+                value = averages[id(p)].sqrt() if id(p) in averages else (state.get(p) or {}).get(NORM)
                 if value is not None:
                     unit_of[id(p)] = units.setdefault(unit(factor.per, name, group), len(units))
-                    values.append(value.to(device, torch.float32))
-        norms = _norms_of_units(torch.stack(values).sqrt(), [*unit_of.values()], len(units))
+                    values.append(value.to(device, averaged_in(device)))
+        norms = _norms_of_units(torch.stack(values), [*unit_of.values()], len(units))
         factors = shared(factor, norms)
         for each in members:
             found.factors[id(each.group)] = _taken(factors, [unit_of[id(each.params[i])] for i in each.owners])
@@ -122,7 +129,7 @@ def _norms_of_units(norms: torch.Tensor, units: Sequence[int], count: int) -> to
     """
     if _has_indices(norms):
         sums = torch.zeros(count, dtype=torch.float64)
-        return sums.index_add_(0, torch.tensor(units), norms.double().square()).sqrt_().to(norms.dtype)
+        return sums.index_add_(0, torch.tensor(units), norms.double().square()).sqrt_()
     places: list[list[int]] = [[] for _ in range(count)]
     for i, at in enumerate(units):
         places[at].append(i)
@@ -153,13 +160,13 @@ def _averages(
     factor: GradientShare, own: Stepped, state: Mapping[Any, Any], gradients: torch.Tensor
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """The parameters of a group, and the average of each with this step's gradient."""
-    squares = gradients[own.span].float().square()
+    squares = gradients[own.span].to(averaged_in(gradients.device)).square()
     if len(own.owners) > len(own.params):
         squares = torch.stack([squares[[i for i, at in enumerate(own.owners) if at == p]].sum() for p in
                                range(len(own.params))])  # fmt: skip
-    held = [(state.get(p) or {}).get(SQUARE) for p in own.params]
+    held = [(state.get(p) or {}).get(NORM) for p in own.params]
     before = torch.stack([
-        torch.zeros_like(square) if kept is None else kept.to(square.device, torch.float32)
+        torch.zeros_like(square) if kept is None else kept.to(square.device, square.dtype).square()
         for kept, square in zip(held, squares.unbind(), strict=True)
     ])  # fmt: skip
     return zip(own.params, averaged(factor, before, squares).unbind(), strict=True)

@@ -1,11 +1,13 @@
 """From numbers to advice: what may be said, and how strongly.
 
 Only what was run and beat the plan beyond the noise becomes a rule of the patch: a joint rate, a rate of a single rule,
-static weights. What was only seen (a percentile of the norm for a clip) is told, and not done.
+one AdamW in the plan's
+place, static weights. What was only seen (a percentile of the norm for a clip) is told, and not done.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from groupwise._finding import SEVERITIES
@@ -14,30 +16,37 @@ from groupwise.plan import Plan
 from groupwise.probing.inspecting import Inspected, mostly_empty
 from groupwise.probing.job import Job
 from groupwise.probing.measuring import Seen
-from groupwise.probing.patch import patch_of
-from groupwise.probing.rates import Rates, judged, parts_advised, said
+from groupwise.probing.patch import patch_of, whole_of
+from groupwise.probing.rates import WORTH, Rates, flattered, judged, longer, parts_advised, said
 from groupwise.probing.result import ProbeResult
-from groupwise.probing.rounds import Search, preferred
+from groupwise.probing.rounds import Round, Search, preferred
 from groupwise.probing.search import classes_of
 from groupwise.probing.seeing import findings_of, tasks_in_words
+from groupwise.probing.single import Single
+from groupwise.probing.trial import Setting
 
 
 def advise(
     job: Job, found: Search, seen: Seen, looked: Inspected, cost: float, budget: float, notes: Sequence[str]
 ) -> ProbeResult:
     """The result of a search."""
-    rates = judged(found, job.total_steps)
+    rates = judged(found, job.total_steps, None if job.single is None else job.single.near)
     parts = parts_advised(found) if rates.verdict != "withheld" else {}
     weights = dict(found.weights.ranked()[0].weights) if found.weights and preferred(found.weights) else {}
-    words = [*_about_rates(rates, looked), *_about_parts(job.plan, found, parts, budget)]
+    words = [
+        *_about_rates(rates, looked, longer(found.rounds)[-1], job),
+        *_about_single(rates, job.single),
+        *_about_stable(rates),
+    ]
+    words += _about_parts(job.plan, found, parts, budget) if not rates.single else ()
     words += [*tasks_in_words(seen, found, job.plan.balance is not None), *_about_clip(seen), *notes]
     words += [f"It took {cost:.2f} runs of {job.total_steps:,} updates; nothing that was given has changed."]
-    patch = patch_of(job.plan, rates.advised, parts, weights, words[:1])
+    patch, plan = _patched(job, rates, parts, weights, words[:1])
     findings = [*looked.findings, *findings_of(rates, seen, mostly_empty(looked.tables, seen), looked.modes)]
     return ProbeResult(
         tuple(words),
         patch,
-        job.plan + Plan.loads(patch) if patch else job.plan,
+        plan,
         tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))),
         rates,
         {job.plan.rules[i].label: by for i, by in parts.items()},
@@ -48,11 +57,24 @@ def advise(
     )
 
 
-def _about_rates(rates: Rates, looked: Inspected) -> Iterator[str]:
+def _patched(
+    job: Job, rates: Rates, parts: dict[int, float], weights: dict[str, float], notes: Sequence[str]
+) -> tuple[str, Plan]:
+    """The advice as TOML, and the plan that follows it."""
+    if rates.single and job.single is not None:
+        whole = whole_of(job.single.plan(job.plan, rates.single), weights, notes)
+        return whole, Plan.loads(whole)
+    patch = patch_of(job.plan, rates.advised, parts, weights, notes)
+    return patch, job.plan + Plan.loads(patch) if patch else job.plan
+
+
+def _about_rates(rates: Rates, looked: Inspected, last: Round, job: Job) -> Iterator[str]:
     low, high = rates.likely
     where = f"x{said(low)} to x{said(high)} of the plan's"
-    if rates.verdict == "change":
-        gained = f"short runs ended {rates.gain:.0%} lower than with the plan's rates"
+    if rates.single:
+        yield _about_replacing(rates, last)
+    elif rates.verdict == "change":
+        gained = f"short runs ended {_share(rates.gain)} lower than with the plan's rates"
         why = gained if rates.gain < 1 else "with the plan's rates a short run diverged"
         yield (
             f"Rates: multiply the plan's by {number(rates.advised)} ({_absolute(looked, rates.advised)}): {why}. The "
@@ -60,23 +82,78 @@ def _about_rates(rates: Rates, looked: Inspected) -> Iterator[str]:
         )
     elif rates.verdict == "keep":
         yield (
-            f"Rates: keep the plan's ({_absolute(looked, 1.0)}). Nothing beat them beyond the noise; the best is "
-            f"likely at {where}."
+            f"Rates: keep the plan's ({_absolute(looked, 1.0)}). Nothing beat them on two seeds beyond the noise"
+            f"{_declined(last, job)}; the best is likely at {where}."
         )
     else:
         yield (
             f"Rates: advice is withheld. What was best differs from x{said(low)} to x{said(high)} between "
             "seeds and lengths, more than a decade: a larger budget may tell."
         )
-    yield _about_stable(rates)
 
 
-def _about_stable(rates: Rates) -> str:
+def _declined(last: Round, job: Job) -> str:
+    """What was ahead in the longest runs all the same, and why that is not enough."""
+    plain, lead = Setting(), last.ranked()[0]
+    if plain not in last.runs or lead == plain or not last.versus(lead, plain).beats():
+        return ""
+    name = f"one AdamW at lr={number(lead.adamw)}" if lead.adamw else f"x{said(lead.rate)}"
+    if last.versus(lead, plain).mean > -WORTH:
+        why = "by less than 1 %"
+    elif flattered(lead, last.steps, job.total_steps, None if job.single is None else job.single.near):
+        why = "but short runs want higher rates than long ones"
+    else:
+        why = "on one seed alone"
+    return f" ({name} was ahead in runs of {last.steps:,} updates, {why})"
+
+
+def _about_replacing(rates: Rates, last: Round) -> str:
+    """That one AdamW takes the plan's place, and what it is ahead of."""
+    one, plain = Setting(adamw=rates.single), Setting()
+    ends = []
+    if plain in last.runs:
+        gain = 1 - math.exp(last.versus(one, plain).mean)
+        ends.append(f"{_share(gain)} lower than with the plan's own rates")
+    if rates.best != 1:
+        noise = "" if rates.told_apart else ", which is within the noise: one rate is enough here"
+        times = f"those times {said(rates.best)}" if ends else f"the plan's rates times {said(rates.best)}"
+        ends.append(f"{_share(rates.ahead)} lower than with {times}, the best of them{noise}")
+    return (
+        f"Rates: take one AdamW at lr={number(rates.single)} for everything in the place of your plan's algorithms and "
+        f"rates: runs of {last.steps:,} updates ended {', and '.join(ends)}."
+    )
+
+
+def _about_single(rates: Rates, single: Single | None) -> Iterator[str]:
+    """What became of the challenger, where it does not take the plan's place."""
+    if single is None or rates.single:
+        return
+    if not rates.challenger:
+        yield "One AdamW: it diverged at the rates tried."
+        return
+    where = f"{_share(abs(rates.ahead))} {'lower' if rates.ahead > 0 else 'higher'}"
+    beside = "with the plan's rates" if rates.best == 1 else f"with those times {said(rates.best)}"
+    ends = f"One AdamW at lr={number(rates.challenger)} for everything ended {where} than {beside}"
+    if not rates.told_apart:
+        yield f"{ends}, which is within the noise: one rate is enough here, and the plan's may stay."
+    elif rates.ahead < 0:
+        yield f"{ends}: the plan's algorithms and rates are worth having."
+    else:
+        yield f"{ends}, on one seed or in short runs alone: the plan stays."
+
+
+def _share(change: float) -> str:
+    return f"{change:.0%}" if change >= 0.095 else f"{change:.1%}"
+
+
+def _about_stable(rates: Rates) -> Iterator[str]:
     low, high = rates.stable
+    of = "the plan's rates: " if rates.single else ""
     if high is None:
-        return f"Stable: nothing diverged up to x{said(low)}."
+        yield f"Stable: {of}nothing diverged up to x{said(low)}."
+        return
     least = "none of the rates tried fell throughout" if low == 0 else f"all runs fell up to x{said(low)}"
-    return f"Stable: {least}, and at x{said(high)} one diverged; the largest stable rate lies between."
+    yield f"Stable: {of}{least}, and at x{said(high)} one diverged; the largest stable rate lies between."
 
 
 def _absolute(looked: Inspected, by: float) -> str:
@@ -103,7 +180,8 @@ def _about_clip(seen: Seen) -> Iterator[str]:
     bound = seen.norm_percentile(0.95)
     acts = [part.clip_factor for part in seen.groups if part.clip_factor is not None]
     if bound > 0:
-        now = "" if not acts else f", the plan's leaves {said(min(acts))} of the gradient at the median"
+        now = "" if not acts else f"; the plan's leaves {min(acts):.2g} of the gradient at the median"
+        now = "; the plan's acts in less than half of them" if acts and min(acts) >= 1 else now
         yield (
             f"Clipping: the joint norm is below {said(bound)} in 95 % of the updates seen; a clip there acts on "
             f"the rest alone{now}."

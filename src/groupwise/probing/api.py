@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ import torch
 from groupwise._shards import is_sharded
 from groupwise._spelling import shown
 from groupwise.errors import ProbeError, within
+from groupwise.optim import GroupedOptimizer
 from groupwise.plan import Plan
 from groupwise.probing.advice import advise
 from groupwise.probing.batches import Batches
@@ -23,7 +25,11 @@ from groupwise.probing.restoring import restored
 from groupwise.probing.result import ProbeResult
 from groupwise.probing.saved import Saved
 from groupwise.probing.search import Schedule, Trials, classes_of, planned, search
+from groupwise.probing.single import Single, single_of
 from groupwise.probing.trial import Setting
+
+SEVERAL = 2.0
+"""The budget from which one AdamW is tried where there are several tasks; below it goes into their weights."""
 
 
 def probe(
@@ -54,14 +60,14 @@ def probe(
         total_steps, steps_per_epoch: of the run that is planned, in updates. Shorter runs have its schedules
             compressed.
         budget: what the probe may cost, in runs of `total_steps` updates. Beyond 1.5, rules are tried on their own, and
-            more seeds.
+            more seeds; from 2, one AdamW beside a plan of several tasks.
         validation: what contestants are judged on, in the form of `batches`; by default on batches like those.
         save: a file that takes each contestant when it is done, whole or not at all; with it, a probe that was
             interrupted goes on where it was.
         progress: whether to show a bar, on stderr.
 
     Returns:
-        The result: print it; `result.patch` is TOML, `result.plan` the plan with it.
+        The result: print it; `result.patch` is TOML, `result.plan` the plan that follows it.
 
     Raises:
         ProbeError: what was given cannot be tried: no model, a loss that is no scalar, batches that end, no parameter
@@ -90,11 +96,12 @@ def probe(
 
 def _probed(job: Job, budget: float, save: str | os.PathLike[str] | None, bar: Progress) -> ProbeResult:
     """Look, plan the rounds, search, advise."""
-    first = _first_losses(job)
+    first, single = _first_look(job)
+    job = replace(job, single=single if len(first) == 1 or budget >= SEVERAL else None)
     saved = None if save is None else Saved.at(save, job, budget)
     looked = inspected(job)
     classes = classes_of(job.plan)
-    schedule = planned(job.total_steps, budget, _may_weigh(job, first), len(classes))
+    schedule = planned(job.total_steps, budget, _may_weigh(job, first), len(classes), job.single)
     for source in (job.batches, job.validation):
         if source is not None:
             source.keep(schedule.longest)
@@ -108,7 +115,7 @@ def _probed(job: Job, budget: float, save: str | os.PathLike[str] | None, bar: P
 
     trials.after = after
     seen = _seen(trials, schedule)
-    found = search(trials, schedule, _weights(first) if _may_weigh(job, first) else (), classes)
+    found = search(trials, schedule, _weights(first) if _may_weigh(job, first) else (), classes, job.single)
     notes = [source.note for source in (job.batches, job.validation) if source is not None and source.note]
     return advise(job, found, seen, looked, trials.cost / job.total_steps, budget, notes)
 
@@ -120,8 +127,9 @@ def _seen(trials: Trials, schedule: Schedule) -> Seen:
     return recording.seen()
 
 
-def _first_losses(job: Job) -> dict[str, float]:
-    """The loss of each task before any update; what is wrong with a model, a loss or a plan comes out here."""
+def _first_look(job: Job) -> tuple[dict[str, float], Single | None]:
+    """The loss of each task before any update, and the one AdamW to be tried beside the plan; what is wrong with a
+    model, a loss or a plan comes out here."""
     model = job.fresh(1)
     tensors = tensors_of(model)
     if not tensors:
@@ -132,7 +140,13 @@ def _first_losses(job: Job) -> dict[str, float]:
         if source is not None:
             source.keep(1)
     losses = job.losses(model, next(job.take(1, 1)))
-    return {task: float(value.detach()) for task, value in losses.items()}
+    resolution = GroupedOptimizer(model, job.plan).resolution
+    total = torch.stack([loss.detach() if not loss.requires_grad else loss for loss in losses.values()]).sum()
+    if total.requires_grad:
+        total.backward()
+    return {task: float(value.detach()) for task, value in losses.items()}, single_of(
+        resolution, [tensor.grad for tensor in tensors]
+    )
 
 
 def _may_weigh(job: Job, first: Mapping[str, float]) -> bool:

@@ -16,6 +16,7 @@ from groupwise.errors import ProbeError, within
 from groupwise.plan import Plan
 from groupwise.probing.batches import Batches
 from groupwise.probing.restoring import seed_all
+from groupwise.probing.single import Single
 
 Model: TypeAlias = "torch.nn.Module | Mapping[str, torch.nn.Module | torch.Tensor]"
 Loss: TypeAlias = Callable[[Any, Any], "Tensor | Mapping[str, Tensor]"]
@@ -35,6 +36,7 @@ class Job:
         model: a module, a mapping of names to modules or parameters, or a function without arguments that makes one.
         total_steps, steps_per_epoch: of the run that is planned.
         validation: what contestants are judged on; None for batches like those of the training.
+        single: how one AdamW is made of the plan; None where that is not tried.
     """
 
     model: Model | Callable[[], Model]
@@ -44,6 +46,7 @@ class Job:
     total_steps: int
     steps_per_epoch: int | None = None
     validation: Batches | None = None
+    single: Single | None = None
 
     @property
     def is_made(self) -> bool:

@@ -7,6 +7,13 @@ from collections.abc import Mapping, Sequence
 from groupwise.plan import Plan, Rule, scale
 
 
+def whole_of(plan: Plan, weights: Mapping[str, float], notes: Sequence[str]) -> str:
+    """A plan that takes the place of another, as TOML: `notes` for its head, and static weights where there are any."""
+    balance = {"weights": dict(weights)} if weights else None if plan.balance is None else dict(plan.balance)
+    made = Plan(plan.rules, plan.clip, dict(plan.values), balance, plan.depth, plan.parts)
+    return f"{_head([*notes, 'This is a plan of its own, in the place of the one that was probed.'])}\n{made.dumps()}"
+
+
 def patch_of(
     plan: Plan, rate: float, parts: Mapping[int, float], weights: Mapping[str, float], notes: Sequence[str]
 ) -> str:
@@ -23,5 +30,9 @@ def patch_of(
     if not rules:
         return ""
     balance = {"weights": dict(weights)} if weights else None
-    head = "".join(f"# {line}\n" for note in notes for line in note.splitlines())
-    return f"{head}\n{Plan(rules, balance=balance).dumps()}"
+    return f"{_head(notes)}\n{Plan(rules, balance=balance).dumps()}"
+
+
+def _head(notes: Sequence[str]) -> str:
+    """Lines of comments."""
+    return "".join(f"# {line}\n" for note in notes for line in note.splitlines())

@@ -14,10 +14,11 @@ from groupwise._atomic import obstacle, replacing
 from groupwise._paths import path_of
 from groupwise.errors import ProbeError, unknown, within
 from groupwise.probing.measuring import Part, Seen
-from groupwise.probing.rates import Rates
-from groupwise.probing.rounds import Round
+from groupwise.probing.rates import Rates, longer
+from groupwise.probing.rounds import Round, best_single
 
 _SUFFIXES: Final = (".svg", ".png")
+_SINGLE: Final = "#c46a1b"
 _COLOURS: Final = ("#9aa5b1", "#4c78a8", "#1b3a5c")
 _LIKELY, _DIVERGED = "#d8ead3", "#f3d6d3"
 _MOST: Final = 16
@@ -66,7 +67,7 @@ def _rates(axes: Any, rates: Rates, rounds: Sequence[Round]) -> None:
     """What each rate came to, a line for each round; where the best is likely, and where runs diverged."""
     low, high = rates.likely
     axes.axvspan(low, high, color=_LIKELY, lw=0, label="likely best")
-    top = max(s.rate for found in rounds for s in found.runs) * math.sqrt(10)
+    top = max(s.rate for found in rounds for s in found.runs if not s.adamw) * math.sqrt(10)
     diverging = rates.stable[1]
     if diverging is not None:
         axes.axvspan(diverging, top, color=_DIVERGED, lw=0, label="diverged", alpha=0.6)
@@ -74,16 +75,21 @@ def _rates(axes: Any, rates: Rates, rounds: Sequence[Round]) -> None:
         points = _points(found)
         label = f"{found.steps} updates"
         axes.plot([x for x, _ in points], [y for _, y in points], "o-", ms=4, lw=1.5, color=colour, label=label)
-    if rates.verdict == "change":
+    if rates.verdict == "change" and not rates.single:
         axes.axvline(rates.advised, color="#2c7a2c", lw=1.5, label=f"advised: x{rates.advised:g}")
     axes.axvline(1.0, color="black", lw=0.8, ls=":", label="the plan's")
+    longest = longer(rounds)[-1]
+    one = best_single(longest)
+    if one is not None:
+        label = f"one AdamW at {one.adamw:g}, {longest.steps} updates"
+        axes.axhline(longest.score(one), color=_SINGLE, lw=1.5, ls="--", label=label)
     axes.set_xscale("log")
     axes.set(xlabel="factor on the plan's rates", ylabel="log(loss / loss at the start)", title="Rates")
     axes.legend(fontsize=7, frameon=False)
 
 
 def _points(found: Round) -> list[tuple[float, float]]:
-    known = sorted((setting.rate, found.score(setting)) for setting in found.runs)
+    known = sorted((setting.rate, found.score(setting)) for setting in found.runs if not setting.adamw)
     return [(rate, score) for rate, score in known if math.isfinite(score)]
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, final
 
 from groupwise._spelling import number
-from groupwise.probing.rounds import SURER, Round, Search, lowest_of_the_best
+from groupwise.probing.rounds import SURER, Round, Search, agreed, best_single, multiples, preferred, together
 from groupwise.probing.trial import Setting, Trial
 
 Verdict: TypeAlias = Literal["keep", "change", "withheld"]
@@ -16,6 +16,8 @@ Verdict: TypeAlias = Literal["keep", "change", "withheld"]
 DECADE = 10.0 * (1 + 1e-6)
 """Advice that spreads over more than this is withheld."""
 
+WORTH = 0.01
+"""How much lower a loss has to be for the plan's own rates to be left, in natural logarithms: about 1 %."""
 
 HALF: float = math.sqrt(10)
 """Between two rungs of the ladder: half a decade."""
@@ -28,17 +30,22 @@ joint fit from 760 M parameters; fits of single sizes are 0.32 to 0.7."""
 @final
 @dataclass(frozen=True)
 class Rates:
-    """Factors on the plan's own learning rates, which stay in their proportions.
+    """Factors on the plan's own learning rates, which stay in their proportions; or one AdamW in their place.
 
     Attributes:
         verdict: "keep" the plan's rates, since nothing beat them beyond the noise; "change" them; or "withheld", since
             seeds and lengths point to rates more than a decade apart.
-        advised: the factor to apply: 1 unless the verdict is to change.
+        advised: the factor to apply: 1 unless the verdict is to change, and where `single` is advised.
         likely: lowest and highest factor at which the best of the whole run is likely to be.
         stable: the highest factor up to which every run went on falling, and the lowest at which one diverged; None
             where none did.
-        best: the lowest factor that was not told apart from the best in the longest round.
-        gain: how much lower the loss of the best was than the plan's, as a share; 0.1 is a tenth lower.
+        best: the lowest factor within one standard error of the best of the longest round.
+        gain: how much lower the loss of what is advised was than the plan's, as a share; 0.1 is a tenth lower.
+        single: the rate of one AdamW for everything, where that is advised in the plan's place; 0 otherwise.
+        challenger: the rate of the best one AdamW that was tried; 0 where none was.
+        ahead: how much lower its loss was than that of the best factor, as a share, in the longest round with both;
+            negative where it was higher.
+        told_apart: whether that is beyond the noise.
     """
 
     verdict: Verdict
@@ -47,28 +54,134 @@ class Rates:
     stable: tuple[float, float | None]
     best: float
     gain: float
+    single: float = 0.0
+    challenger: float = 0.0
+    ahead: float = 0.0
+    told_apart: bool = False
 
 
-def judged(search: Search, total_steps: int) -> Rates:
-    """What the rounds bear out."""
-    verdict, best = decided(search.rounds)
+def judged(search: Search, total_steps: int, near: float | None = None) -> Rates:
+    """What the rounds bear out; arguments as for `decided`."""
+    verdict, best = decided(search.rounds, total_steps, near)
+    if search.weights is not None and preferred(search.weights):
+        best = replace(search.weights.ranked()[0], weights=())
+        verdict = "keep" if best == Setting() else "change"
+    own = _own(longer(search.rounds))
     low, high = _likely(search.rounds)
-    shorter = (search.rounds[-1].steps / total_steps) ** HORIZON
+    shorter = (longer(search.rounds)[-1].steps / total_steps) ** HORIZON
     between = math.sqrt(HALF)  # a rung stands for what lies nearer to it than to the next
-    stable = bracket(trial for found in search.rounds for runs in found.runs.values() for trial in runs)
-    advised = best.rate if verdict == "change" else 1.0
-    likely = low * shorter / between, high * between
-    return Rates(verdict, advised, likely, stable, best.rate, _gain(search.rounds, best))
+    runs = (runs for found in search.rounds for s, runs in found.runs.items() if not s.adamw)
+    changed = verdict == "change"
+    challenger, ahead, told_apart = _challenger(search.rounds, own)
+    return Rates(
+        verdict,
+        best.rate if changed else 1.0,
+        (low * shorter / between, high * between),
+        bracket(trial for each in runs for trial in each),
+        own.rate,
+        _gain(search.rounds, best),
+        best.adamw if changed else 0.0,
+        challenger,
+        ahead,
+        told_apart,
+    )
 
 
-def decided(rounds: Sequence[Round]) -> tuple[Verdict, Setting]:
-    """Whether the plan's own rates are to change, and the lowest of those that are not told apart from the best."""
-    last = rounds[-1]
-    best = lowest_of_the_best(last)
+def decided(rounds: Sequence[Round], total_steps: int, near: float | None = None) -> tuple[Verdict, Setting]:
+    """Whether the plan's own rates are to change, and what is best: a factor on them, or one AdamW in their place.
+
+    Args:
+        rounds: in the order in which they were run.
+        total_steps: of the whole run.
+        near: the plan's rate where it means to AdamW what it means to the plan's algorithm.
+    """
+    long = longer(rounds)
+    best, own, plain = _best(long), _own(long), Setting()
     low, high = _likely(rounds)
-    if high > DECADE * low or math.isinf(last.score(best)):
+    if math.isinf(long[0].score(best)) or (not best.adamw and high > DECADE * low):
         return "withheld", best
-    return "change" if _beats_plain(rounds, best) else "keep", best
+    if plain not in long[0].runs:
+        return "change", best
+    for each in dict.fromkeys((best, own)):
+        if each != plain and _beats_plain(long, each, total_steps, near) and _twice(rounds, each):
+            return "change", each
+    return "keep", own
+
+
+def longer(rounds: Sequence[Round]) -> Sequence[Round]:
+    """Those of longer runs than the ladder's: the last, and what confirms it."""
+    return [found for found in rounds if found.name in ("last", "confirm")]
+
+
+def unconfirmed(rounds: Sequence[Round], total_steps: int, near: float | None) -> list[Setting]:
+    """What is ahead of the plan's own rate on one seed alone, with that rate; nothing where there is none."""
+    long, plain = longer(rounds), Setting()
+    if plain not in long[0].runs:
+        return []
+    for each in dict.fromkeys((_best(long), _own(long))):
+        if each != plain and _beats_plain(long, each, total_steps, near) and not _twice(rounds, each):
+            return [plain, each]
+    return []
+
+
+def beaten_before(ladder: Round, like: Setting | None = None) -> bool:
+    """Whether the plan's own rate is beaten on the ladder, by what is worth it; `like`: by the same kind of change."""
+    plain = Setting()
+    rivals = [s for s in ladder.runs if s != plain]
+    if like is not None:
+        alike = [s for s in rivals if bool(s.adamw) == bool(like.adamw)]
+        rivals = alike if like.adamw and alike else [s for s in alike or rivals if (s.rate > 1) == (like.rate > 1)]
+    return any(d.beats(SURER) and d.mean < -WORTH for d in (ladder.versus(s, plain) for s in rivals))
+
+
+def _twice(rounds: Sequence[Round], one: Setting) -> bool:
+    """Whether more than one seed has it ahead: the ladder's as well as the last round's, or several of longer runs."""
+    seeds = [seed for found in longer(rounds) if one in found.runs and Setting() in found.runs for seed in found.seeds]
+    return len(seeds) > 1 or beaten_before(rounds[0], one)
+
+
+def left_behind(rounds: Sequence[Round]) -> bool:
+    """Whether short runs are evidence enough against the plan's own rate: on every seed a factor more than a decade off
+    beat it beyond the noise."""
+    plain, best = Setting(), multiples(rounds[0]).ranked()[0]
+    far = abs(math.log10(best.rate)) > 1.1
+    return far and all(found.versus(best, plain).beats(SURER) for found in rounds)
+
+
+def _best(long: Sequence[Round]) -> Setting:
+    """The best factor, or one AdamW if that is ahead of it over the rounds that have both."""
+    own, one = _own(long), best_single(long[0])
+    return own if one is None or not together(long, one, own).mean < 0 else one
+
+
+def _own(long: Sequence[Round]) -> Setting:
+    """The best factor on the plan's rates."""
+    return multiples(long[0]).lowest_of_the_best()
+
+
+def _beats_plain(long: Sequence[Round], one: Setting, total_steps: int, near: float | None) -> bool:
+    """Whether it beats the plan's own rate: in every seed, over all beyond the noise, by what is worth it, and not only
+    because short runs want higher rates."""
+    short = flattered(one, long[-1].steps, total_steps, near)
+    return not short and agreed(long, one, Setting(), WORTH) and together(long, one, Setting()).beats()
+
+
+def flattered(one: Setting, steps: int, total_steps: int, near: float | None) -> bool:
+    """Whether it is a rate above the plan's by no more than what runs of this length want more than the whole run."""
+    by = one.rate if not one.adamw else one.adamw / near if near else math.inf
+    return by > 1 + 1e-6 and by * (steps / total_steps) ** HORIZON < HALF ** (1 / 4)
+
+
+def _challenger(rounds: Sequence[Round], own: Setting) -> tuple[float, float, bool]:
+    """The rate of the best one AdamW, how much lower than the best factor its loss was, as a share, and whether that is
+    beyond the noise."""
+    for found in reversed(longer(rounds)):
+        one = best_single(found)
+        if one is not None:
+            other = own if own in found.runs else multiples(found).ranked()[0]
+            ahead = found.versus(one, other)
+            return one.adamw, 1 - math.exp(ahead.mean), ahead.beats() or found.versus(other, one).beats()
+    return 0.0, 0.0, False
 
 
 def bracket(trials: Iterator[Trial]) -> tuple[float, float | None]:
@@ -97,15 +210,6 @@ def _last_with_plain(rounds: Sequence[Round]) -> Round:
     return next(found for found in reversed(rounds) if Setting() in found.runs)
 
 
-def _beats_plain(rounds: Sequence[Round], best: Setting) -> bool:
-    """Whether the plan's own rate is beaten beyond the noise, in the longest round that it was in, by the best or by
-    one that went on to be compared with it."""
-    found, plain = _last_with_plain(rounds), Setting()
-    if found is rounds[-1]:
-        return best != plain and found.versus(best, plain).beats(SURER)
-    return any(found.versus(s, plain).beats(SURER) for s in rounds[-1].runs if s in found.runs)
-
-
 def _gain(rounds: Sequence[Round], best: Setting) -> float:
     found = _last_with_plain(rounds)
     change = found.versus(best if best in found.runs else found.ranked()[0], Setting()).mean
@@ -113,15 +217,15 @@ def _gain(rounds: Sequence[Round], best: Setting) -> float:
 
 
 def _likely(rounds: Sequence[Round]) -> tuple[float, float]:
-    """From the lowest to the highest factor that is not told apart from the best of the last round, that is the best
-    of one of its seeds, or that was the best of the ladder."""
-    last = rounds[-1]
-    best = last.ranked()[0]
-    rates = [s.rate for s in last.runs if s == best or not last.versus(best, s).beats()]
-    for i in range(len(last.seeds)):
-        each = {s: runs[i : i + 1] for s, runs in last.runs.items()}
-        rates.append(Round(last.name, last.seeds[i : i + 1], last.steps, each).ranked()[0].rate)
-    rates.append(rounds[0].ranked()[0].rate)
+    """From the lowest to the highest factor that is not told apart from the best of a longer round, or is the best of
+    one of its seeds."""
+    rates: list[float] = []
+    for found in map(multiples, longer(rounds)):
+        best = found.ranked()[0]
+        rates += [s.rate for s in found.runs if s == best or not found.versus(best, s).beats()]
+        for i in range(len(found.seeds)):
+            each = {s: runs[i : i + 1] for s, runs in found.runs.items()}
+            rates.append(Round(found.name, found.seeds[i : i + 1], found.steps, each).ranked()[0].rate)
     return min(rates), max(rates)
 
 

@@ -27,8 +27,9 @@ class ProbeResult:
 
     Attributes:
         words: what it comes to, a sentence each.
-        patch: the advice as TOML, such that `plan + Plan.loads(patch)` follows it; empty where the plan is to stay.
-        plan: the plan with the patch.
+        patch: the advice as TOML, such that `plan + Plan.loads(patch)` follows it; empty where the plan is to stay. For
+            one AdamW in the plan's place (`rates.single`) it is a plan of its own, `Plan.loads(patch)`.
+        plan: the plan that follows the advice.
         findings: what is wrong, or may be: dead, frozen or unreached parts, starved ones, tasks that dominate.
         rates: how far up rates are stable, and where the best is likely.
         parts: by label, the factor more on what a rule matches; only where seeds agree beyond the noise.
@@ -70,7 +71,8 @@ class ProbeResult:
 
     def __str__(self) -> str:
         blocks = ["\n".join(self.words), "\n".join(map(str, self.findings)), *_texts(self)]
-        blocks += [f"Patch:\n{self.patch}"] if self.patch else []
+        head = "Plan, in the place of the one that was probed" if self.rates.single else "Patch"
+        blocks += [f"{head}:\n{self.patch}"] if self.patch else []
         return "\n\n".join(block.rstrip() for block in blocks if block)
 
     def _repr_html_(self) -> str:
@@ -101,12 +103,12 @@ def tables_of(result: ProbeResult) -> Iterator[Table]:
 
 
 def _rates(rounds: Sequence[Round]) -> Table:
-    rates = sorted({setting.rate for found in rounds for setting in found.runs})
+    tried = sorted({(s.adamw, s.rate) for found in rounds for s in found.runs})
     heads = ("rate", *(f"{len(found.seeds)} x {found.steps} updates" for found in rounds))
     rows = []
-    for rate in rates:
-        cells = [next((_cell(found, s) for s in found.runs if s.rate == rate), "") for found in rounds]
-        rows.append((f"x{rate:g}", *cells))
+    for own in tried:
+        cells = [next((_cell(found, s) for s in found.runs if (s.adamw, s.rate) == own), "") for found in rounds]
+        rows.append((f"AdamW {own[0]:g}" if own[0] else f"x{own[1]:g}", *cells))
     return heads, rows
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import final
 
@@ -61,7 +61,13 @@ class Round:
 
     def ranked(self) -> list[Setting]:
         """Best first; of those that diverged, the slowest first."""
-        return sorted(self.runs, key=lambda s: (self.score(s), s.rate))
+        return sorted(self.runs, key=lambda s: (self.score(s), s.adamw, s.rate))
+
+    def lowest_of_the_best(self) -> Setting:
+        """The lowest factor within one standard error of the best: a short run flatters high ones."""
+        best = self.ranked()[0]
+        alike = [s for s in self.runs if s == best or not (math.isinf(self.score(s)) or self.versus(best, s).beats(1))]
+        return min(alike, key=lambda s: (s.adamw, s.rate))
 
     def score(self, setting: Setting) -> float:
         """The mean of what it was judged at, over seeds and batches."""
@@ -76,18 +82,38 @@ class Round:
 @final
 @dataclass(frozen=True)
 class Search:
-    """What was tried, in order: `rounds` over the rate; weights and parts, where they were tried."""
+    """What was tried: `rounds` over the rate, in order; weights and parts, where they were tried."""
 
     rounds: tuple[Round, ...]
     weights: Round | None
     parts: tuple[Round, ...]
 
 
-def lowest_of_the_best(last: Round) -> Setting:
-    """Of what is not told apart from the best, the lowest rate: a short run flatters high ones."""
-    best = last.ranked()[0]
-    alike = [s for s in last.runs if s == best or not (math.isinf(last.score(s)) or last.versus(best, s).beats())]
-    return min(alike, key=lambda s: s.rate)
+def multiples(found: Round) -> Round:
+    """Of a round, the contestants that have the plan's algorithms, its rates times a factor."""
+    return replace(found, runs={s: runs for s, runs in found.runs.items() if not s.adamw})
+
+
+def best_single(found: Round) -> Setting | None:
+    """Of a round, the best one AdamW; None if there was none, or none that did not diverge."""
+    one = next((s for s in found.ranked() if s.adamw), None)
+    return None if one is None or math.isinf(found.score(one)) else one
+
+
+def together(rounds: Sequence[Round], one: Setting, other: Setting) -> Difference:
+    """How one did beside the other over all the rounds that had both, each run's seed counted once."""
+    known = [found for found in rounds if one in found.runs and other in found.runs]
+    own = [difference([a], [b]) for f in known for a, b in zip(f.runs[one], f.runs[other], strict=True)]
+    if any(math.isinf(each.mean) for each in own):
+        return Difference(sum(each.mean for each in own if math.isinf(each.mean)), 0.0)
+    return Difference(fmean(d.mean for d in own), math.sqrt(sum(d.error**2 for d in own)) / len(own))
+
+
+def agreed(rounds: Sequence[Round], one: Setting, other: Setting, worth: float = 0.0) -> bool:
+    """Whether one was better than the other by `worth`, in each seed of all the rounds that had both."""
+    known = [found for found in rounds if one in found.runs and other in found.runs]
+    pairs = [(a, b) for f in known for a, b in zip(f.runs[one], f.runs[other], strict=True)]
+    return bool(pairs) and all(difference([a], [b]).mean < -worth for a, b in pairs)
 
 
 def preferred(weighing: Round) -> bool:

@@ -20,7 +20,7 @@ from groupwise.errors import ProbeError, within
 from groupwise.probing.job import Job, tensors_of
 from groupwise.probing.trial import Setting, Trial
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 @final
@@ -90,7 +90,7 @@ def _plain(value: Any) -> Any:
 def _trial(data: Mapping[str, Any]) -> Trial:
     own = data["setting"]
     weights = tuple((str(task), float(weight)) for task, weight in own["weights"])
-    setting = Setting(float(own["rate"]), int(own["part"]), float(own["factor"]), weights)
+    setting = Setting(float(own["rate"]), int(own["part"]), float(own["factor"]), weights, float(own["adamw"]))
     judged = [tuple({task: float(x) for task, x in batch.items()} for batch in data[key]) for key in ("start", "end")]
     losses = tuple(map(float, data["losses"]))
     return Trial(setting, int(data["seed"]), int(data["steps"]), losses, judged[0], judged[1])

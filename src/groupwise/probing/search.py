@@ -1,18 +1,21 @@
 """Which rate: successive halving over a ladder of factors on the plan's own rates, paid from a stated budget.
 
-    ladder      factors half a decade apart, from a third to thirty times the plan's rate, in short runs of one seed
-    last        three, six times as long, on another seed: the best, the plan's own rate, and from there uphill, one
-                neighbour of the best so far after another. What the budget holds beyond 1.5 runs goes into more seeds
+    ladder      factors half a decade apart, from the plan's own rate up, and down where that is best, in short runs of
+                one seed; beside them one AdamW for everything, at rates half a decade apart
+    check       only where the best is more than a decade from the plan's own rate: both again, on another seed
+    last        on that seed, several times as long: the best of the ladder a small step lower, one AdamW, the plan's
+                own rate unless the check left it behind; then small steps about whichever is ahead
+    confirm     on a third seed, only where something is ahead of the plan's own rate that was not so on the ladder
     weights     where there are several tasks and the plan balances none: weights of 1 over the first losses beside the
                 plain sum, at the rates that are advised
     parts       from half of what is beyond 1.5 runs: for each rule with a rate of its own, a third and three times it
 
-The plan's own rate goes on until it is beaten beyond the noise (Jamieson & Talwalkar 2016, with an incumbent). All
-contestants of a seed start from one model, see the same batches and are judged on the same ones, so differences are
-paired. Short runs flatter high rates, so of those that are not told apart the lowest is taken. That the best rate falls
-as the length to the power of -0.32 (Bjorck et al. 2024, language models from 760 M parameters) moves the lower end of
-where the best is likely, and not the advice: on the jobs of benchmarks/probe_jobs.py, under seeds of which none is in
-the published table, the best of 3/8 of a run was as often below that of the whole as above it, and what is advised is
+The plan's own rate is the incumbent (Jamieson & Talwalkar 2016): it goes on until it is beaten beyond the noise on two
+seeds, since the best of several short runs is flattered by having been chosen. All contestants of a seed start from one
+model, see the same batches and are judged on the same ones, so differences are paired. Short runs flatter high rates:
+the best falls as the length to the power of -0.32 (Bjorck et al. 2024, language models from 760 M parameters), and
+(1/6)^0.32 = 0.56 is a quarter of a decade, the small step between the ladder and the last round. Of factors within one
+standard error of the best the lowest is taken (the one-standard-error rule: Breiman et al. 1984). What is advised is
 what was run.
 """
 
@@ -27,19 +30,27 @@ from typing import final
 from groupwise.errors import ProbeError
 from groupwise.plan import Plan
 from groupwise.probing.job import JUDGED_ON, Job
-from groupwise.probing.rates import HALF, decided
-from groupwise.probing.rounds import SURER, Round, Search, preferred
+from groupwise.probing.rates import HALF, beaten_before, decided, left_behind, unconfirmed
+from groupwise.probing.rounds import Round, Search, best_single, multiples, preferred
+from groupwise.probing.single import Single
 from groupwise.probing.trial import Judged, Setting, Trial, Watch, overhead, train
 
-LADDER = (-1, 0, 1, 2, 3)
+LADDER = (0, 1, 2)
 HIGHEST, LOWEST = 6, -6
 """Powers of `HALF`: the ladder, and how far it is extended where the best is at its end."""
+
+SINGLES = (-5, -4)
+SINGLES_HIGHEST, SINGLES_LOWEST = -1, -12
+"""The same for the rate of one AdamW: 3e-3, 1e-2, and from 1e-6 to 0.3."""
+
+QUARTER = math.sqrt(HALF)
+"""A small step: a quarter of a decade."""
 
 SHORTEST = 8
 """Updates of the shortest contestant that says anything."""
 
 
-def factor(power: int) -> float:
+def factor(power: float) -> float:
     """A rung of the ladder as people write it: 0.1, 0.316, 1, 3.16, 10."""
     return float(f"{HALF**power:.3g}")
 
@@ -52,9 +63,10 @@ class Schedule:
     Attributes:
         ladder: updates of a run of the first round.
         joint: what the rounds over the joint rate and the weights may cost, in updates.
-        seeds: of the last round.
+        seeds: of the last round, and as many again to confirm.
         parts: what rules on their own may cost, in updates.
         longest: the batches that a run may need.
+        total: updates of the whole run.
     """
 
     ladder: int
@@ -62,29 +74,41 @@ class Schedule:
     seeds: int
     parts: float
     longest: int
+    total: int
 
 
-LAST = 6
-"""How much longer the last round's runs are than the ladder's, about."""
+LADDER_SHARE = 0.05
+"""Of the whole run, the most that a run of the ladder takes."""
+
+LAST = 4
+"""How much longer than the ladder's the runs of the last round are, at least about."""
 
 
-def planned(total_steps: int, budget: float, several_tasks: bool, parts: int) -> Schedule:
+def planned(total_steps: int, budget: float, several_tasks: bool, parts: int, single: Single | None) -> Schedule:
     """How a budget, in multiples of the whole run, is spent. Raises `ProbeError` if it is too small."""
     beyond = max(0.0, budget - 1.5)
     joint = budget - beyond / 2 if parts else budget
+    short = 2 + len(LADDER) + (len(SINGLES) if single is not None and single.near is None else 0)
+    each = 4 if several_tasks else 5 + (single is not None)
     seeds = 1 + int((joint - min(budget, 1.5)) / 1.25)
-    runs = (4 if several_tasks else 3) * seeds
-    work = len(LADDER) + runs * LAST
-    unit = (joint * total_steps - (len(LADDER) + runs) * overhead()) / work
+    while seeds > 1 and _unit(joint * total_steps, short, each * seeds) < SHORTEST:
+        seeds -= 1
+    unit = _unit(joint * total_steps, short, each * seeds)
     if unit < SHORTEST:
-        least = math.ceil(100 * (SHORTEST * work + (len(LADDER) + runs) * overhead()) / total_steps) / 100
+        updates = SHORTEST * (short + each * LAST) + (short + each) * overhead()
         raise ProbeError(
-            f"budget={budget:g} of a run of {total_steps} updates is too small to tell rates apart: {least:g} are the "
-            "least"
+            f"budget={budget:g} of a run of {total_steps} updates is too small to tell rates apart: "
+            f"{math.ceil(100 * updates / total_steps) / 100:g} are the least"
         )
-    ladder = min(total_steps, int(unit))
+    ladder = min(int(total_steps * LADDER_SHARE), int(unit)) if total_steps * LADDER_SHARE >= SHORTEST else SHORTEST
     rest = (budget - joint) * total_steps
-    return Schedule(ladder, joint * total_steps, seeds, rest, max((LAST + 1) * ladder, JUDGED_ON))
+    longest = min(total_steps, int(joint * total_steps / 3))
+    return Schedule(ladder, joint * total_steps, seeds, rest, max(longest, JUDGED_ON), total_steps)
+
+
+def _unit(updates: float, short: int, runs: int) -> float:
+    """How long a run of the ladder can be, beside so many longer ones."""
+    return (updates - (short + runs) * overhead()) / (short + runs * LAST)
 
 
 @final
@@ -114,22 +138,32 @@ class Trials:
         return sum(trial.cost for trial in self.done.values())
 
 
-def search(trials: Trials, schedule: Schedule, weights: Sequence[tuple[str, float]], parts: Sequence[int]) -> Search:
+def search(
+    trials: Trials,
+    schedule: Schedule,
+    weights: Sequence[tuple[str, float]],
+    parts: Sequence[int],
+    single: Single | None = None,
+) -> Search:
     """Try rates, then weights, then parts. `weights` are those to try beside the plain sum; empty for none."""
     weighing = None
-    runs = (4 if weights else 3) * schedule.seeds
-    ladder = _ladder(trials, schedule, runs)
-    steps = _afforded(schedule.joint - trials.cost, runs, schedule)
-    seeds = tuple(range(2, 2 + schedule.seeds))
-    last = _last(trials, ladder, seeds, steps)
-    verdict, best = decided((ladder, last))
+    near = None if single is None else single.near
+    ladder = _ladder(trials, schedule, single)
+    rounds = [ladder, *_check(trials, ladder)]
+    rounds.append(_last(trials, schedule, rounds, single, bool(weights)))
+    if not weights and (settings := unconfirmed(rounds, schedule.total, near)):
+        rounds += _confirm(trials, schedule, settings)
+    verdict, best = decided(rounds, schedule.total, near)
     base = best if verdict == "change" else Setting()
     if weights:
-        more = 1 if base in last.runs else 2
-        steps = last.steps if more == 1 else _afforded((schedule.joint - trials.cost) / len(seeds), more, schedule)
-        weighing = _round(trials, "weights", [base, replace(base, weights=tuple(weights))], seeds, steps)
-        base = replace(base, weights=tuple(weights)) if preferred(weighing) else base
-    return Search((ladder, last), weighing, tuple(_parts(trials, schedule, base, parts)))
+        last = next(found for found in rounds if found.name == "last")
+        ahead = multiples(last).lowest_of_the_best()
+        own = ahead if verdict != "change" and last.versus(ahead, Setting()).beats() else base
+        both = [own, replace(own, weights=tuple(weights))]
+        weighing = _round(trials, "weights", both, last.seeds, last.steps, order=False)
+        base = both[1] if preferred(weighing) else base
+    tried = () if base.adamw else tuple(_parts(trials, schedule, base, parts))
+    return Search(tuple(rounds), weighing, tried)
 
 
 def _afforded(updates: float, runs: int, schedule: Schedule) -> int:
@@ -137,67 +171,136 @@ def _afforded(updates: float, runs: int, schedule: Schedule) -> int:
     return max(schedule.ladder, min(int(updates / runs - overhead()), schedule.longest))
 
 
-def _round(trials: Trials, name: str, settings: Iterable[Setting], seeds: tuple[int, ...], steps: int) -> Round:
+def _round(
+    trials: Trials, name: str, settings: Iterable[Setting], seeds: tuple[int, ...], steps: int, order: bool = True
+) -> Round:
     runs = {setting: tuple(trials.run(setting, seed, steps) for seed in seeds) for setting in settings}
-    return Round(name, seeds, steps, runs)
+    ordered = sorted(runs, key=lambda s: (s.adamw, s.rate)) if order else list(runs)
+    return Round(name, seeds, steps, {setting: runs[setting] for setting in ordered})
 
 
-def _ladder(trials: Trials, schedule: Schedule, later: int) -> Round:
-    """The first round, extended where the best is at its end, as long as twice its length is left for later runs."""
-    steps = schedule.ladder
-    powers = {power: trials.run(Setting(factor(power)), 1, steps) for power in LADDER}
-    while (more := _further(powers)) is not None:
-        if schedule.joint - trials.cost - steps < later * (2 * steps + overhead()):
+def _ladder(trials: Trials, schedule: Schedule, single: Single | None) -> Round:
+    """The first round: factors on the plan's rates, and one AdamW where its rate is not known from them."""
+    settings = _climb(trials, schedule, LADDER, (LOWEST, HIGHEST), lambda power: Setting(factor(power)))
+    if single is not None and single.near is None:
+        limits = SINGLES_LOWEST, SINGLES_HIGHEST
+        settings += _climb(trials, schedule, SINGLES, limits, lambda power: Setting(adamw=factor(power)))
+    return _round(trials, "ladder", settings, (1,), schedule.ladder)
+
+
+def _climb(
+    trials: Trials,
+    schedule: Schedule,
+    powers: Sequence[int],
+    limits: tuple[int, int],
+    made: Callable[[int], Setting],
+) -> list[Setting]:
+    """Rungs, extended where the best is at an end, as long as three quarters of the budget are left for later runs."""
+    runs = {power: trials.run(made(power), 1, schedule.ladder) for power in powers}
+    while (more := _further(runs, limits)) is not None:
+        if trials.cost + schedule.ladder + overhead() > schedule.joint / 2.5:
             break
-        powers[more] = trials.run(Setting(factor(more)), 1, steps)
-    return Round("ladder", (1,), steps, {Setting(factor(power)): (powers[power],) for power in sorted(powers)})
+        runs[more] = trials.run(made(more), 1, schedule.ladder)
+    return [made(power) for power in runs]
 
 
-def _further(powers: Mapping[int, Trial]) -> int | None:
+def _further(powers: Mapping[int, Trial], limits: tuple[int, int]) -> int | None:
     """The next rung to try beyond an end, or None."""
     fine = {power: fmean(trial.scores) for power, trial in powers.items() if not trial.diverged}
     best = min(fine, key=fine.__getitem__) if fine else min(powers)
-    if best == min(powers) and best > LOWEST:
+    if best == min(powers) and best > limits[0]:
         return best - 1
     top = max(powers)
-    return top + 1 if best == top and top in fine and top < HIGHEST else None
+    return top + 1 if best == top and top in fine and top < limits[1] else None
 
 
-def _last(trials: Trials, ladder: Round, seeds: tuple[int, ...], steps: int) -> Round:
-    """Three: the best of the ladder, the plan's own rate, and then the likelier neighbour of whichever is ahead.
+def _check(trials: Trials, ladder: Round) -> list[Round]:
+    """The best of the ladder and the plan's own rate on another seed, where only that is wanting to give it up."""
+    if not left_behind([ladder]):
+        return []
+    return [_round(trials, "check", [Setting(), multiples(ladder).ranked()[0]], (2,), ladder.steps)]
 
-    Which of them is ahead is asked after each, so that a best rate that moves with the length of a run is followed.
-    """
-    plain, first = Setting(), ladder.ranked()[0]
-    settings = [first]
-    if first != plain and not _left_behind(ladder, first, plain):
-        settings.append(plain)
-    found = _round(trials, "last", settings, seeds, steps)
-    while len(settings) < 3:
-        settings.append(_next(ladder, found))
+
+def _last(trials: Trials, schedule: Schedule, rounds: Sequence[Round], single: Single | None, weighs: bool) -> Round:
+    """The best of the ladder, one AdamW, the plan's own rate unless it is left behind; small steps about the best."""
+    ladder, left = rounds[0], left_behind(rounds)
+    best = multiples(ladder).ranked()[0]
+    settings = [best if best == Setting() else _times(best, 1 / QUARTER)]
+    if not left:
+        settings.append(Setting())
+    if single is not None:
+        settings.append(_one_adamw(ladder, best, single))
+    settings = list(dict.fromkeys(settings))
+    small = 2 if left or len(settings) < 3 else 1
+    confirmed = 0 if left or weighs or beaten_before(ladder) else 2
+    seeds = tuple(range(2, 2 + schedule.seeds))
+    runs = (len(settings) + small + confirmed + weighs) * len(seeds)
+    steps = _afforded(schedule.joint - trials.cost, runs, schedule)
+    for _ in range(small):
         found = _round(trials, "last", settings, seeds, steps)
-    return replace(found, runs={s: found.runs[s] for s in sorted(settings, key=lambda s: s.rate)})
+        if (step := _small_step(ladder, found)) is None:
+            return found
+        settings.append(step)
+    return _round(trials, "last", settings, seeds, steps)
 
 
-def _left_behind(ladder: Round, best: Setting, plain: Setting) -> bool:
-    """Whether short runs are evidence enough against the plan's own rate: more than a decade off, beyond the noise."""
-    return abs(math.log10(best.rate / plain.rate)) > 1.1 and ladder.versus(best, plain).beats(SURER)
+def _one_adamw(ladder: Round, best: Setting, single: Single) -> Setting:
+    """One AdamW at the rate that the ladder found best, by a parabola through it and its neighbours; or at the rate of
+    the plan where it is best, if that means the same."""
+    if single.near is not None:
+        by = best.rate if best == Setting() else best.rate / QUARTER
+        return Setting(adamw=_on_grid(single.near * by))
+    one = best_single(ladder)
+    if one is None:
+        return Setting(adamw=factor(min(SINGLES)))
+    beside = [_times(one, 1 / HALF), _times(one, HALF)]
+    if any(s not in ladder.runs or math.isinf(ladder.score(s)) for s in beside):
+        return one
+    low, middle, high = (ladder.score(s) for s in (beside[0], one, beside[1]))
+    bend = low - 2 * middle + high
+    return _times(one, HALF ** (0.5 * (low - high) / bend)) if bend > 0 else one
 
 
-def _next(ladder: Round, last: Round) -> Setting:
-    """A neighbour of the best so far that has not been run; of two the one that did better on the ladder."""
-    known = {s.rate: ladder.score(s) for s in ladder.runs}
-    beside = [
-        (place, known.get(rate, math.inf), rate)
-        for place, ahead in enumerate(last.ranked())
-        for rate in (factor(_power(ahead) - 1), factor(_power(ahead) + 1))
-        if Setting(rate) not in last.runs
-    ]
-    return Setting(min(beside)[2])
+def _small_step(ladder: Round, found: Round) -> Setting | None:
+    """A quarter of a decade from the best, to the side where shorter runs were lower; None where both are known. Half a
+    decade from the plan's own rate, and where that was the best of the ladder: less is no evidence against it."""
+    lead = found.ranked()[0]
+    known = {setting: ladder.score(setting) for setting in ladder.runs}
+    size = HALF if Setting() in (lead, multiples(ladder).ranked()[0]) else QUARTER
+    open_to = [by for by in (1 / size, size) if _times(lead, by) not in found.runs]
+    if not open_to:
+        return None
+
+    def shorter(by: float) -> tuple[float, float]:
+        near = min(known.get(_times(lead, by), math.inf), known.get(_times(lead, by * size), math.inf))
+        return near, by
+
+    return _times(lead, min(open_to, key=shorter))
 
 
-def _power(setting: Setting) -> int:
-    return round(math.log(setting.rate) / math.log(HALF))
+def _confirm(trials: Trials, schedule: Schedule, settings: Sequence[Setting]) -> list[Round]:
+    """What is ahead of the plan's own rate beside it, on seeds of their own; nothing if the budget does not hold it."""
+    seeds = _third(schedule)
+    left, runs = schedule.joint - trials.cost, len(settings) * len(seeds)
+    if left < runs * (schedule.ladder + overhead()):
+        return []
+    return [_round(trials, "confirm", settings, seeds, _afforded(left, runs, schedule))]
+
+
+def _third(schedule: Schedule) -> tuple[int, ...]:
+    """Seeds that the ladder and the last round did not have."""
+    return tuple(range(2 + schedule.seeds, 2 + 2 * schedule.seeds))
+
+
+def _times(setting: Setting, by: float) -> Setting:
+    if setting.adamw:
+        return replace(setting, adamw=_on_grid(setting.adamw * by))
+    return replace(setting, rate=_on_grid(setting.rate * by))
+
+
+def _on_grid(rate: float) -> float:
+    """The nearest number of ..., 0.562, 1, 1.78, 3.16, 5.62, 10, ..."""
+    return factor(round(math.log(rate, QUARTER)) / 2)
 
 
 def _parts(trials: Trials, schedule: Schedule, base: Setting, parts: Sequence[int]) -> Iterator[Round]:
@@ -209,7 +312,7 @@ def _parts(trials: Trials, schedule: Schedule, base: Setting, parts: Sequence[in
     steps = _afforded(schedule.parts, (2 * number + 1) * len(seeds), schedule)
     for part in parts[:number]:
         settings = [base, *(replace(base, part=part, factor=by) for by in (factor(-1), factor(1)))]
-        yield _round(trials, f"part {part}", settings, seeds, steps)
+        yield _round(trials, f"part {part}", settings, seeds, steps, order=False)
 
 
 def classes_of(plan: Plan) -> list[int]:

@@ -20,6 +20,7 @@ from groupwise.errors import ProbeError
 from groupwise.optim import GroupedOptimizer, PlanScheduler
 from groupwise.plan import Plan, Rule, scale
 from groupwise.probing.job import JUDGED_ON, Job, tensors_of
+from groupwise.probing.single import Single
 
 GROWN = 1.5
 """A run that is judged at so many times the loss of its start has diverged."""
@@ -40,15 +41,19 @@ class Setting:
         rate: the factor on every learning rate.
         part, factor: a factor more on those that the rule at this place of the plan matches; -1 for none.
         weights: static weights of the tasks, by name; empty for those that the plan has, or 1.
+        adamw: the rate of one AdamW in the place of the plan's algorithms and rates; 0 for the plan's own.
     """
 
     rate: float = 1.0
     part: int = -1
     factor: float = 1.0
     weights: tuple[tuple[str, float], ...] = ()
+    adamw: float = 0.0
 
-    def on(self, plan: Plan) -> Plan:
-        """The plan that is tried."""
+    def on(self, plan: Plan, single: Single | None = None) -> Plan:
+        """The plan that is tried; `single` makes the one AdamW of it."""
+        if self.adamw and single is not None:
+            return single.plan(plan, self.adamw)
         rules = [Rule("*", label="probe", lr=scale(self.rate))] if self.rate != 1 else []
         if self.part >= 0:
             rules.append(Rule(plan.rules[self.part].match, label="probe part", lr=scale(self.factor)))
@@ -130,7 +135,7 @@ def train(
     """
     model = job.fresh(seed)
     start = tuple(job.judged(model)) if start is None else start
-    plan = setting.on(job.plan)
+    plan = setting.on(job.plan, job.single)
     optimizer = GroupedOptimizer(model, plan)
     scheduler = PlanScheduler(optimizer, total_steps=job.total_steps, steps_per_epoch=job.steps_per_epoch)
     balancer = _balancer(job, setting, model)
