@@ -1,7 +1,7 @@
 """A stand-in for what `make gallery` installs and `make test` does not: small files of its form, for the same code.
 
-MiniLM (83 MB) becomes an untrained one of six layers and 24 units with a vocabulary of 200. The tests see it on every
-machine, also where the real one is installed.
+MiniLM (83 MB) becomes an untrained one of six layers and 24 units with a vocabulary of 200, and the GPT that LoRA
+adapts has had two steps. The tests see them on every machine, also where the real one is installed.
 """
 
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+import examples.lora.train
 from examples import packaged
 
 WIDTH = 24
@@ -24,6 +25,7 @@ def _stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     _small_minilm(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packaged, "minilm", lambda: folder)
+        patch.setattr(examples.lora.train, "PRETRAINING", 2)
         yield
 
 
