@@ -9,11 +9,18 @@ NAMES = sorted(path.parent.name for path in Path(__file__).parent.glob("*/compar
 
 
 def main(argv: list[str]) -> None:
-    """Names choose; everything else is handed to each comparison."""
-    chosen = [word for word in argv if word in NAMES]
+    """Names choose; everything else is handed to each comparison. What lacks its data is named at the end."""
+    chosen, missing = [word for word in argv if word in NAMES], []
     for name in chosen or NAMES:
         sys.stdout.write(f"{name}\n")
-        import_module(f"examples.{name}.compare").main([word for word in argv if word not in NAMES])
+        try:
+            import_module(f"examples.{name}.compare").main([word for word in argv if word not in NAMES])
+        except SystemExit as error:
+            if not isinstance(error.code, str):  # of the command line
+                raise
+            missing.append(f"{name}: {error.code}")
+    if missing:
+        raise SystemExit("\n".join(missing))
 
 
 if __name__ == "__main__":

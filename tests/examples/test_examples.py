@@ -83,6 +83,19 @@ def test_a_name_chooses_an_example(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(chosen) == 1 + len(NAMES)
 
 
+def test_an_example_whose_data_are_missing_is_named_after_the_others_have_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[object] = []
+
+    def without_data(_: object) -> None:
+        raise SystemExit("install it")
+
+    for name in NAMES:
+        monkeypatch.setattr(f"examples.{name}.compare.main", without_data if name == NAMES[0] else ran.append)
+    with pytest.raises(SystemExit, match=f"^{NAMES[0]}: install it$"):
+        run_examples([])
+    assert len(ran) == len(NAMES) - 1
+
+
 def test_a_search_takes_the_best_rate_and_its_seeds_are_not_used_again() -> None:
     calls: list[tuple[float, int, bool]] = []
 
