@@ -143,7 +143,7 @@ def _first_look(job: Job) -> tuple[dict[str, float], Single | None]:
     resolution = GroupedOptimizer(model, job.plan).resolution
     total = torch.stack([loss.detach() if not loss.requires_grad else loss for loss in losses.values()]).sum()
     if total.requires_grad:
-        total.backward()
+        torch.autograd.backward(total)
     return {task: float(value.detach()) for task, value in losses.items()}, single_of(
         resolution, [tensor.grad for tensor in tensors]
     )
