@@ -302,3 +302,28 @@ def test_a_norm_that_opens_a_container_is_of_the_level_passed() -> None:
         "first.0": {1}, "first.1": {2}, "first.2": {3}, "head.bias": {6}, "head.weight": {6},
         "second.0": {3}, "second.1": {4}, "second.2": {4}, "second.3": {5},
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "within", [lambda net: nn.ModuleList([net]), nn.Sequential, lambda net: nn.ModuleDict({"0": net})]
+)
+def test_a_list_of_one_network_has_the_levels_of_that_network(within: Callable[[nn.Module], nn.Module]) -> None:
+    alone = depths(ViT(blocks=3))
+    model = nn.Module()
+    model.nets = within(ViT(blocks=3))
+    assert {name.removeprefix("nets.0."): depth for name, depth in depths(model).items()} == alone
+
+
+class OwnReadout(nn.Module):
+    """A block with a head of its own beside its layer, as for deep supervision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.fc, self.head = nn.LayerNorm(4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+
+def test_a_stack_of_one_block_that_ends_in_a_head_is_a_stack() -> None:
+    model = nn.ModuleDict(
+        {"embed": nn.Embedding(5, 4), "layers": nn.ModuleList([OwnReadout()]), "head": nn.Linear(4, 2)}
+    )
+    assert by_prefix(model) == {"embed": {0}, "layers": {1}, "head": {2}}

@@ -97,6 +97,8 @@ class Stacks:
         if self._is_collection(node, members) or (len(members) == 1 and len(node.children) > 1):
             return False  # pooling and a block written as a `Sequential` is that block
         holding = [any(map(self._holds_blocks, m.children)) or self._is_blocks(m) for m in members]
+        if len(members) == 1 and holding[0]:
+            return False  # a list of one network: its blocks are the levels
         others = {m.kinds[:1] for m, holds in zip(members, holding, strict=True) if not holds and products_of(m)}
         return not any(holding) or not others - {m.kinds[:1] for m, h in zip(members, holding, strict=True) if h}
 
