@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import pytest
 
-from groupwise import GroupwiseError, Plan, Rule, gradient_share, scale, trust_ratio, update_ratio
-from groupwise.errors import GroupwiseWarning, ResolutionError
+from groupwise import GroupwiseError, Plan, Rule, scale
+from groupwise.errors import GroupwiseWarning
 from groupwise.keras import GroupedOptimizer, Observer
 from groupwise.records import read
 from groupwise.schedules import cosine
@@ -146,10 +146,3 @@ def test_either_reading_is_saved(tmp_path: Path) -> None:
             fit(one, epochs=1)
         assert loaded.optimizer.rates == model.optimizer.rates
         assert difference(model, loaded) == 0
-
-
-@pytest.mark.parametrize("factor", [trust_ratio(), update_ratio(), gradient_share()], ids=str)
-def test_a_rate_that_follows_measurements_is_refused_with_the_reason(factor: Any) -> None:
-    plan = Plan([Rule("*", optimizer="SGD", learning_rate=0.1), Rule("*", learning_rate=scale(factor))])
-    with pytest.raises(ResolutionError, match=r"the compiled step of Keras has none: .* optimizer='Lamb'"):
-        GroupedOptimizer(plan).bind(functional())
