@@ -364,27 +364,6 @@ def has_step_hooks(optimizer: torch.optim.Optimizer) -> bool:
     return bool(getattr(optimizer, before, None) or getattr(optimizer, after, None))
 
 
-def without_gradients(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`torch.no_grad()` around a function, without the objects that torch makes of it for each call.
-
-    Lacking, and where it is compiled: torch's own.
-    """
-    by_torch, switch = torch.no_grad()(function), private("_C", "_set_grad_enabled")
-
-    @functools.wraps(function)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        if switch is None or torch.compiler.is_compiling():
-            return by_torch(*args, **kwargs)
-        before = torch.is_grad_enabled()
-        switch(False)
-        try:
-            return function(*args, **kwargs)
-        finally:
-            switch(before)
-
-    return run
-
-
 def runs_step_hooks(optimizer: object) -> bool:
     """Whether a step of `optimizer` runs its hooks: torch marks the steps that it has wrapped, a trainer's are not.
 

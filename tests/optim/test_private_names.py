@@ -19,7 +19,6 @@ NAMES = {
     "utils._foreach_utils._get_fused_kernels_supported_devices": "fused kernels, several times as fast",
     "_C._dynamo.guards.TensorGuards": "that a fused kernel is found safe in a tenth of the time of its step",
     "optim.Optimizer.profile_hook_step": "that an engine's step is known apart from the hooks around it by its code",
-    "_C._set_grad_enabled": "a step without gradients that makes no objects for it",
     "_C._current_graph_task_id": "that a joint clip is refused in a step that is taken inside of backward",
     "_foreach_norm": "the norms of many gradients in one call",
     "_foreach_mul_": "the scaling of many gradients in one call",
@@ -91,25 +90,6 @@ def test_without_what_tells_of_hooks_and_profilers_torchs_own_wrapper_runs(
     monkeypatch.delattr(sys.modules[module], lacking)
     _torch.hooked_step(lambda optimizer: None)(optimizer)
     assert wrapped == [optimizer]
-
-
-@pytest.mark.parametrize("lacking", [False, True])
-def test_a_function_without_gradients_leaves_the_mode_as_it_was(lacking: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    inner: Callable[..., Any] = _torch.private
-    monkeypatch.setattr(_torch, "private", lambda *at: None if lacking else inner(*at))
-
-    @_torch.without_gradients
-    def step(fails: bool) -> bool:
-        if fails:
-            raise ZeroDivisionError("as asked")
-        return torch.is_grad_enabled()
-
-    for mode in (True, False):
-        with torch.set_grad_enabled(mode):
-            assert step(fails=False) is False
-            with pytest.raises(ZeroDivisionError, match="as asked"):
-                step(fails=True)
-            assert torch.is_grad_enabled() is mode
 
 
 CLASSES = [cls for cls in vars(torch.optim).values() if isinstance(cls, type) and cls is not torch.optim.Optimizer]
