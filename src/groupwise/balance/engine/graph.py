@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias, final
+from typing import Any, NamedTuple, TypeAlias, final
 
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
@@ -116,19 +116,19 @@ def _read_by(nodes: Iterable[Node], children: Mapping[Node, Edges]) -> frozenset
 
 def leaves_of(losses: Iterable[Tensor]) -> list[Tensor]:
     """Every tensor that a backward of the losses would give a gradient, in no order that means anything."""
-    open_nodes: list[Node | None] = [get_gradient_edge(loss).node for loss in losses]
+    open_nodes: list[Any] = [loss.grad_fn or get_gradient_edge(loss).node for loss in losses]
     visited: set[Node | None] = {None, *open_nodes}
-    leaves: dict[Tensor, None] = {}
+    leaves: list[Tensor] = []  # each has one node
     while open_nodes:
         node = open_nodes.pop()
-        edges: Edges = getattr(node, "next_functions", ())
+        edges: Edges = node.next_functions
         for child, _ in edges:
             if child not in visited:
                 visited.add(child)
                 open_nodes.append(child)
         if not edges and isinstance(leaf := getattr(node, "variable", None), Tensor):
-            leaves[leaf] = None
-    return [*leaves]
+            leaves.append(leaf)
+    return leaves
 
 
 def _ordered(roots: Sequence[Node]) -> dict[Node, Edges]:

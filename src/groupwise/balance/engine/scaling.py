@@ -8,7 +8,7 @@ in the half precision of an `autocast` around it: inner products would keep thre
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -29,11 +29,16 @@ def scale_of(scaler: object, like: Tensor) -> Tensor | None:
     return scaler.scale(one)
 
 
-@contextmanager
-def without_autocast(losses: Iterable[Tensor]) -> Iterator[None]:
+def without_autocast(losses: Iterable[Tensor]) -> AbstractContextManager[object]:
     """Leave any `autocast` of the CPU or of the losses' devices; the backward keeps the dtypes of its forward."""
+    kinds = {"cpu", *(loss.device.type for loss in losses)}
+    inside = [kind for kind in kinds if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)]
+    return _left(inside) if inside else nullcontext()
+
+
+@contextmanager
+def _left(kinds: Iterable[str]) -> Iterator[None]:
     with ExitStack() as left:
-        for kind in {"cpu", *(loss.device.type for loss in losses)}:
-            if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-                left.enter_context(torch.autocast(kind, enabled=False))
+        for kind in kinds:
+            left.enter_context(torch.autocast(kind, enabled=False))
         yield

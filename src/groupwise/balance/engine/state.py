@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from copy import copy
 from dataclasses import dataclass, field
 from typing import final
 
@@ -26,6 +25,9 @@ from groupwise.errors import BalanceError, StateError, listed, unknown
 
 _FALLS = 3
 """Of the scaler's scale in a row, after which tasks are suspects that were not measured."""
+
+_NO_COLUMNS = Columns()
+_NO_SCOPE = Scope()
 
 
 @final
@@ -61,7 +63,7 @@ class State:
     given: frozenset[str] = frozenset()
     accumulated: Accumulated = field(default_factory=Accumulated)
     held_out: HeldOut | None = None
-    columns: Columns = field(default_factory=Columns)
+    columns: Columns = _NO_COLUMNS
     expected: frozenset[str] = frozenset()
     loaded: int = 0
     suspects: frozenset[str] = frozenset()
@@ -71,7 +73,7 @@ class State:
     said: bool = False
     buffers: Buffers = field(default_factory=Buffers)
     undo: Undo | None = None
-    scope: Scope = field(default_factory=Scope)
+    scope: Scope = _NO_SCOPE
 
     @property
     def method(self) -> Method:
@@ -80,15 +82,16 @@ class State:
 
     def copy(self) -> State:
         """One to work on."""
-        copied = copy(self)
-        copied.memory, copied.undo, copied.broken = self.memory.copy(), Undo(self.method), frozenset()
+        copied = object.__new__(State)
+        vars(copied).update(vars(self))
+        copied.memory, copied.undo, copied.broken = self.memory.copy(), Undo(self.setup.generators), frozenset()
         return copied
 
     def finalized(self) -> State:
         """The copy, without what was of this call only."""
-        self.undo, self.scope, self.broken = None, Scope(), frozenset()
-        if not (self.columns.resumed or self.columns.names or self.memory.has_rows):
-            self.columns = Columns()
+        self.undo, self.scope, self.broken = None, _NO_SCOPE, frozenset()
+        if self.columns is not _NO_COLUMNS and not (self.columns.resumed or self.columns.names or self.memory.has_rows):
+            self.columns = _NO_COLUMNS
         return self
 
     @property

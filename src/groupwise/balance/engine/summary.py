@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 
@@ -36,9 +37,10 @@ def of_weights(
     """A weighted sum; without `weights`, the plain sum of task-only gradients."""
     kept = list(verdict.kept)
     names = tuple(tasks[i] for i in kept)
-    by_task = {} if weights is None else dict(zip(names, weights.tolist(), strict=True))
     those = facts.among(kept)
-    loss = float(those.losses.sum() if weights is None else those.losses @ weights)
+    numbers = [1.0] * len(kept) if weights is None else weights.tolist()
+    by_task = {} if weights is None else dict(zip(names, numbers, strict=True))
+    loss = sum(map(operator.mul, those.numbers, numbers))
     conflicting: tuple[str, ...] = ()
     if those.gramian is not None and weights is not None:
         gramian = those.gramian
@@ -83,7 +85,7 @@ def _result(
     if gramian is not None:
         norms = dict(zip(names, norms_of(gramian).tolist(), strict=True))
         cosines = cosines_of(names, gramian)
-    losses = dict(zip(tasks, facts.losses.tolist(), strict=True))
+    losses = dict(zip(tasks, facts.numbers, strict=True))
     shares = _shares(shown, kept)
     return BalanceResult(
         names, losses, weights, norms, cosines, conflicting, verdict.skipped, route.words, loss, route.shared, shares

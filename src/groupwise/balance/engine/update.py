@@ -48,7 +48,7 @@ def complete(reduction: Reduction, batch: Batch) -> BalanceResult:
         ones = torch.ones(len(tasks), dtype=torch.float64)
         route.write(ones, ones, verdict.kept)
     if verdict.overflowed or not verdict.kept:
-        return summary.of_nothing(dict(zip(tasks, facts.losses.tolist(), strict=True)), verdict, route)
+        return summary.of_nothing(dict(zip(tasks, facts.numbers, strict=True)), verdict, route)
     if route.rows is not None:
         route.rows.scale = s
         route.rows.zero_rows([i for i in range(len(tasks)) if i not in verdict.kept])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, TypeAlias
 
 from torch import Tensor
@@ -54,10 +54,9 @@ class Reduction(ABC):
     def accumulate_exchanges(self) -> bool:
         """Whether ranks exchange anything at a micro-batch, as they do at every other call that differentiates."""
 
-    @contextmanager
-    def propagated(self, waiting: bool = True) -> Iterator[None]:
+    def propagated(self, waiting: bool = True) -> AbstractContextManager[None]:
         """Inside, the other ranks, if they are `waiting` for this one, learn of an error on it."""
-        yield
+        return nullcontext()
 
     @abstractmethod
     def weighted(self, batch: Batch) -> tuple[Route, Losses]:

@@ -47,7 +47,7 @@ class Weighted(Route):
         names = [*self._losses]
         chosen = [self._losses[names[task]] for task in kept]
         if self._task_graph is None or torch.equal(weights, own):
-            backward(chosen, weights[list(kept)], self._scale)
+            backward(chosen, weights if len(kept) == len(names) else weights[list(kept)], self._scale)
         else:
             self._write_apart(self._task_graph, chosen, weights.tolist(), own.tolist(), kept)
 
