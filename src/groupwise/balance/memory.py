@@ -193,9 +193,11 @@ class Memory:
 
     def _drawing_from(self, source: _Source) -> Memory:
         found = _sharing(source)
-        found._tasks, found._rows = _copied(self._tasks), _copied(self._rows)
-        found._pairs, found._run = _copied(self._pairs), _copied(self._run)
-        found._parts = {name: part._drawing_from(source) for name, part in self._parts.items()}
+        if self._tasks or self._rows or self._pairs or self._run:
+            found._tasks, found._rows = _copied(self._tasks), _copied(self._rows)
+            found._pairs, found._run = _copied(self._pairs), _copied(self._run)
+        if self._parts:
+            found._parts = {name: part._drawing_from(source) for name, part in self._parts.items()}
         return found
 
     def _values(self) -> dict[str, Any]:

@@ -81,9 +81,9 @@ def direction_of(
 
 def _weights(method: Method, answer: object, count: int) -> Tensor:
     """[t] float64 on the CPU."""
-    if type(answer) is Tensor and answer.shape == (count,) and answer.dtype == torch.float64 and answer.is_cpu:
-        if all(map(isfinite, answer.tolist())):
-            return answer.detach() if answer.requires_grad else answer
+    if isinstance(answer, Tensor) and answer.shape == (count,) and answer.dtype == torch.float64 and answer.is_cpu:
+        if not answer.requires_grad and all(map(isfinite, answer.tolist())):
+            return answer
     return _answer(method, answer, (count,)).to(device="cpu", dtype=torch.float64)
 
 

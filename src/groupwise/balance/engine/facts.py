@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 
 import torch
@@ -32,9 +33,9 @@ def transfer(losses: Mapping[str, Tensor], route: Route, scale: Tensor | None) -
 
 def _on_cpu(losses: Mapping[str, Tensor]) -> Tensor:
     """[t] float64; each is read by itself where it is on the CPU already, which takes less than to stack them."""
-    if any(loss.device.type != "cpu" for loss in losses.values()):
+    if not all(loss.is_cpu for loss in losses.values()):
         return _stacked(losses).cpu()
-    return torch.tensor([loss.item() for loss in losses.values()], dtype=torch.float64)
+    return torch.frombuffer(array("d", [loss.item() for loss in losses.values()]), dtype=torch.float64)
 
 
 def _stacked(losses: Mapping[str, Tensor]) -> Tensor:

@@ -52,7 +52,7 @@ class Facts:
 
     def among(self, kept: Sequence[int]) -> Facts:
         """The same of some tasks alone."""
-        if len(kept) == len(self.losses):
+        if len(kept) == self.losses.shape[0]:
             return self
         chosen = list(kept)
         gramian = None if self.gramian is None else self.gramian[chosen][:, chosen]
@@ -118,7 +118,7 @@ def _faults(facts: Facts, broken: Sequence[bool]) -> list[str]:
     """What is wrong with each task, or nothing."""
     if facts.gramian is None and facts.own is None and not any(broken):
         return [_fault(loss, whole=True) for loss in facts.numbers]
-    fine = torch.ones(len(facts.losses), dtype=torch.bool)
+    fine = torch.ones(facts.losses.shape[0], dtype=torch.bool)
     for found in (None if facts.gramian is None else facts.gramian.diagonal(), facts.own):
         fine = fine if found is None else fine & found.isfinite()
     fine &= ~torch.tensor(broken, dtype=torch.bool)

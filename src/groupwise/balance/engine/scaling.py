@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from groupwise._spelling import shown
+from groupwise._torch import may_be_in_autocast
 from groupwise.errors import BalanceError
 
 
@@ -31,14 +33,16 @@ def scale_of(scaler: object, like: Tensor) -> Tensor | None:
 
 def without_autocast(losses: Iterable[Tensor]) -> AbstractContextManager[object]:
     """Leave any `autocast` of the CPU or of the losses' devices; the backward keeps the dtypes of its forward."""
-    kinds = {"cpu", *(loss.device.type for loss in losses)}
-    inside = [kind for kind in kinds if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)]
-    return _left(inside) if inside else nullcontext()
+    return _without_autocast(losses) if may_be_in_autocast() else _NOTHING
 
 
 @contextmanager
-def _left(kinds: Iterable[str]) -> Iterator[None]:
+def _without_autocast(losses: Iterable[Tensor]) -> Iterator[None]:
     with ExitStack() as left:
-        for kind in kinds:
-            left.enter_context(torch.autocast(kind, enabled=False))
+        for kind in {"cpu", *(loss.device.type for loss in losses)}:
+            if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+                left.enter_context(torch.autocast(kind, enabled=False))
         yield
+
+
+_NOTHING: Final = nullcontext()

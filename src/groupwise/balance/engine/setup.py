@@ -47,6 +47,11 @@ class Setup:
     steps_per_epoch: int | None
 
     @cached_property
+    def of_losses(self) -> bool:
+        """Whether the method looks at the losses alone."""
+        return isinstance(self.method, LossMethod)
+
+    @cached_property
     def generators(self) -> tuple[torch.Generator, ...]:
         """Those that the method was given to draw from."""
         return (*generators_of(self.method),)

@@ -14,12 +14,12 @@ from groupwise.balance.engine.accumulated import Accumulated
 from groupwise.balance.engine.columns import Columns
 from groupwise.balance.engine.finite import Facts, Verdict, judge
 from groupwise.balance.engine.held_out import HeldOut
-from groupwise.balance.engine.places import Scope
+from groupwise.balance.engine.places import EVERYTHING, Scope
 from groupwise.balance.engine.rows import Buffers
 from groupwise.balance.engine.setup import Setup
 from groupwise.balance.engine.undo import Undo
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import JacobianMethod, LossMethod, Method, MethodContext
+from groupwise.balance.method import JacobianMethod, Method, MethodContext
 from groupwise.balance.properties import Property
 from groupwise.errors import BalanceError, StateError, listed, unknown
 
@@ -27,7 +27,6 @@ _FALLS = 3
 """Of the scaler's scale in a row, after which tasks are suspects that were not measured."""
 
 _NO_COLUMNS = Columns()
-_NO_SCOPE = Scope()
 
 
 @final
@@ -73,7 +72,7 @@ class State:
     said: bool = False
     buffers: Buffers = field(default_factory=Buffers)
     undo: Undo | None = None
-    scope: Scope = _NO_SCOPE
+    scope: Scope = EVERYTHING
 
     @property
     def method(self) -> Method:
@@ -89,7 +88,7 @@ class State:
 
     def finalized(self) -> State:
         """The copy, without what was of this call only."""
-        self.undo, self.scope, self.broken = None, _NO_SCOPE, frozenset()
+        self.undo, self.scope, self.broken = None, EVERYTHING, frozenset()
         if self.columns is not _NO_COLUMNS and not (self.columns.resumed or self.columns.names or self.memory.has_rows):
             self.columns = _NO_COLUMNS
         return self
@@ -97,7 +96,7 @@ class State:
     @property
     def needs_rows(self) -> bool:
         """Whether this update looks at gradients, unless the last weights stand."""
-        return not isinstance(self.method, LossMethod) or self.held_out is not None
+        return not self.setup.of_losses or self.held_out is not None
 
     @property
     def weighs_at_once(self) -> bool:

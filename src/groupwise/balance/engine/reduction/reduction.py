@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from groupwise.balance.engine.state import State
 from groupwise.balance.engine.task_graph import TaskGraph, task_graph_of
 from groupwise.errors import BalanceError
 
+_NOTHING: Final = nullcontext()
 Losses: TypeAlias = Mapping[str, Tensor]
 
 
@@ -56,7 +57,7 @@ class Reduction(ABC):
 
     def propagated(self, waiting: bool = True) -> AbstractContextManager[None]:
         """Inside, the other ranks, if they are `waiting` for this one, learn of an error on it."""
-        return nullcontext()
+        return _NOTHING
 
     @abstractmethod
     def weighted(self, batch: Batch) -> tuple[Route, Losses]:
