@@ -9,7 +9,7 @@ task-only. Nothing about the model needs to be stated: tied, frozen and unused p
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import NamedTuple, TypeAlias, final
 
@@ -50,6 +50,13 @@ class Graph:
     sparse: frozenset[Tensor]
     reentrant: bool
     sharded: bool
+    _above: dict[frozenset[Node], Part] = field(default_factory=dict, init=False, repr=False)
+
+    def above(self, ends: frozenset[Node]) -> Part:
+        """What lies between the losses and some nodes, which belong to it."""
+        if ends not in self._above:
+            self._above[ends] = self.part((root.node for root in self.roots), ends)
+        return self._above[ends]
 
     def common(self, mask: int) -> bool:
         """Whether what this mask reaches is shared."""

@@ -70,6 +70,22 @@ class Block:
         if absent:
             _torch.zero(absent)
 
+    def fill_all(self, found: Mapping[Tensor, Mapping[int, Tensor]]) -> None:
+        """Copy the gradients of all tasks into their rows, by parameter and task; what is not there is zero."""
+        views, grads, absent = [], [], []
+        for task, row in enumerate(self.matrix.unbind()):
+            for slot in self.slots:
+                gradient = found[slot.leaf].get(task)
+                if gradient is None:
+                    absent.append(row[slot.start : slot.stop])
+                else:
+                    views.append(slot.view(row))
+                    grads.append(gradient if gradient.layout == torch.strided else gradient.to_dense())
+        if views:
+            _torch.copy(views, grads)
+        if absent:
+            _torch.zero(absent)
+
     def shaped(self, update: Tensor) -> Iterator[Update]:
         """Cut [n] into what each parameter's `.grad` takes."""
         for slot in self.slots:

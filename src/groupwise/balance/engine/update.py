@@ -7,6 +7,7 @@ the method's memory moves once, on the sums of the losses.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import torch
@@ -142,7 +143,7 @@ def _by_weights(state: State, route: Route, facts: Facts, verdict: Verdict, task
     weights, own = _asked(state, facts, verdict, tasks, state.memory)
     result = summary.of_weights(tasks, facts, verdict, route, weights, _shown(state, route))
     _write_weighted(route, weights, own, verdict, len(tasks))
-    return result
+    return result if result.route == route.words else replace(result, route=route.words)
 
 
 def _asked(
