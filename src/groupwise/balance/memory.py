@@ -61,6 +61,8 @@ class Memory:
         They come in the dtype and on the device of `start`. Raises `BalanceError` where their shape is another.
         """
         known, first = self._tasks.get(key, {}), _tensor(start)
+        if not known:
+            return first.expand(len(tasks), *first.shape).clone()
         rows = [known.get(task, first) for task in tasks]
         for task, row in zip(tasks, rows, strict=True):
             if row.shape != first.shape:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -79,11 +79,11 @@ def direction_of(
     return Direction([*_cut(rows, update * scale)], numbers[:-1], float(numbers[-1]))
 
 
-def _weights(method: Method, answer: object, count: int) -> Tensor:
+def _weights(method: Method, answer: Any, count: int) -> Tensor:
     """[t] float64 on the CPU."""
-    if isinstance(answer, Tensor) and answer.shape == (count,) and answer.dtype == torch.float64 and answer.is_cpu:
-        if not answer.requires_grad and all(map(isfinite, answer.tolist())):
-            return answer
+    fits = isinstance(answer, Tensor) and answer.shape == (count,) and not answer.requires_grad
+    if fits and answer.is_cpu and answer.dtype == torch.float64 and all(map(isfinite, answer.tolist())):
+        return answer
     return _answer(method, answer, (count,)).to(device="cpu", dtype=torch.float64)
 
 
