@@ -52,7 +52,9 @@ def _alike(leaf: Tensor, update: Tensor) -> bool:
 
 def _owned(leaf: Tensor, update: Tensor) -> Tensor:
     """A gradient that shares no memory with anything."""
-    if update.layout != torch.strided or (_alike(leaf, update) and leaf.is_contiguous() and update.is_contiguous()):
-        return update.clone(memory_format=torch.preserve_format)
+    if update.layout != torch.strided:
+        return update.clone()
+    if _alike(leaf, update) and leaf.is_contiguous() and update.is_contiguous():
+        return update.clone(memory_format=torch.contiguous_format)
     new = torch.empty_strided(leaf.shape, strides_of(leaf), dtype=leaf.dtype, device=leaf.device)
     return new.copy_(update)
