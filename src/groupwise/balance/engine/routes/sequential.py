@@ -41,6 +41,7 @@ def sequential(task_graph: TaskGraph, buffers: Buffers, columns: Sequence[Tensor
                 sparse[leaf][task] = gradient
             elif leaf not in reach:
                 own.put(task, leaf, gradient)
+        found.clear()  # the next backward has its memory
     rows.blocks.extend(block_of(leaf, by_task, count) for leaf, by_task in sparse.items() if by_task)
     return Rowwise(rows, reach, own, f"sequential: {count} backwards, one for each task, whose rows are kept; exact")
 
@@ -48,6 +49,10 @@ def sequential(task_graph: TaskGraph, buffers: Buffers, columns: Sequence[Tensor
 def passes(task_graph: TaskGraph) -> Generator[tuple[str, dict[Tensor, Tensor]]]:
     """One backward after the other: each task with its gradients. The last one lets the graph go."""
     for i, task in enumerate(task_graph.tasks):
-        leaves = task_graph.graph.reached(i)
-        grads = task_graph.gradient(i, leaves, retain=i + 1 < len(task_graph.tasks))
-        yield task, {leaf: gradient for leaf, gradient in zip(leaves, grads, strict=True) if gradient is not None}
+        yield task, _gradients(task_graph, i)
+
+
+def _gradients(task_graph: TaskGraph, task: int) -> dict[Tensor, Tensor]:
+    leaves = task_graph.graph.reached(task)
+    grads = task_graph.gradient(task, leaves, retain=task + 1 < len(task_graph.tasks))
+    return {leaf: gradient for leaf, gradient in zip(leaves, grads, strict=True) if gradient is not None}
