@@ -181,6 +181,11 @@ class Buffers:
         self._layouts: dict[Family, tuple[Layout, list[tuple[int, int, tuple[int, ...]]]]] = {}
         self.shown: RowNorms | None = None
 
+    def clear(self) -> None:
+        """Let the memory go."""
+        self._held.clear()
+        self._layouts.clear()
+
     @property
     def held(self) -> bool:
         """Whether there were rows before."""
@@ -231,7 +236,8 @@ def block_of(leaf: Tensor, gradients: Mapping[int, Tensor], count: int) -> Block
     """A block for one parameter, from the gradients of the tasks that reach it, dense or sparse."""
     if gradients and all(gradient.layout == torch.sparse_coo for gradient in gradients.values()):
         return _sparse_block(leaf, {task: gradient.coalesce() for task, gradient in gradients.items()}, count)
-    block = Block(torch.zeros(count, leaf.numel(), device=leaf.device, dtype=leaf.dtype), slots([leaf]))
+    new = torch.empty if len(gradients) == count else torch.zeros
+    block = Block(new(count, leaf.numel(), device=leaf.device, dtype=leaf.dtype), slots([leaf]))
     for task, gradient in gradients.items():
         dense = gradient.to_dense() if gradient.layout != torch.strided else gradient
         block.views(task)[0].copy_(dense)
