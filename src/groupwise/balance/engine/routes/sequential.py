@@ -16,7 +16,6 @@ from groupwise.balance.engine.routes.rowwise import Rowwise
 from groupwise.balance.engine.rows import Buffers, Rows, block_of
 from groupwise.balance.engine.task_graph import TaskGraph
 
-
 FEW: Final = 2
 """So many tasks get their rows when the graph is gone, which takes more memory than they do, parameter by parameter."""
 
