@@ -1,4 +1,4 @@
-"""What a step saves: gradients that are let go, generators that nobody draws from, checks that torch makes of each loss."""
+"""What a step saves: gradients that are let go, generators that nobody draws from, checks of each loss."""
 
 from __future__ import annotations
 
