@@ -34,5 +34,5 @@ def remove(hook: LossHook) -> None:
 
 def call(losses: Mapping[str, Any]) -> None:
     """Call every hook."""
-    for hook in list(_hooks):
+    for hook in list(_hooks) if _hooks else ():
         hook.before_backward(losses)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar, final
+from typing import Any, Final, TypeVar, final
 from zlib import crc32
 
 import torch
@@ -31,9 +31,12 @@ _BITS = 20
 _SHOWN = 120
 
 
+_AVAILABLE: Final = dist.is_available()
+
+
 def world() -> Group | None:
     """The ranks of the default process group; None without one, and where it has one rank."""
-    several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    several = _AVAILABLE and dist.is_initialized() and dist.get_world_size() > 1
     return Group(dist.group.WORLD) if several else None
 
 

@@ -333,6 +333,29 @@ def _hooked_step_code() -> CodeType | None:
 _HOOKED_STEP = _hooked_step_code()  # no cached call: a compiled step reads it
 
 
+def backward(tensors: Sequence[torch.Tensor], starts: Sequence[torch.Tensor]) -> None:
+    """`torch.autograd.backward` of plain tensors from gradients that are known to fit, without a look at each of them.
+
+    Lacking: torch's own.
+    """
+    if _RUN_BACKWARD is None or any(type(tensor) is not torch.Tensor for tensor in tensors):
+        torch.autograd.backward(tensors, starts)
+    else:
+        _RUN_BACKWARD(tuple(tensors), tuple(starts), False, False, (), allow_unreachable=True, accumulate_grad=True)
+
+
+_RUN_BACKWARD: Final = private("autograd", "graph", "_engine_run_backward")
+
+
+def may_be_in_autocast() -> bool:
+    """Whether an `autocast` of any device is on. Lacking: True, so that each device is asked."""
+    ask = _ANY_AUTOCAST
+    return True if ask is None else bool(ask())
+
+
+_ANY_AUTOCAST: Final = private("_C", "_is_any_autocast_enabled")
+
+
 def is_profiling() -> bool:
     """Whether a profiler of torch is at work, so that labels are seen. Lacking: True, so that they are always made."""
     return getattr(torch.autograd.profiler, "_is_profiler_enabled", True) is not False

@@ -43,12 +43,17 @@ class Memory:
     """
 
     def __init__(self, seed: int = _SEED) -> None:
-        self.generator = torch.Generator().manual_seed(seed)
+        self._source = _Source(torch.Generator().manual_seed(seed))
         self._tasks: dict[str, dict[str, Tensor]] = {}
         self._rows: dict[str, dict[str, dict[str, Tensor]]] = {}
         self._pairs: dict[str, dict[str, dict[str, Tensor]]] = {}
         self._run: dict[str, Tensor] = {}
         self._parts: dict[str, Memory] = {}
+
+    @property
+    def generator(self) -> torch.Generator:
+        """What a method draws from."""
+        return self._source.own()
 
     def of_tasks(self, key: str, tasks: Sequence[str], start: float | Tensor) -> Tensor:
         """The values of some tasks, stacked: [t] where `start` is a number, [t, …] where it is a tensor.
@@ -56,6 +61,8 @@ class Memory:
         They come in the dtype and on the device of `start`. Raises `BalanceError` where their shape is another.
         """
         known, first = self._tasks.get(key, {}), _tensor(start)
+        if not known:
+            return first.expand(len(tasks), *first.shape).clone()
         rows = [known.get(task, first) for task in tasks]
         for task, row in zip(tasks, rows, strict=True):
             if row.shape != first.shape:
@@ -142,8 +149,7 @@ class Memory:
     def part(self, name: str) -> Memory:
         """The memory of a method inside this one (`Smoothed(CAGrad())`); it draws from the same generator."""
         if name not in self._parts:
-            self._parts[name] = Memory()
-            self._parts[name].generator = self.generator
+            self._parts[name] = _sharing(self._source)
         return self._parts[name]
 
     def forget(self, task: str) -> None:
@@ -166,14 +172,11 @@ class Memory:
 
     def copy(self) -> Memory:
         """One that goes its own way from here, its generator too."""
-        found = Memory()
-        found.generator.set_state(self.generator.get_state())
-        found._take(self._values())
-        return found
+        return self._drawing_from(self._source.copy())
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, as plain dicts of tensors."""
-        return {"generator": self.generator.get_state(), **self._values()}
+        return {"generator": self._source.generator.get_state(), **self._values()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave. Raises `StateError` for anything else, having changed nothing."""
@@ -185,11 +188,19 @@ class Memory:
             generator.set_state(state["generator"])
         except (RuntimeError, TypeError) as error:
             raise StateError(f"this is not the state of a generator: {error}") from error
-        fresh = Memory()
+        fresh = _sharing(self._source)
         fresh._take(values)
-        fresh._share(self.generator)
         self.__dict__.update(fresh.__dict__)
         self.generator.set_state(generator.get_state())
+
+    def _drawing_from(self, source: _Source) -> Memory:
+        found = _sharing(source)
+        if self._tasks or self._rows or self._pairs or self._run:
+            found._tasks, found._rows = _copied(self._tasks), _copied(self._rows)
+            found._pairs, found._run = _copied(self._pairs), _copied(self._run)
+        if self._parts:
+            found._parts = {name: part._drawing_from(source) for name, part in self._parts.items()}
+        return found
 
     def _values(self) -> dict[str, Any]:
         tables = {"tasks": self._tasks, "rows": self._rows, "pairs": self._pairs, "run": self._run}
@@ -201,11 +212,6 @@ class Memory:
         self._parts = {}
         for name, inner in values["parts"].items():
             self.part(name)._take(inner)
-
-    def _share(self, generator: torch.Generator) -> None:
-        self.generator = generator
-        for part in self._parts.values():
-            part._share(generator)
 
     def _unsplit(self, key: str, task: str, labels: Sequence[str], sizes: Sequence[int]) -> dict[str, Tensor]:
         """What an older state keeps as one vector of all parameters, cut as the parameters stand now."""
@@ -224,6 +230,38 @@ class Memory:
 
     def __iter__(self) -> Iterator[str]:
         yield from (*self._tasks, *self._rows, *self._pairs, *self._run)
+
+
+@final
+class _Source:
+    """A generator for a memory and its parts. Copies have it together until one of them is asked for it, so a copy
+    that draws nothing costs no generator.
+    """
+
+    def __init__(self, generator: torch.Generator, shared: bool = False) -> None:
+        self.generator = generator
+        self._shared = shared
+
+    def own(self) -> torch.Generator:
+        """The generator, which no copy has any more."""
+        if self._shared:
+            state = self.generator.get_state()
+            self.generator, self._shared = torch.Generator(), False
+            self.generator.set_state(state)
+        return self.generator
+
+    def copy(self) -> _Source:
+        """One that goes its own way from here."""
+        self._shared = True
+        return _Source(self.generator, shared=True)
+
+
+def _sharing(source: _Source) -> Memory:
+    """An empty memory that draws from a source."""
+    found = object.__new__(Memory)
+    found._source = source
+    found._tasks, found._rows, found._pairs, found._run, found._parts = {}, {}, {}, {}, {}
+    return found
 
 
 def _tensor(value: float | Tensor) -> Tensor:

@@ -188,10 +188,15 @@ def test_parameters_that_are_gone_are_let_go(make: Callable[[], Method], named: 
 def test_rows_of_another_dtype_are_let_go() -> None:
     net = Net()
     balancer = Balancer(CAGrad())
-    balancer.backward(net.losses())
+
+    def losses() -> dict[str, Tensor]:
+        two = net.losses()
+        return {**two, "both": sum(two.values())}
+
+    balancer.backward(losses())
     net.float()
     net.zero_grad()
-    balancer.backward(net.losses())
+    balancer.backward(losses())
     assert {dtype for _, dtype in balancer._state.buffers._held} == {torch.float32}
 
 

@@ -41,13 +41,20 @@ def add(updates: Iterable[Update], owned: bool = False) -> None:
 
 def _fits(leaf: Tensor, update: Tensor) -> bool:
     """Whether it has memory of its own, and torch takes it for a gradient of the tensor."""
-    same = update.layout == torch.strided and (update.dtype, update.device) == (leaf.dtype, leaf.device)
-    return same and update.untyped_storage().nbytes() == update.nbytes
+    return (
+        update.layout == torch.strided and _alike(leaf, update) and update.untyped_storage().nbytes() == update.nbytes
+    )
+
+
+def _alike(leaf: Tensor, update: Tensor) -> bool:
+    return update.dtype == leaf.dtype and update.device == leaf.device
 
 
 def _owned(leaf: Tensor, update: Tensor) -> Tensor:
     """A gradient that shares no memory with anything."""
     if update.layout != torch.strided:
         return update.clone()
+    if _alike(leaf, update) and leaf.is_contiguous() and update.is_contiguous():
+        return update.clone(memory_format=torch.contiguous_format)
     new = torch.empty_strided(leaf.shape, strides_of(leaf), dtype=leaf.dtype, device=leaf.device)
     return new.copy_(update)

@@ -29,7 +29,7 @@ def cut(task_graph: TaskGraph, features: object) -> tuple[TaskGraph, list[Gradie
     """
     edges = [narrowest(task_graph)] if features == AUTO else [*_given(task_graph.graph, features)]
     nodes = [edge.node for edge in edges]
-    above = task_graph.graph.part((root.node for root in task_graph.graph.roots), set(nodes))
+    above = task_graph.graph.above(frozenset(nodes))
     reached = [above.masks.get(node, 0) for node in nodes]
     if not all(reached):
         raise BalanceError(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple, final
+from math import isfinite
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ def weights_of(method: Method, gramian: Tensor | None, context: MethodContext, m
         answer = method.weights(context.losses, context, memory)
     else:
         raise BalanceError(f"{method.name} makes an update, not weights")
-    return _answer(method, answer, (len(context.tasks),)).to(device="cpu", dtype=torch.float64)
+    return _weights(method, answer, len(context.tasks))
 
 
 def task_specific_weights_of(method: Method, context: MethodContext, memory: Memory) -> Tensor:
@@ -41,7 +42,7 @@ def task_specific_weights_of(method: Method, context: MethodContext, memory: Mem
     own = method.task_specific_weights(context, memory)
     if own is None:
         return torch.ones(len(context.tasks), dtype=torch.float64)
-    return _answer(method, own, (len(context.tasks),)).to(device="cpu", dtype=torch.float64)
+    return _weights(method, own, len(context.tasks))
 
 
 def scatter(numbers: Tensor, kept: Sequence[int], count: int) -> Tensor:
@@ -76,6 +77,14 @@ def direction_of(
     update = _answer(method, method.update(jacobian, context, memory), (jacobian.shape[1],)).to(jacobian)
     numbers = torch.cat([jacobian @ update, torch.linalg.vector_norm(update).reshape(1)]).double().cpu()
     return Direction([*_cut(rows, update * scale)], numbers[:-1], float(numbers[-1]))
+
+
+def _weights(method: Method, answer: Any, count: int) -> Tensor:
+    """[t] float64 on the CPU."""
+    fits = isinstance(answer, Tensor) and answer.shape == (count,) and not answer.requires_grad
+    if fits and answer.is_cpu and answer.dtype == torch.float64 and all(map(isfinite, answer.tolist())):
+        return answer
+    return _answer(method, answer, (count,)).to(device="cpu", dtype=torch.float64)
 
 
 def _answer(method: Method, answer: object, shape: tuple[int, ...]) -> Tensor:

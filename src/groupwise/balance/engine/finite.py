@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypeAlias, final
 
 import torch
@@ -43,9 +44,15 @@ class Facts:
     gramian: Tensor | None
     own: Tensor | None
 
+    @cached_property
+    def numbers(self) -> list[float]:
+        """The losses, as Python has them."""
+        found: list[float] = self.losses.tolist()
+        return found
+
     def among(self, kept: Sequence[int]) -> Facts:
         """The same of some tasks alone."""
-        if len(kept) == len(self.losses):
+        if len(kept) == self.losses.shape[0]:
             return self
         chosen = list(kept)
         gramian = None if self.gramian is None else self.gramian[chosen][:, chosen]
@@ -76,10 +83,13 @@ def judge(
         scale: what the losses were multiplied by.
         broken: the tasks whose gradients are not finite without the scale either.
     """
-    faults = dict(zip(tasks, _faults(facts, [task in broken for task in tasks]), strict=True))
+    found = _faults(facts, [task in broken for task in tasks])
+    if not any(found):
+        return Verdict(tuple(range(len(tasks))), {})
+    faults = dict(zip(tasks, found, strict=True))
     doubtful = {
         task
-        for task, loss in zip(tasks, facts.losses.tolist(), strict=True)
+        for task, loss in zip(tasks, facts.numbers, strict=True)
         if faults[task] and scale > 1 and task not in broken and math.isfinite(loss)
     }
     skipped = {task: fault for task, fault in faults.items() if fault and task not in doubtful}
@@ -107,12 +117,12 @@ def broken_among(task_graph: TaskGraph, suspects: Collection[str]) -> frozenset[
 def _faults(facts: Facts, broken: Sequence[bool]) -> list[str]:
     """What is wrong with each task, or nothing."""
     if facts.gramian is None and facts.own is None and not any(broken):
-        return [_fault(loss, whole=True) for loss in facts.losses.tolist()]
-    fine = torch.ones(len(facts.losses), dtype=torch.bool)
+        return [_fault(loss, whole=True) for loss in facts.numbers]
+    fine = torch.ones(facts.losses.shape[0], dtype=torch.bool)
     for found in (None if facts.gramian is None else facts.gramian.diagonal(), facts.own):
         fine = fine if found is None else fine & found.isfinite()
     fine &= ~torch.tensor(broken, dtype=torch.bool)
-    return [_fault(loss, whole) for loss, whole in zip(facts.losses.tolist(), fine.tolist(), strict=True)]
+    return [_fault(loss, whole) for loss, whole in zip(facts.numbers, fine.tolist(), strict=True)]
 
 
 def _fault(loss: float, whole: bool) -> str:

@@ -8,10 +8,12 @@ task-only. Nothing about the model needs to be stated: tied, frozen and unused p
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import NamedTuple, TypeAlias, final
 
+import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
@@ -48,6 +50,13 @@ class Graph:
     sparse: frozenset[Tensor]
     reentrant: bool
     sharded: bool
+    _above: dict[frozenset[Node], Part] = field(default_factory=dict, init=False, repr=False)
+
+    def above(self, ends: frozenset[Node]) -> Part:
+        """What lies between the losses and some nodes, which belong to it."""
+        if ends not in self._above:
+            self._above[ends] = self.part((root.node for root in self.roots), ends)
+        return self._above[ends]
 
     def common(self, mask: int) -> bool:
         """Whether what this mask reaches is shared."""
@@ -116,19 +125,23 @@ def _read_by(nodes: Iterable[Node], children: Mapping[Node, Edges]) -> frozenset
 
 def leaves_of(losses: Iterable[Tensor]) -> list[Tensor]:
     """Every tensor that a backward of the losses would give a gradient, in no order that means anything."""
-    open_nodes: list[Node | None] = [get_gradient_edge(loss).node for loss in losses]
+    open_nodes: list[Node] = [loss.grad_fn or get_gradient_edge(loss).node for loss in losses]
+    leaves: list[Tensor] = [_variable(node) for node in open_nodes if type(node) is _ACCUMULATE]
     visited: set[Node | None] = {None, *open_nodes}
-    leaves: dict[Tensor, None] = {}
     while open_nodes:
-        node = open_nodes.pop()
-        edges: Edges = getattr(node, "next_functions", ())
-        for child, _ in edges:
-            if child not in visited:
+        for child, _ in open_nodes.pop().next_functions:
+            if child is not None and child not in visited:
                 visited.add(child)
-                open_nodes.append(child)
-        if not edges and isinstance(leaf := getattr(node, "variable", None), Tensor):
-            leaves[leaf] = None
-    return [*leaves]
+                if type(child) is _ACCUMULATE:
+                    leaves.append(_variable(child))
+                else:
+                    open_nodes.append(child)
+    return leaves
+
+
+_variable: Callable[[Node], Tensor] = attrgetter("variable")
+_ACCUMULATE = type(get_gradient_edge(torch.zeros((), requires_grad=True)).node)
+"""The nodes in which a backward ends, one for each tensor."""
 
 
 def _ordered(roots: Sequence[Node]) -> dict[Node, Edges]:

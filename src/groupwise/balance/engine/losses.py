@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 from torch import Tensor
@@ -16,20 +17,26 @@ def differentiable(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises `BalanceError` naming the task for anything that cannot be balanced.
     """
     checked = {task: _scalar(task, loss) for task, loss in named(losses).items()}
-    owners: dict[int, str] = {}
-    for task, loss in losses.items():
+    for task, loss in checked.items():
         if not loss.requires_grad:
             raise BalanceError(
                 f"the loss of task {task!r} does not require grad: it was detached, made under no_grad(), "
                 "or depends on no trainable parameter; where a batch has none of that task, or it is a number for the "
                 "log, leave the task out of this call"
             )
-        if owners.setdefault(id(loss), task) != task:
-            raise BalanceError(
-                f"tasks {owners[id(loss)]!r} and {task!r} were given the same tensor: compute a loss for each, "
-                "or balance one task of that name"
-            )
+    if len({*map(id, losses.values())}) < len(checked):
+        one, other = _same(losses)
+        raise BalanceError(
+            f"tasks {one!r} and {other!r} were given the same tensor: compute a loss for each, "
+            "or balance one task of that name"
+        )
     return checked
+
+
+def _same(losses: Mapping[str, Tensor]) -> tuple[str, str]:
+    """The first two tasks with the same tensor."""
+    pairs = itertools.combinations(losses, 2)
+    return next((one, other) for one, other in pairs if losses[one] is losses[other])
 
 
 def values(losses: Mapping[str, Tensor | float]) -> dict[str, float]:
@@ -56,6 +63,8 @@ def named(losses: Mapping[str, Tensor] | Mapping[str, Tensor | float]) -> Mappin
 
 
 def _scalar(task: str, loss: object) -> Tensor:
+    if isinstance(loss, Tensor) and not loss.dim() and loss.is_floating_point():
+        return loss
     if not isinstance(loss, Tensor):
         raise BalanceError(f"the loss of task {task!r} is {shown(loss)} ({type(loss).__name__}), not a tensor")
     if loss.numel() != 1:
@@ -65,7 +74,7 @@ def _scalar(task: str, loss: object) -> Tensor:
         )
     if not loss.is_floating_point():
         raise BalanceError(f"the loss of task {task!r} is of dtype {loss.dtype}, not a real floating-point number")
-    return loss if loss.dim() == 0 else loss.reshape(())
+    return loss.reshape(())
 
 
 def _number(task: str, loss: object) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias, final
+from typing import Final, NamedTuple, TypeAlias, final
 from weakref import ref
 
 from torch import Tensor, nn
@@ -40,6 +40,10 @@ class Scope(NamedTuple):
         return None if self.named is None else frozenset(self.named.values())
 
 
+EVERYTHING: Final = Scope()
+"""Without any place."""
+
+
 @final
 @dataclass(frozen=True, eq=False)
 class Places:
@@ -50,6 +54,8 @@ class Places:
 
     def now(self) -> Scope:
         """What they stand for. Raises `BalanceError` for a tensor that is gone or a layer without parameters."""
+        if self.parameters is None and self.at is None:
+            return EVERYTHING
         named = None if self.parameters is None else self._named(self.parameters)
         return Scope(named, None if self.at is None else self._layer(self.at, named))
 

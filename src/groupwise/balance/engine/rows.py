@@ -70,6 +70,22 @@ class Block:
         if absent:
             _torch.zero(absent)
 
+    def fill_all(self, found: Mapping[Tensor, Mapping[int, Tensor]]) -> None:
+        """Copy the gradients of all tasks into their rows, by parameter and task; what is not there is zero."""
+        views, grads, absent = [], [], []
+        for task, row in enumerate(self.matrix.unbind()):
+            for slot in self.slots:
+                gradient = found[slot.leaf].get(task)
+                if gradient is None:
+                    absent.append(row[slot.start : slot.stop])
+                else:
+                    views.append(slot.view(row))
+                    grads.append(gradient if gradient.layout == torch.strided else gradient.to_dense())
+        if views:
+            _torch.copy(views, grads)
+        if absent:
+            _torch.zero(absent)
+
     def shaped(self, update: Tensor) -> Iterator[Update]:
         """Cut [n] into what each parameter's `.grad` takes."""
         for slot in self.slots:
@@ -165,6 +181,11 @@ class Buffers:
         self._layouts: dict[Family, tuple[Layout, list[tuple[int, int, tuple[int, ...]]]]] = {}
         self.shown: RowNorms | None = None
 
+    def clear(self) -> None:
+        """Let the memory go."""
+        self._held.clear()
+        self._layouts.clear()
+
     @property
     def held(self) -> bool:
         """Whether there were rows before."""
@@ -215,7 +236,8 @@ def block_of(leaf: Tensor, gradients: Mapping[int, Tensor], count: int) -> Block
     """A block for one parameter, from the gradients of the tasks that reach it, dense or sparse."""
     if gradients and all(gradient.layout == torch.sparse_coo for gradient in gradients.values()):
         return _sparse_block(leaf, {task: gradient.coalesce() for task, gradient in gradients.items()}, count)
-    block = Block(torch.zeros(count, leaf.numel(), device=leaf.device, dtype=leaf.dtype), slots([leaf]))
+    new = torch.empty if len(gradients) == count else torch.zeros
+    block = Block(new(count, leaf.numel(), device=leaf.device, dtype=leaf.dtype), slots([leaf]))
     for task, gradient in gradients.items():
         dense = gradient.to_dense() if gradient.layout != torch.strided else gradient
         block.views(task)[0].copy_(dense)

@@ -8,12 +8,14 @@ in the half precision of an `autocast` around it: inner products would keep thre
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from groupwise._spelling import shown
+from groupwise._torch import may_be_in_autocast
 from groupwise.errors import BalanceError
 
 
@@ -29,11 +31,18 @@ def scale_of(scaler: object, like: Tensor) -> Tensor | None:
     return scaler.scale(one)
 
 
-@contextmanager
-def without_autocast(losses: Iterable[Tensor]) -> Iterator[None]:
+def without_autocast(losses: Iterable[Tensor]) -> AbstractContextManager[object]:
     """Leave any `autocast` of the CPU or of the losses' devices; the backward keeps the dtypes of its forward."""
+    return _without_autocast(losses) if may_be_in_autocast() else _NOTHING
+
+
+@contextmanager
+def _without_autocast(losses: Iterable[Tensor]) -> Iterator[None]:
     with ExitStack() as left:
         for kind in {"cpu", *(loss.device.type for loss in losses)}:
             if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
                 left.enter_context(torch.autocast(kind, enabled=False))
         yield
+
+
+_NOTHING: Final = nullcontext()

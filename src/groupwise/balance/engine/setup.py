@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypeAlias, final, get_args
 
+import torch
+
 from groupwise._spelling import shown
 from groupwise.balance.engine import places
 from groupwise.balance.engine.finite import NonFinite
@@ -14,6 +16,7 @@ from groupwise.balance.engine.places import Parameters, Place, Places
 from groupwise.balance.engine.ranks.agreement import Ranks
 from groupwise.balance.engine.ranks.marks import constants
 from groupwise.balance.engine.ranks.process_group import ranks_of
+from groupwise.balance.engine.undo import generators_of
 from groupwise.balance.method import JacobianMethod, LossMethod, Method, TaskOnly
 from groupwise.errors import BalanceError, listed
 
@@ -42,6 +45,16 @@ class Setup:
     alone: bool
     total_steps: int | None
     steps_per_epoch: int | None
+
+    @cached_property
+    def of_losses(self) -> bool:
+        """Whether the method looks at the losses alone."""
+        return isinstance(self.method, LossMethod)
+
+    @cached_property
+    def generators(self) -> tuple[torch.Generator, ...]:
+        """Those that the method was given to draw from."""
+        return (*generators_of(self.method),)
 
     @cached_property
     def shared_settings(self) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from copy import copy
 from dataclasses import dataclass, field
 from typing import final
 
@@ -15,17 +14,19 @@ from groupwise.balance.engine.accumulated import Accumulated
 from groupwise.balance.engine.columns import Columns
 from groupwise.balance.engine.finite import Facts, Verdict, judge
 from groupwise.balance.engine.held_out import HeldOut
-from groupwise.balance.engine.places import Scope
+from groupwise.balance.engine.places import EVERYTHING, Scope
 from groupwise.balance.engine.rows import Buffers
 from groupwise.balance.engine.setup import Setup
 from groupwise.balance.engine.undo import Undo
 from groupwise.balance.memory import Memory
-from groupwise.balance.method import JacobianMethod, LossMethod, Method, MethodContext
+from groupwise.balance.method import JacobianMethod, Method, MethodContext
 from groupwise.balance.properties import Property
 from groupwise.errors import BalanceError, StateError, listed, unknown
 
 _FALLS = 3
 """Of the scaler's scale in a row, after which tasks are suspects that were not measured."""
+
+_NO_COLUMNS = Columns()
 
 
 @final
@@ -61,7 +62,7 @@ class State:
     given: frozenset[str] = frozenset()
     accumulated: Accumulated = field(default_factory=Accumulated)
     held_out: HeldOut | None = None
-    columns: Columns = field(default_factory=Columns)
+    columns: Columns = _NO_COLUMNS
     expected: frozenset[str] = frozenset()
     loaded: int = 0
     suspects: frozenset[str] = frozenset()
@@ -71,7 +72,7 @@ class State:
     said: bool = False
     buffers: Buffers = field(default_factory=Buffers)
     undo: Undo | None = None
-    scope: Scope = field(default_factory=Scope)
+    scope: Scope = EVERYTHING
 
     @property
     def method(self) -> Method:
@@ -80,21 +81,22 @@ class State:
 
     def copy(self) -> State:
         """One to work on."""
-        copied = copy(self)
-        copied.memory, copied.undo, copied.broken = self.memory.copy(), Undo(self.method), frozenset()
+        copied = object.__new__(State)
+        vars(copied).update(vars(self))
+        copied.memory, copied.undo, copied.broken = self.memory.copy(), Undo(self.setup.generators), frozenset()
         return copied
 
     def finalized(self) -> State:
         """The copy, without what was of this call only."""
-        self.undo, self.scope, self.broken = None, Scope(), frozenset()
-        if not (self.columns.resumed or self.columns.names or self.memory.has_rows):
-            self.columns = Columns()
+        self.undo, self.scope, self.broken = None, EVERYTHING, frozenset()
+        if self.columns is not _NO_COLUMNS and not (self.columns.resumed or self.columns.names or self.memory.has_rows):
+            self.columns = _NO_COLUMNS
         return self
 
     @property
     def needs_rows(self) -> bool:
         """Whether this update looks at gradients, unless the last weights stand."""
-        return not isinstance(self.method, LossMethod) or self.held_out is not None
+        return not self.setup.of_losses or self.held_out is not None
 
     @property
     def weighs_at_once(self) -> bool:

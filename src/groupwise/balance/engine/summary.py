@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 
@@ -34,11 +35,10 @@ def of_weights(
     shown: RowNorms | None = None,
 ) -> BalanceResult:
     """A weighted sum; without `weights`, the plain sum of task-only gradients."""
-    kept = list(verdict.kept)
-    names = tuple(tasks[i] for i in kept)
-    by_task = {} if weights is None else dict(zip(names, weights.tolist(), strict=True))
-    those = facts.among(kept)
-    loss = float(those.losses.sum() if weights is None else those.losses @ weights)
+    names, those = _taking_part(tasks, facts, verdict)
+    numbers = [1.0] * len(names) if weights is None else weights.tolist()
+    by_task = {} if weights is None else dict(zip(names, numbers, strict=True))
+    loss = sum(map(operator.mul, those.numbers, numbers))
     conflicting: tuple[str, ...] = ()
     if those.gramian is not None and weights is not None:
         gramian = those.gramian
@@ -56,13 +56,12 @@ def of_direction(
     shown: RowNorms | None,
 ) -> BalanceResult:
     """The update of a Jacobian method."""
-    kept = list(verdict.kept)
-    norms = torch.zeros(len(kept), dtype=torch.float64)
-    those = facts.among(kept)
+    names, those = _taking_part(tasks, facts, verdict)
+    norms = torch.zeros(len(names), dtype=torch.float64)
     if those.gramian is not None:
         norms = norms_of(those.gramian)
-    conflicting = conflicting_tasks(tuple(tasks[i] for i in kept), direction.products, norms, direction.length)
-    return _result(tasks, facts, verdict, route, {}, conflicting, float(those.losses.sum()), shown)
+    conflicting = conflicting_tasks(names, direction.products, norms, direction.length)
+    return _result(tasks, facts, verdict, route, {}, conflicting, sum(those.numbers), shown)
 
 
 def _result(
@@ -75,25 +74,34 @@ def _result(
     loss: float,
     shown: RowNorms | None,
 ) -> BalanceResult:
-    kept = list(verdict.kept)
-    names = tuple(tasks[i] for i in kept)
+    names, those = _taking_part(tasks, facts, verdict)
     norms: dict[str, float] = {}
     cosines: dict[tuple[str, str], float] = {}
-    gramian = facts.among(kept).gramian
-    if gramian is not None:
-        norms = dict(zip(names, norms_of(gramian).tolist(), strict=True))
-        cosines = cosines_of(names, gramian)
-    losses = dict(zip(tasks, facts.losses.tolist(), strict=True))
-    shares = _shares(shown, kept)
+    if those.gramian is not None:
+        norms = dict(zip(names, norms_of(those.gramian).tolist(), strict=True))
+        cosines = cosines_of(names, those.gramian)
+    losses = dict(zip(tasks, facts.numbers, strict=True))
+    shares = _shares(shown, verdict.kept)
     return BalanceResult(
         names, losses, weights, norms, cosines, conflicting, verdict.skipped, route.words, loss, route.shared, shares
     )
 
 
-def _shares(shown: RowNorms | None, kept: list[int]) -> Callable[[], Tensor | None]:
+def _taking_part(tasks: Sequence[str], facts: Facts, verdict: Verdict) -> tuple[tuple[str, ...], Facts]:
+    """The tasks that are kept, and what is known of these."""
+    if len(verdict.kept) == len(tasks):
+        return tuple(tasks), facts
+    return tuple(tasks[i] for i in verdict.kept), facts.among(verdict.kept)
+
+
+def _nothing() -> None:
+    """No shares."""
+
+
+def _shares(shown: RowNorms | None, kept: Sequence[int]) -> Callable[[], Tensor | None]:
     """The norms by task and parameter, for as long as the rows are there."""
     if shown is None:
-        return lambda: None
+        return _nothing
     there = weakref.ref(shown)
 
     def shares() -> Tensor | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeAlias, final
 
@@ -106,13 +106,20 @@ def task_graph_of(
     return TaskGraph(losses, graph, tuple(shared), own, scale)
 
 
-@contextmanager
-def translated() -> Iterator[None]:
+class _Translated:
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, RuntimeError):
+            for fragment, message in _KNOWN.items():
+                if fragment in str(error):
+                    raise BalanceError(message) from error
+
+
+_TRANSLATED = _Translated()
+
+
+def translated() -> AbstractContextManager[None]:
     """Say what torch means where it refuses to differentiate."""
-    try:
-        yield
-    except RuntimeError as error:
-        for fragment, message in _KNOWN.items():
-            if fragment in str(error):
-                raise BalanceError(message) from error
-        raise
+    return _TRANSLATED

@@ -19,26 +19,26 @@ class Undo:
     A `.grad` that is None costs nothing to remember; one that is there is copied, as it is added to in place.
 
     Args:
-        method: whose generators are remembered.
+        generators: those that a method was given to draw from.
     """
 
-    def __init__(self, method: Method) -> None:
-        self._draws = [(generator, generator.get_state()) for generator in generators_of(method)]
-        self._grads: dict[Tensor, tuple[Tensor | None, Tensor | None]] = {}
+    def __init__(self, generators: Iterable[torch.Generator]) -> None:
+        self._draws = [(generator, generator.get_state()) for generator in generators]
+        self._grads: dict[int, tuple[Tensor, Tensor | None, Tensor | None]] = {}
 
     def remember(self, leaves: Iterable[Tensor]) -> None:
         """Remember the `.grad` of tensors that are about to be written."""
         for leaf in leaves:
-            if leaf not in self._grads:
+            if id(leaf) not in self._grads:
                 gradient = leaf.grad
-                self._grads[leaf] = gradient, None if gradient is None else gradient.detach().clone()
+                self._grads[id(leaf)] = leaf, gradient, None if gradient is None else gradient.detach().clone()
 
     @torch.no_grad()
     def restore(self) -> None:
         """Put everything back."""
         for generator, state in self._draws:
             generator.set_state(state)
-        for leaf, (gradient, content) in self._grads.items():
+        for leaf, gradient, content in self._grads.values():
             if gradient is not None and content is not None:
                 gradient.copy_(content)
             if leaf.grad is not gradient:

@@ -7,6 +7,7 @@ the method's memory moves once, on the sums of the losses.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import torch
@@ -48,7 +49,7 @@ def complete(reduction: Reduction, batch: Batch) -> BalanceResult:
         ones = torch.ones(len(tasks), dtype=torch.float64)
         route.write(ones, ones, verdict.kept)
     if verdict.overflowed or not verdict.kept:
-        return summary.of_nothing(dict(zip(tasks, facts.losses.tolist(), strict=True)), verdict, route)
+        return summary.of_nothing(dict(zip(tasks, facts.numbers, strict=True)), verdict, route)
     if route.rows is not None:
         route.rows.scale = s
         route.rows.zero_rows([i for i in range(len(tasks)) if i not in verdict.kept])
@@ -91,7 +92,8 @@ def _write_at_once(reduction: Reduction, batch: Batch, last: bool) -> Route:
     verdict = state.judged(tasks, facts, None if batch.scale is None else s, last)
     if verdict.kept:
         reduction.remember_grads(batch.losses, route)
-        _write_weighted(state, route, facts, verdict, tasks, state.memory.copy())
+        weights, own = _asked(state, facts, verdict, tasks, state.memory.copy())
+        _write_weighted(route, weights, own, verdict, len(tasks))
     kept = {tasks[i]: facts.losses[i] for i in verdict.kept}
     state.accumulated = state.accumulated.written(kept, verdict.skipped, state.broken)
     return route
@@ -128,8 +130,9 @@ def _by_update(
 
 
 def _context(state: State, facts: Facts, verdict: Verdict, tasks: tuple[str, ...]) -> MethodContext:
-    kept = list(verdict.kept)
-    return state.context(tuple(tasks[i] for i in kept), facts.among(kept).losses)
+    if len(verdict.kept) == len(tasks):
+        return state.context(tasks, facts.losses)
+    return state.context(tuple(tasks[i] for i in verdict.kept), facts.among(verdict.kept).losses)
 
 
 def _by_weights(state: State, route: Route, facts: Facts, verdict: Verdict, tasks: tuple[str, ...]) -> BalanceResult:
@@ -137,19 +140,24 @@ def _by_weights(state: State, route: Route, facts: Facts, verdict: Verdict, task
         alignments = state.held_out.alignments(route)[list(verdict.kept)]
         state.method.learn(alignments, _context(state, facts, verdict, tasks), state.memory)
         state.held_out = None
-    weights = _write_weighted(state, route, facts, verdict, tasks, state.memory)
-    return summary.of_weights(tasks, facts, verdict, route, weights, _shown(state, route))
+    weights, own = _asked(state, facts, verdict, tasks, state.memory)
+    result = summary.of_weights(tasks, facts, verdict, route, weights, _shown(state, route))
+    _write_weighted(route, weights, own, verdict, len(tasks))
+    return result if result.route == route.words else replace(result, route=route.words)
 
 
-def _write_weighted(
-    state: State, route: Route, facts: Facts, verdict: Verdict, tasks: tuple[str, ...], memory: Memory
-) -> Tensor:
-    """Ask the method, which may learn in `memory`, and write; [kept] the weights."""
-    kept, context = list(verdict.kept), _context(state, facts, verdict, tasks)
-    weights = weights_of(state.method, facts.among(kept).gramian, context, memory)
-    own = weights if state.setup.weighted else task_specific_weights_of(state.method, context, memory)
-    route.write(scatter(weights, kept, len(tasks)), scatter(own, kept, len(tasks)), kept)
-    return weights
+def _asked(
+    state: State, facts: Facts, verdict: Verdict, tasks: tuple[str, ...], memory: Memory
+) -> tuple[Tensor, Tensor]:
+    """Ask the method, which may learn in `memory`: [kept] the weights, and those of task-only tensors."""
+    context = _context(state, facts, verdict, tasks)
+    weights = weights_of(state.method, facts.among(verdict.kept).gramian, context, memory)
+    return weights, weights if state.setup.weighted else task_specific_weights_of(state.method, context, memory)
+
+
+def _write_weighted(route: Route, weights: Tensor, own: Tensor, verdict: Verdict, count: int) -> None:
+    kept = verdict.kept
+    route.write(scatter(weights, kept, count), scatter(own, kept, count), kept)
 
 
 def _shown(state: State, route: Route) -> RowNorms | None:

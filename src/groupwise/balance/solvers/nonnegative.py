@@ -85,15 +85,16 @@ def _pivoted(cosines: Tensor, linear: Tensor, scale: Tensor, positive: Tensor, r
     if rounds == 0:
         return _one_at_a_time(cosines, linear, scale)
     x = _solve(cosines, linear, positive)
-    wrong = torch.where(positive, -x, linear - x @ cosines) > _WRONG * (x.abs().sum(1, keepdim=True) + scale)
-    unsettled = wrong.any(1)
-    left, x, positive = int(unsettled.sum()), x.clamp(min=0), positive ^ wrong
-    if left == len(x):
-        return _pivoted(cosines, linear, scale, positive, rounds - 1)
-    if left:
-        rest = linear[unsettled], scale[unsettled], positive[unsettled]
-        x[unsettled] = _pivoted(cosines, *rest, rounds - 1)
-    return x
+    size = torch.linalg.vector_norm(x, 1, dim=1, keepdim=True).add_(scale)
+    wrong = torch.where(positive, x.neg(), torch.addmm(linear, x, cosines, alpha=-1)) > size.mul_(_WRONG)
+    unsettled = [i for i, some in enumerate(wrong.any(1).tolist()) if some]
+    if not unsettled:
+        return x.clamp_(min=0)
+    if len(unsettled) == x.shape[0]:
+        return _pivoted(cosines, linear, scale, positive ^ wrong, rounds - 1)
+    index = torch.tensor(unsettled)
+    rest = (part.index_select(0, index) for part in (linear, scale, positive ^ wrong))
+    return x.clamp_(min=0).index_copy_(0, index, _pivoted(cosines, *rest, rounds - 1))
 
 
 def _one_at_a_time(cosines: Tensor, linear: Tensor, scale: Tensor) -> Tensor:
@@ -120,7 +121,7 @@ def _solve(cosines: Tensor, linear: Tensor, positive: Tensor) -> Tensor:
     """x with (Qx)_i = b_i where positive, and 0 elsewhere; large problems are cut down to what is positive first."""
     if not bool(positive.any()):
         return torch.zeros_like(linear)
-    if len(linear) * len(cosines) ** 3 <= _SMALL:
+    if linear.shape[0] * cosines.shape[0] ** 3 <= _SMALL:
         return _masked(cosines, linear, positive.double())
     size = int(positive.sum(1).max())
     taken = positive.byte().argsort(dim=1, descending=True, stable=True)[:, :size]
@@ -131,10 +132,11 @@ def _solve(cosines: Tensor, linear: Tensor, positive: Tensor) -> Tensor:
 
 def _masked(blocks: Tensor, linear: Tensor, inside: Tensor) -> Tensor:
     """x [r, k] with (block x)_i = b_i where `inside` is 1, and 0 where it is 0."""
-    block = blocks * (inside[:, :, None] * inside[:, None, :])
-    right = (linear * inside)[:, :, None]
-    raised = block.clone()
-    raised.diagonal(dim1=1, dim2=2).add_(1 - (1 - _SHIFT) * inside)
+    column = inside[:, :, None]
+    raised = (blocks * column).mul_(inside[:, None, :])
+    right = linear[:, :, None] * column
+    raised.diagonal(dim1=1, dim2=2).sub_(inside, alpha=1 - _SHIFT).add_(1)
     factor = torch.linalg.cholesky_ex(raised)[0]
     x = torch.cholesky_solve(right, factor)
-    return (x + torch.cholesky_solve(right - block @ x, factor))[:, :, 0]
+    missed = torch.baddbmm(right, raised, x, alpha=-1).add_(x, alpha=_SHIFT)
+    return x.add_(torch.cholesky_solve(missed, factor)).squeeze(2)

@@ -18,7 +18,6 @@ from groupwise.balance.engine.routes.route import Route
 from groupwise.balance.engine.scaling import scale_of
 from groupwise.balance.engine.state import State
 from groupwise.balance.engine.task_graph import TaskGraph
-from groupwise.balance.engine.undo import generators_of
 from groupwise.errors import BalanceError
 
 
@@ -36,7 +35,7 @@ class OnRanks(Reduction):
 
     def begin(self, call: str, needs_parameters: bool) -> None:
         state = self.state
-        draws = {str(i): g.get_state() for i, g in enumerate([state.memory.generator, *generators_of(state.method)])}
+        draws = {str(i): g.get_state() for i, g in enumerate([state.memory.generator, *state.setup.generators])}
         now = {"call": call, "step": str(state.step), "epoch": str(state.epoch), "draws": f"{digest(draws):x}"}
         self.ranks.begin({**state.setup.shared_settings, **now, "loaded state": f"{state.loaded:x}"})
         if needs_parameters:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import NamedTuple, TypeAlias
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final, NamedTuple, TypeAlias
 
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from groupwise.balance.engine.state import State
 from groupwise.balance.engine.task_graph import TaskGraph, task_graph_of
 from groupwise.errors import BalanceError
 
+_NOTHING: Final = nullcontext()
 Losses: TypeAlias = Mapping[str, Tensor]
 
 
@@ -54,10 +55,9 @@ class Reduction(ABC):
     def accumulate_exchanges(self) -> bool:
         """Whether ranks exchange anything at a micro-batch, as they do at every other call that differentiates."""
 
-    @contextmanager
-    def propagated(self, waiting: bool = True) -> Iterator[None]:
+    def propagated(self, waiting: bool = True) -> AbstractContextManager[None]:
         """Inside, the other ranks, if they are `waiting` for this one, learn of an error on it."""
-        yield
+        return _NOTHING
 
     @abstractmethod
     def weighted(self, batch: Batch) -> tuple[Route, Losses]:

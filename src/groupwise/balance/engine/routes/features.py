@@ -82,10 +82,8 @@ def probe(
             own.put(task, leaf, gradient)
     found = {torch.empty_like(next(iter(by_task.values()))): place for place, by_task in enumerate(gathered) if by_task}
     rows = buffers.rows([*found], count)
-    for task in range(count):
-        for block in rows.blocks:
-            here = ((slot.leaf, gathered[found[slot.leaf]].get(task)) for slot in block.slots)
-            block.fill(task, {like: gradient for like, gradient in here if gradient is not None})
+    for block in rows.blocks:
+        block.fill_all({slot.leaf: gathered[found[slot.leaf]] for slot in block.slots})
     return rows, {like: features[place] for like, place in found.items()}, own
 
 

@@ -46,8 +46,8 @@ def probe(task_graph: TaskGraph, features: Sequence[GradientEdge]) -> Found:
 
 def _boundaries(task_graph: TaskGraph, features: Sequence[GradientEdge]) -> _Boundaries:
     graph, places = task_graph.graph, {(edge.node, edge.output_nr): place for place, edge in enumerate(features)}
-    ends = {edge.node for edge in features}
-    above = graph.part((root.node for root in graph.roots), ends)
+    ends = frozenset(edge.node for edge in features)
+    above = graph.above(ends)
     nodes: dict[Node, tuple[int, list[tuple[int, int]]]] = {}
     for node, mask in above.masks.items():
         if node not in ends:

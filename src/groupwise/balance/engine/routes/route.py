@@ -88,8 +88,10 @@ class TaskSpecificGradients:
         mine = [(task, entries(g)) for by_task in self.found.values() for task, g in by_task.items()]
         if mine:
             largest = norms([gradient for _, gradient in mine], None, math.inf)
+            if len({(norm.device, norm.dtype) for norm in largest}) > 1:
+                largest = [norm.to(self._device, torch.float64) for norm in largest]
             places = torch.tensor([task for task, _ in mine], device=self._device)
-            total.index_add_(0, places, torch.stack([norm.to(self._device, torch.float64) for norm in largest]))
+            total.index_add_(0, places, torch.stack([*largest]).to(self._device, torch.float64))
         return total
 
     def write(self, own: Tensor, kept: Sequence[int]) -> None:

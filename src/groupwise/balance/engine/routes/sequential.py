@@ -7,13 +7,17 @@ are kept from step to step. The update is then J' w, which is free. Exact.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from typing import Final
 
 from torch import Tensor
 
 from groupwise.balance.engine.routes.route import TaskSpecificGradients
 from groupwise.balance.engine.routes.rowwise import Rowwise
-from groupwise.balance.engine.rows import Buffers, block_of
+from groupwise.balance.engine.rows import Buffers, Rows, block_of
 from groupwise.balance.engine.task_graph import TaskGraph
+
+FEW: Final = 2
+"""So many tasks get their rows when the graph is gone, which takes more memory than they do, parameter by parameter."""
 
 
 def sequential(task_graph: TaskGraph, buffers: Buffers, columns: Sequence[Tensor] | None) -> Rowwise:
@@ -27,6 +31,9 @@ def sequential(task_graph: TaskGraph, buffers: Buffers, columns: Sequence[Tensor
     count = len(task_graph.tasks)
     own = TaskSpecificGradients(task_graph.losses)
     shared = task_graph.shared if columns is None else tuple(columns)
+    if columns is None and count <= FEW:
+        buffers.clear()
+        return _of_few(task_graph, own)
     apart = task_graph.graph.sparse.intersection(shared)
     rows = buffers.rows([leaf for leaf in shared if leaf not in apart], count)
     reach: dict[Tensor, set[int]] = {leaf: set() for leaf in shared}
@@ -41,13 +48,38 @@ def sequential(task_graph: TaskGraph, buffers: Buffers, columns: Sequence[Tensor
                 sparse[leaf][task] = gradient
             elif leaf not in reach:
                 own.put(task, leaf, gradient)
+        found.clear()  # the next backward has its memory
     rows.blocks.extend(block_of(leaf, by_task, count) for leaf, by_task in sparse.items() if by_task)
-    return Rowwise(rows, reach, own, f"sequential: {count} backwards, one for each task, whose rows are kept; exact")
+    return Rowwise(rows, reach, own, _words(count))
+
+
+def _of_few(task_graph: TaskGraph, own: TaskSpecificGradients) -> Rowwise:
+    """The same with nothing but the gradients themselves beside the graph."""
+    found, count = [row for _, row in passes(task_graph)], len(task_graph.tasks)
+    reach: dict[Tensor, set[int]] = {}
+    blocks = []
+    for leaf in task_graph.shared:
+        gradients = {task: row.pop(leaf) for task, row in enumerate(found) if leaf in row}
+        reach[leaf] = set(gradients)
+        if gradients:
+            blocks.append(block_of(leaf, gradients, count))
+    for task, row in enumerate(found):
+        for leaf, gradient in row.items():
+            own.put(task, leaf, gradient)
+    return Rowwise(Rows(count, blocks), reach, own, _words(count))
+
+
+def _words(count: int) -> str:
+    return f"sequential: {count} backwards, one for each task, whose rows are kept; exact"
 
 
 def passes(task_graph: TaskGraph) -> Generator[tuple[str, dict[Tensor, Tensor]]]:
     """One backward after the other: each task with its gradients. The last one lets the graph go."""
     for i, task in enumerate(task_graph.tasks):
-        leaves = task_graph.graph.reached(i)
-        grads = task_graph.gradient(i, leaves, retain=i + 1 < len(task_graph.tasks))
-        yield task, {leaf: gradient for leaf, gradient in zip(leaves, grads, strict=True) if gradient is not None}
+        yield task, _gradients(task_graph, i)
+
+
+def _gradients(task_graph: TaskGraph, task: int) -> dict[Tensor, Tensor]:
+    leaves = task_graph.graph.reached(task)
+    grads = task_graph.gradient(task, leaves, retain=task + 1 < len(task_graph.tasks))
+    return {leaf: gradient for leaf, gradient in zip(leaves, grads, strict=True) if gradient is not None}

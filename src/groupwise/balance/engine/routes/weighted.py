@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
+from groupwise import _torch
 from groupwise.balance.engine import accumulate_grad
 from groupwise.balance.engine.graph import Graph
 from groupwise.balance.engine.routes.route import Route
@@ -47,7 +48,7 @@ class Weighted(Route):
         names = [*self._losses]
         chosen = [self._losses[names[task]] for task in kept]
         if self._task_graph is None or torch.equal(weights, own):
-            backward(chosen, weights[list(kept)], self._scale)
+            backward(chosen, weights if len(kept) == len(names) else weights[list(kept)], self._scale)
         else:
             self._write_apart(self._task_graph, chosen, weights.tolist(), own.tolist(), kept)
 
@@ -95,16 +96,21 @@ def backward(
     """`.grad` += sum w_i times the gradient of loss i."""
     starts = starting(losses, weights, scale)
     with translated():
-        torch.autograd.backward(losses, starts, inputs=inputs)
+        if inputs is None:
+            _torch.backward(losses, starts)
+        else:
+            torch.autograd.backward(losses, starts, inputs=inputs)
 
 
 def starting(losses: Sequence[Tensor], weights: Tensor, scale: Tensor | None) -> list[Tensor]:
     """The gradients that a backward of the weighted and scaled sum starts from."""
     device, dtype = losses[0].device, losses[0].dtype
-    if any(loss.device != device or loss.dtype != dtype for loss in losses):
+    if any(loss.dtype != dtype or loss.device != device for loss in losses):
         return [start for i, loss in enumerate(losses) for start in starting([loss], weights[i : i + 1], scale)]
     moved = weights.to(device=device, dtype=torch.promote_types(dtype, torch.float32))
-    return list((moved if scale is None else moved * scale.to(moved)).to(dtype).unbind())
+    if scale is not None:
+        moved = moved * scale.to(moved)
+    return list((moved if moved.dtype == dtype else moved.to(dtype)).unbind())
 
 
 def _hooked(graph: Graph, factors: Sequence[float]) -> Iterator[RemovableHandle]:
