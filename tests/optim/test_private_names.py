@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, _torch, clip_norm, clip_value
+from groupwise import Balancer, GroupedOptimizer, Plan, PlanScheduler, Rule, _torch, clip_norm, clip_value
+from groupwise.balance import Uncertainty
 from groupwise.schedules import linear
 from tests.house.tree import source
 
@@ -176,3 +177,24 @@ def test_private_names_of_torch_are_taken_from_one_place() -> None:
         if getattr(node, "module", None) not in PUBLIC_IN_FACT
     ]
     assert found == []
+
+
+@pytest.mark.parametrize("lacking", ["_RUN_BACKWARD", "_ANY_AUTOCAST"])
+def test_without_what_a_balancer_asks_of_torch_it_comes_to_the_same(
+    lacking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def balanced() -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        trunk, heads = nn.Linear(4, 6), nn.ModuleDict({"a": nn.Linear(6, 1), "b": nn.Linear(6, 1)})
+        shared = trunk(torch.randn(8, 4)).relu()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            losses = {name: head(shared).float().square().mean() for name, head in heads.items()}
+            Balancer(Uncertainty()).backward(losses)
+        return [p.grad for p in (*trunk.parameters(), *heads.parameters()) if p.grad is not None]
+
+    assert getattr(_torch, lacking) is not None
+    expected = balanced()
+    monkeypatch.setattr(_torch, lacking, None)
+    found = balanced()
+    assert len(found) == 6
+    assert all(map(torch.equal, found, expected))

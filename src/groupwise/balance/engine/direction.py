@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, cast, final
 
 import torch
 from torch import Tensor
@@ -83,7 +83,7 @@ def _weights(method: Method, answer: Any, count: int) -> Tensor:
     """[t] float64 on the CPU."""
     fits = isinstance(answer, Tensor) and answer.shape == (count,) and not answer.requires_grad
     if fits and answer.is_cpu and answer.dtype == torch.float64 and all(map(isfinite, answer.tolist())):
-        return answer
+        return cast(Tensor, answer)
     return _answer(method, answer, (count,)).to(device="cpu", dtype=torch.float64)
 
 

@@ -93,8 +93,8 @@ def _pivoted(cosines: Tensor, linear: Tensor, scale: Tensor, positive: Tensor, r
     if len(unsettled) == x.shape[0]:
         return _pivoted(cosines, linear, scale, positive ^ wrong, rounds - 1)
     index = torch.tensor(unsettled)
-    rest = (part.index_select(0, index) for part in (linear, scale, positive ^ wrong))
-    return x.clamp_(min=0).index_copy_(0, index, _pivoted(cosines, *rest, rounds - 1))
+    linear, scale, positive = (part.index_select(0, index) for part in (linear, scale, positive ^ wrong))
+    return x.clamp_(min=0).index_copy_(0, index, _pivoted(cosines, linear, scale, positive, rounds - 1))
 
 
 def _one_at_a_time(cosines: Tensor, linear: Tensor, scale: Tensor) -> Tensor:
