@@ -14,7 +14,7 @@ def without_keras(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keras as it is where it is not installed."""
     for name in [name for name in sys.modules if name.startswith("groupwise.keras")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delattr(groupwise, "keras", raising=False)
+    monkeypatch.delitem(vars(groupwise), "keras", raising=False)
     monkeypatch.setitem(sys.modules, "keras", None)
 
 
