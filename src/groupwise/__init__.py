@@ -133,10 +133,19 @@ def __getattr__(name: str) -> object:
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
     if name in _PACKAGES:
-        return importlib.import_module(f"groupwise.{name}")
+        return _package(name)
     if name == "__version__":
         return _version()
     raise AttributeError(f"module 'groupwise' has no attribute {name!r}")
+
+
+def _package(name: str) -> object:
+    """A package. What lacks something that is not installed (Keras or its backend) is no attribute, so that `help` and
+    `inspect.getmembers`, which ask for all that `dir` lists, pass over it; to import it is the same error as ever."""
+    try:
+        return importlib.import_module(f"groupwise.{name}")
+    except ImportError as error:
+        raise AttributeError(f"groupwise.{name} cannot be imported: {error}") from error
 
 
 def __dir__() -> list[str]:

@@ -98,6 +98,22 @@ _UNTRACED_STEPS: Final[dict[Callable[..., Any], Callable[..., Any]]] = {}
 """By the step that `torch.compiler.disable` has wrapped: the same without hooks. One for each class at most."""
 
 
+def parts_of_step(cls: type[torch.optim.Optimizer]) -> tuple[object, ...]:
+    """What the step of SGD, Adam or AdamW calls on its way to the kernel, by name. Lacking: None in its place."""
+    module, function = _STEP_FUNCTIONS[cls]
+    return getattr(cls, "_init_group", None), *(
+        getattr(module, name, None) for name in (function, f"_fused_{function}")
+    )
+
+
+_STEP_FUNCTIONS: Final[dict[type[torch.optim.Optimizer], tuple[object, str]]] = {
+    torch.optim.SGD: (sys.modules.get(torch.optim.SGD.__module__), "sgd"),
+    torch.optim.Adam: (sys.modules.get(torch.optim.Adam.__module__), "adam"),
+    torch.optim.AdamW: (sys.modules.get(torch.optim.Adam.__module__), "adam"),
+}
+"""Where the function is that the step of a class looks up when it runs: AdamW inherits the step of Adam."""
+
+
 def without_dynamo(cls: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
     """A subclass whose building and stepping do not import torch._dynamo, which takes seconds, where torch's own do.
 
@@ -280,6 +296,13 @@ def storage_key(tensor: torch.Tensor) -> int:
     """A number for the memory of a tensor, for as long as that lives. Lacking: its address."""
     storage = tensor.untyped_storage()
     return int(getattr(storage, "_cdata", storage.data_ptr()))
+
+
+def storage_users(tensor: torch.Tensor) -> int | None:
+    """How many tensors, itself and those that numpy keeps included, refer to the memory of one. Lacking: None."""
+    count, storage = private("_C", "_storage_Use_Count"), tensor.untyped_storage()
+    address = getattr(storage, "_cdata", None)
+    return None if count is None or address is None else int(count(address)) - 1  # without `storage`
 
 
 def scaler_state(scaler: Any) -> tuple[torch.Tensor | float, ...]:

@@ -21,6 +21,7 @@ NAMES = {
     "_C._dynamo.guards.TensorGuards": "that a fused kernel is found safe in a tenth of the time of its step",
     "optim.Optimizer.profile_hook_step": "that an engine's step is known apart from the hooks around it by its code",
     "_C._current_graph_task_id": "that a joint clip is refused in a step that is taken inside of backward",
+    "_C._storage_Use_Count": "that step counts lie side by side, so that one addition counts them all",
     "_foreach_norm": "the norms of many gradients in one call",
     "_foreach_mul_": "the scaling of many gradients in one call",
     "_foreach_clamp_min_": "the clamping of many gradients in one call",

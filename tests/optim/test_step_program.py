@@ -4,6 +4,7 @@ import copy
 import gc
 import io
 import pickle
+import sys
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -578,6 +580,98 @@ def test_a_step_that_somebody_has_put_in_place_of_torchs_own_is_the_one_that_run
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, closure=None: called.append(self))
     advance(run, 9)
     assert len(called) == 1
+
+
+@pytest.mark.parametrize("place", ["_init_group", "adam", "_fused_adam"])
+def test_what_somebody_has_put_in_place_of_a_part_of_torchs_own_step_runs(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = started()
+    where: Any = torch.optim.Adam if place == "_init_group" else sys.modules[torch.optim.Adam.__module__]
+    inner, called = getattr(where, place), []
+    monkeypatch.setattr(where, place, lambda *args, **kwargs: (called.append(place), inner(*args, **kwargs))[1])
+    advance(run, 9)
+    assert called
+
+
+@pytest.mark.parametrize(
+    "alias",
+    [torch.Tensor.detach, lambda t: t.view(1)[0], lambda t: torch.from_numpy(t.numpy().reshape(1))[0]],
+    ids=["detach", "view", "numpy"],
+)
+@pytest.mark.parametrize("at", [1, 4])
+def test_what_shares_the_memory_of_a_count_goes_on_counting(alias: Callable[[torch.Tensor], Any], at: int) -> None:
+    """As in torch, where a step counts in place."""
+    run = started(at)
+    kept = alias(run.optimizer.state[run.parameter(0)]["step"])
+    for seed in range(4):
+        advance(run, seed)
+    assert kept.item() == at + 4
+
+
+def test_a_count_that_is_an_entry_of_a_larger_tensor_stays_one() -> None:
+    run, larger = started(1), torch.arange(5.0)
+    run.optimizer.state[run.parameter(0)]["step"] = larger[2]
+    for seed in range(4):
+        advance(run, seed)
+    assert larger.tolist() == [0.0, 1.0, 6.0, 3.0, 4.0]
+
+
+@pytest.mark.parametrize("first", [1, 2, 3])
+@pytest.mark.filterwarnings("ignore")
+def test_steps_in_inference_mode_are_followed_by_steps_outside_of_it(first: int) -> None:
+    ours, theirs = nn.Linear(4, 3), nn.Linear(4, 3)
+    theirs.load_state_dict(ours.state_dict())
+    optimizer = GroupedOptimizer(
+        ours, Plan([Rule("*", optimizer="NAdam", lr=0.01), Rule("bias", optimizer="AdamW", lr=0.01)])
+    )
+    plain = [torch.optim.NAdam([theirs.weight], lr=0.01), torch.optim.AdamW([theirs.bias], lr=0.01, fused=True)]
+    for i in range(8):
+        give_gradients(ours, i)
+        give_gradients(theirs, i)
+        with torch.inference_mode(first <= i < first + 2):
+            optimizer.step()
+            for one in plain:
+                one.step()
+    assert all(map(torch.equal, ours.parameters(), theirs.parameters()))
+
+
+@pytest.mark.parametrize("switch", ["maximize", "amsgrad", "nesterov"])
+@pytest.mark.parametrize("value", [1, 0, None, np.True_, np.False_], ids=repr)
+def test_a_switch_is_what_is_true_or_false(switch: str, value: object) -> None:
+    """As in torch, whose default kernels ask no more of it. Its fused ones do."""
+    ours, theirs = nn.Linear(4, 3), nn.Linear(4, 3)
+    theirs.load_state_dict(ours.state_dict())
+    optimizer = GroupedOptimizer(ours, Plan([Rule("*", optimizer="AdamW", lr=0.01)]))
+    plain: torch.optim.Optimizer = torch.optim.AdamW(theirs.parameters(), lr=0.01)
+    if switch == "nesterov":
+        optimizer = GroupedOptimizer(ours, Plan([Rule("*", optimizer="SGD", lr=0.01, momentum=0.9)]))
+        plain = torch.optim.SGD(theirs.parameters(), lr=0.01, momentum=0.9)
+    for i in range(6):
+        for net, one in ((ours, optimizer), (theirs, plain)):
+            one.param_groups[0][switch] = value if i in (0, 1, 4) else bool(value)
+            give_gradients(net, i)
+            one.step()
+    for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(p, q)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float64, torch.bfloat16], ids=str)
+def test_a_count_of_any_type_counts(dtype: torch.dtype) -> None:
+    ours, theirs = nn.Linear(4, 3), nn.Linear(4, 3)
+    theirs.load_state_dict(ours.state_dict())
+    optimizer = GroupedOptimizer(ours, Plan([Rule("*", optimizer="AdamW", lr=0.01)]))
+    plain = torch.optim.AdamW(theirs.parameters(), lr=0.01)
+    for i in range(6):
+        for net, one in ((ours, optimizer), (theirs, plain)):
+            give_gradients(net, i)
+            if i == 3:
+                one.state[net.bias]["step"] = one.state[net.bias]["step"].to(dtype)
+            one.step()
+    for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(p, q)
+    assert optimizer.state[ours.bias]["step"].dtype == dtype
+    assert [float(own["step"]) for own in optimizer.state.values()] == [6.0, 6.0]
 
 
 def test_groups_of_which_each_is_stepped_by_itself_keep_programs_of_their_own(ran: list[bool]) -> None:

@@ -22,7 +22,10 @@ from groupwise._torch import Check, fused_devices, layout_check
 from groupwise.optim.borrowed import Groups
 
 _BY_DEFAULT = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
+_SWITCHES = ("amsgrad", "maximize", "nesterov")
 _NUMBERS = ("lr", "weight_decay", "eps", "momentum", "dampening")
+
+_COUNTS = (torch.float32, torch.float64)
 
 State: TypeAlias = Mapping[torch.Tensor, Any]
 
@@ -75,10 +78,11 @@ def _with_kernel(cls: type, group: dict[str, Any], state: State, cache: FusableC
 
 
 def _leaves_the_choice(group: Mapping[str, Any]) -> bool:
-    """Whether a group names no kernel, and holds the plain numbers that a fused one takes everywhere."""
+    """Whether a group names no kernel, and holds the plain numbers and switches that a fused one takes everywhere."""
     chosen = group.get("fused") is not None or group.get("foreach") is not None or group.get("differentiable")
     tensors = any(isinstance(group.get(key), torch.Tensor) for key in _NUMBERS)
-    return not (chosen or tensors or torch.compiler.is_compiling())
+    switched = all(type(group.get(key, False)) is bool for key in _SWITCHES)  # a class takes what is true or false
+    return switched and not (chosen or tensors or torch.compiler.is_compiling())
 
 
 def _key_values(cls: type, group: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -114,7 +118,7 @@ def is_fit(cls: type, p: torch.Tensor, own: Mapping[str, Any], moments: Sequence
     dense = p.is_contiguous() or (p.ndim == 4 and p.is_contiguous(memory_format=torch.channels_last))
     usual = p.is_floating_point() and not p.is_neg() and p.device.type in fused_devices()
     count = own.get("step")
-    counted = count is None or (isinstance(count, torch.Tensor) and count.numel() == 1)
+    counted = count is None or (isinstance(count, torch.Tensor) and count.numel() == 1 and count.dtype in _COUNTS)
     held = [p.grad, *(own[name] for name in moments if own.get(name) is not None)]
     return dense and usual and not half and counted and all(_alike(p, t) for t in held)
 

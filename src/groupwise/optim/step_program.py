@@ -21,6 +21,7 @@ from __future__ import annotations
 import functools
 import sys
 from array import array
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from operator import is_, itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -75,8 +76,10 @@ class _Known(NamedTuple):
 
 
 def has_program(cls: type[torch.optim.Optimizer]) -> bool:
-    """Whether there is one for a class: torch's own, whose step nobody has put another in place of."""
-    return cls in _READERS and (cls.step is _AS_IMPORTED[cls] or without_hooks(cls.step) is _STEPS[cls])
+    """Whether there is one for a class: torch's own, nothing of whose step anybody has put another in place of."""
+    if cls not in _READERS or _torch.parts_of_step(cls) != _PARTS[cls]:
+        return False
+    return cls.step is _AS_IMPORTED[cls] or without_hooks(cls.step) is _STEPS[cls]
 
 
 class StepProgram:
@@ -141,8 +144,11 @@ class StepProgram:
             _torch.add_one(counts)
 
     def _share(self, held: Sequence[dict[str, Any]]) -> None:
-        """Lay the step counts side by side, unless somebody else refers to any, as who keeps a checkpoint does."""
-        if not all(_is_unshared(own) for own in held):
+        """Lay the step counts side by side, unless somebody else refers to any, as who keeps a checkpoint does. What is
+        made in inference mode could not be counted up outside of it."""
+        if torch.is_inference_mode_enabled() or not all(_is_unshared(own) for own in held):
+            return
+        if not _own_their_memory([own[_COUNT] for own in held]):
             return
         counts = torch.stack([own[_COUNT] for own in held])
         self._counts, memory = counts, counts.untyped_storage()
@@ -162,6 +168,13 @@ def _is_unshared(own: Mapping[str, Any]) -> bool:
     count = own[_COUNT]
     plain = type(count) is torch.Tensor and count.dtype == torch.float32 and count.device.type == "cpu"
     return plain and count.ndim == 0 and not count.requires_grad
+
+
+def _own_their_memory(counts: Sequence[torch.Tensor]) -> bool:
+    """Whether nothing else has a part in the memory of these: a view of one, what detach() gives, an array of numpy."""
+    memories = Counter(map(_torch.storage_key, counts))
+    users = {_torch.storage_key(count): _torch.storage_users(count) for count in counts}
+    return all(users[key] == own for key, own in memories.items())
 
 
 def _states(params: list[torch.Tensor], state: State) -> list[Any]:
@@ -330,3 +343,4 @@ _READERS: Final[Mapping[type[torch.optim.Optimizer], Callable[[Groups], list[_Ca
 }
 _AS_IMPORTED: Final = {cls: cls.step for cls in _READERS}
 _STEPS: Final = {cls: without_hooks(cls.step) for cls in _READERS}
+_PARTS: Final = {cls: _torch.parts_of_step(cls) for cls in _READERS}
