@@ -1,4 +1,7 @@
-"""The plan under Keras 3, on a twin with copied weights.    KERAS_BACKEND=torch python -m examples.everywhere.keras_fit"""
+"""The plan under Keras 3, on a twin with copied weights; the backend is that of `KERAS_BACKEND`.
+
+KERAS_BACKEND=torch python -m examples.everywhere.keras_fit
+"""
 
 import keras
 import torch
@@ -15,8 +18,8 @@ class Twin(keras.Model):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = keras.layers.Dense(48, activation="relu")
-        self.blocks = [keras.layers.Dense(48, activation="relu") for _ in range(2)]
+        self.stem = keras.layers.Dense(48, activation="tanh")
+        self.blocks = [keras.layers.Dense(48, activation="tanh") for _ in range(2)]
         self.norm = keras.layers.LayerNormalization(epsilon=1e-5)
         self.head = keras.layers.Dense(10)
 
