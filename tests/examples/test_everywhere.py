@@ -20,8 +20,8 @@ from groupwise import Plan
 from tests.docs.pages import ROOT
 
 EXACT = ("hf_trainer", "accelerate_loop", "lightning_module")
-ROUNDING = 2e-5
-"""Of batches in two parts, and of kernels that are not fused; the wrong plans of a test below are above 1e-3."""
+ROUNDING = 5e-6
+"""Of batches in two parts, and of kernels that are not fused; the wrong plans of a test below are above 2e-4."""
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_each_word_of_the_plan_moves_the_weights_further_than_any_trainer(
     text = PLAN.read_text(encoding="utf-8")
     assert said in text
     monkeypatch.setattr(plain_loop, "PLAN", Plan.loads(text.replace(said, instead)))
-    assert difference(plain_loop.train(1), plain) > 10 * ROUNDING
+    assert difference(plain_loop.train(1), plain) > 40 * ROUNDING
 
 
 KERAS = """
