@@ -15,7 +15,8 @@ from groupwise.optim import resolve
 from tests.docs.pages import DOCS, ROOT, anchors_of, links_of
 
 EXAMPLES = ROOT / "examples"
-every_example = pytest.mark.parametrize("name", NAMES)
+every_example = pytest.mark.parametrize("name", [name for name in NAMES if name != "everywhere"])
+"""Those that compare plans; `everywhere` compares trainers under one (test_everywhere.py)."""
 
 
 @pytest.fixture(autouse=True)

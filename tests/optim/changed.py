@@ -251,7 +251,7 @@ def theirs(name: str, like: Parts) -> Parts:
 
 
 def laid_out_alike(net: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
-    """Whether weights, gradients and moments agree in all that a fused kernel believes of them, seen from outside."""
+    """Whether weights, gradients, moments and counts are what a fused kernel believes them to be, seen from outside."""
 
     def layout(t: torch.Tensor) -> object:
         return t.shape, t.stride(), t.dtype, t.device, t.is_neg()
@@ -260,6 +260,9 @@ def laid_out_alike(net: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
         own = optimizer.state.get(p) or {}
         tensors = [p.grad, *(own[key] for key in MOMENTS if own.get(key) is not None)]
         if not p.is_contiguous() or any(layout(t) != layout(p) for t in tensors if t is not None):
+            return False
+        count = own.get("step")
+        if isinstance(count, torch.Tensor) and not count.is_floating_point():
             return False
     return True
 
