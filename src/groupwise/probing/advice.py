@@ -84,12 +84,25 @@ def _about_rates(rates: Rates, looked: Inspected, last: Round, job: Job) -> Iter
         yield (
             f"Rates: keep the plan's ({_absolute(looked, 1.0)}). Nothing beat them on two seeds beyond the noise"
             f"{_declined(last, job)}; the best is likely at {where}."
+            f"{f' {_plateau(last)}.' if rates.plateau else ''}"
+        )
+    elif rates.plateau:
+        yield (
+            f"Rates: advice is withheld, and the plan's stay. {_plateau(last)}: what was ahead there need not be so in "
+            "a whole run. A larger budget makes longer runs, and may tell."
         )
     else:
         yield (
             f"Rates: advice is withheld. What was best differs from x{said(low)} to x{said(high)} between "
             "seeds and lengths, more than a decade: a larger budget may tell."
         )
+
+
+def _plateau(last: Round) -> str:
+    return (
+        f"Runs of {last.steps:,} updates end on the plateau that this training begins with (the loss fell by "
+        f"{_share(1 - math.exp(-last.fall()))}, and ever faster)"
+    )
 
 
 def _declined(last: Round, job: Job) -> str:

@@ -74,6 +74,10 @@ class Round:
         runs = self.runs[setting]
         return math.inf if any(t.diverged for t in runs) else fmean(fmean(t.scores) for t in runs)
 
+    def fall(self) -> float:
+        """How much the best lowered the loss, in natural logarithms; 0 where none did."""
+        return max(0.0, -self.score(self.ranked()[0]))
+
     def versus(self, one: Setting, other: Setting) -> Difference:
         """How one did beside the other."""
         return difference(self.runs[one], self.runs[other])
@@ -82,11 +86,15 @@ class Round:
 @final
 @dataclass(frozen=True)
 class Search:
-    """What was tried: `rounds` over the rate, in order; weights and parts, where they were tried."""
+    """What was tried: `rounds` over the rate, in order; weights and parts, where they were tried.
+
+    With `weights_first` the last round was run after the weights, under those that were better.
+    """
 
     rounds: tuple[Round, ...]
     weights: Round | None
     parts: tuple[Round, ...]
+    weights_first: bool = False
 
 
 def multiples(found: Round) -> Round:

@@ -7,7 +7,7 @@ from typing import Final
 
 from groupwise._finding import Finding
 from groupwise.errors import listed
-from groupwise.probing.measuring import Seen
+from groupwise.probing.measuring import Seen, Task
 from groupwise.probing.rates import HALF, Rates, said
 from groupwise.probing.rounds import Search, preferred
 
@@ -88,6 +88,11 @@ def _starved(seen: Seen) -> Iterator[Finding]:
         yield Finding("starved", "warning", (), message, "a clip for each rule, or clip_norm(…, per='module')")
 
 
+def dominant(seen: Seen) -> Task | None:
+    """The task that has nearly all of the gradient; None where none does."""
+    return next((task for task in seen.tasks if task.share > DOMINATES), None)
+
+
 def tasks_in_words(seen: Seen, found: Search, balanced: bool) -> Iterator[str]:
     """Who dominates, whether tasks disagree, and what became of weights that were tried."""
     if not seen.tasks:
@@ -121,4 +126,5 @@ def _about_weights(found: Search, balanced: bool) -> str:
     if not preferred(found.weights):
         return "Weights: of 1 over the first losses, none were better than the plain sum beyond the noise."
     weights = ", ".join(f"{task} {said(w)}" for task, w in found.weights.ranked()[0].weights)
-    return f"Weights: 1 over the first losses beat the plain sum in every seed: {weights}."
+    order = "; tried before the rates, which are those under these weights" if found.weights_first else ""
+    return f"Weights: 1 over the first losses beat the plain sum in every seed: {weights}{order}."
