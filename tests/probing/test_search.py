@@ -235,7 +235,9 @@ def test_where_a_task_dominates_weights_are_tried_first_and_longer_and_rates_und
     tried = weighed(made, dominated=True)
     assert tried.weights is not None
     assert preferred(tried.weights)
-    assert tried.weights.steps > 1.1 * cast(Round, weighed(Drowned(best, after=STEPS // 4), dominated=False).weights).steps
+    assert (
+        tried.weights.steps > 1.1 * cast(Round, weighed(Drowned(best, after=STEPS // 4), dominated=False).weights).steps
+    )
     runs = last(tried).runs.values()
     assert all(trial.setting.weights == WEIGHTS for own in runs for trial in own)
     assert made.cost <= 1.5 * STEPS

@@ -19,7 +19,7 @@ from groupwise.probing.measuring import Seen
 from groupwise.probing.patch import patch_of, whole_of
 from groupwise.probing.rates import WORTH, Rates, flattered, judged, longer, parts_advised, said
 from groupwise.probing.result import ProbeResult
-from groupwise.probing.rounds import Round, Search, preferred
+from groupwise.probing.rounds import Round, Search, preferred, with_weights
 from groupwise.probing.search import classes_of
 from groupwise.probing.seeing import findings_of, tasks_in_words
 from groupwise.probing.single import Single
@@ -32,7 +32,7 @@ def advise(
     """The result of a search."""
     rates = judged(found, job.total_steps, None if job.single is None else job.single.near)
     parts = parts_advised(found) if rates.verdict != "withheld" else {}
-    weights = dict(found.weights.ranked()[0].weights) if found.weights and preferred(found.weights) else {}
+    weights = dict(with_weights(found.weights).weights) if found.weights and preferred(found.weights) else {}
     words = [
         *_about_rates(rates, looked, longer(found.rounds)[-1], job),
         *_about_single(rates, job.single),

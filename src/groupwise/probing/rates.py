@@ -8,7 +8,18 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, final
 
 from groupwise._spelling import number
-from groupwise.probing.rounds import SURER, Round, Search, agreed, best_single, multiples, preferred, together
+from groupwise.probing.rounds import (
+    HARDLY,
+    SURER,
+    Round,
+    Search,
+    agreed,
+    best_single,
+    multiples,
+    preferred,
+    together,
+    with_weights,
+)
 from groupwise.probing.trial import Setting, Trial
 
 Verdict: TypeAlias = Literal["keep", "change", "withheld"]
@@ -21,9 +32,6 @@ WORTH = 0.01
 
 HALF: float = math.sqrt(10)
 """Between two rungs of the ladder: half a decade."""
-
-HARDLY = 0.05
-"""Where no run of a round lowered the loss by this, in natural logarithms, their order is that of a warmup."""
 
 PLATEAU = 1 / 3
 """A loss that fell by less than this share, and ever faster, is still on the plateau that the training begins with."""
@@ -72,7 +80,7 @@ def judged(search: Search, total_steps: int, near: float | None = None) -> Rates
     """What the rounds bear out; arguments as for `decided`."""
     verdict, best = decided(search.rounds, total_steps, near)
     if search.weights is not None and not search.weights_first and preferred(search.weights):
-        best = replace(search.weights.ranked()[0], weights=())
+        best = replace(with_weights(search.weights), weights=())
         verdict = "keep" if best == Setting() else "change"
     own = _own(longer(search.rounds))
     low, high = _likely(search.rounds)

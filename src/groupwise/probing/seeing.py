@@ -9,7 +9,7 @@ from groupwise._finding import Finding
 from groupwise.errors import listed
 from groupwise.probing.measuring import Seen, Task
 from groupwise.probing.rates import HALF, Rates, said
-from groupwise.probing.rounds import Search, preferred
+from groupwise.probing.rounds import Search, preferred, started, with_weights
 
 STILL: Final = 1e-7
 """An update ratio below which a part does not move."""
@@ -125,6 +125,9 @@ def _about_weights(found: Search, balanced: bool) -> str:
         return "Weights: none were tried, since a loss is not above 0 at the start."
     if not preferred(found.weights):
         return "Weights: of 1 over the first losses, none were better than the plain sum beyond the noise."
-    weights = ", ".join(f"{task} {said(w)}" for task, w in found.weights.ranked()[0].weights)
+    weights = ", ".join(f"{task} {said(w)}" for task, w in with_weights(found.weights).weights)
     order = "; tried before the rates, which are those under these weights" if found.weights_first else ""
-    return f"Weights: 1 over the first losses beat the plain sum in every seed: {weights}{order}."
+    moved = listed([repr(task) for task in started(found.weights)], 4)
+    learns = f"have {moved} learn, which the plain sum leaves where it was"
+    did = learns if moved else "beat the plain sum in every seed"
+    return f"Weights: 1 over the first losses {did}: {weights}{order}."
