@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
-from groupwise.probing.rates import decided, flattered
-from groupwise.probing.rounds import Round, Search, difference
+from groupwise.probing.rates import decided, flattered, on_plateau
+from groupwise.probing.rounds import Round, Search, difference, preferred
 from groupwise.probing.search import Trials, planned, search
 from groupwise.probing.single import Single
 from groupwise.probing.trial import Setting, Trial
@@ -149,6 +150,106 @@ def test_a_rate_that_short_runs_want_is_not_taken_for_one_that_the_whole_run_wan
     assert not flattered(Setting(1.78), 300, 300, None)
     assert flattered(Setting(adamw=1.78e-3), 60, 300, 1e-3)
     assert not flattered(Setting(adamw=1e-3), 60, 300, 1e-3)
+
+
+class Plateau(Made):
+    """A loss that falls as a power of the length; `ahead` has x3.16 fall more by its half."""
+
+    def __init__(self, power: float, share: float, ahead: bool = True) -> None:
+        super().__init__(_always(1.0), noise=0.01)
+        self.power, self.share, self.ahead = power, share, ahead
+
+    def run(self, setting: Setting, seed: int, steps: int, watch: object = None) -> Trial:
+        made = super().run(setting, seed, steps, watch)
+        leads = 1.5 if self.ahead == (setting.rate == 3.16) else 1.0
+        fall = self.share * (steps / 100) ** self.power * leads
+        end = tuple({"loss": math.exp(0.01 * WIGGLE[i] - fall)} for i in range(4))
+        return Trial(setting, seed, steps, made.losses, made.start, end)
+
+
+@pytest.mark.parametrize("power", [1.2, 2.0, 4.0])
+def test_what_is_ahead_on_a_plateau_is_not_advised(power: float) -> None:
+    tried = found(Plateau(power, 0.1)).rounds
+    assert decided(tried, STEPS)[0] == "withheld"
+    assert on_plateau(tried)
+
+
+@pytest.mark.parametrize(("power", "share"), [(0.0, 0.2), (0.5, 0.1), (0.9, 0.1), (2.0, 0.9)])
+def test_a_loss_that_falls_ever_more_slowly_or_has_fallen_by_a_third_is_past_its_plateau(
+    power: float, share: float
+) -> None:
+    tried = found(Plateau(power, share)).rounds
+    assert decided(tried, STEPS) == ("change", Setting(3.16))
+    assert not on_plateau(tried)
+
+
+def test_a_plan_that_is_ahead_on_a_plateau_is_kept() -> None:
+    assert decided(found(Plateau(2.0, 0.05, ahead=False)).rounds, STEPS)[0] == "keep"
+
+
+def test_a_ladder_on_which_the_loss_hardly_fell_is_no_evidence_against_the_plan() -> None:
+    """x31.6 is ahead beyond the noise by thousandths of the loss: the plan's own rate goes on, without a check."""
+
+    class Tiny(Made):
+        def run(self, setting: Setting, seed: int, steps: int, watch: object = None) -> Trial:
+            made = super().run(setting, seed, steps, watch)
+            fall = 1e-3 * math.log10(setting.rate) if steps < 50 else 0.0
+            end = tuple({"loss": math.exp(1e-5 * WIGGLE[i] - fall)} for i in range(4))
+            return Trial(setting, seed, steps, made.losses, made.start, end)
+
+    rounds = found(Tiny(_always(31.6))).rounds
+    assert rounds[0].ranked()[0].rate > 10
+    assert rounds[0].versus(rounds[0].ranked()[0], Setting()).beats(3)
+    assert [each.name for each in rounds] == ["ladder", "last"]
+    assert Setting() in rounds[1].runs
+    assert rounds[1].seeds == (2,)
+
+
+class Drowned(Made):
+    """Two tasks: one falls as in `Made`; the other under weights alone, by a tenth in so many updates."""
+
+    def __init__(self, best: float, after: int) -> None:
+        super().__init__(_always(best))
+        self.after = after
+
+    def run(self, setting: Setting, seed: int, steps: int, watch: object = None) -> Trial:
+        made = super().run(replace(setting, weights=()), seed, steps, watch)
+        quiet = math.exp(-0.1) if setting.weights and steps >= self.after else 1.0
+        start = tuple({"loud": x["loss"], "quiet": 1.0} for x in made.start)
+        return Trial(
+            setting, seed, steps, made.losses, start, tuple({"loud": x["loss"], "quiet": quiet} for x in made.end)
+        )
+
+
+WEIGHTS = (("loud", 0.1), ("quiet", 10.0))
+
+
+def weighed(made: Made, dominated: bool) -> Search:
+    trials = cast(Trials, cast(Any, made))
+    return search(trials, planned(STEPS, 1.5, True, 0, None), WEIGHTS, (), dominated=dominated)
+
+
+@pytest.mark.parametrize("best", [1.0, 3.16, 10.0, 100.0])
+def test_where_a_task_dominates_weights_are_tried_first_and_longer_and_rates_under_them(best: float) -> None:
+    made = Drowned(best, after=STEPS // 4)
+    tried = weighed(made, dominated=True)
+    assert tried.weights is not None
+    assert preferred(tried.weights)
+    assert (
+        tried.weights.steps > 1.1 * cast(Round, weighed(Drowned(best, after=STEPS // 4), dominated=False).weights).steps
+    )
+    runs = last(tried).runs.values()
+    assert all(trial.setting.weights == WEIGHTS for own in runs for trial in own)
+    assert made.cost <= 1.5 * STEPS
+    verdict, chosen = decided(tried.rounds, STEPS)
+    assert abs(math.log10((chosen.rate if verdict == "change" else 1.0) / best)) < 0.26
+
+
+def test_where_weights_are_no_better_rates_are_those_under_the_plain_sum() -> None:
+    tried = weighed(Drowned(10.0, after=STEPS), dominated=True)
+    assert not preferred(cast(Round, tried.weights))
+    assert not any(trial.setting.weights for own in last(tried).runs.values() for trial in own)
+    assert decided(tried.rounds, STEPS) == ("change", Setting(10.0))
 
 
 @pytest.mark.parametrize(("best", "width"), [(1.0, 1.0), (10.0, 1.0), (1.0, 1e3)])

@@ -19,7 +19,7 @@ from groupwise.probing.measuring import Seen
 from groupwise.probing.patch import patch_of, whole_of
 from groupwise.probing.rates import WORTH, Rates, flattered, judged, longer, parts_advised, said
 from groupwise.probing.result import ProbeResult
-from groupwise.probing.rounds import Round, Search, preferred
+from groupwise.probing.rounds import Round, Search, preferred, with_weights
 from groupwise.probing.search import classes_of
 from groupwise.probing.seeing import findings_of, tasks_in_words
 from groupwise.probing.single import Single
@@ -32,7 +32,7 @@ def advise(
     """The result of a search."""
     rates = judged(found, job.total_steps, None if job.single is None else job.single.near)
     parts = parts_advised(found) if rates.verdict != "withheld" else {}
-    weights = dict(found.weights.ranked()[0].weights) if found.weights and preferred(found.weights) else {}
+    weights = dict(with_weights(found.weights).weights) if found.weights and preferred(found.weights) else {}
     words = [
         *_about_rates(rates, looked, longer(found.rounds)[-1], job),
         *_about_single(rates, job.single),
@@ -84,12 +84,25 @@ def _about_rates(rates: Rates, looked: Inspected, last: Round, job: Job) -> Iter
         yield (
             f"Rates: keep the plan's ({_absolute(looked, 1.0)}). Nothing beat them on two seeds beyond the noise"
             f"{_declined(last, job)}; the best is likely at {where}."
+            f"{f' {_plateau(last)}.' if rates.plateau else ''}"
+        )
+    elif rates.plateau:
+        yield (
+            f"Rates: advice is withheld, and the plan's stay. {_plateau(last)}: what was ahead there need not be so in "
+            "a whole run. A larger budget makes longer runs, and may tell."
         )
     else:
         yield (
             f"Rates: advice is withheld. What was best differs from x{said(low)} to x{said(high)} between "
             "seeds and lengths, more than a decade: a larger budget may tell."
         )
+
+
+def _plateau(last: Round) -> str:
+    return (
+        f"Runs of {last.steps:,} updates end on the plateau that this training begins with (the loss fell by "
+        f"{_share(1 - math.exp(-last.fall()))}, and ever faster)"
+    )
 
 
 def _declined(last: Round, job: Job) -> str:

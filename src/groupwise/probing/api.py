@@ -25,6 +25,7 @@ from groupwise.probing.restoring import restored
 from groupwise.probing.result import ProbeResult
 from groupwise.probing.saved import Saved
 from groupwise.probing.search import Schedule, Trials, classes_of, planned, search
+from groupwise.probing.seeing import dominant
 from groupwise.probing.single import Single, single_of
 from groupwise.probing.trial import Setting
 
@@ -115,7 +116,8 @@ def _probed(job: Job, budget: float, save: str | os.PathLike[str] | None, bar: P
 
     trials.after = after
     seen = _seen(trials, schedule)
-    found = search(trials, schedule, _weights(first) if _may_weigh(job, first) else (), classes, job.single)
+    weights = _weights(first) if _may_weigh(job, first) else ()
+    found = search(trials, schedule, weights, classes, job.single, dominant(seen) is not None)
     notes = [source.note for source in (job.batches, job.validation) if source is not None and source.note]
     return advise(job, found, seen, looked, trials.cost / job.total_steps, budget, notes)
 

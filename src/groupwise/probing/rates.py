@@ -8,7 +8,18 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, final
 
 from groupwise._spelling import number
-from groupwise.probing.rounds import SURER, Round, Search, agreed, best_single, multiples, preferred, together
+from groupwise.probing.rounds import (
+    HARDLY,
+    SURER,
+    Round,
+    Search,
+    agreed,
+    best_single,
+    multiples,
+    preferred,
+    together,
+    with_weights,
+)
 from groupwise.probing.trial import Setting, Trial
 
 Verdict: TypeAlias = Literal["keep", "change", "withheld"]
@@ -22,6 +33,9 @@ WORTH = 0.01
 HALF: float = math.sqrt(10)
 """Between two rungs of the ladder: half a decade."""
 
+PLATEAU = 1 / 3
+"""A loss that fell by less than this share, and ever faster, is still on the plateau that the training begins with."""
+
 HORIZON = 0.32
 """How the best rate falls with the length of a run: Bjorck et al. 2024, Scaling optimal LR across token horizons, the
 joint fit from 760 M parameters; fits of single sizes are 0.32 to 0.7."""
@@ -34,7 +48,7 @@ class Rates:
 
     Attributes:
         verdict: "keep" the plan's rates, since nothing beat them beyond the noise; "change" them; or "withheld", since
-            seeds and lengths point to rates more than a decade apart.
+            seeds and lengths point to rates more than a decade apart, or since what beat them did so on a plateau.
         advised: the factor to apply: 1 unless the verdict is to change, and where `single` is advised.
         likely: lowest and highest factor at which the best of the whole run is likely to be.
         stable: the highest factor up to which every run went on falling, and the lowest at which one diverged; None
@@ -46,6 +60,7 @@ class Rates:
         ahead: how much lower its loss was than that of the best factor, as a share, in the longest round with both;
             negative where it was higher.
         told_apart: whether that is beyond the noise.
+        plateau: whether the longest runs ended on the plateau that the training begins with.
     """
 
     verdict: Verdict
@@ -58,13 +73,14 @@ class Rates:
     challenger: float = 0.0
     ahead: float = 0.0
     told_apart: bool = False
+    plateau: bool = False
 
 
 def judged(search: Search, total_steps: int, near: float | None = None) -> Rates:
     """What the rounds bear out; arguments as for `decided`."""
     verdict, best = decided(search.rounds, total_steps, near)
-    if search.weights is not None and preferred(search.weights):
-        best = replace(search.weights.ranked()[0], weights=())
+    if search.weights is not None and not search.weights_first and preferred(search.weights):
+        best = replace(with_weights(search.weights), weights=())
         verdict = "keep" if best == Setting() else "change"
     own = _own(longer(search.rounds))
     low, high = _likely(search.rounds)
@@ -84,6 +100,7 @@ def judged(search: Search, total_steps: int, near: float | None = None) -> Rates
         challenger,
         ahead,
         told_apart,
+        on_plateau(search.rounds),
     )
 
 
@@ -95,6 +112,12 @@ def decided(rounds: Sequence[Round], total_steps: int, near: float | None = None
         total_steps: of the whole run.
         near: the plan's rate where it means to AdamW what it means to the plan's algorithm.
     """
+    verdict, best = _leading(rounds, total_steps, near)
+    return ("withheld" if verdict == "change" and on_plateau(rounds) else verdict), best
+
+
+def _leading(rounds: Sequence[Round], total_steps: int, near: float | None) -> tuple[Verdict, Setting]:
+    """The same, whether or not the runs are long enough to foretell a whole one."""
     long = longer(rounds)
     best, own, plain = _best(long), _own(long), Setting()
     low, high = _likely(rounds)
@@ -113,6 +136,22 @@ def longer(rounds: Sequence[Round]) -> Sequence[Round]:
     return [found for found in rounds if found.name in ("last", "confirm")]
 
 
+def hardly_fell(found: Round) -> bool:
+    """Whether no contestant lowered the loss by a twentieth: their order is that of a warmup."""
+    return found.fall() < HARDLY
+
+
+def on_plateau(rounds: Sequence[Round]) -> bool:
+    """Whether the longest runs end before the loss begins to fall: the best lowered it by less than a third, and by
+    more, beside the best of the ladder, than in proportion to the length.
+
+    A loss that is past its plateau falls ever more slowly. Before, what is ahead is so by luck or by its warmup, and a
+    rate at which the plateau is never left looks like any other.
+    """
+    ladder, last = rounds[0], longer(rounds)[0]
+    return last.fall() < -math.log(1 - PLATEAU) and last.fall() * ladder.steps > ladder.fall() * last.steps
+
+
 def unconfirmed(rounds: Sequence[Round], total_steps: int, near: float | None) -> list[Setting]:
     """What is ahead of the plan's own rate on one seed alone, with that rate; nothing where there is none."""
     long, plain = longer(rounds), Setting()
@@ -125,8 +164,11 @@ def unconfirmed(rounds: Sequence[Round], total_steps: int, near: float | None) -
 
 
 def beaten_before(ladder: Round, like: Setting | None = None) -> bool:
-    """Whether the plan's own rate is beaten on the ladder, by what is worth it; `like`: by the same kind of change."""
+    """Whether the plan's own rate is beaten on the ladder, by what is worth it; `like`: by the same kind of change.
+    Not where the loss hardly fell there."""
     plain = Setting()
+    if hardly_fell(ladder):
+        return False
     rivals = [s for s in ladder.runs if s != plain]
     if like is not None:
         alike = [s for s in rivals if bool(s.adamw) == bool(like.adamw)]
@@ -145,7 +187,7 @@ def left_behind(rounds: Sequence[Round]) -> bool:
     beat it beyond the noise."""
     plain, best = Setting(), multiples(rounds[0]).ranked()[0]
     far = abs(math.log10(best.rate)) > 1.1
-    return far and all(found.versus(best, plain).beats(SURER) for found in rounds)
+    return far and all(not hardly_fell(found) and found.versus(best, plain).beats(SURER) for found in rounds)
 
 
 def _best(long: Sequence[Round]) -> Setting:

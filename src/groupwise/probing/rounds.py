@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import fmean, stdev
 from typing import final
 
@@ -12,6 +13,12 @@ from groupwise.probing.trial import Setting, Trial
 
 NOISE = 2.0
 """Standard errors of a paired difference from which it counts."""
+
+HARDLY = 0.05
+"""A loss that did not fall by this, in natural logarithms, stayed where it was."""
+
+KEPT = 0.8
+"""How much of a fall a task has to keep under weights that have others learn."""
 
 SURER = 3.0
 """The same where the plan's own rate is given up, or where one of several parts may differ by chance."""
@@ -74,6 +81,10 @@ class Round:
         runs = self.runs[setting]
         return math.inf if any(t.diverged for t in runs) else fmean(fmean(t.scores) for t in runs)
 
+    def fall(self) -> float:
+        """How much the best lowered the loss, in natural logarithms; 0 where none did."""
+        return max(0.0, -self.score(self.ranked()[0]))
+
     def versus(self, one: Setting, other: Setting) -> Difference:
         """How one did beside the other."""
         return difference(self.runs[one], self.runs[other])
@@ -82,11 +93,15 @@ class Round:
 @final
 @dataclass(frozen=True)
 class Search:
-    """What was tried: `rounds` over the rate, in order; weights and parts, where they were tried."""
+    """What was tried: `rounds` over the rate, in order; weights and parts, where they were tried.
+
+    With `weights_first` the last round was run after the weights, under those that were better.
+    """
 
     rounds: tuple[Round, ...]
     weights: Round | None
     parts: tuple[Round, ...]
+    weights_first: bool = False
 
 
 def multiples(found: Round) -> Round:
@@ -117,7 +132,40 @@ def agreed(rounds: Sequence[Round], one: Setting, other: Setting, worth: float =
 
 
 def preferred(weighing: Round) -> bool:
-    """Whether the weights that were tried beat the plain sum, in every seed and beyond the noise."""
+    """Whether the weights that were tried beat the plain sum, in every seed and beyond the noise; or have tasks learn
+    that it leaves where they were."""
+    return _lower(weighing) or bool(started(weighing))
+
+
+def with_weights(weighing: Round) -> Setting:
+    """Of a round over weights, the contestant that has them."""
+    return next(setting for setting in weighing.runs if setting.weights)
+
+
+def started(weighing: Round) -> list[str]:
+    """The tasks whose loss hardly fell under the plain sum in any seed, where weights lower theirs beyond the noise in
+    each, and leave every other task four fifths of what its loss fell, in logarithms."""
+    plain, weighted = weighing.runs.values()
+    if any(trial.diverged for trial in (*plain, *weighted)):
+        return []
+    falls = [{task: -fmean(trial.scores_of([task])) for task in trial.start[0]} for trial in (*plain, *weighted)]
+    before, after = falls[: len(plain)], falls[len(plain) :]
+    quiet = [task for task in before[0] if all(fall[task] < HARDLY for fall in before)]
+    others = [task for task in before[0] if task not in quiet]
+    paid = all(b[task] >= KEPT * a[task] for a, b in zip(before, after, strict=True) for task in others)
+    if not quiet or not others or not paid:
+        return []
+    return quiet if all(map(partial(_learns, quiet), plain, weighted)) else []
+
+
+def _learns(tasks: Sequence[str], plain: Trial, weighted: Trial) -> bool:
+    """Whether some tasks are lower in the second run than in the first and than at its start, beyond the noise."""
+    own = weighted.scores_of(tasks)
+    pairs = [a - b for a, b in zip(own, plain.scores_of(tasks), strict=True)]
+    return all(Difference(fmean(x), math.sqrt(_variance(x) / len(x))).beats() for x in (own, pairs))
+
+
+def _lower(weighing: Round) -> bool:
     plain, weighted = list(weighing.runs)
     each = [difference([a], [b]).mean < 0 for a, b in zip(weighing.runs[weighted], weighing.runs[plain], strict=True)]
     return all(each) and weighing.versus(weighted, plain).beats()

@@ -7,7 +7,8 @@
                 own rate unless the check left it behind; then small steps about whichever is ahead
     confirm     on a third seed, only where something is ahead of the plan's own rate that was not so on the ladder
     weights     where there are several tasks and the plan balances none: weights of 1 over the first losses beside the
-                plain sum, at the rates that are advised
+                plain sum, at the rates that are advised; before the last round where one task has nearly all of the
+                gradient, since the plain sum then trains that task, and shows the rates that suit it
     parts       from half of what is beyond 1.5 runs: for each rule with a rate of its own, a third and three times it
 
 The plan's own rate is the incumbent (Jamieson & Talwalkar 2016): it goes on until it is beaten beyond the noise on two
@@ -25,12 +26,22 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
-from typing import final
+from typing import Protocol, final
 
 from groupwise.errors import ProbeError
 from groupwise.plan import Plan
 from groupwise.probing.job import JUDGED_ON, Job
-from groupwise.probing.rates import HALF, beaten_before, decided, left_behind, unconfirmed
+from groupwise.probing.rates import (
+    HALF,
+    Verdict,
+    beaten_before,
+    decided,
+    hardly_fell,
+    left_behind,
+    longer,
+    on_plateau,
+    unconfirmed,
+)
 from groupwise.probing.rounds import Round, Search, best_single, multiples, preferred
 from groupwise.probing.single import Single
 from groupwise.probing.trial import Judged, Setting, Trial, Watch, overhead, train
@@ -138,32 +149,102 @@ class Trials:
         return sum(trial.cost for trial in self.done.values())
 
 
+class Runs(Protocol):
+    """What makes contestants: `Trials`, or `Weighted` ones."""
+
+    def run(self, setting: Setting, seed: int, steps: int) -> Trial:
+        """A contestant, run now if it was not before."""
+
+    @property
+    def cost(self) -> float:
+        """Of all runs so far, in updates."""
+
+
+@final
+@dataclass(frozen=True)
+class Weighted:
+    """The same trials under static weights of the tasks, which stand in for the plan's plain sum."""
+
+    trials: Trials
+    weights: tuple[tuple[str, float], ...]
+
+    def run(self, setting: Setting, seed: int, steps: int) -> Trial:
+        """The contestant under these weights; rounds know it without them."""
+        return self.trials.run(replace(setting, weights=self.weights), seed, steps)
+
+    @property
+    def cost(self) -> float:
+        """Of all trials so far, in updates."""
+        return self.trials.cost
+
+
 def search(
     trials: Trials,
     schedule: Schedule,
     weights: Sequence[tuple[str, float]],
     parts: Sequence[int],
     single: Single | None = None,
+    dominated: bool = False,
 ) -> Search:
-    """Try rates, then weights, then parts. `weights` are those to try beside the plain sum; empty for none."""
-    weighing = None
-    near = None if single is None else single.near
+    """Try rates, then weights, then parts; weights before rates where a task is `dominated` by another.
+
+    `weights` are those to try beside the plain sum; empty for none.
+    """
     ladder = _ladder(trials, schedule, single)
     rounds = [ladder, *_check(trials, ladder)]
+    if weights and dominated:
+        return _weights_first(trials, schedule, rounds, tuple(weights), parts, single)
+    weighing = None
+    near = None if single is None else single.near
     rounds.append(_last(trials, schedule, rounds, single, bool(weights)))
     if not weights and (settings := unconfirmed(rounds, schedule.total, near)):
         rounds += _confirm(trials, schedule, settings)
     verdict, best = decided(rounds, schedule.total, near)
     base = best if verdict == "change" else Setting()
     if weights:
-        last = next(found for found in rounds if found.name == "last")
-        ahead = multiples(last).lowest_of_the_best()
-        own = ahead if verdict != "change" and last.versus(ahead, Setting()).beats() else base
-        both = [own, replace(own, weights=tuple(weights))]
+        both = _with_and_without(rounds, verdict, base, tuple(weights))
+        last = longer(rounds)[0]
         weighing = _round(trials, "weights", both, last.seeds, last.steps, order=False)
         base = both[1] if preferred(weighing) else base
     tried = () if base.adamw else tuple(_parts(trials, schedule, base, parts))
     return Search(tuple(rounds), weighing, tried)
+
+
+def _with_and_without(
+    rounds: Sequence[Round], verdict: Verdict, base: Setting, weights: tuple[tuple[str, float], ...]
+) -> list[Setting]:
+    """The plain sum and the weighted one, at what was ahead in the last round even if it is not advised."""
+    last = longer(rounds)[0]
+    ahead = multiples(last).lowest_of_the_best()
+    leads = verdict != "change" and last.versus(ahead, Setting()).beats() and not on_plateau(rounds)
+    own = ahead if leads else base
+    return [own, replace(own, weights=weights)]
+
+
+def _weights_first(
+    trials: Trials,
+    schedule: Schedule,
+    rounds: Sequence[Round],
+    weights: tuple[tuple[str, float], ...],
+    parts: Sequence[int],
+    single: Single | None,
+) -> Search:
+    """Plain and weighted sum at the best rate of the ladder, then that rate beside the plan's under what is better.
+
+    There are few runs, for what a quiet task has to say comes late: each is about two fifths of the whole.
+    """
+    settings = _contestants(rounds, single, lower=False)
+    small = int(len(settings) == 1)
+    seeds = _seeds(schedule, rounds[0])
+    steps = _afforded(schedule.joint - trials.cost, (len(settings) + small + 1) * len(seeds), schedule)
+    both = [settings[0], replace(settings[0], weights=weights)]
+    weighing = _round(trials, "weights", both, seeds, steps, order=False)
+    under = Weighted(trials, weights if preferred(weighing) else ())
+    last = _stepped(under, rounds[0], settings, small, seeds, steps)
+    verdict, best = decided([*rounds, last], schedule.total, None if single is None else single.near)
+    base = replace(best if verdict == "change" else Setting(), weights=under.weights)
+    tried = () if base.adamw else tuple(_parts(trials, schedule, base, parts))
+    return Search((*rounds, last), weighing, tried, weights_first=True)
 
 
 def _afforded(updates: float, runs: int, schedule: Schedule) -> int:
@@ -172,7 +253,7 @@ def _afforded(updates: float, runs: int, schedule: Schedule) -> int:
 
 
 def _round(
-    trials: Trials, name: str, settings: Iterable[Setting], seeds: tuple[int, ...], steps: int, order: bool = True
+    trials: Runs, name: str, settings: Iterable[Setting], seeds: tuple[int, ...], steps: int, order: bool = True
 ) -> Round:
     runs = {setting: tuple(trials.run(setting, seed, steps) for seed in seeds) for setting in settings}
     ordered = sorted(runs, key=lambda s: (s.adamw, s.rate)) if order else list(runs)
@@ -221,21 +302,40 @@ def _check(trials: Trials, ladder: Round) -> list[Round]:
     return [_round(trials, "check", [Setting(), multiples(ladder).ranked()[0]], (2,), ladder.steps)]
 
 
+def _contestants(rounds: Sequence[Round], single: Single | None, lower: bool = True) -> list[Setting]:
+    """Of the last round: the best of the ladder, a quarter of a decade `lower` unless it is the plan's own rate; that
+    rate unless it is left behind; one AdamW."""
+    best = multiples(rounds[0]).ranked()[0]
+    settings = [_times(best, 1 / QUARTER) if lower and best != Setting() else best]
+    if not left_behind(rounds):
+        settings.append(Setting())
+    if single is not None:
+        settings.append(_one_adamw(rounds[0], best, single))
+    return list(dict.fromkeys(settings))
+
+
+def _seeds(schedule: Schedule, ladder: Round) -> tuple[int, ...]:
+    """Of the last round: but one, and longer runs, where those of the ladder hardly lowered the loss."""
+    return tuple(range(2, 2 + (1 if hardly_fell(ladder) else schedule.seeds)))
+
+
 def _last(trials: Trials, schedule: Schedule, rounds: Sequence[Round], single: Single | None, weighs: bool) -> Round:
     """The best of the ladder, one AdamW, the plan's own rate unless it is left behind; small steps about the best."""
     ladder, left = rounds[0], left_behind(rounds)
-    best = multiples(ladder).ranked()[0]
-    settings = [best if best == Setting() else _times(best, 1 / QUARTER)]
-    if not left:
-        settings.append(Setting())
-    if single is not None:
-        settings.append(_one_adamw(ladder, best, single))
-    settings = list(dict.fromkeys(settings))
+    settings = _contestants(rounds, single)
     small = 2 if left or len(settings) < 3 else 1
     confirmed = 0 if left or weighs or beaten_before(ladder) else 2
-    seeds = tuple(range(2, 2 + schedule.seeds))
+    seeds = _seeds(schedule, ladder)
     runs = (len(settings) + small + confirmed + weighs) * len(seeds)
     steps = _afforded(schedule.joint - trials.cost, runs, schedule)
+    return _stepped(trials, ladder, settings, small, seeds, steps)
+
+
+def _stepped(
+    trials: Runs, ladder: Round, settings: Sequence[Setting], small: int, seeds: tuple[int, ...], steps: int
+) -> Round:
+    """The last round, with so many small steps about what is ahead."""
+    settings = list(settings)
     for _ in range(small):
         found = _round(trials, "last", settings, seeds, steps)
         if (step := _small_step(ladder, found)) is None:

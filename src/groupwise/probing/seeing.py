@@ -7,9 +7,9 @@ from typing import Final
 
 from groupwise._finding import Finding
 from groupwise.errors import listed
-from groupwise.probing.measuring import Seen
+from groupwise.probing.measuring import Seen, Task
 from groupwise.probing.rates import HALF, Rates, said
-from groupwise.probing.rounds import Search, preferred
+from groupwise.probing.rounds import Search, preferred, started, with_weights
 
 STILL: Final = 1e-7
 """An update ratio below which a part does not move."""
@@ -88,6 +88,11 @@ def _starved(seen: Seen) -> Iterator[Finding]:
         yield Finding("starved", "warning", (), message, "a clip for each rule, or clip_norm(…, per='module')")
 
 
+def dominant(seen: Seen) -> Task | None:
+    """The task that has nearly all of the gradient; None where none does."""
+    return next((task for task in seen.tasks if task.share > DOMINATES), None)
+
+
 def tasks_in_words(seen: Seen, found: Search, balanced: bool) -> Iterator[str]:
     """Who dominates, whether tasks disagree, and what became of weights that were tried."""
     if not seen.tasks:
@@ -120,5 +125,9 @@ def _about_weights(found: Search, balanced: bool) -> str:
         return "Weights: none were tried, since a loss is not above 0 at the start."
     if not preferred(found.weights):
         return "Weights: of 1 over the first losses, none were better than the plain sum beyond the noise."
-    weights = ", ".join(f"{task} {said(w)}" for task, w in found.weights.ranked()[0].weights)
-    return f"Weights: 1 over the first losses beat the plain sum in every seed: {weights}."
+    weights = ", ".join(f"{task} {said(w)}" for task, w in with_weights(found.weights).weights)
+    order = "; tried before the rates, which are those under these weights" if found.weights_first else ""
+    moved = listed([repr(task) for task in started(found.weights)], 4)
+    learns = f"have {moved} learn, which the plain sum leaves where it was"
+    did = learns if moved else "beat the plain sum in every seed"
+    return f"Weights: 1 over the first losses {did}: {weights}{order}."

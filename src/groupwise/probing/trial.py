@@ -105,7 +105,10 @@ class Trial:
 
         Where a loss is not above 0, its change over the size of its start in place of the logarithm.
         """
-        tasks = list(self.start[0])
+        return self.scores_of(list(self.start[0]))
+
+    def scores_of(self, tasks: Sequence[str]) -> list[float]:
+        """The same of some of the tasks."""
         first = {task: fmean(batch[task] for batch in self.start) for task in tasks}
         return [fmean(_change(batch[task], first[task]) for task in tasks) for batch in self.end]
 
