@@ -99,11 +99,10 @@ _UNTRACED_STEPS: Final[dict[Callable[..., Any], Callable[..., Any]]] = {}
 
 
 def parts_of_step(cls: type[torch.optim.Optimizer]) -> tuple[object, ...]:
-    """What the step of SGD, Adam or AdamW calls on its way to the kernel, by name. Lacking: None in its place."""
+    """What the step of SGD, Adam or AdamW (Adam's) looks up on its way to the kernel. Lacking: None in its place."""
     module, function = _STEP_FUNCTIONS[cls]
-    return getattr(cls, "_init_group", None), *(
-        getattr(module, name, None) for name in (function, f"_fused_{function}")
-    )
+    names = function, f"_fused_{function}"
+    return getattr(cls, "_init_group", None), *(getattr(module, name, None) for name in names)
 
 
 _STEP_FUNCTIONS: Final[dict[type[torch.optim.Optimizer], tuple[object, str]]] = {
@@ -111,7 +110,6 @@ _STEP_FUNCTIONS: Final[dict[type[torch.optim.Optimizer], tuple[object, str]]] = 
     torch.optim.Adam: (sys.modules.get(torch.optim.Adam.__module__), "adam"),
     torch.optim.AdamW: (sys.modules.get(torch.optim.Adam.__module__), "adam"),
 }
-"""Where the function is that the step of a class looks up when it runs: AdamW inherits the step of Adam."""
 
 
 def without_dynamo(cls: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
@@ -159,8 +157,7 @@ def untraced(function: Callable[..., Any]) -> Callable[..., Any]:
     return functools.update_wrapper(run, function)
 
 
-_UNTRACED: Final[dict[Callable[..., Any], Callable[..., Any]]] = {}
-"""By function: the same, kept out of traces. One for each function that `untraced` wraps at most."""
+_UNTRACED: Final[dict[Callable[..., Any], Callable[..., Any]]] = {}  # at most one for each function that is wrapped
 
 
 def _is_untraced(function: Callable[..., Any]) -> bool:
@@ -372,8 +369,7 @@ _RUN_BACKWARD: Final = private("autograd", "graph", "_engine_run_backward")
 
 def may_be_in_autocast() -> bool:
     """Whether an `autocast` of any device is on. Lacking: True, so that each device is asked."""
-    ask = _ANY_AUTOCAST
-    return True if ask is None else bool(ask())
+    return _ANY_AUTOCAST is None or bool(_ANY_AUTOCAST())
 
 
 _ANY_AUTOCAST: Final = private("_C", "_is_any_autocast_enabled")
