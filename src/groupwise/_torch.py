@@ -101,8 +101,9 @@ _UNTRACED_STEPS: Final[dict[Callable[..., Any], Callable[..., Any]]] = {}
 def parts_of_step(cls: type[torch.optim.Optimizer]) -> tuple[object, ...]:
     """What the step of SGD, Adam or AdamW (Adam's) looks up on its way to the kernel. Lacking: None in its place."""
     module, function = _STEP_FUNCTIONS[cls]
-    names = function, f"_fused_{function}"
-    return getattr(cls, "_init_group", None), *(getattr(module, name, None) for name in names)
+    looked_up = (cls, "_init_group"), (module, function), (module, f"_fused_{function}")
+    parts = (getattr(owner, name, None) for owner, name in looked_up)
+    return (*(getattr(part, "_torchdynamo_orig_callable", part) for part in parts),)  # torch.compile wraps the first
 
 
 _STEP_FUNCTIONS: Final[dict[type[torch.optim.Optimizer], tuple[object, str]]] = {
@@ -298,8 +299,7 @@ def storage_key(tensor: torch.Tensor) -> int:
 def storage_users(tensor: torch.Tensor) -> int | None:
     """How many tensors, itself and those that numpy keeps included, refer to the memory of one. Lacking: None."""
     count, storage = private("_C", "_storage_Use_Count"), tensor.untyped_storage()
-    address = getattr(storage, "_cdata", None)
-    return None if count is None or address is None else int(count(address)) - 1  # without `storage`
+    return None if count is None else int(count(storage._cdata)) - 1  # without `storage`
 
 
 def scaler_state(scaler: Any) -> tuple[torch.Tensor | float, ...]:

@@ -22,7 +22,7 @@ from torch import nn
 from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, clip_norm
 from groupwise.optim import engines
 from groupwise.optim.clipping import Clipper
-from groupwise.optim.step_program import StepProgram
+from groupwise.optim.step_program import StepProgram, has_program
 from groupwise.plan import Clip
 from groupwise.schedules import cosine
 
@@ -582,12 +582,18 @@ def test_a_step_that_somebody_has_put_in_place_of_torchs_own_is_the_one_that_run
     assert len(called) == 1
 
 
+def test_what_torch_puts_around_a_step_when_it_compiles_takes_no_class_its_program() -> None:
+    torch.compile(lambda x: x + 1, backend="eager")(torch.ones(2))
+    assert hasattr(torch.optim.AdamW._init_group, "_torchdynamo_orig_callable"), "else there is nothing to see through"
+    assert all(map(has_program, (torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD)))
+
+
 @pytest.mark.parametrize("place", ["_init_group", "adam", "_fused_adam"])
 def test_what_somebody_has_put_in_place_of_a_part_of_torchs_own_step_runs(
     place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = started()
-    where: Any = torch.optim.Adam if place == "_init_group" else sys.modules[torch.optim.Adam.__module__]
+    where: Any = torch.optim.AdamW if place == "_init_group" else sys.modules[torch.optim.Adam.__module__]
     inner, called = getattr(where, place), []
     monkeypatch.setattr(where, place, lambda *args, **kwargs: (called.append(place), inner(*args, **kwargs))[1])
     advance(run, 9)
