@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from groupwise import GroupedOptimizer, Plan, Rule, after, scale
-from groupwise.errors import ResolutionError
+from groupwise.errors import GroupwiseWarning, OptimizerError, ResolutionError
 from groupwise.optim import resolve
 
 
@@ -216,3 +216,17 @@ def test_a_table_with_sparse_gradients_that_trains_later_is_refused_at_once() ->
     optimizer = GroupedOptimizer(net, Plan([plan.rules[0], Rule("table.*", trainable=False)]))
     with pytest.raises(ResolutionError, match="does not support sparse gradients"):
         optimizer.regroup(plan)
+
+
+def test_a_frozen_table_that_something_else_unfreezes_names_itself_where_its_class_takes_no_sparse_gradient() -> None:
+    net = nn.ModuleDict({"table": nn.EmbeddingBag(6, 4, sparse=True), "head": nn.Linear(4, 2)})
+    net["table"].weight.requires_grad_(False)
+    optimizer = GroupedOptimizer(net, Plan([Rule("*", optimizer="AdamW", lr=0.01)]))
+    net["table"].weight.requires_grad_(True)
+    net["head"](net["table"](torch.tensor([[0, 3]]))).sum().backward()
+    with pytest.raises(OptimizerError, match=r"'table\.weight' has a sparse gradient, which AdamW does not take"):
+        optimizer.step()
+    moved = Plan([Rule("*", optimizer="AdamW", lr=0.01), Rule("table.*", optimizer="SparseAdam", lr=0.01)])
+    with pytest.warns(GroupwiseWarning, match="the algorithm changed"):
+        optimizer.regroup(moved)  # the way out that the message names
+    optimizer.step()

@@ -60,7 +60,15 @@ def check_shapes(name: str, p: torch.Tensor, state: Mapping[str, Any], algorithm
             )
 
 
-def check_reshaped(groups: Sequence[Mapping[str, Any]], state: Mapping[Any, Any], error: Exception) -> None:
+def explain(groups: Sequence[Mapping[str, Any]], state: Mapping[Any, Any], error: Exception) -> None:
+    """Raise an `OptimizerError` for the `error` of a class's step, if it is known what led to it: a tensor with another
+    shape or dtype than its state, or a sparse gradient under a class that takes none."""
+    _check_reshaped(groups, state, error)
+    _check_retyped(groups, state, error)
+    _check_sparse(groups, error)
+
+
+def _check_reshaped(groups: Sequence[Mapping[str, Any]], state: Mapping[Any, Any], error: Exception) -> None:
     """Raise an `OptimizerError` for a class's `error` that is about state from before a tensor was reshaped."""
     for group in groups:
         for name, p in zip(names_of(group), group["params"], strict=True):
@@ -76,7 +84,7 @@ def check_reshaped(groups: Sequence[Mapping[str, Any]], state: Mapping[Any, Any]
                 ) from error
 
 
-def check_retyped(groups: Sequence[Mapping[str, Any]], state: Mapping[Any, Any], error: Exception) -> None:
+def _check_retyped(groups: Sequence[Mapping[str, Any]], state: Mapping[Any, Any], error: Exception) -> None:
     """Raise an `OptimizerError` for a class's `error` that is about state from before a tensor changed its dtype."""
     if not isinstance(error, RuntimeError) or not any(word in str(error) for word in _OF_DTYPES):
         return
@@ -90,6 +98,20 @@ def check_retyped(groups: Sequence[Mapping[str, Any]], state: Mapping[Any, Any],
                     f"{name!r} is {now} now, and its state is {old}, of before the model's dtype changed, as by "
                     f"model.to(torch.{now}), so that the step fails: optimizer.load_state_dict(optimizer.state_dict()) "
                     "brings the state to the parameters' dtype"
+                ) from error
+
+
+def _check_sparse(groups: Sequence[Mapping[str, Any]], error: Exception) -> None:
+    """Raise an `OptimizerError` for a class's `error` that is about a sparse gradient."""
+    if not isinstance(error, RuntimeError) or "sparse" not in str(error):
+        return
+    for group in groups:
+        for name, p in zip(names_of(group), group["params"], strict=True):
+            if p.grad is not None and p.grad.is_sparse:
+                raise OptimizerError(
+                    f"{name!r} has a sparse gradient, which {group.get('algorithm')} does not take: {error}. Give it a "
+                    'rule of its own, as Rule(…, optimizer="SparseAdam", lr=…), and regroup; or build the table with '
+                    "sparse=False"
                 ) from error
 
 

@@ -27,7 +27,7 @@ from groupwise.errors import OptimizerError, StateError, unknown
 from groupwise.look import Example
 from groupwise.optim.added import completed, rename_replaced, standing_outside
 from groupwise.optim.agreement import Agreement, Run
-from groupwise.optim.fitting import check_reshaped, check_retyped
+from groupwise.optim.fitting import explain
 from groupwise.optim.freezing import (
     check_unfreeze,
     drop_gradients,
@@ -153,8 +153,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         try:
             self._runtime.engines.step(active, self.state, self._runtime.route, self._all_groups)
         except Exception as error:
-            check_reshaped(active, self.state, error)
-            check_retyped(active, self.state, error)
+            explain(active, self.state, error)
             raise
         return loss
 

@@ -11,7 +11,6 @@ here.
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -21,7 +20,7 @@ import torch
 
 from groupwise import _torch
 from groupwise._warning import warn
-from groupwise.errors import GroupwiseWarning, listed
+from groupwise.errors import listed
 from groupwise.optim.first_updates import FirstUpdates
 from groupwise.optim.live import StepInfo, names_of
 from groupwise.optim.load_report import LoadReport
@@ -328,10 +327,7 @@ class UsageMonitor:
         """Say a message that was not said before; messages of one kind, which differ in their numbers, count as one."""
         if (once or message) not in self._said:
             self._said.add(once or message)
-            if torch.compiler.is_compiling():  # which cannot count frames
-                warnings.warn(message, GroupwiseWarning, stacklevel=4)
-            else:
-                warn(message)
+            warn(message)
 
 
 def _is_at_zero(group: Mapping[str, Any]) -> bool:

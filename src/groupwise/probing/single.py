@@ -7,6 +7,7 @@ searched, and what the plan says besides: what is frozen, what is clipped, how t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, final
@@ -57,7 +58,7 @@ def single_of(resolution: Resolution, gradients: Iterable[Any]) -> Single | None
     groups = [group for group in resolution.groups if group.algorithm is not None and "lr" in group.settings]
     if not groups or any(g is not None and g.layout != torch.strided for g in gradients) or _is_one(groups):
         return None
-    most = max(groups, key=lambda group: sum(_size(info.shape) for info in group.parameters))
+    most = max(groups, key=lambda group: sum(math.prod(info.shape) for info in group.parameters))
     setting = most.settings["lr"]
     if not isinstance(setting, ScalarSetting) or not isinstance(setting.base, int | float | Schedule):
         return None
@@ -73,13 +74,6 @@ def _is_one(groups: Iterable[Group]) -> bool:
     own = list(groups)
     rates = {(str(group.settings["lr"]), group.settings["lr"].peak) for group in own}
     return {group.algorithm for group in own} == {"AdamW"} and len(rates) == 1 and not own[0].settings["lr"].measured
-
-
-def _size(shape: Iterable[int]) -> int:
-    size = 1
-    for each in shape:
-        size *= each
-    return size
 
 
 def _at_peak(course: float | Schedule, peak: float, lr: float) -> float | Schedule:

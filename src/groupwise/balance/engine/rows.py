@@ -8,7 +8,7 @@ that a sparse embedding reads has a block of its own, whose columns are the rows
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias, final
 
@@ -56,35 +56,13 @@ class Block:
 
     def fill(self, task: int, found: Mapping[Tensor, Tensor]) -> None:
         """Copy one task's gradients into its row; what it does not reach is zero there."""
-        views, grads, absent = [], [], []
         row = self.matrix[task]
-        for slot in self.slots:
-            gradient = found.get(slot.leaf)
-            if gradient is None:
-                absent.append(row[slot.start : slot.stop])
-            else:
-                views.append(slot.view(row))
-                grads.append(gradient if gradient.layout == torch.strided else gradient.to_dense())
-        if views:
-            _torch.copy(views, grads)
-        if absent:
-            _torch.zero(absent)
+        _copy((row, slot, found.get(slot.leaf)) for slot in self.slots)
 
     def fill_all(self, found: Mapping[Tensor, Mapping[int, Tensor]]) -> None:
         """Copy the gradients of all tasks into their rows, by parameter and task; what is not there is zero."""
-        views, grads, absent = [], [], []
-        for task, row in enumerate(self.matrix.unbind()):
-            for slot in self.slots:
-                gradient = found[slot.leaf].get(task)
-                if gradient is None:
-                    absent.append(row[slot.start : slot.stop])
-                else:
-                    views.append(slot.view(row))
-                    grads.append(gradient if gradient.layout == torch.strided else gradient.to_dense())
-        if views:
-            _torch.copy(views, grads)
-        if absent:
-            _torch.zero(absent)
+        rows = enumerate(self.matrix.unbind())
+        _copy((row, slot, found[slot.leaf].get(task)) for task, row in rows for slot in self.slots)
 
     def shaped(self, update: Tensor) -> Iterator[Update]:
         """Cut [n] into what each parameter's `.grad` takes."""
@@ -96,6 +74,21 @@ class Block:
                 values = update.view(len(self.touched), *size[1:])
                 sparse = torch.sparse_coo_tensor(self.touched[None], values, size, check_invariants=False)
                 yield slot.leaf, as_coalesced(sparse)
+
+
+def _copy(places: Iterable[tuple[Tensor, Slot, Tensor | None]]) -> None:
+    """Copy gradients into their slots of rows; a slot without one gets zeros."""
+    views, grads, absent = [], [], []
+    for row, slot, gradient in places:
+        if gradient is None:
+            absent.append(row[slot.start : slot.stop])
+        else:
+            views.append(slot.view(row))
+            grads.append(gradient if gradient.layout == torch.strided else gradient.to_dense())
+    if views:
+        _torch.copy(views, grads)
+    if absent:
+        _torch.zero(absent)
 
 
 @final
