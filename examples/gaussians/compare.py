@@ -19,7 +19,7 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from examples.comparing import Contestant, Scores, arguments, compare, score_table, search_table
-from examples.gaussians.train import LAST, STEPS, Follow, Gaussians, counts, load, networks, score, train
+from examples.gaussians.train import EVERY, LAST, STEPS, Follow, Gaussians, counts, load, networks, score, train
 from examples.program import publish
 from groupwise import GroupedOptimizer, Observer, Plan, PlanScheduler, Rule, scale
 from groupwise.report import picture
@@ -27,7 +27,7 @@ from groupwise.schedules import cosine
 
 FOLDER = Path(__file__).parent
 RATES, OF_SIZES = (1e-2, 2e-2, 4e-2), (4e-2, 8e-2, 1.6e-1)
-PUBLISHED = {"position": 0.032, "angle": 0.2, "colour": 0.5, "opacity": 10.0}
+PUBLISHED = {"position": 0.032, "size": 1.0, "angle": 0.2, "colour": 0.5, "opacity": 10.0}
 """Rates over that of the sizes (Kerbl et al. 2023): 1.6e-4, 1e-3, 2.5e-3 and 0.05 over 5e-3."""
 
 Built = tuple[Optimizer, LRScheduler, Follow]
@@ -87,11 +87,11 @@ def run(
     build: Builder, rate: float, seed: int, steps: int, validation: bool, *, whole: bool = False,
     record: Path | None = None,
 ) -> Scores:  # fmt: skip
-    """Fit a photo under one seed, with `whole` all Gaussians from the start, and judge by pixels that were not fitted."""
+    """Fit a photo under one seed, with `whole` all Gaussians from the start; judge by pixels that were not fitted."""
     fitted, unseen = load("flower.jpg" if validation else "china.jpg")
     model = networks(seed, LAST) if whole else networks(seed)
     optimizer, scheduler, follow = build(model, rate, steps)
-    observer = None if record is None else Observer(optimizer, record, scheduler=scheduler, total_steps=steps)
+    observer = None if record is None else Observer(optimizer, record, every=EVERY, scheduler=scheduler)
     due = () if whole else counts()
     train(model, optimizer, scheduler, follow, fitted, steps, seed, counts=due, observer=observer)
     if observer is not None:
@@ -118,7 +118,7 @@ def draw(rate: float, steps: int, folder: Path) -> None:
     """How far each attribute moves, while its tensor is replaced three times."""
     with tempfile.TemporaryDirectory() as records:
         run(partial(planned, factors=PUBLISHED), rate, 0, steps, False, record=Path(records) / "run")
-        picture(Path(records) / "run", folder / "updates.svg", panel="updates", height=1.8)
+        picture(Path(records) / "run", folder / "updates.svg", panel="updates", width=5, height=1.8)
 
 
 def main(argv: Sequence[str] | None = None, readme: Path = FOLDER / "README.md") -> None:

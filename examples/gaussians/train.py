@@ -2,8 +2,8 @@
 
 Gaussian splatting (Kerbl et al. 2023) in the plane: every Gaussian has a position, two sizes, an angle, a colour and an
 opacity. Three times in mid-run the most transparent are dropped, and those whose positions have the largest gradients
-are split in two. All five parameters are other tensors then, of other lengths, and the optimizer has to follow. Colours are
-blended without an order, by a weighted mean (Hou et al. 2024).
+are split in two. All five parameters are other tensors then, of other lengths, and the optimizer has to follow. Colours
+are blended without an order, by a weighted mean (Hou et al. 2024).
 
 The photos are scikit-learn's, 96 x 96 pixels of each. Half of the pixels are fitted, the others are the test's.
 """
@@ -29,10 +29,12 @@ from groupwise import GroupedOptimizer, Observer, Plan, PlanScheduler
 PLAN = Path(__file__).with_name("plan.toml")
 STEPS, BATCH, SIDE, FIRST, LAST = 200, 256, 96, 64, 192
 SPLITS, PRUNED, SMALLER, BACKGROUND = (0.125, 0.25, 0.375), 0.05, 1.6, 1e-3
+EVERY = {"updates": 5, "weights": 5}
+"""Often enough to see what a split does."""
 
 Follow = Callable[[Tensor], None]
-"""`follow(kept)` is called after the model's parameters were replaced: `kept` [n] says which of the old rows are still there,
-in front and in their order; the new ones are behind."""
+"""`follow(kept)` is called after the model's parameters were replaced: `kept` [n] says which of the old rows are still
+there, in front and in their order; the new ones are behind."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Pixels:
 
 @cache
 def load(photo: str) -> tuple[Pixels, Pixels]:
-    """Of "china.jpg" or "flower.jpg" the half of the pixels that is fitted, drawn at random once, and the other half."""
+    """Of "china.jpg" or "flower.jpg" the half of the pixels that is fitted, drawn at random once, and the others."""
     whole = torch.tensor(load_sample_image(photo)).permute(2, 0, 1)[None, :, :384, 128:512].float() / 255
     colours = nn.functional.avg_pool2d(whole, 384 // SIDE)[0].flatten(1).T
     line = (torch.arange(SIDE) + 0.5) / SIDE * 2 - 1
@@ -67,7 +69,7 @@ class Gaussians(nn.Module):
         self.opacity = nn.Parameter(torch.zeros(count))
 
     def forward(self, places: Tensor) -> Tensor:
-        """Colours [n, 3] at places [n, 2]: the mean of the Gaussians' by their weights there; grey where none is near."""
+        """Colours [n, 3] at places [n, 2]: the Gaussians' mean by their weights there; grey where none is near."""
         cos, sin = self.angle.cos(), self.angle.sin()
         axes = torch.stack([cos, sin, -sin, cos], 1).unflatten(1, (2, 2)) / self.size.exp()[..., None]
         away = (places @ axes.flatten(0, 1).T).unflatten(1, (-1, 2)) - (axes @ self.position[..., None])[..., 0]
@@ -105,8 +107,8 @@ def split(model: Gaussians, strain: Tensor, count: int, randomness: torch.Genera
 
 
 def train(
-    model: Gaussians, optimizer: Optimizer, scheduler: LRScheduler, follow: Follow, pixels: Pixels, steps: int, seed: int,
-    *, counts: Sequence[int] = (), observer: Observer | None = None,
+    model: Gaussians, optimizer: Optimizer, scheduler: LRScheduler, follow: Follow, pixels: Pixels, steps: int,
+    seed: int, *, counts: Sequence[int] = (), observer: Observer | None = None,
 ) -> None:  # fmt: skip
     """The usual loop; at each of SPLITS the parameters are replaced, and the optimizer is made to follow."""
     randomness = torch.Generator().manual_seed(seed)
@@ -155,10 +157,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         optimizer.regroup(model=model, rows={"*": kept})
         sys.stdout.write(f"{len(model.opacity)} Gaussians: {optimizer.load_report}\n")
 
-    with Observer(optimizer, given.out, scheduler=scheduler) as observer:
-        train(
-            model, optimizer, scheduler, follow, fitted, given.steps, seed=0, counts=counts(), observer=observer
-        )
+    with Observer(optimizer, given.out, every=EVERY, scheduler=scheduler) as observer:
+        train(model, optimizer, scheduler, follow, fitted, given.steps, seed=0, counts=counts(), observer=observer)
     tell(", ".join(f"{value:.1f} {what}" for what, value in score(model, unseen).items()), observer.path)
 
 

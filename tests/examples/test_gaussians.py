@@ -102,6 +102,14 @@ def test_three_ways_to_follow_differ_in_the_moments_and_in_what_moves(carry: Car
     assert torch.equal(model.colour, before) == (carry is not_told)
 
 
+def test_a_planned_optimizer_that_is_not_told_says_so_before_it_is_saved() -> None:
+    model = networks(seed=0)
+    optimizer, _, _ = planned(model, 2e-2, 16, factors=PUBLISHED)
+    split(model, torch.rand(len(model.opacity)), 80, torch.Generator().manual_seed(0))
+    with pytest.warns(UserWarning, match=r"no group holds \(position, size, angle"):
+        optimizer.state_dict()
+
+
 def test_of_a_fit_that_diverged_nothing_is_heard() -> None:
     model = networks(seed=0)
     torch.nn.init.constant_(model.colour, torch.nan)
