@@ -200,12 +200,7 @@ def fused(kernel: str) -> Callable[..., None] | None:
 
 def add_one(tensors: Sequence[torch.Tensor]) -> None:
     """Add 1 to each tensor, in place. Lacking: one by one."""
-    together = private("_foreach_add_")
-    if together is not None:
-        together(tensors, 1)
-        return
-    for t in tensors:
-        t.add_(1)
+    _all("_foreach_add_", torch.Tensor.add_, tensors, 1)
 
 
 def add(tensors: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> None:
@@ -237,14 +232,18 @@ def _each(name: str, alone: Callable[..., object], *columns: Sequence[torch.Tens
         alone(*row)
 
 
-def multiply(tensors: Sequence[torch.Tensor], factor: torch.Tensor) -> None:
-    """Multiply tensors of one device and type by a 0-dim tensor there, in place. Lacking: one by one."""
-    together = private("_foreach_mul_")
+def _all(name: str, alone: Callable[..., object], tensors: Sequence[torch.Tensor], value: object) -> None:
+    together = private(name)
     if together is not None:
-        together(tensors, factor)
+        together(tensors, value)
         return
     for t in tensors:
-        t.mul_(factor)
+        alone(t, value)
+
+
+def multiply(tensors: Sequence[torch.Tensor], factor: torch.Tensor) -> None:
+    """Multiply tensors of one device and type by a 0-dim tensor there, in place. Lacking: one by one."""
+    _all("_foreach_mul_", torch.Tensor.mul_, tensors, factor)
 
 
 def multiply_each(tensors: Sequence[torch.Tensor], factors: Sequence[torch.Tensor]) -> None:
@@ -254,13 +253,8 @@ def multiply_each(tensors: Sequence[torch.Tensor], factors: Sequence[torch.Tenso
 
 def clamp(tensors: Sequence[torch.Tensor], bound: float) -> None:
     """Bring every entry of some tensors into [-bound, bound], in place. Lacking: one by one."""
-    low, high = private("_foreach_clamp_min_"), private("_foreach_clamp_max_")
-    if low is None or high is None:
-        for t in tensors:
-            t.clamp_(-bound, bound)
-        return
-    low(tensors, -bound)
-    high(tensors, bound)
+    _all("_foreach_clamp_min_", torch.Tensor.clamp_min_, tensors, -bound)
+    _all("_foreach_clamp_max_", torch.Tensor.clamp_max_, tensors, bound)
 
 
 def as_coalesced(sparse: torch.Tensor) -> torch.Tensor:
@@ -288,6 +282,11 @@ def saved_for_backward(node: Any, name: str) -> Any:
         return getattr(node, f"_saved_{name}", None)
     except RuntimeError:  # freed
         return None
+
+
+def hooks_after_grad(tensor: torch.Tensor) -> list[Callable[[torch.Tensor], object]]:
+    """What `register_post_accumulate_grad_hook` was given for a tensor. Lacking: none."""
+    return [*(getattr(tensor, "_post_accumulate_grad_hooks", None) or {}).values()]
 
 
 def storage_key(tensor: torch.Tensor) -> int:

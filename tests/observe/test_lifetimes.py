@@ -143,5 +143,5 @@ def test_an_observer_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
 def test_an_observer_is_refused_where_it_would_be_copied() -> None:
     with Observer(parts(1)[1], None) as observer:
         for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
-            with pytest.raises(RecordError, match="an Observer is not copied and not pickled: .* Make one where"):
+            with pytest.raises(RecordError, match=r"an Observer is not copied and not pickled: .* Make one where"):
                 attempt(observer)

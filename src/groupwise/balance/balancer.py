@@ -32,7 +32,6 @@ from groupwise.balance.plan_table import read_balance
 from groupwise.balance.result import BalanceResult
 from groupwise.errors import BalanceError, unknown
 
-
 _OF_BACKWARD: Final = {
     "retain_graph": "it frees the graph. Another backward through it comes before, with retain_graph=True there",
     "gradient": "a weight of a loss is the method's to give, as Static({…})",

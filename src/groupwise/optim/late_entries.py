@@ -14,13 +14,14 @@ from typing import Any, Final, TypeAlias
 
 import torch
 
+from groupwise import _torch
 from groupwise.optim.fresh_state import FreshState
 
 Switches: TypeAlias = tuple[tuple[str, object], ...]
 
 _NUMBERS: Final = frozenset({bool, int, float})
 _TEXT: Final = frozenset({str, type(None)})
-_RATES: Final = frozenset({"lr", "initial_lr"})
+_NO_SWITCHES: Final = frozenset({"lr", "initial_lr", "name", "network", "frozen"})
 
 
 class LateEntries:
@@ -31,6 +32,7 @@ class LateEntries:
         self._seen: dict[object, Switches] = {}
         self._begun: dict[object, frozenset[str]] = {}
 
+    @_torch.untraced
     def add(self, groups: Sequence[Mapping[str, Any]], state: MutableMapping[torch.Tensor, Any]) -> None:
         """Add to `state` what the classes of these live groups look for and would have begun at zero."""
         for group in groups:
@@ -43,9 +45,7 @@ class LateEntries:
         """Look at every group anew: its state is another."""
         self._seen.clear()
 
-    def _complete(
-        self, group: Mapping[str, Any], switches: Switches, state: MutableMapping[torch.Tensor, Any]
-    ) -> None:
+    def _complete(self, group: Mapping[str, Any], switches: Switches, state: MutableMapping[torch.Tensor, Any]) -> None:
         for p in group["params"]:
             own = state.get(p)
             if isinstance(own, dict) and own:
@@ -67,10 +67,12 @@ def _switches(group: Mapping[str, Any]) -> Switches:
         [
             (name, value != 0 if type(value) in _NUMBERS else value)
             for name, value in group.items()
-            if (type(value) in _NUMBERS and name not in _RATES) or type(value) in _TEXT
+            if name not in _NO_SWITCHES and (type(value) in _NUMBERS or type(value) in _TEXT)
         ]
     )
 
 
 def _is_like(held: object, p: torch.Tensor) -> bool:
-    return isinstance(held, torch.Tensor) and held.shape == p.shape and held.is_floating_point() == p.is_floating_point()
+    return (
+        isinstance(held, torch.Tensor) and held.shape == p.shape and held.is_floating_point() == p.is_floating_point()
+    )

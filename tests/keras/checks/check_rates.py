@@ -89,9 +89,8 @@ def test_reductions_that_come_to_the_declared_rate_are_factors_all_the_same() ->
     worse = keras.callbacks.ReduceLROnPlateau("loss", factor=0.1, patience=0, min_delta=1e3)
     with warnings.catch_warnings():
         warnings.simplefilter("error", GroupwiseWarning)
-        history = fit(model, epochs=3, callbacks=[worse]).history
-    assert history["learning_rate"] == pytest.approx([1.0, 1.0, 0.1])
-    assert model.optimizer.rates == pytest.approx({"base": 1e-4})
+        fit(model, epochs=3, callbacks=[worse])
+    assert float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)) == pytest.approx(1e-2)
 
 
 @pytest.mark.parametrize(
