@@ -482,9 +482,10 @@ def has_save_hooks(optimizer: torch.optim.Optimizer) -> bool:
 
 
 def cast_as_loaded(p: torch.Tensor, value: torch.Tensor, key: object, group: Mapping[str, Any]) -> torch.Tensor:
-    """A saved tensor of `p`'s state in the dtype and place that a load gives it. Lacking: `p`'s, but for numbers."""
+    """A saved tensor of `p`'s state in the dtype and place that a load gives it, under the flags of a group at position
+    0. Lacking: `p`'s, but for numbers."""
     cast = getattr(torch.optim.Optimizer, _CAST, lambda *_: value.to(p) if value.ndim else value)
-    found: torch.Tensor = cast(p, value, 0, [{**group, "params": (0,)}], key)
+    found: torch.Tensor = cast(p, value, 0, [group], key)
     return found
 
 

@@ -46,7 +46,7 @@ from groupwise.optim.origin import Drift, Origin, drift
 from groupwise.optim.plan_values import Driver, Prefer
 from groupwise.optim.rates import sentences
 from groupwise.optim.regroup import Regrouped, Running, check_foreign_schedulers, has_torch_scheduler, regrouped
-from groupwise.optim.resolve import Model, infos_of
+from groupwise.optim.resolving import Model, infos_of
 from groupwise.optim.rows import RowsGiven
 from groupwise.optim.runtime import Runtime
 from groupwise.optim.saving import packed, with_names

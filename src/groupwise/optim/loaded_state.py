@@ -31,12 +31,12 @@ def with_state_of(
     groups: Sequence[Mapping[str, Any]], state: Mapping[Any, Any], layout: Mapping[str, Any]
 ) -> dict[Any, Any]:
     """`state`, and that of the parameters of `groups` in a checkpoint, cast as torch casts it."""
-    members = [(group, p) for group in groups for p in group["params"]]
+    members = [(flags, p) for group in groups for flags in [{**group, "params": (0,)}] for p in group["params"]]
     made = dict(state)
     for position, entries in layout["state"].items():
         if _is_position(position, len(members)):
-            group, p = members[position]
-            made[p] = _cast(p, entries, group)
+            flags, p = members[position]
+            made[p] = _cast(p, entries, flags)
     return made
 
 
@@ -44,12 +44,12 @@ def _is_position(key: object, count: int) -> bool:
     return isinstance(key, int) and key < count
 
 
-def _cast(p: torch.Tensor, value: Any, group: Mapping[str, Any], key: Any = None) -> Any:
+def _cast(p: torch.Tensor, value: Any, flags: Mapping[str, Any], key: Any = None) -> Any:
     """As torch walks over state: tensors in mappings and in other collections."""
     if isinstance(value, torch.Tensor):
-        return cast_as_loaded(p, value, key, group)
+        return cast_as_loaded(p, value, key, flags)
     if isinstance(value, dict):
-        return {name: _cast(p, held, group, name) for name, held in value.items()}
+        return {name: _cast(p, held, flags, name) for name, held in value.items()}
     if isinstance(value, Iterable):
-        return type(value)(_cast(p, held, group) for held in value)  # type: ignore[call-arg]
+        return type(value)(_cast(p, held, flags) for held in value)  # type: ignore[call-arg]
     return value
