@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 
 def on_first_use(package: str, names: Mapping[str, str]) -> Callable[[str], object]:
-    """A `__getattr__` for a package: each of `names` stands in the module that it is mapped to, of the package or, after
+    """A `__getattr__` for a package: each of `names` stands in the module it is mapped to, of the package or, after
     a dot, beside it, as what follows a colon if it has another name there."""
 
     def found(name: str) -> object:
