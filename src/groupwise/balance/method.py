@@ -62,6 +62,7 @@ class MethodContext:
     parameters: tuple[str, ...] = ()
 
 
+@_pickling.public("groupwise.balance:Method")
 @dataclass(frozen=True)
 class Method(ABC):
     """What every method has in common; its three shapes are below."""
