@@ -27,6 +27,7 @@ NAMES = (
     "clip",
     "schedule",
     "resolve",
+    "saving",
     "look",
     "growth",
     "imports",

@@ -11,8 +11,7 @@ import inspect
 import operator
 import sys
 import weakref
-from collections.abc import Callable, Sequence
-from itertools import chain
+from collections.abc import Callable, Mapping, Sequence
 from types import CodeType, FrameType
 from typing import Any, Final, TypeAlias
 
@@ -26,9 +25,14 @@ Check: TypeAlias = Callable[[Sequence[torch.Tensor]], bool]
 _CLIPS: Final = "_clip_grads_with_norm_"
 _GROUPS: Final = "_group_tensors_by_device_and_dtype"
 _OPTIMIZERS: Final = sys.modules[torch.optim.Optimizer.__module__]
-_OWN_PARAMETERS, _OWN_LAYERS = operator.attrgetter("_parameters"), operator.attrgetter("_modules")
+_CAST: Final = "_process_value_according_to_param_policy"
 _MEASURES: Final = "_get_total_norm"
+_SAVE_HOOKS: Final = "_optimizer_state_dict_pre_hooks", "_optimizer_state_dict_post_hooks"
 _STEP_HOOKS: Final = "_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"
+
+
+own_parameters, own_layers = operator.attrgetter("_parameters"), operator.attrgetter("_modules")
+"""What a module holds itself, by name. Lacking: an `AttributeError`, which means that nothing is known of it."""
 
 
 def private(*path: str) -> Any:
@@ -471,20 +475,16 @@ def set_versions(tensors: Sequence[torch.Tensor], versions: Sequence[int]) -> No
         write(tuple(t for t, _ in moved), tuple(v for _, v in moved))
 
 
-def contents_of(modules: Sequence[torch.nn.Module]) -> list[object] | None:
-    """What modules hold themselves, parameters and layers, by name and identity: equal if nothing has changed.
+def has_save_hooks(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether anything is to be called before or after `state_dict`. Lacking: True, and torch calls what there is."""
+    return any(getattr(optimizer, name, True) for name in _SAVE_HOOKS)
 
-    It takes less than half the time of `named_parameters`, which composes every name. Lacking, or no dicts: None, which
-    says nothing.
-    """
-    found: list[object] = []
-    try:
-        for held in (map(_OWN_PARAMETERS, modules), map(_OWN_LAYERS, modules)):
-            entries = [*held]
-            values = chain.from_iterable(map(dict.values, entries))
-            found += [[*map(len, entries)], [*chain.from_iterable(entries)], [*map(id, values)]]
-    except (AttributeError, TypeError):
-        return None
+
+def cast_as_loaded(p: torch.Tensor, value: torch.Tensor, key: object, group: Mapping[str, Any]) -> torch.Tensor:
+    """A saved tensor of `p`'s state in the dtype and place that a load gives it, under the flags of a group at position
+    0. Lacking: `p`'s, but for numbers."""
+    cast = getattr(torch.optim.Optimizer, _CAST, lambda *_: value.to(p) if value.ndim else value)
+    found: torch.Tensor = cast(p, value, 0, [group], key)
     return found
 
 
