@@ -39,9 +39,10 @@ def reaching(gramian: Tensor, given: Tensor, products: Tensor) -> Tensor | None:
 
 def reaching_alone(gramian: Tensor, products: Tensor) -> Tensor | None:
     """The same from u = 0 on."""
+    if not bool((products > 0).any()):
+        return torch.zeros_like(products)
     unit = _units(gramian)
-    size = float(torch.linalg.vector_norm(products / unit, inf)) if len(products) else 0.0
-    return _added(gramian, products, size, unit)
+    return _added(gramian, products, float(torch.linalg.vector_norm(products / unit, inf)), unit)
 
 
 def _added(gramian: Tensor, missing: Tensor, size: float, unit: Tensor) -> Tensor | None:

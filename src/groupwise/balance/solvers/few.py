@@ -1,4 +1,4 @@
-"""The same quadratic programs where they are so small that plain numbers take less time than torch's calls.
+"""The same quadratic programs where so few variables are positive that plain numbers take less time than torch's calls.
 
 Block principal pivoting as in `nonnegative`, one right-hand side after the other, without its shift: rows that are
 nearly dependent, and problems that do not settle at once, are left to it.
@@ -6,15 +6,16 @@ nearly dependent, and problems that do not settle at once, are left to it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import sqrt
 from operator import mul
+from typing import final
 
 import torch
 from torch import Tensor
 
 FEW = 12
-"""Up to so many variables, and right-hand sides, plain numbers take less time."""
+"""Up to so many variables that are positive, and right-hand sides, plain numbers take less time."""
 
 _WRONG = 2.0**-39  # as in `nonnegative`
 _DEPENDENT = 2.0**-26  # what elimination leaves of a row's square
@@ -23,10 +24,24 @@ _ROUNDS = 8
 Row = Sequence[float]
 
 
+@final
+class _Rows(dict[int, Row]):
+    """The rows of Q, each when it is asked for."""
+
+    def __init__(self, quadratic: Tensor) -> None:
+        super().__init__()
+        self._quadratic = quadratic
+
+    def __missing__(self, i: int) -> Row:
+        row: Row = self._quadratic[i].tolist()
+        self[i] = row
+        return row
+
+
 def nonnegative_of_few(quadratic: Tensor, linear: Tensor, scale: Tensor, guess: Tensor) -> Tensor | None:
     """The minimisers x [r, k] that `nonnegative` describes; None where it has to find them."""
-    rows: list[Row] = quadratic.tolist()
-    lengths = [sqrt(row[i]) or 1.0 for i, row in enumerate(rows)]
+    rows: Mapping[int, Row] = dict(enumerate(quadratic.tolist())) if len(quadratic) <= FEW else _Rows(quadratic)
+    lengths = [sqrt(max(square, 0.0)) or 1.0 for square in quadratic.diagonal().tolist()]
     found = []
     for b, size, positive in zip(linear.tolist(), scale.tolist(), guess.tolist(), strict=True):
         x = _pivoted(rows, lengths, b, size, positive)
@@ -36,10 +51,12 @@ def nonnegative_of_few(quadratic: Tensor, linear: Tensor, scale: Tensor, guess: 
     return torch.tensor(found, dtype=torch.float64)
 
 
-def _pivoted(rows: Sequence[Row], lengths: Row, b: Row, scale: float, positive: list[bool]) -> list[float] | None:
+def _pivoted(rows: Mapping[int, Row], lengths: Row, b: Row, scale: float, positive: list[bool]) -> list[float] | None:
     """One minimiser, from a guess of what is positive."""
     for _ in range(_ROUNDS):
         inside = [i for i, chosen in enumerate(positive) if chosen]
+        if len(inside) > FEW:
+            return None
         solution = solved([[*(rows[i][j] for j in inside), b[i]] for i in inside])
         if solution is None:
             return None

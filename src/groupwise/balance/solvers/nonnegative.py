@@ -84,7 +84,8 @@ def nonnegative_of_two(quadratic: Tensor, linear: Tensor) -> Tensor:
 
 def nonnegative_of_many(quadratic: Tensor, linear: Tensor, scale: Tensor, guess: Tensor) -> Tensor:
     """The same by pivoting, for any number of variables."""
-    if max(linear.shape) <= FEW:
+    count, variables = linear.shape
+    if max(count, variables) <= FEW or (count == 1 and int(guess.sum()) <= FEW):
         found = nonnegative_of_few(quadratic, linear, scale, guess)
         if found is not None:
             return found
