@@ -29,6 +29,7 @@ from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from groupwise.balance.solvers.few import FEW, nonnegative_of_few
 
@@ -109,18 +110,21 @@ class _Problem(NamedTuple):
         raised: the same with the shift on its diagonal.
         signs: the same with 1 more on its diagonal: x times it, less b, is x - g.
         unit: the identity.
+        padded: `raised` with a row and a column of zeros at its end.
     """
 
     cosines: Tensor
     raised: Tensor
     signs: Tensor
     unit: Tensor
+    padded: Tensor
 
     @classmethod
     def of(cls, cosines: Tensor) -> _Problem:
         """That of these cosines."""
         unit = torch.eye(len(cosines), dtype=torch.float64)
-        return cls(cosines, torch.add(cosines, unit, alpha=_SHIFT), cosines + unit, unit)
+        raised = torch.add(cosines, unit, alpha=_SHIFT)
+        return cls(cosines, raised, cosines + unit, unit, pad(raised, (0, 1, 0, 1)))
 
 
 def _pivoted(problem: _Problem, linear: Tensor, scale: Tensor, positive: Tensor, rounds: int) -> Tensor:
@@ -200,11 +204,14 @@ class _Face(NamedTuple):
 
 def _face(problem: _Problem, positive: Tensor, few: bool) -> _Face:
     """Large problems are cut down to what is positive first."""
-    taken, inside, blocks, unit = None, positive, problem.raised, problem.unit
-    if not few:
-        size = int(positive.sum(1).max())
-        taken = positive.byte().argsort(dim=1, descending=True, stable=True)[:, :size]
-        blocks, inside = blocks[taken[:, :, None], taken[:, None, :]], positive.gather(1, taken)
-        unit = unit[:size, :size]
-    system = blocks.where(inside[:, :, None] & inside[:, None, :], unit)
+    if few:
+        system = problem.raised.where(positive[:, :, None] & positive[:, None, :], problem.unit)
+        return _Face(None, positive, torch.linalg.cholesky_ex(system)[0])
+    size, count = int(positive.sum(1).max()), len(problem.raised)
+    taken = positive.byte().argsort(dim=1, descending=True, stable=True)[:, :size]
+    inside = positive.gather(1, taken)
+    places = taken.where(inside, count)  # beyond the last variable, where the form is zero
+    entries = (places[:, :, None] * (count + 1) + places[:, None, :]).flatten()
+    system = problem.padded.flatten().index_select(0, entries).view(-1, size, size)
+    system.diagonal(dim1=1, dim2=2).add_(~inside)
     return _Face(taken, inside, torch.linalg.cholesky_ex(system)[0])
