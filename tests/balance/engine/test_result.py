@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from groupwise.balance import MGDA, Balancer, CAGrad, Equal, FromGramian, FromJacobian, Method, UPGrad
-from groupwise.balance.result import conflicting_tasks, cosines_of
+from groupwise.balance.result import Cosines, conflicting_tasks
 from groupwise.errors import GroupwiseWarning
 from tests.balance.engine.models import KINDS, built
 from tests.balance.engine.reference import crooked, reference
@@ -111,7 +111,7 @@ def test_a_task_is_hurt_where_its_loss_rises_by_more_than_rounding(scale: float)
 
 def test_every_pair_has_one_cosine() -> None:
     gradients = torch.tensor([[1.0, 0.0], [1.0, 1.0], [-1.0, 0.5]], dtype=torch.float64)
-    cosines = cosines_of(("a", "b", "c"), gradients @ gradients.T)
+    cosines = Cosines(("a", "b", "c"), gradients @ gradients.T)
     assert [*cosines] == [("a", "b"), ("a", "c"), ("b", "c")]
     expected = torch.cosine_similarity(gradients[[0, 0, 1]], gradients[[1, 2, 2]], dim=1)
     assert [*cosines.values()] == pytest.approx(expected.tolist(), abs=1e-15)
