@@ -260,7 +260,7 @@ def _net(trunk: str, tasks: int) -> tuple[Net, Tensor]:
 
 
 def tables(scale: Scale) -> Iterator[Table]:
-    """Times of every trunk under every number of tasks, but the largest of the slowest; memory of all but the largest."""
+    """Times of every trunk under every number of tasks, but the largest of the slowest; memory of the smaller ones."""
     jobs = [(trunk, tasks) for trunk in TRUNKS for tasks in TASKS if (trunk, tasks) != ("pictures", 32)]
     jobs = [("convolutions", 2)] if scale.quick else jobs
     rows = []

@@ -153,7 +153,8 @@ class Memory:
         """Keep [t, t] values."""
         names, block = tuple(tasks), values.detach().clone()
         if block.shape != (len(names), len(names)):
-            raise BalanceError(f"{list(block.shape)} values were to be kept ({key}) for the pairs of {len(names)} tasks")
+            shape = list(block.shape)
+            raise BalanceError(f"{shape} values were to be kept ({key}) for the pairs of {len(names)} tasks")
         self._pairs[key] = self._pairs.get(key, _NO_PAIRS).kept(names, block)
 
     def of_run(self, key: str, start: float | Tensor) -> Tensor:

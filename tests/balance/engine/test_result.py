@@ -125,3 +125,19 @@ def test_a_result_is_pickled_with_its_numbers_and_without_tensors(method: Method
     assert str(again) == str(result)
     assert (again.weights, again.norms, again.cosines) == (result.weights, result.norms, result.cosines)
     assert (again.shared, again.shares) == ((), None)
+
+
+def test_cosines_are_a_mapping_that_is_equal_to_its_dict_and_pickled_as_one() -> None:
+    rows = torch.randn(4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    names = ("a", "b", "c", "d")
+    cosines = Cosines(names, rows @ rows.T)
+    expected = {
+        (names[i], names[j]): float(torch.nn.functional.cosine_similarity(rows[i], rows[j], dim=0))
+        for i in range(4)
+        for j in range(i + 1, 4)
+    }
+    assert dict(cosines) == pytest.approx(expected)
+    assert (len(cosines), repr(cosines)) == (6, repr(dict(cosines)))
+    again = pickle.loads(pickle.dumps(cosines))
+    assert type(again) is dict
+    assert again == cosines

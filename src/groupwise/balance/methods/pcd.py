@@ -83,7 +83,8 @@ def weights_of_two(gramian: Tensor, scale: Sequence[float], first: int, tau: flo
     """The closed form, for a primary that is not zero: [t] weights."""
     rows, other = gramian.tolist(), 1 - first
     n = scale[first], scale[other]
-    own, product, square = rows[first][first] * n[0] ** 2, rows[first][other] * n[0] * n[1], rows[other][other] * n[1] ** 2
+    own, product = rows[first][first] * n[0] ** 2, rows[first][other] * n[0] * n[1]
+    square = rows[other][other] * n[1] ** 2
     x = max((tau * square - product) / square, 0.0) if square > 0 else 0.0
     length, longest = own + 2 * x * product + x * x * square, sqrt(own) + x * sqrt(square)
     if not length > _NOTHING * longest * longest:

@@ -84,9 +84,7 @@ def averse_of_many(gramian: Tensor, preference: Tensor, c: float) -> Tensor:
     return by_newton(gramian, preference, toward, radius) if found is None else found
 
 
-def by_pivoting(
-    gramian: Tensor, preference: Tensor, toward: Tensor, length: float, radius: float
-) -> Tensor | None:
+def by_pivoting(gramian: Tensor, preference: Tensor, toward: Tensor, length: float, radius: float) -> Tensor | None:
     """The same where guesses of what is positive settle, and the hull is far from zero; else None.
 
     All is in units of the rows' lengths n: the weights are n_i w_i, the products g_i.z / n_i.
