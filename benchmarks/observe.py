@@ -2,11 +2,11 @@
 
 Training steps (forward, backward, AdamW, zero_grad) of three models, and the part of them that passes in the observer's
 hooks and in `log`, in the same steps: by default, once the observer has decided how far it stretches its cadences (here
-after two turns rather than ten seconds); with `every=1`, which stretches nothing, over turns of twenty steps, each of
-which has the norms of gradients every step, weights twice and one exact update; with `every=5`; with `activations=` of
-every layer besides `every=1`; and with every family off, so that the logged loss alone is recorded. Shares of the small
-model are medians over three measurements of one run; the large ones have no cell where steps of a second add nothing.
-The observer writes its file. The second table reads a long run.
+after a turn or two instead of ten seconds); with `every=1`, which stretches nothing, over turns of twenty steps, each
+of which has the norms of gradients every step, weights twice and one exact update; with `every=5`; with `activations=`
+of every layer besides `every=1`; and with every family off, so that the logged loss alone is recorded. Shares of the
+small model are medians over three measurements of one run; the large ones have two of these cells. The observer writes
+its file. The second table reads a long run. EfficientNet-Lite0 is left out where its package is not installed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 from unittest import mock
 
 import torch
@@ -106,10 +108,9 @@ def share(
     watch = Stopwatch()
     layers = list(model.modules()) if activations else []
     watched(optimizer, layers, watch.start)
-    if activations:
-        observer = Observer(optimizer, folder, every, "layer", model=model, activations=True, step=1)
-    else:
-        observer = Observer(optimizer, folder, every, step=1)
+    by: Literal["layer", "group"] = "layer" if activations else "group"
+    observed = model if activations else None
+    observer = Observer(optimizer, folder, every, by, model=observed, activations=activations, step=1)
     if every is None:  # of the processor's time, as everything here
         observer._recorder._budget = Budget(None, TURN, time.thread_time, UNSEEN)
     settling = 1 if every is not None and runs == 1 else TURN
@@ -125,8 +126,8 @@ def share(
             optimizer.step()
             optimizer.zero_grad()
 
-    turn(settling)
-    with mock.patch.multiple(budget, UPDATES=2 * TURN, SECONDS=0.0):
+    with mock.patch.multiple(budget, SETTLING=1, UPDATES=TURN, SECONDS=0.0):
+        turn(settling)
         while observer._recorder._budget is not None:
             turn()
     stretched = observer._recorder._cadence.every["gradients"]
@@ -146,6 +147,9 @@ def steps(folder: Path, scale: Scale) -> Table:
     """The table of training steps."""
     rows = []
     for name, make in ({"one layer": one_layer} if scale.quick else MODELS).items():
+        if make is efficientnet and find_spec("efficientnet_lite_pytorch") is None:
+            scale.say(f"{name} is left out: efficientnet_lite_pytorch is not installed")
+            continue
         scale.say(name)
         small = make in (digits, one_layer)
         runs = 3 if make is digits else 1
