@@ -109,8 +109,9 @@ def share(
     layers = list(model.modules()) if activations else []
     watched(optimizer, layers, watch.start)
     by: Literal["layer", "group"] = "layer" if activations else "group"
-    observed = model if activations else None
-    observer = Observer(optimizer, folder, every, by, model=observed, activations=activations, step=1)
+    observer = Observer(
+        optimizer, folder, every, by, model=model if activations else None, activations=activations, step=1
+    )
     if every is None:  # of the processor's time, as everything here
         observer._recorder._budget = Budget(None, TURN, time.thread_time, UNSEEN)
     settling = 1 if every is not None and runs == 1 else TURN
