@@ -92,6 +92,12 @@ def watched(optimizer: torch.optim.Optimizer, layers: Iterable[nn.Module], press
         layer.register_forward_hook(press)
 
 
+def _two_groups(model: nn.Module) -> torch.optim.AdamW:
+    params = list(model.parameters())
+    matrices = {"params": [p for p in params if p.ndim > 1], "name": "weights"}
+    return torch.optim.AdamW([matrices, {"params": [p for p in params if p.ndim < 2], "name": "rest"}], lr=1e-4)
+
+
 def share(
     make: Callable[[], tuple[nn.Module, Loss]],
     folder: Path,
@@ -102,9 +108,7 @@ def share(
     """Seconds of a step without the observer, the observer's part of it, and in how many steps gradients are taken."""
     torch.manual_seed(0)
     model, loss_of = make()
-    params = list(model.parameters())
-    matrices = {"params": [p for p in params if p.ndim > 1], "name": "weights"}
-    optimizer = torch.optim.AdamW([matrices, {"params": [p for p in params if p.ndim < 2], "name": "rest"}], lr=1e-4)
+    optimizer = _two_groups(model)
     watch = Stopwatch()
     layers = list(model.modules()) if activations else []
     watched(optimizer, layers, watch.start)
