@@ -11,8 +11,7 @@ import inspect
 import operator
 import sys
 import weakref
-from collections.abc import Callable, Sequence
-from itertools import chain
+from collections.abc import Callable, Mapping, Sequence
 from types import CodeType, FrameType
 from typing import Any, Final, TypeAlias
 
@@ -26,9 +25,14 @@ Check: TypeAlias = Callable[[Sequence[torch.Tensor]], bool]
 _CLIPS: Final = "_clip_grads_with_norm_"
 _GROUPS: Final = "_group_tensors_by_device_and_dtype"
 _OPTIMIZERS: Final = sys.modules[torch.optim.Optimizer.__module__]
-_OWN_PARAMETERS, _OWN_LAYERS = operator.attrgetter("_parameters"), operator.attrgetter("_modules")
+_CAST: Final = "_process_value_according_to_param_policy"
 _MEASURES: Final = "_get_total_norm"
+_SAVE_HOOKS: Final = "_optimizer_state_dict_pre_hooks", "_optimizer_state_dict_post_hooks"
 _STEP_HOOKS: Final = "_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"
+
+
+own_parameters, own_layers = operator.attrgetter("_parameters"), operator.attrgetter("_modules")
+"""What a module holds itself, by name. Lacking: an `AttributeError`, which means that nothing is known of it."""
 
 
 def private(*path: str) -> Any:
@@ -200,12 +204,7 @@ def fused(kernel: str) -> Callable[..., None] | None:
 
 def add_one(tensors: Sequence[torch.Tensor]) -> None:
     """Add 1 to each tensor, in place. Lacking: one by one."""
-    together = private("_foreach_add_")
-    if together is not None:
-        together(tensors, 1)
-        return
-    for t in tensors:
-        t.add_(1)
+    _all("_foreach_add_", torch.Tensor.add_, tensors, 1)
 
 
 def add(tensors: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> None:
@@ -237,14 +236,18 @@ def _each(name: str, alone: Callable[..., object], *columns: Sequence[torch.Tens
         alone(*row)
 
 
-def multiply(tensors: Sequence[torch.Tensor], factor: torch.Tensor) -> None:
-    """Multiply tensors of one device and type by a 0-dim tensor there, in place. Lacking: one by one."""
-    together = private("_foreach_mul_")
+def _all(name: str, alone: Callable[..., object], tensors: Sequence[torch.Tensor], value: object) -> None:
+    together = private(name)
     if together is not None:
-        together(tensors, factor)
+        together(tensors, value)
         return
     for t in tensors:
-        t.mul_(factor)
+        alone(t, value)
+
+
+def multiply(tensors: Sequence[torch.Tensor], factor: torch.Tensor) -> None:
+    """Multiply tensors of one device and type by a 0-dim tensor there, in place. Lacking: one by one."""
+    _all("_foreach_mul_", torch.Tensor.mul_, tensors, factor)
 
 
 def multiply_each(tensors: Sequence[torch.Tensor], factors: Sequence[torch.Tensor]) -> None:
@@ -254,13 +257,8 @@ def multiply_each(tensors: Sequence[torch.Tensor], factors: Sequence[torch.Tenso
 
 def clamp(tensors: Sequence[torch.Tensor], bound: float) -> None:
     """Bring every entry of some tensors into [-bound, bound], in place. Lacking: one by one."""
-    low, high = private("_foreach_clamp_min_"), private("_foreach_clamp_max_")
-    if low is None or high is None:
-        for t in tensors:
-            t.clamp_(-bound, bound)
-        return
-    low(tensors, -bound)
-    high(tensors, bound)
+    _all("_foreach_clamp_min_", torch.Tensor.clamp_min_, tensors, -bound)
+    _all("_foreach_clamp_max_", torch.Tensor.clamp_max_, tensors, bound)
 
 
 def as_coalesced(sparse: torch.Tensor) -> torch.Tensor:
@@ -288,6 +286,11 @@ def saved_for_backward(node: Any, name: str) -> Any:
         return getattr(node, f"_saved_{name}", None)
     except RuntimeError:  # freed
         return None
+
+
+def hooks_after_grad(tensor: torch.Tensor) -> list[Callable[[torch.Tensor], object]]:
+    """What `register_post_accumulate_grad_hook` was given for a tensor. Lacking: none."""
+    return [*(getattr(tensor, "_post_accumulate_grad_hooks", None) or {}).values()]
 
 
 def storage_key(tensor: torch.Tensor) -> int:
@@ -472,20 +475,16 @@ def set_versions(tensors: Sequence[torch.Tensor], versions: Sequence[int]) -> No
         write(tuple(t for t, _ in moved), tuple(v for _, v in moved))
 
 
-def contents_of(modules: Sequence[torch.nn.Module]) -> list[object] | None:
-    """What modules hold themselves, parameters and layers, by name and identity: equal if nothing has changed.
+def has_save_hooks(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether anything is to be called before or after `state_dict`. Lacking: True, and torch calls what there is."""
+    return any(getattr(optimizer, name, True) for name in _SAVE_HOOKS)
 
-    It takes less than half the time of `named_parameters`, which composes every name. Lacking, or no dicts: None, which
-    says nothing.
-    """
-    found: list[object] = []
-    try:
-        for held in (map(_OWN_PARAMETERS, modules), map(_OWN_LAYERS, modules)):
-            entries = [*held]
-            values = chain.from_iterable(map(dict.values, entries))
-            found += [[*map(len, entries)], [*chain.from_iterable(entries)], [*map(id, values)]]
-    except (AttributeError, TypeError):
-        return None
+
+def cast_as_loaded(p: torch.Tensor, value: torch.Tensor, key: object, group: Mapping[str, Any]) -> torch.Tensor:
+    """A saved tensor of `p`'s state in the dtype and place that a load gives it, under the flags of a group at position
+    0. Lacking: `p`'s, but for numbers."""
+    cast = getattr(torch.optim.Optimizer, _CAST, lambda *_: value.to(p) if value.ndim else value)
+    found: torch.Tensor = cast(p, value, 0, [group], key)
     return found
 
 
