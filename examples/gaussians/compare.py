@@ -27,7 +27,7 @@ from groupwise.schedules import cosine
 
 FOLDER = Path(__file__).parent
 RATES, OF_SIZES = (1e-2, 2e-2, 4e-2), (4e-2, 8e-2, 1.6e-1)
-PUBLISHED = {"position": 0.032, "size": 1.0, "angle": 0.2, "colour": 0.5, "opacity": 10.0}
+PUBLISHED = {"position": 0.032, "angle": 0.2, "colour": 0.5, "opacity": 10.0}
 """Rates over that of the sizes (Kerbl et al. 2023): 1.6e-4, 1e-3, 2.5e-3 and 0.05 over 5e-3."""
 
 Built = tuple[Optimizer, LRScheduler, Follow]
