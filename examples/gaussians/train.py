@@ -71,10 +71,11 @@ class Gaussians(nn.Module):
     def forward(self, places: Tensor) -> Tensor:
         """Colours [n, 3] at places [n, 2]: the Gaussians' mean by their weights there; grey where none is near."""
         cos, sin = self.angle.cos(), self.angle.sin()
-        axes = torch.stack([cos, sin, -sin, cos], 1).unflatten(1, (2, 2)) / self.size.exp()[..., None]
-        away = (places @ axes.flatten(0, 1).T).unflatten(1, (-1, 2)) - (axes @ self.position[..., None])[..., 0]
+        axes = torch.stack([cos, sin, -sin, cos], 1).view(-1, 2, 2) / self.size.exp()[..., None]
+        away = (places @ axes.flatten(0, 1).T).view(len(places), -1, 2) - (axes @ self.position[..., None])[..., 0]
         weights = (nn.functional.logsigmoid(self.opacity) - away.square().sum(2) / 2).exp()
-        return (weights @ self.colour + 0.5 * BACKGROUND) / (weights.sum(1, keepdim=True) + BACKGROUND)
+        colours: Tensor = (weights @ self.colour + 0.5 * BACKGROUND) / (weights.sum(1, keepdim=True) + BACKGROUND)
+        return colours
 
 
 def networks(seed: int, count: int = FIRST) -> Gaussians:

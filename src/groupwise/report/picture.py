@@ -166,7 +166,7 @@ def _legend(axes: Axes) -> None:
     """Below the name of the axis of steps, however high the plot is."""
     from matplotlib.transforms import ScaledTranslation
 
-    below = axes.transAxes + ScaledTranslation(0, -_AXIS, axes.figure.dpi_scale_trans)  # type: ignore[union-attr]
+    below = axes.transAxes + ScaledTranslation(0, -_AXIS, axes.figure.dpi_scale_trans)
     axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below, ncols=_across(axes))
 
 
