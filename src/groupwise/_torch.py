@@ -101,9 +101,12 @@ _UNTRACED_STEPS: Final[dict[Callable[..., Any], Callable[..., Any]]] = {}
 def parts_of_step(cls: type[torch.optim.Optimizer]) -> tuple[object, ...]:
     """What the step of SGD, Adam or AdamW (Adam's) looks up on its way to the kernel. Lacking: None in its place."""
     module, function = _STEP_FUNCTIONS[cls]
-    looked_up = (cls, "_init_group"), (module, function), (module, f"_fused_{function}")
-    parts = (getattr(owner, name, None) for owner, name in looked_up)
-    return (*(getattr(part, "_torchdynamo_orig_callable", part) for part in parts),)  # torch.compile wraps the first
+    found = [
+        getattr(cls, "_init_group", None),
+        getattr(module, function, None),
+        getattr(module, f"_fused_{function}", None),
+    ]
+    return (*[getattr(part, "_torchdynamo_orig_callable", part) for part in found],)  # torch.compile wraps some
 
 
 _STEP_FUNCTIONS: Final[dict[type[torch.optim.Optimizer], tuple[object, str]]] = {
@@ -384,17 +387,25 @@ def hooked_step(step: Callable[..., Any]) -> Callable[..., Any]:
     """What torch puts around the step of every optimizer, where there is anything for it to do: a hook, a profiler.
 
     It calls the hooks, and labels the step for profilers, which takes longer than many a small step's kernel even if
-    there is none. Lacking what it looks at: torch's own wrapper always.
+    there is none. So does `torch.no_grad()`, under which a step runs, with its three objects a call. Lacking what is
+    looked at: torch's own wrapper always.
     """
-    with_hooks: Callable[..., Any] = torch.optim.Optimizer.profile_hook_step(step)
-    everywhere = [getattr(_OPTIMIZERS, f"_global_optimizer_{when}_hooks", None) for when in ("pre", "post")]
+    with_hooks: Callable[..., Any] = torch.optim.Optimizer.profile_hook_step(torch.no_grad()(step))
+    pre, post = (getattr(_OPTIMIZERS, f"_global_optimizer_{when}_hooks", None) for when in ("pre", "post"))
+    seen = pre is not None and post is not None
 
     @functools.wraps(step)
     def run(self: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> Any:
-        bare = not (args or kwargs or torch.compiler.is_compiling() or is_profiling()) and everywhere == [{}, {}]
-        if bare and not has_step_hooks(self):
+        if args or kwargs or pre or post or not seen or torch.compiler.is_compiling() or is_profiling():
+            return with_hooks(self, *args, **kwargs)
+        if has_step_hooks(self):
+            return with_hooks(self)
+        before = torch.is_grad_enabled()
+        torch.set_grad_enabled(False)
+        try:
             return step(self)
-        return with_hooks(self, *args, **kwargs)
+        finally:
+            torch.set_grad_enabled(before)
 
     run.hooked = True  # type: ignore[attr-defined]
     return run

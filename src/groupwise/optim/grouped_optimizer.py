@@ -120,7 +120,6 @@ class GroupedOptimizer(torch.optim.Optimizer):
         return self._runtime.resolution
 
     @_torch.hooked_step
-    @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One update of every group: the closure (once, with gradients), clipping, then each algorithm on its groups.
 

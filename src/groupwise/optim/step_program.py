@@ -9,7 +9,7 @@ loaded, swapped or frozen in between is obeyed. Where the check says no, or a gr
 switches, nothing has happened yet, and the class's own step runs (`engines`), to which this is equal bit for bit.
 
 Step counts are the one thing that is arranged: those that nobody else refers to come to lie side by side in one memory,
-so that one addition counts them all. Each stays a tensor of its own in the state. Where they lie is looked at at each
+so that they are counted together. Each stays a tensor of its own in the state. Where they lie is looked at at each
 step; counts that lie elsewhere are counted one by one.
 
 A program holds no parameter, no gradient and no moment. It runs on a CPU; elsewhere kernels are launched while others
@@ -40,6 +40,7 @@ Columns: TypeAlias = list[list[torch.Tensor]]
 _NUMBERS: Final = frozenset({float, int})
 _PLAIN: Final = frozenset({torch.Tensor, torch.nn.Parameter})
 _COUNT: Final = "step"
+_FEW: Final = 1000
 
 
 def _references(own: Mapping[str, Any]) -> int:
@@ -72,14 +73,21 @@ class _Known(NamedTuple):
 
     def hold(self, columns: Columns) -> bool:
         """Whether the layouts are still the same."""
-        return all(check(column) for check, column in zip(self.checks, columns, strict=True))
+        for check, column in zip(self.checks, columns, strict=True):
+            if not check(column):
+                return False
+        return True
 
 
 def has_program(cls: type[torch.optim.Optimizer]) -> bool:
     """Whether there is one for a class: torch's own, nothing of whose step anybody has put another in place of."""
     if cls not in _READERS or _torch.parts_of_step(cls) != _PARTS[cls]:
         return False
-    return cls.step is _AS_IMPORTED[cls] or without_hooks(cls.step) is _STEPS[cls]
+    if cls.step is not _KNOWN_STEPS[cls]:  # torch puts hooks around it when the class is used first
+        if without_hooks(cls.step) is not _STEPS[cls]:
+            return False
+        _KNOWN_STEPS[cls] = cls.step
+    return True
 
 
 class StepProgram:
@@ -87,8 +95,8 @@ class StepProgram:
 
     def __init__(self) -> None:
         self._known: _Known | None = None
-        self._counts: torch.Tensor | None = None
-        self._addresses: array[int] | None = None
+        self._counts = array("f")
+        self._addresses: list[int] = []
         self._looks = self._rest = 0
 
     def run(self, cls: type[torch.optim.Optimizer], groups: Groups, state: State) -> bool:
@@ -138,8 +146,8 @@ class StepProgram:
 
     def _count(self, counts: Sequence[torch.Tensor]) -> None:
         """Count one step: all at once if these are the counts that lie side by side, and nothing else does."""
-        if self._counts is not None and _addresses(counts) == self._addresses:
-            self._counts.add_(1)
+        if _addresses(counts) == self._addresses:
+            _add_one(self._counts)
         else:
             _torch.add_one(counts)
 
@@ -150,15 +158,25 @@ class StepProgram:
             return
         if not _own_their_memory([own[_COUNT] for own in held]):
             return
-        counts = torch.stack([own[_COUNT] for own in held])
-        self._counts, memory = counts, counts.untyped_storage()
+        self._counts = array("f", [own[_COUNT].item() for own in held])
+        counts = torch.frombuffer(self._counts, dtype=torch.float32)
         for i, own in enumerate(held):
-            own[_COUNT] = counts.new_empty(0).set_(memory, i, (), ())
+            own[_COUNT] = counts.new_empty(0).set_(counts.untyped_storage(), i, (), ())
         self._addresses = _addresses([own[_COUNT] for own in held])
 
 
-def _addresses(tensors: Sequence[torch.Tensor]) -> array[int]:
-    return array("Q", map(torch.Tensor.data_ptr, tensors))
+def _add_one(counts: array[float]) -> None:
+    """Add 1 to some counts in place. Mostly they are the same and not many: then a call of torch, whose code is in no
+    cache at that time, would take longer than this."""
+    first = counts[0]
+    if len(counts) <= _FEW and counts.count(first) == len(counts):
+        counts[:] = array("f", (first + 1.0,)) * len(counts)
+    else:
+        torch.frombuffer(counts, dtype=torch.float32).add_(1)
+
+
+def _addresses(tensors: Sequence[torch.Tensor]) -> list[int]:
+    return [*map(torch.Tensor.data_ptr, tensors)]
 
 
 def _is_unshared(own: Mapping[str, Any]) -> bool:
@@ -341,6 +359,6 @@ _READERS: Final[Mapping[type[torch.optim.Optimizer], Callable[[Groups], list[_Ca
     torch.optim.AdamW: _adams,
     torch.optim.SGD: _sgds,
 }
-_AS_IMPORTED: Final = {cls: cls.step for cls in _READERS}
+_KNOWN_STEPS: Final = {cls: cls.step for cls in _READERS}
 _STEPS: Final = {cls: without_hooks(cls.step) for cls in _READERS}
 _PARTS: Final = {cls: _torch.parts_of_step(cls) for cls in _READERS}
