@@ -201,14 +201,15 @@ def fused(kernel: str) -> Callable[..., None] | None:
     return found
 
 
-def add_one(tensors: Sequence[torch.Tensor]) -> None:
-    """Add 1 to each tensor, in place. Lacking: one by one."""
+def add_one(tensors: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+    """Add 1 to each tensor, in place, and return them. Lacking: one by one."""
     together = private("_foreach_add_")
     if together is not None:
         together(tensors, 1)
-        return
-    for t in tensors:
-        t.add_(1)
+    else:
+        for t in tensors:
+            t.add_(1)
+    return tensors
 
 
 def add(tensors: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> None:

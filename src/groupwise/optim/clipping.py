@@ -37,11 +37,13 @@ _ANSWERS = {
 
 
 class Clipped(NamedTuple):
-    """What was found, numbers of the host as of which type, and whether the step is to be left out."""
+    """What was found, numbers of the host as of which type, whether the step is to be left out, and the tensors of the
+    active groups, if they have the gradients still that they had."""
 
     found: list[Found]
     dtype: torch.dtype
     skipped: bool
+    present: Present | None = None
 
 
 Key: TypeAlias = tuple[object, ...]
@@ -88,9 +90,11 @@ class Clipper:
         found = [
             _clip_entries(key, clip, [params[i] for i in places]) for key, clip, places in arranged.clipped_by_entry
         ]
+        same = not arranged.clipped_by_entry
         if arranged.normed:
-            gradients = [p.grad for p in params] if arranged.clipped_by_entry else present.gradients
-            tensors = alike.look_at(arranged.of_normed(params), arranged.of_normed(gradients))
+            gradients = arranged.of_normed(present.gradients if same else [p.grad for p in params])
+            tensors = alike.look_at(arranged.of_normed(params), gradients)
+            same = same and tensors is gradients
             cells = joint_norms(alike.norms(tensors), arranged.spans)
             factors = factors_of(arranged, cells)
             found += factors.found
@@ -99,7 +103,8 @@ class Clipper:
             alike.multiply(tensors, arranged.spans, factors.of_cells)
         if self._whole is not None and self._whole.kind != "norm" and params:
             found.append(_clip_entries(WHOLE, self._whole, params))
-        return Clipped(found, alike.dtype, skipped=False)
+            same = False
+        return Clipped(found, alike.dtype, skipped=False, present=present if same else None)
 
     def _arranged(self, groups: Groups, active: Groups, present: Present) -> tuple[Arrangement, Alike]:
         """The arrangement for the groups of a step, whose parameters with gradients are `present`; made once."""

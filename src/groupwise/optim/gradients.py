@@ -34,8 +34,22 @@ class Present(NamedTuple):
     @property
     def by_group(self) -> list[list[torch.Tensor]]:
         """The parameters, a list for each group."""
-        ends = [*accumulate(self.sizes)]
-        return [self.params[end - size : end] for size, end in zip(self.sizes, ends, strict=True)]
+        return _cut(self.params, self.sizes)
+
+    def of(self, places: Sequence[int]) -> Present:
+        """The same of some of the groups."""
+        if len(places) == len(self.sizes):
+            return self
+        params, gradients = ([*chain.from_iterable(_cut(own, self.sizes, places))] for own in self[:2])
+        return Present(params, gradients, [self.sizes[i] for i in places])
+
+
+def _cut(
+    column: list[torch.Tensor], sizes: Sequence[int], places: Sequence[int] | None = None
+) -> list[list[torch.Tensor]]:
+    """What a column has of each group, or of those at some places."""
+    ends = [*accumulate(sizes)]
+    return [column[ends[i] - sizes[i] : ends[i]] for i in (range(len(sizes)) if places is None else places)]
 
 
 def present_in(groups: Sequence[Mapping[str, Any]]) -> Present:

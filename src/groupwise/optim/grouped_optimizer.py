@@ -137,7 +137,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
                 raise OptimizerError(f"step takes a closure, not {shown(closure)}: loss.backward(), and then step()")
             with torch.enable_grad():
                 loss = closure()
-        if self._distinct.check(self.param_groups) and not any(view.stepping for view in self._views.values()):
+        if self._distinct.check(self.param_groups, self._runtime.tensors) and not any(view.stepping for view in self._views.values()):
             self._let_go()
         if self._agreement.open:
             self._agreement.check(self._as_run())
@@ -150,7 +150,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         self._monitor.note(unfrozen_by_hand(unfrozen))
         self._look_where_idle(active)
         try:
-            self._runtime.engines.step(active, self.state, self._runtime.route, self._all_groups)
+            self._runtime.engines.step(active, self.state, self._runtime.route, self._all_groups, clipped.present)
         except Exception as error:
             explain(active, self.state, error)
             raise

@@ -19,10 +19,8 @@ still run, so that this Python is not what is waited for, and the class's own st
 from __future__ import annotations
 
 import functools
-import sys
-from array import array
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from operator import is_, itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -33,22 +31,13 @@ from groupwise._torch import Check, layout_check, without_hooks
 from groupwise.optim.borrowed import Groups
 from groupwise.optim.gradients import Present, present_in
 from groupwise.optim.kernels import is_fit
+from groupwise.optim.step_counts import COUNT, StepCounts, is_count
 
 State: TypeAlias = Mapping[torch.Tensor, Any]
-Columns: TypeAlias = list[list[torch.Tensor]]
+Columns: TypeAlias = list[Sequence[torch.Tensor]]
 
 _NUMBERS: Final = frozenset({float, int})
 _PLAIN: Final = frozenset({torch.Tensor, torch.nn.Parameter})
-_COUNT: Final = "step"
-_FEW: Final = 1000
-
-
-def _references(own: Mapping[str, Any]) -> int:
-    """How many refer to a step count; the state that it is asked of is one of them."""
-    return sys.getrefcount(own[_COUNT])
-
-
-_UNSHARED: Final = _references({_COUNT: object()})
 
 
 class _Kind(NamedTuple):
@@ -66,14 +55,16 @@ _Call: TypeAlias = tuple[_Kind, tuple[float, ...]]
 
 
 class _Known(NamedTuple):
-    """Which entries of state were found fit with parameters and gradients, and a check of each column's layouts."""
+    """What was found fit: entries of state with parameters and gradients, a check of each column's layouts, and where
+    in the state the parameters stand: what takes those places from a list, and the last of them."""
 
     entries: tuple[str, ...]
     checks: list[Check]
+    places: tuple[itemgetter[Any], int] | None
 
     def hold(self, columns: Columns) -> bool:
         """Whether the layouts are still the same."""
-        for check, column in zip(self.checks, columns, strict=True):
+        for check, column in zip(self.checks, columns, strict=False):  # not that of counts that are known
             if not check(column):
                 return False
         return True
@@ -95,45 +86,62 @@ class StepProgram:
 
     def __init__(self) -> None:
         self._known: _Known | None = None
-        self._counts = array("f")
-        self._addresses: list[int] = []
+        self._counts = StepCounts()
         self._looks = self._rest = 0
 
-    def run(self, cls: type[torch.optim.Optimizer], groups: Groups, state: State) -> bool:
-        """Step these groups of the class `cls`. False if it cannot be done here; then nothing has happened."""
+    def run(
+        self, cls: type[torch.optim.Optimizer], groups: Groups, state: State, present: Present | None = None
+    ) -> bool:
+        """Step these groups of the class `cls`, whose tensors with gradients are `present`, if they are known already.
+        False if it cannot be done here; then nothing has happened."""
         calls = _calls(cls, groups)
         if not calls:
             return False
         kinds = _distinct([kind for kind, _ in calls])
         kernels = {kind.kernel: _torch.fused(kind.kernel) for kind in kinds}
-        if len({kind.entries for kind in kinds}) != 1 or None in kernels.values():
+        entries = kinds[0].entries
+        if None in kernels.values() or not all(kind.entries == entries for kind in kinds[1:]):
             return False
-        present, entries = present_in(groups), kinds[0].entries
+        if present is None:
+            present = present_in(groups)
         columns = self._columns(cls, present, state, entries)
         if columns is None:
             return False
-        if _COUNT in entries:
-            self._count(columns[-1])
         _launch(kernels, calls, present.sizes, columns)
         return True
 
     def _columns(self, cls: type, present: Present, state: State, entries: tuple[str, ...]) -> Columns | None:
-        """What the kernels are given, if they may be: parameters, gradients and entries of state, a list each."""
-        held = _states(present.params, state)
+        """What the kernels are given, if they may be: parameters, gradients and entries of state, a list each, and in
+        place of step counts what they are after this step."""
+        if not present.params:
+            return None
+        known = self._known if self._known is not None and self._known.entries == entries else None
+        held = _states(present.params, state, known) if entries else []
         columns = _gathered(present, held, entries)
-        if columns is None or not present.params:
+        if columns is None:
             return None
-        if self._known is not None and self._known.entries == entries and self._known.hold(columns):
-            self._looks = 0
-            return columns
-        if not self._may_look() or not _are_fit(cls, columns, entries):
-            return None
-        if _COUNT in entries:
+        together = COUNT in entries and self._counts.are(columns[-1])
+        if known is None or not known.hold(columns[:-1] if together else columns):
+            if not self._may_look() or not _are_fit(cls, columns, entries):
+                return None
             del columns  # which refers to the counts
-            self._share(held)
-            columns = _gathered(present, held, entries)
-        self._known = None if columns is None else _Known(entries, [*map(layout_check, columns)])
+            columns, together = self._arranged(present, held, entries, state)
+        else:
+            self._looks = 0
+        if COUNT in entries:
+            columns[-1] = self._counts.add_one(columns[-1]) if together else _torch.add_one(columns[-1])
         return columns
+
+    def _arranged(
+        self, present: Present, held: Sequence[Any], entries: tuple[str, ...], state: State
+    ) -> tuple[Columns, bool]:
+        """The same columns, known from now on, with step counts that lie side by side if they may; whether they do."""
+        if COUNT in entries:
+            self._counts.lay(held)
+        columns = [present.params, present.gradients, *([*map(itemgetter(name), held)] for name in entries)]
+        places = _places(present.params, state) if entries else None
+        self._known = _Known(entries, [*map(layout_check, columns)], places)
+        return columns, COUNT in entries and self._counts.are(columns[-1])
 
     def _may_look(self) -> bool:
         """Whether to look at the layouts anew: after several looks in a row that did not last, ever more rarely."""
@@ -144,63 +152,26 @@ class StepProgram:
         self._rest = 2 ** min(self._looks, 10) - 2
         return True
 
-    def _count(self, counts: Sequence[torch.Tensor]) -> None:
-        """Count one step: all at once if these are the counts that lie side by side, and nothing else does."""
-        if _addresses(counts) == self._addresses:
-            _add_one(self._counts)
-        else:
-            _torch.add_one(counts)
 
-    def _share(self, held: Sequence[dict[str, Any]]) -> None:
-        """Lay the step counts side by side, unless somebody else refers to any, as who keeps a checkpoint does. What is
-        made in inference mode could not be counted up outside of it."""
-        if torch.is_inference_mode_enabled() or not all(_is_unshared(own) for own in held):
-            return
-        if not _own_their_memory([own[_COUNT] for own in held]):
-            return
-        self._counts = array("f", [own[_COUNT].item() for own in held])
-        counts = torch.frombuffer(self._counts, dtype=torch.float32)
-        for i, own in enumerate(held):
-            own[_COUNT] = counts.new_empty(0).set_(counts.untyped_storage(), i, (), ())
-        self._addresses = _addresses([own[_COUNT] for own in held])
-
-
-def _add_one(counts: array[float]) -> None:
-    """Add 1 to some counts in place. Mostly they are the same and not many: then a call of torch, whose code is in no
-    cache at that time, would take longer than this."""
-    first = counts[0]
-    if len(counts) <= _FEW and counts.count(first) == len(counts):
-        counts[:] = array("f", (first + 1.0,)) * len(counts)
-    else:
-        torch.frombuffer(counts, dtype=torch.float32).add_(1)
-
-
-def _addresses(tensors: Sequence[torch.Tensor]) -> list[int]:
-    return [*map(torch.Tensor.data_ptr, tensors)]
-
-
-def _is_unshared(own: Mapping[str, Any]) -> bool:
-    """Whether a step count is a plain number on the CPU to which only this state refers."""
-    if _references(own) != _UNSHARED:
-        return False
-    count = own[_COUNT]
-    plain = type(count) is torch.Tensor and count.dtype == torch.float32 and count.device.type == "cpu"
-    return plain and count.ndim == 0 and not count.requires_grad
-
-
-def _own_their_memory(counts: Sequence[torch.Tensor]) -> bool:
-    """Whether nothing else has a part in the memory of these: a view of one, what detach() gives, an array of numpy."""
-    memories = Counter(map(_torch.storage_key, counts))
-    users = {_torch.storage_key(count): _torch.storage_users(count) for count in counts}
-    return all(users[key] == own for key, own in memories.items())
-
-
-def _states(params: list[torch.Tensor], state: State) -> list[Any]:
-    """The state of each parameter, or None. Mostly a state has them in the order of the groups: that is seen sooner
-    than a parameter is found in it."""
-    if len(state) == len(params) and all(map(is_, state, params)):
-        return [*state.values()]
+def _states(params: Sequence[torch.Tensor], state: State, known: _Known | None) -> Sequence[Any]:
+    """The state of each parameter, or None. Mostly they stand in it where they stood: that is seen sooner than a
+    parameter is found in it."""
+    take, last = (None, 0) if known is None or known.places is None else known.places
+    if take is not None and last < len(state):
+        there = take([*state])
+        if len(there) == len(params) and all(map(is_, there, params)):
+            found: Sequence[Any] = take([*state.values()])
+            return found
     return [*map(state.get, params)]
+
+
+def _places(params: Sequence[torch.Tensor], state: State) -> tuple[itemgetter[Any], int]:
+    """What takes those at the places of these parameters from a list of what the state holds; the last of the places."""
+    at = {id(p): i for i, p in enumerate(state)}
+    places = [at[id(p)] for p in params]
+    first, last = min(places), max(places)
+    in_a_row = places == [*range(first, last + 1)]
+    return itemgetter(slice(first, last + 1)) if in_a_row else itemgetter(*places), last
 
 
 def _gathered(present: Present, held: Sequence[Any], entries: Sequence[str]) -> Columns | None:
@@ -218,14 +189,10 @@ def _are_fit(cls: type, columns: Columns, entries: Sequence[str]) -> bool:
         return False
     if not all(p.device.type == "cpu" and p.dtype == first.dtype for p in params):
         return False
-    if _COUNT in entries and not all(map(_is_count, columns[-1])):
+    if COUNT in entries and not all(map(is_count, columns[-1])):
         return False
-    rows, moments = zip(*columns, strict=True), [name for name in entries if name != _COUNT]
+    rows, moments = zip(*columns, strict=True), [name for name in entries if name != COUNT]
     return all(is_fit(cls, p, dict(zip(entries, own, strict=True)), moments) for p, _, *own in rows)
-
-
-def _is_count(count: torch.Tensor) -> bool:
-    return count.dtype == torch.float32 and count.device.type == "cpu" and count.ndim == 0
 
 
 def _launch(kernels: Mapping[str, Any], calls: Sequence[_Call], sizes: Sequence[int], columns: Columns) -> None:
@@ -236,33 +203,29 @@ def _launch(kernels: Mapping[str, Any], calls: Sequence[_Call], sizes: Sequence[
         end += sizes[i - 1]
         if start < end and (i == len(calls) or calls[i] != call):
             kind, numbers = call
-            kind.call(kernels[kind.kernel], columns, slice(start, end), numbers, kind.switches)
+            part = columns if end - start == len(columns[0]) else [column[start:end] for column in columns]
+            kind.call(kernels[kind.kernel], part, numbers, kind.switches)
             start = end
 
 
-def _call_adam(
-    kernel: Any, columns: Columns, part: slice, numbers: tuple[float, ...], switches: tuple[bool, bool]
-) -> None:
-    """Call a kernel of Adam on a part of every column. Keywords are written out, which takes less time than a dict."""
+def _call_adam(kernel: Any, columns: Columns, numbers: tuple[float, ...], switches: tuple[bool, bool]) -> None:
+    """Call a kernel of Adam. Keywords are written out, which takes less time than a dict."""
     params, gradients, first, second, *maxima, counts = columns
     lr, beta1, beta2, decay, eps = numbers
     amsgrad, maximize = switches
-    largest = maxima[0][part] if maxima else []
     kernel(
-        params[part], gradients[part], first[part], second[part], largest, counts[part],
+        params, gradients, first, second, maxima[0] if maxima else [], counts,
         lr=lr, beta1=beta1, beta2=beta2, weight_decay=decay, eps=eps, amsgrad=amsgrad, maximize=maximize,
     )  # fmt: skip
 
 
-def _call_sgd(
-    kernel: Any, columns: Columns, part: slice, numbers: tuple[float, ...], switches: tuple[bool, bool]
-) -> None:
-    """Call the kernel of SGD, after its first step, on a part of every column."""
+def _call_sgd(kernel: Any, columns: Columns, numbers: tuple[float, ...], switches: tuple[bool, bool]) -> None:
+    """Call the kernel of SGD, after its first step."""
     params, gradients, *buffers = columns
     lr, decay, momentum, dampening = numbers
     nesterov, maximize = switches
     kernel(
-        params[part], gradients[part], buffers[0][part] if buffers else [], weight_decay=decay, momentum=momentum,
+        params, gradients, buffers[0] if buffers else [], weight_decay=decay, momentum=momentum,
         lr=lr, dampening=dampening, nesterov=nesterov, maximize=maximize, is_first_step=False,
     )  # fmt: skip
 
@@ -303,7 +266,7 @@ def _kind_of_adam(*given: Any) -> _Kind | None:
     if not usual or not _takes_fused(switches):
         return None
     maxima = ("max_exp_avg_sq",) if own["amsgrad"] else ()
-    return _Kind(kernel, _call_adam, ("exp_avg", "exp_avg_sq", *maxima, _COUNT), (own["amsgrad"], own["maximize"]))
+    return _Kind(kernel, _call_adam, ("exp_avg", "exp_avg_sq", *maxima, COUNT), (own["amsgrad"], own["maximize"]))
 
 
 @functools.lru_cache(maxsize=64, typed=True)
@@ -320,19 +283,17 @@ def _kind_of_sgd(has_momentum: bool, *given: Any) -> _Kind | None:
 def _adams(groups: Groups) -> list[_Call]:
     """What `torch.optim.Adam` and `AdamW` give their kernel, by group; none if any holds anything unusual."""
     kinds = _kinds(_kind_of_adam, [*map(_switches_of_adam, groups)])
-    rates, decays, eps, betas = zip(*map(_numbers_of_adam, groups), strict=True)
-    first, second = zip(*betas, strict=True)
-    return _of_plain(kinds, rates, first, second, decays, eps)
+    held = map(_numbers_of_adam, groups)
+    return _of_plain(kinds, [(rate, first, second, decay, eps) for rate, decay, eps, (first, second) in held])
 
 
 def _sgds(groups: Groups) -> list[_Call]:
     """What `torch.optim.SGD` gives its kernel from the second step on, by group; none if any holds anything unusual."""
-    _, _, momenta, _ = columns = [*zip(*map(_numbers_of_sgd, groups), strict=True)]
-    if not _are_numbers(momenta):
+    numbers = [*map(_numbers_of_sgd, groups)]
+    if not _are_numbers(numbers):
         return []
-    switches = zip(momenta, map(_switches_of_sgd, groups), strict=True)
-    kinds = _kinds(_kind_of_sgd, [(momentum != 0, *own) for momentum, own in switches])
-    return _of_plain(kinds, *columns)
+    switches = zip(numbers, map(_switches_of_sgd, groups), strict=True)
+    return _of_plain(_kinds(_kind_of_sgd, [(momentum != 0, *own) for (_, _, momentum, _), own in switches]), numbers)
 
 
 def _kinds(kind_of: Callable[..., _Kind | None], switches: Sequence[tuple[Any, ...]]) -> list[_Kind | None]:
@@ -342,16 +303,14 @@ def _kinds(kind_of: Callable[..., _Kind | None], switches: Sequence[tuple[Any, .
     return [kind_of(*own) for own in switches]
 
 
-def _of_plain(kinds: Sequence[_Kind | None], *columns: Sequence[Any]) -> list[_Call]:
-    """Kinds with their numbers, which come a column for each name; none where any is no number, or of no kind."""
+def _of_plain(kinds: Sequence[_Kind | None], numbers: Sequence[tuple[Any, ...]]) -> list[_Call]:
+    """Kinds with their numbers; none where any is no number, or of no kind."""
     known = [kind for kind in kinds if kind is not None]
-    if len(known) < len(kinds) or not all(map(_are_numbers, columns)):
-        return []
-    return [*zip(known, zip(*columns, strict=True), strict=True)]
+    return [*zip(known, numbers, strict=True)] if len(known) == len(kinds) and _are_numbers(numbers) else []
 
 
-def _are_numbers(column: Sequence[object]) -> bool:
-    return _NUMBERS.issuperset(map(type, column))
+def _are_numbers(rows: Sequence[tuple[object, ...]]) -> bool:
+    return _NUMBERS.issuperset(map(type, chain.from_iterable(rows)))
 
 
 _READERS: Final[Mapping[type[torch.optim.Optimizer], Callable[[Groups], list[_Call]]]] = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from operator import is_
 from typing import Any, TypeAlias
 
 import torch
@@ -26,12 +27,20 @@ class Distinct:
     def __init__(self) -> None:
         self._known: set[tuple[int, ...]] = set()
         self._last: list[int] = []
+        self._resolved: Sequence[object] | None = None
 
-    def check(self, groups: Groups) -> bool:
-        """Raise `OptimizerError` if a tensor stands in two places. Return whether tensors are others than before."""
+    def check(self, groups: Groups, resolved: Sequence[object]) -> bool:
+        """Raise `OptimizerError` if a tensor stands in two places. Return whether tensors are others than before.
+
+        `resolved` are the tensors of the groups as the plan was resolved, which mostly they still are.
+        """
         if torch.compiler.is_compiling():
             return False
-        ids = [*map(id, chain.from_iterable([group["params"] for group in groups]))]
+        held = [*chain.from_iterable([group["params"] for group in groups])]
+        if len(held) == len(resolved) and all(map(is_, held, resolved)):
+            is_new, self._resolved = self._resolved is not resolved, resolved
+            return is_new
+        ids, self._resolved = [*map(id, held)], None
         if ids == self._last:
             return False
         self._last = []
@@ -48,7 +57,7 @@ class Distinct:
     def forget(self) -> None:
         """Check at the next step, whatever it steps."""
         self._known.clear()
-        self._last = []
+        self._last, self._resolved = [], None
 
 
 def check_savable(groups: Groups, state: Mapping[Any, Any]) -> None:
