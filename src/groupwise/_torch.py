@@ -389,7 +389,7 @@ def hooked_step(step: Callable[..., Any]) -> Callable[..., Any]:
 
     It calls the hooks, and labels the step for profilers, which takes longer than many a small step's kernel even if
     there is none. So does `torch.no_grad()`, under which a step runs, with its three objects a call. Lacking what is
-    looked at: torch's own wrapper always.
+    looked at: torch's own wrapper always; what switches gradients off: torch's public function.
     """
     with_hooks: Callable[..., Any] = torch.optim.Optimizer.profile_hook_step(torch.no_grad()(step))
     pre, post = (getattr(_OPTIMIZERS, f"_global_optimizer_{when}_hooks", None) for when in ("pre", "post"))
@@ -402,14 +402,17 @@ def hooked_step(step: Callable[..., Any]) -> Callable[..., Any]:
         if has_step_hooks(self):
             return with_hooks(self)
         before = torch.is_grad_enabled()
-        torch.set_grad_enabled(False)
+        _SET_GRAD_ENABLED(False)
         try:
             return step(self)
         finally:
-            torch.set_grad_enabled(before)
+            _SET_GRAD_ENABLED(before)
 
     run.hooked = True  # type: ignore[attr-defined]
     return run
+
+
+_SET_GRAD_ENABLED: Final = private("_C", "_set_grad_enabled") or torch.set_grad_enabled
 
 
 def has_step_hooks(optimizer: torch.optim.Optimizer) -> bool:

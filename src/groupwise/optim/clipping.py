@@ -46,6 +46,8 @@ class Clipped(NamedTuple):
     present: Present | None = None
 
 
+_NOTHING = Clipped([], torch.float32, skipped=False)
+
 Key: TypeAlias = tuple[object, ...]
 Group: TypeAlias = Mapping[str, Any]
 Groups: TypeAlias = Sequence[dict[str, Any]]
@@ -80,7 +82,7 @@ class Clipper:
         there yet; and for a norm that is not finite, if its clip says so.
         """
         if not self._scopes and self._whole is None:
-            return Clipped([], torch.float32, skipped=False)
+            return _NOTHING
         active = [group for group in groups if not group.get("frozen", False)]
         if _torch.backward_pass() is not None:
             self._check_joint(active)

@@ -150,9 +150,9 @@ class Alike:
         wanted = [(span, factor) for span, factor in zip(spans, factors, strict=True) if factor != 1.0]
         if not wanted:
             return
-        numbers = torch.tensor([factor for _, factor in wanted], dtype=self.dtype).unbind()
         own = [t for span, _ in wanted for t in tensors[span.start : span.stop]]
         own = [local(t) for t in own] if any(batch.sharded for batch in self._batches) else own
+        numbers = torch.tensor([factor for _, factor in wanted], dtype=self.dtype).unbind()
         _torch.multiply_each(own, [n for (span, _), n in zip(wanted, numbers, strict=True) for _ in span])
 
 

@@ -137,7 +137,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
                 raise OptimizerError(f"step takes a closure, not {shown(closure)}: loss.backward(), and then step()")
             with torch.enable_grad():
                 loss = closure()
-        if self._distinct.check(self.param_groups, self._runtime.tensors) and not any(view.stepping for view in self._views.values()):
+        changed = self._distinct.check(self.param_groups, self._runtime.tensors)
+        if changed and not any(view.stepping for view in self._views.values()):
             self._let_go()
         if self._agreement.open:
             self._agreement.check(self._as_run())

@@ -1,9 +1,9 @@
 """Step counts that lie side by side.
 
-Adam keeps a count for each tensor, and counting them one by one takes longer than many a small step's kernel. Those that
-nobody else refers to are laid into one memory; each stays a tensor of its own in the state. Mostly they are one number.
-Then they are counted without a call of torch, and the kernel, which reads a count for each tensor, is given the first of
-them each time.
+Adam keeps a count for each tensor, and to count them one by one takes longer than many a small step's kernel. Those
+that nobody else refers to are laid into one memory; each stays a tensor of its own in the state, and is known by where
+it lies. Mostly they are one number. Then they are counted without a call of torch, and the kernel, which reads a count
+for each tensor, is given one and the same.
 """
 
 from __future__ import annotations

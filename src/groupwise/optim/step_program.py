@@ -50,8 +50,11 @@ class _Kind(NamedTuple):
     switches: tuple[bool, bool]
 
 
-_Call: TypeAlias = tuple[_Kind, tuple[float, ...]]
-"""A kernel, and the numbers that it is called with."""
+class _Calls(NamedTuple):
+    """For each group, the kernel and the numbers that it is called with; none where a group is not as usual."""
+
+    kinds: Sequence[_Kind]
+    numbers: Sequence[tuple[float, ...]]
 
 
 class _Known(NamedTuple):
@@ -64,7 +67,7 @@ class _Known(NamedTuple):
 
     def hold(self, columns: Columns) -> bool:
         """Whether the layouts are still the same."""
-        for check, column in zip(self.checks, columns, strict=False):  # not that of counts that are known
+        for check, column in zip(self.checks, columns, strict=False):  # noqa: SIM110  (a generator takes longer)
             if not check(column):
                 return False
         return True
@@ -95,9 +98,9 @@ class StepProgram:
         """Step these groups of the class `cls`, whose tensors with gradients are `present`, if they are known already.
         False if it cannot be done here; then nothing has happened."""
         calls = _calls(cls, groups)
-        if not calls:
+        if not calls.kinds:
             return False
-        kinds = _distinct([kind for kind, _ in calls])
+        kinds = _distinct(calls.kinds)
         kernels = {kind.kernel: _torch.fused(kind.kernel) for kind in kinds}
         entries = kinds[0].entries
         if None in kernels.values() or not all(kind.entries == entries for kind in kinds[1:]):
@@ -166,7 +169,7 @@ def _states(params: Sequence[torch.Tensor], state: State, known: _Known | None) 
 
 
 def _places(params: Sequence[torch.Tensor], state: State) -> tuple[itemgetter[Any], int]:
-    """What takes those at the places of these parameters from a list of what the state holds; the last of the places."""
+    """What takes from a list of what the state holds that at the places of these parameters; the last of the places."""
     at = {id(p): i for i, p in enumerate(state)}
     places = [at[id(p)] for p in params]
     first, last = min(places), max(places)
@@ -195,16 +198,17 @@ def _are_fit(cls: type, columns: Columns, entries: Sequence[str]) -> bool:
     return all(is_fit(cls, p, dict(zip(entries, own, strict=True)), moments) for p, _, *own in rows)
 
 
-def _launch(kernels: Mapping[str, Any], calls: Sequence[_Call], sizes: Sequence[int], columns: Columns) -> None:
+def _launch(kernels: Mapping[str, Any], calls: _Calls, sizes: Sequence[int], columns: Columns) -> None:
     """Call the kernels on their parts of the columns. Groups in a row that want the same take one call: a kernel goes
     tensor by tensor."""
+    kinds, numbers = calls
     start = end = 0
-    for i, call in enumerate(calls, 1):
-        end += sizes[i - 1]
-        if start < end and (i == len(calls) or calls[i] != call):
-            kind, numbers = call
+    for i, size in enumerate(sizes, 1):
+        end += size
+        if start < end and (i == len(sizes) or numbers[i] != numbers[i - 1] or kinds[i] != kinds[i - 1]):
+            kind = kinds[i - 1]
             part = columns if end - start == len(columns[0]) else [column[start:end] for column in columns]
-            kind.call(kernels[kind.kernel], part, numbers, kind.switches)
+            kind.call(kernels[kind.kernel], part, numbers[i - 1], kind.switches)
             start = end
 
 
@@ -230,15 +234,18 @@ def _call_sgd(kernel: Any, columns: Columns, numbers: tuple[float, ...], switche
     )  # fmt: skip
 
 
-def _calls(cls: type[torch.optim.Optimizer], groups: Groups) -> list[_Call]:
-    """What every group's kernel is called with; none where a group is not as usual."""
+def _calls(cls: type[torch.optim.Optimizer], groups: Groups) -> _Calls:
+    """What every group's kernel is called with."""
     try:
         return _READERS[cls](groups)
     except (KeyError, TypeError, ValueError):
-        return []
+        return _NO_CALLS
 
 
-def _distinct(kinds: list[_Kind]) -> list[_Kind]:
+_NO_CALLS: Final = _Calls((), ())
+
+
+def _distinct(kinds: Sequence[_Kind]) -> Sequence[_Kind]:
     """Each of some kinds once. Mostly all are one."""
     return kinds[:1] if kinds.count(kinds[0]) == len(kinds) else [*dict.fromkeys(kinds)]
 
@@ -280,40 +287,37 @@ def _kind_of_sgd(has_momentum: bool, *given: Any) -> _Kind | None:
     return _Kind("_fused_sgd_", _call_sgd, entries, (own["nesterov"], own["maximize"]))
 
 
-def _adams(groups: Groups) -> list[_Call]:
-    """What `torch.optim.Adam` and `AdamW` give their kernel, by group; none if any holds anything unusual."""
-    kinds = _kinds(_kind_of_adam, [*map(_switches_of_adam, groups)])
+def _adams(groups: Groups) -> _Calls:
+    """What `torch.optim.Adam` and `AdamW` give their kernel, by group."""
     held = map(_numbers_of_adam, groups)
-    return _of_plain(kinds, [(rate, first, second, decay, eps) for rate, decay, eps, (first, second) in held])
+    numbers = [(rate, first, second, decay, eps) for rate, decay, eps, (first, second) in held]
+    return _of_kinds(_kind_of_adam, [*map(_switches_of_adam, groups)], numbers) if _are_numbers(numbers) else _NO_CALLS
 
 
-def _sgds(groups: Groups) -> list[_Call]:
-    """What `torch.optim.SGD` gives its kernel from the second step on, by group; none if any holds anything unusual."""
+def _sgds(groups: Groups) -> _Calls:
+    """What `torch.optim.SGD` gives its kernel from the second step on, by group."""
     numbers = [*map(_numbers_of_sgd, groups)]
     if not _are_numbers(numbers):
-        return []
+        return _NO_CALLS
     switches = zip(numbers, map(_switches_of_sgd, groups), strict=True)
-    return _of_plain(_kinds(_kind_of_sgd, [(momentum != 0, *own) for (_, _, momentum, _), own in switches]), numbers)
+    return _of_kinds(_kind_of_sgd, [(momentum != 0, *own) for (_, _, momentum, _), own in switches], numbers)
 
 
-def _kinds(kind_of: Callable[..., _Kind | None], switches: Sequence[tuple[Any, ...]]) -> list[_Kind | None]:
-    """What the switches of each group choose. Mostly they are the same in all of them."""
-    if switches.count(switches[0]) == len(switches):
-        return [kind_of(*switches[0])] * len(switches)
-    return [kind_of(*own) for own in switches]
-
-
-def _of_plain(kinds: Sequence[_Kind | None], numbers: Sequence[tuple[Any, ...]]) -> list[_Call]:
-    """Kinds with their numbers; none where any is no number, or of no kind."""
-    known = [kind for kind in kinds if kind is not None]
-    return [*zip(known, numbers, strict=True)] if len(known) == len(kinds) and _are_numbers(numbers) else []
+def _of_kinds(
+    kind_of: Callable[..., _Kind | None], switches: Sequence[tuple[Any, ...]], numbers: Sequence[tuple[float, ...]]
+) -> _Calls:
+    """Numbers with what the switches of each group choose. Mostly these are the same in all of them."""
+    same = switches.count(switches[0]) == len(switches)
+    chosen = [kind_of(*own) for own in (switches[:1] if same else switches)]
+    known = [kind for kind in chosen if kind is not None]
+    return _Calls(known * len(switches) if same else known, numbers) if len(known) == len(chosen) else _NO_CALLS
 
 
 def _are_numbers(rows: Sequence[tuple[object, ...]]) -> bool:
     return _NUMBERS.issuperset(map(type, chain.from_iterable(rows)))
 
 
-_READERS: Final[Mapping[type[torch.optim.Optimizer], Callable[[Groups], list[_Call]]]] = {
+_READERS: Final[Mapping[type[torch.optim.Optimizer], Callable[[Groups], _Calls]]] = {
     torch.optim.Adam: _adams,
     torch.optim.AdamW: _adams,
     torch.optim.SGD: _sgds,
