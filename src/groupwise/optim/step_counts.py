@@ -76,7 +76,8 @@ class StepCounts:
 
 def is_count(count: torch.Tensor) -> bool:
     """Whether a step count is a number that a kernel on a CPU reads."""
-    return count.dtype == torch.float32 and count.device.type == "cpu" and count.ndim == 0
+    plain = count.layout == torch.strided and count.device.type == "cpu"
+    return plain and count.dtype == torch.float32 and count.ndim == 0
 
 
 def _addresses(tensors: Sequence[torch.Tensor]) -> list[int]:

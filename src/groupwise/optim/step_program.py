@@ -141,7 +141,7 @@ class StepProgram:
         """The same columns, known from now on, with step counts that lie side by side if they may; whether they do."""
         if COUNT in entries:
             self._counts.lay(held)
-        columns = [present.params, present.gradients, *([*map(itemgetter(name), held)] for name in entries)]
+        columns: Columns = [present.params, present.gradients, *([*map(itemgetter(name), held)] for name in entries)]
         places = _places(present.params, state) if entries else None
         self._known = _Known(entries, [*map(layout_check, columns)], places)
         return columns, COUNT in entries and self._counts.are(columns[-1])
