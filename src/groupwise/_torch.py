@@ -101,12 +101,9 @@ _UNTRACED_STEPS: Final[dict[Callable[..., Any], Callable[..., Any]]] = {}
 def parts_of_step(cls: type[torch.optim.Optimizer]) -> tuple[object, ...]:
     """What the step of SGD, Adam or AdamW (Adam's) looks up on its way to the kernel. Lacking: None in its place."""
     module, function = _STEP_FUNCTIONS[cls]
-    found = [
-        getattr(cls, "_init_group", None),
-        getattr(module, function, None),
-        getattr(module, f"_fused_{function}", None),
-    ]
-    return (*[getattr(part, "_torchdynamo_orig_callable", part) for part in found],)  # torch.compile wraps some
+    looked_up = (cls, "_init_group"), (module, function), (module, f"_fused_{function}")
+    parts = [getattr(owner, name, None) for owner, name in looked_up]
+    return (*[getattr(part, "_torchdynamo_orig_callable", part) for part in parts],)  # torch.compile wraps some
 
 
 _STEP_FUNCTIONS: Final[dict[type[torch.optim.Optimizer], tuple[object, str]]] = {
@@ -201,15 +198,9 @@ def fused(kernel: str) -> Callable[..., None] | None:
     return found
 
 
-def add_one(tensors: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
-    """Add 1 to each tensor, in place, and return them. Lacking: one by one."""
-    together = private("_foreach_add_")
-    if together is not None:
-        together(tensors, 1)
-    else:
-        for t in tensors:
-            t.add_(1)
-    return tensors
+def add_one(tensors: Sequence[torch.Tensor]) -> None:
+    """Add 1 to each tensor, in place. Lacking: one by one."""
+    _all("_foreach_add_", torch.Tensor.add_, tensors, 1)
 
 
 def add(tensors: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> None:
@@ -241,14 +232,18 @@ def _each(name: str, alone: Callable[..., object], *columns: Sequence[torch.Tens
         alone(*row)
 
 
-def multiply(tensors: Sequence[torch.Tensor], factor: torch.Tensor) -> None:
-    """Multiply tensors of one device and type by a 0-dim tensor there, in place. Lacking: one by one."""
-    together = private("_foreach_mul_")
+def _all(name: str, alone: Callable[..., object], tensors: Sequence[torch.Tensor], value: float | torch.Tensor) -> None:
+    together = private(name)
     if together is not None:
-        together(tensors, factor)
+        together(tensors, value)
         return
     for t in tensors:
-        t.mul_(factor)
+        alone(t, value)
+
+
+def multiply(tensors: Sequence[torch.Tensor], factor: torch.Tensor) -> None:
+    """Multiply tensors of one device and type by a 0-dim tensor there, in place. Lacking: one by one."""
+    _all("_foreach_mul_", torch.Tensor.mul_, tensors, factor)
 
 
 def multiply_each(tensors: Sequence[torch.Tensor], factors: Sequence[torch.Tensor]) -> None:
@@ -258,13 +253,8 @@ def multiply_each(tensors: Sequence[torch.Tensor], factors: Sequence[torch.Tenso
 
 def clamp(tensors: Sequence[torch.Tensor], bound: float) -> None:
     """Bring every entry of some tensors into [-bound, bound], in place. Lacking: one by one."""
-    low, high = private("_foreach_clamp_min_"), private("_foreach_clamp_max_")
-    if low is None or high is None:
-        for t in tensors:
-            t.clamp_(-bound, bound)
-        return
-    low(tensors, -bound)
-    high(tensors, bound)
+    _all("_foreach_clamp_min_", torch.Tensor.clamp_min_, tensors, -bound)
+    _all("_foreach_clamp_max_", torch.Tensor.clamp_max_, tensors, bound)
 
 
 def as_coalesced(sparse: torch.Tensor) -> torch.Tensor:
@@ -388,31 +378,26 @@ def hooked_step(step: Callable[..., Any]) -> Callable[..., Any]:
     """What torch puts around the step of every optimizer, where there is anything for it to do: a hook, a profiler.
 
     It calls the hooks, and labels the step for profilers, which takes longer than many a small step's kernel even if
-    there is none. So does `torch.no_grad()`, under which a step runs, with its three objects a call. Lacking what is
-    looked at: torch's own wrapper always; what switches gradients off: torch's public function.
+    there is none. So does `torch.no_grad()` around the step, with its three objects a call. Lacking what is looked at:
+    torch's own wrapper always.
     """
     with_hooks: Callable[..., Any] = torch.optim.Optimizer.profile_hook_step(torch.no_grad()(step))
-    pre, post = (getattr(_OPTIMIZERS, f"_global_optimizer_{when}_hooks", None) for when in ("pre", "post"))
-    seen = pre is not None and post is not None
+    pre, post = (getattr(_OPTIMIZERS, f"_global_optimizer_{when}_hooks", True) for when in ("pre", "post"))
 
     @functools.wraps(step)
     def run(self: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> Any:
-        if args or kwargs or pre or post or not seen or torch.compiler.is_compiling() or is_profiling():
+        wanted = args or kwargs or pre or post or torch.compiler.is_compiling() or is_profiling()
+        if wanted or has_step_hooks(self):
             return with_hooks(self, *args, **kwargs)
-        if has_step_hooks(self):
-            return with_hooks(self)
         before = torch.is_grad_enabled()
-        _SET_GRAD_ENABLED(False)
+        torch.set_grad_enabled(False)
         try:
             return step(self)
         finally:
-            _SET_GRAD_ENABLED(before)
+            torch.set_grad_enabled(before)
 
     run.hooked = True  # type: ignore[attr-defined]
     return run
-
-
-_SET_GRAD_ENABLED: Final = private("_C", "_set_grad_enabled") or torch.set_grad_enabled
 
 
 def has_step_hooks(optimizer: torch.optim.Optimizer) -> bool:

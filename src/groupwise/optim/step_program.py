@@ -131,8 +131,10 @@ class StepProgram:
             columns, together = self._arranged(present, held, entries, state)
         else:
             self._looks = 0
-        if COUNT in entries:
-            columns[-1] = self._counts.add_one(columns[-1]) if together else _torch.add_one(columns[-1])
+        if together:
+            columns[-1] = self._counts.add_one(columns[-1])
+        elif COUNT in entries:
+            _torch.add_one(columns[-1])
         return columns
 
     def _arranged(
