@@ -21,8 +21,10 @@ from groupwise.errors import OptimizerError, unknown
 from groupwise.optim.algorithms import TorchAlgorithms
 from groupwise.optim.borrowed import Groups, run_on, unhooked_step
 from groupwise.optim.extra import construct, values_of
+from groupwise.optim.fresh_state import FreshState
 from groupwise.optim.gradients import Present
 from groupwise.optim.kernels import FusableCache, with_fused
+from groupwise.optim.late_entries import LateEntries
 from groupwise.optim.measured_rates import measured_rates
 from groupwise.optim.parts import PartedSteps
 from groupwise.optim.probe import ProbeResult
@@ -63,6 +65,7 @@ class Engines:
         self._parted = PartedSteps(resolution) if any(group.parts for group in resolution.groups) else None
         self._parts: dict[object, int] = {name: result.part for name, result in probed.items() if result.part}
         self._measured = measured_rates(resolution)
+        self._late = LateEntries(FreshState(algorithms))
         for group in resolution.groups:
             if group.algorithm is not None:
                 self._probed.setdefault(group.algorithm, probed[group.name])
@@ -90,6 +93,8 @@ class Engines:
         for bucket in self._arranged(groups, route):
             algorithm, own, members = bucket.algorithm, bucket.own, bucket.of(groups)
             if not self._runs_directly(bucket, members, state, present):
+                if not torch.compiler.is_compiling():
+                    self._late.add(members, state)
                 call: Call = functools.partial(self._step, algorithm, own)
                 call = call if self._parted is None else self._parted.around(call, members)
                 self._plainly(algorithm, own, members, state, call)
@@ -133,6 +138,7 @@ class Engines:
         Classes bring old checkpoints up to date in `__setstate__`, and have a `load_state_dict` of their own to keep
         what torch's would cast (half-precision moments, masks, queues).
         """
+        self._late.forget()
         ids = {p: i for i, p in enumerate(p for group in groups for p in group["params"])}
         for bucket in self._buckets(groups, route):
             members = bucket.of(groups)

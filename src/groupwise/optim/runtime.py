@@ -15,7 +15,7 @@ from groupwise.optim.fresh_state import FreshState
 from groupwise.optim.live import START, StepInfo, live_group
 from groupwise.optim.plan_values import Driver, PlanValues, Prefer
 from groupwise.optim.probe import ProbeResult
-from groupwise.optim.resolve import Model, resolve_with
+from groupwise.optim.resolving import Model, resolve_with
 from groupwise.plan import Plan, Resolution
 
 

@@ -7,7 +7,7 @@ before anything has moved.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from operator import is_
 from typing import Any, TypeAlias
@@ -60,9 +60,28 @@ class Distinct:
         self._last, self._resolved = [], None
 
 
-def check_savable(groups: Groups, state: Mapping[Any, Any]) -> None:
-    """Raise `StateError` if no load could take a checkpoint of these: it would not be certain whose state is whose."""
-    held = {*map(id, chain.from_iterable([group["params"] for group in groups]))}
+class Savable:
+    """Checks that a load could take a checkpoint, and remembers names that it has found to differ."""
+
+    def __init__(self) -> None:
+        self._distinct: list[str] = []
+
+    def check(self, groups: Groups, state: Mapping[Any, Any]) -> None:
+        """Raise `StateError` if it would not be certain whose state is whose."""
+        params = [*chain.from_iterable([group["params"] for group in groups])]
+        if len(state) != len(params) or not all(map(is_, params, state)):
+            _check_held(params, state)
+        names = [*chain.from_iterable(map(names_of, groups))]
+        if names == self._distinct:
+            return
+        if len({*names}) < len(names):
+            _check_named(groups)
+        else:
+            self._distinct = names
+
+
+def _check_held(params: Iterable[torch.Tensor], state: Mapping[Any, Any]) -> None:
+    held = {*map(id, params)}
     others = [] if held.issuperset(map(id, state)) else [key for key in state if id(key) not in held]
     strangers = [tuple(key.shape) for key in others if isinstance(key, torch.Tensor)]
     if strangers:
@@ -73,9 +92,9 @@ def check_savable(groups: Groups, state: Mapping[Any, Any]) -> None:
     numbers = [repr(key) for key in others if isinstance(key, int)]
     if numbers:
         raise StateError(f"optimizer.state has the keys {listed(numbers, 3)}, which a checkpoint uses for parameters")
-    names = [name for group in groups for name in names_of(group)]
-    if len({*names}) == len(names):
-        return
+
+
+def _check_named(groups: Groups) -> None:
     named: dict[str, tuple[int, object]] = {}
     for group in groups:
         for name, p in zip(names_of(group), group["params"], strict=True):
