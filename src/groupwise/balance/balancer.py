@@ -28,7 +28,6 @@ from groupwise.balance.engine.setup import Distributed, RouteChoice
 from groupwise.balance.engine.state import State
 from groupwise.balance.engine.state_dict import check_complete, load, saved
 from groupwise.balance.method import Method, TaskOnly
-from groupwise.balance.plan_table import read_balance
 from groupwise.balance.result import BalanceResult
 from groupwise.errors import BalanceError, unknown
 
@@ -102,6 +101,8 @@ class Balancer:
 
         Raises `BalanceError` or `PlanError`.
         """
+        from groupwise.balance.plan_table import read_balance  # which needs the readers of plan files and schedules
+
         checked = read_balance(path)
         return cls(
             checked.method,
