@@ -62,7 +62,7 @@ def _rate_of_another(
     if not rates:
         return ""
     source = rates[-1].rule
-    return f" ({title(rules, source)} declares its own for {rules[source].optimizer} alone)"
+    return f" ({title(rules, source)} declares one for {rules[source].optimizer} alone)"
 
 
 def _assigned_elsewhere(algorithm: Algorithm, name: str, value: object) -> list[tuple[str, object]]:
