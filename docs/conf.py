@@ -98,7 +98,7 @@ def _with_searched(_: Sphinx, name: str, source: list[str]) -> None:
     """Put what a page is searched by below its title, as entries of the index, which the search reads."""
     if words := SEARCHED.get(name):
         title, _rest, text = source[0].partition("\n")
-        entries = "".join(f"```{{index}} single: ! {word}\n```\n" for word in words)
+        entries = "".join(f"```{{index}} ! {word}\n```\n" for word in words)
         source[0] = f"{title}\n\n{entries}{text}"
 
 
