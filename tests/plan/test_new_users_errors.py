@@ -15,12 +15,14 @@ from groupwise import (
     Plan,
     PlanScheduler,
     Rule,
+    clip_norm,
     exact,
     layer_decay,
     percent,
     scale,
     steps,
 )
+from groupwise.balance import UPGrad
 from groupwise.errors import GroupwiseError, GroupwiseWarning, ResolutionError, StateError
 from groupwise.optim import resolve
 from groupwise.schedules import constant, cosine, function
@@ -78,7 +80,17 @@ def optimizer() -> GroupedOptimizer:
         (lambda: PlanScheduler(optimizer(), T_max=9), r"PlanScheduler has no argument T_max=: say total_steps="),  # type: ignore[call-arg]
         (lambda: PlanScheduler(optimizer(), total_step=9), r"no argument total_step=: did you mean total_steps=\?"),  # type: ignore[call-arg]
         (lambda: PlanScheduler(optimizer(), last_epoch=9), "no argument last_epoch=: load its state"),  # type: ignore[call-arg]
+        (
+            lambda: PlanScheduler(optimizer(), total_steps=9).step(metrics=1.0),
+            r"step has no argument metrics=: a metric goes to observe\(metric\)",
+        ),  # type: ignore[call-arg]
         (PlanScheduler, "PlanScheduler: missing a required argument: 'optimizer'"),  # type: ignore[call-arg]
+        (lambda: clip_norm(1.0, norm_type=1.0), "clip_norm has no argument norm_type=: it is the 2-norm"),  # type: ignore[call-arg]
+        (lambda: clip_norm(max_nrm=1.0), r"clip_norm has no argument max_nrm=: did you mean max_norm=\?"),  # type: ignore[call-arg]
+        (
+            lambda: Balancer(UPGrad()).backward({}, retain_graph=True),
+            "backward has no argument retain_graph=: it frees the graph",
+        ),  # type: ignore[call-arg]
         (lambda: Balancer({"a": 1.0}), r"no balancing method: fixed weights are Static\(\{'a': 1.0\}\)"),  # type: ignore[arg-type]
     ],
 )

@@ -120,6 +120,11 @@ class PlanScheduler(LRScheduler):
         """Whether a step of this scheduler is meant as one update, and not as an epoch."""
         return self._scheduled_values.counts_steps
 
+    @explained(
+        OptimizerError,
+        "PlanScheduler.step",
+        dict.fromkeys(("metrics", "metric", "loss"), "a metric goes to observe(metric), after each evaluation"),
+    )
     def step(self, epoch: int | None = None) -> None:
         """Advance by one update (or jump to update `epoch`) and write the values that it is to be made with.
 
