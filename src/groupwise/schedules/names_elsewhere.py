@@ -59,5 +59,5 @@ def explained_arguments(cls: type[_T]) -> type[_T]:
     known = {field.name.removesuffix("_") for field in fields(cls)}
     here = {name: next((ours for ours in options if ours in known), None) for name, options in _HERE.items()}
     meant = _MEANT | {name: f"say {ours}=" for name, ours in here.items() if ours is not None}
-    cls.__init__ = explained(ScheduleError, cls.kind, meant)(cls.__init__)  # type: ignore[method-assign]
+    type.__setattr__(cls, "__init__", explained(ScheduleError, cls.kind, meant)(vars(cls)["__init__"]))
     return cls
