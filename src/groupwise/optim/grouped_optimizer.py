@@ -177,7 +177,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
         known = sorted({group["network"] for group in self.param_groups if group.get("network")})
         for network in networks or ("",):
             if network not in known:
-                raise OptimizerError(unknown("network", network, known))
+                way_out = "" if known else "; networks are the keys of a mapping: GroupedOptimizer({…: module}, plan)"
+                raise OptimizerError(unknown("network", network, known) + way_out)
         key = (id(self), tuple(sorted(set(networks))))
         return self._views.setdefault(key, NetworkView(self._owner, key[1], wrapper=self))
 
