@@ -31,14 +31,12 @@ def explained(
     """
 
     def decorate(function: Callable[_P, _T]) -> Callable[_P, _T]:
-        signature = inspect.signature(function)
-
         @functools.wraps(function)
         def checked(*args: _P.args, **kwargs: _P.kwargs) -> _T:
             try:
                 return function(*args, **kwargs)
             except TypeError:
-                reason = _misfit(signature, name, args, kwargs, meant, positional)
+                reason = _misfit(inspect.signature(function), name, args, kwargs, meant, positional)
                 if not reason:
                     raise
                 raise error(reason) from None

@@ -16,7 +16,6 @@ from types import CodeType, FrameType
 from typing import Any, Final, TypeAlias
 
 import torch
-import torch.utils.weak
 from torch.nn.utils import clip_grad
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -106,8 +105,8 @@ def parts_of_step(cls: type[torch.optim.Optimizer]) -> tuple[object, ...]:
     """What the step of SGD, Adam or AdamW (Adam's) looks up on its way to the kernel. Lacking: None in its place."""
     module, function = _STEP_FUNCTIONS[cls]
     looked_up = (cls, "_init_group"), (module, function), (module, f"_fused_{function}")
-    parts = (getattr(owner, name, None) for owner, name in looked_up)
-    return (*(getattr(part, "_torchdynamo_orig_callable", part) for part in parts),)  # torch.compile wraps the first
+    parts = [getattr(owner, name, None) for owner, name in looked_up]
+    return (*[getattr(part, "_torchdynamo_orig_callable", part) for part in parts],)  # torch.compile wraps some
 
 
 _STEP_FUNCTIONS: Final[dict[type[torch.optim.Optimizer], tuple[object, str]]] = {
@@ -236,7 +235,7 @@ def _each(name: str, alone: Callable[..., object], *columns: Sequence[torch.Tens
         alone(*row)
 
 
-def _all(name: str, alone: Callable[..., object], tensors: Sequence[torch.Tensor], value: object) -> None:
+def _all(name: str, alone: Callable[..., object], tensors: Sequence[torch.Tensor], value: float | torch.Tensor) -> None:
     together = private(name)
     if together is not None:
         together(tensors, value)
@@ -387,17 +386,23 @@ def hooked_step(step: Callable[..., Any]) -> Callable[..., Any]:
     """What torch puts around the step of every optimizer, where there is anything for it to do: a hook, a profiler.
 
     It calls the hooks, and labels the step for profilers, which takes longer than many a small step's kernel even if
-    there is none. Lacking what it looks at: torch's own wrapper always.
+    there is none. So does `torch.no_grad()` around the step, with its three objects a call. Lacking what is looked at:
+    torch's own wrapper always.
     """
-    with_hooks: Callable[..., Any] = torch.optim.Optimizer.profile_hook_step(step)
-    everywhere = [getattr(_OPTIMIZERS, f"_global_optimizer_{when}_hooks", None) for when in ("pre", "post")]
+    with_hooks: Callable[..., Any] = torch.optim.Optimizer.profile_hook_step(torch.no_grad()(step))
+    pre, post = (getattr(_OPTIMIZERS, f"_global_optimizer_{when}_hooks", True) for when in ("pre", "post"))
 
     @functools.wraps(step)
     def run(self: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> Any:
-        bare = not (args or kwargs or torch.compiler.is_compiling() or is_profiling()) and everywhere == [{}, {}]
-        if bare and not has_step_hooks(self):
+        wanted = args or kwargs or pre or post or torch.compiler.is_compiling() or is_profiling()
+        if wanted or has_step_hooks(self):
+            return with_hooks(self, *args, **kwargs)
+        before = torch.is_grad_enabled()
+        torch.set_grad_enabled(False)
+        try:
             return step(self)
-        return with_hooks(self, *args, **kwargs)
+        finally:
+            torch.set_grad_enabled(before)
 
     run.hooked = True  # type: ignore[attr-defined]
     return run
@@ -424,16 +429,6 @@ def _marks_hooked_steps() -> bool:
     return bool(getattr(torch.optim.SGD([torch.zeros(())], lr=0.0).step, "hooked", False))
 
 
-def weakly(tensor: torch.Tensor) -> Callable[[], torch.Tensor | None]:
-    """A weak reference to a tensor, which may be a gradient that torch holds and Python does not.
-
-    An older torch has `WeakTensorRef` for these; where there is none, a plain reference does it.
-    """
-    kind = getattr(torch.utils.weak, "WeakTensorRef", weakref.ref)
-    reference: Callable[[], torch.Tensor | None] = kind(tensor)
-    return reference
-
-
 def clip_functions() -> list[tuple[Any, str]]:
     """(module, name) of the functions that torch's clipping looks up when it runs, however it was imported itself.
 
@@ -455,16 +450,6 @@ def is_measuring(caller: FrameType | None) -> bool:
 
 def _code_of(function: Callable[..., object] | None) -> object:
     return getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
-
-
-def storage_weakly(tensor: torch.Tensor) -> object:
-    """Something that keeps the key of a tensor's memory from being given to another, and not the memory itself.
-
-    Lacking: the storage, which keeps the memory too.
-    """
-    kind = getattr(sys.modules.get("torch.multiprocessing.reductions"), "StorageWeakRef", None)
-    storage = tensor.untyped_storage()
-    return storage if kind is None else kind(storage)
 
 
 def set_versions(tensors: Sequence[torch.Tensor], versions: Sequence[int]) -> None:

@@ -18,6 +18,20 @@ LATE: Mapping[str, tuple[str, dict[str, Any], dict[str, Any], tuple[str, ...]]] 
 }
 
 
+class Noisy(torch.optim.Optimizer):
+    """A class that draws in its step."""
+
+    def __init__(self, params: Any, lr: float = 1e-2) -> None:
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                self.state[p].setdefault("mean", torch.zeros_like(p)).lerp_(p.grad, 0.1)
+                p.add_(self.state[p]["mean"] + torch.randn_like(p), alpha=-group["lr"])
+
+
 def plan(name: str, **values: Any) -> Plan:
     return Plan([Rule("*", optimizer=name, lr=1e-2, **values)])
 
@@ -84,3 +98,17 @@ def test_a_switch_that_asks_for_nothing_adds_nothing() -> None:
     optimizer.param_groups[0]["decoupled_weight_decay"] = True
     train(model, optimizer, range(1))
     assert {p: set(own) for p, own in optimizer.state.items()} == before
+
+
+def test_what_a_class_makes_is_tried_without_a_random_number_of_the_run() -> None:
+    model = nn.Linear(4, 2)
+    optimizer, resumed = (GroupedOptimizer(model, plan(f"{__name__}:Noisy")) for _ in range(2))
+    train(model, optimizer, range(1))
+    resumed.load_state_dict(optimizer.state_dict())
+    torch.manual_seed(0)
+    train(model, resumed, range(1))
+    drawn = torch.rand(1)
+    torch.manual_seed(0)
+    for p in model.parameters():
+        torch.randn_like(p)
+    assert torch.equal(drawn, torch.rand(1))

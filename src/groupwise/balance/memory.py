@@ -7,7 +7,7 @@ a method cannot get this wrong. All of it is plain tensors: `state_dict` is what
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, final
 
 import torch
@@ -182,7 +182,7 @@ class Memory:
 
     def tasks(self) -> set[str]:
         """Every task of which something is known."""
-        tables = [*self._tasks.values(), *self._rows.values(), *self._pairs.values()]
+        tables: list[Iterable[str]] = [*self._tasks.values(), *self._rows.values(), *self._pairs.values()]
         own = {task for known in tables for task in known}
         return own.union(*(part.tasks() for part in self._parts.values()))
 

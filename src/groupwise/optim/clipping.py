@@ -37,12 +37,16 @@ _ANSWERS = {
 
 
 class Clipped(NamedTuple):
-    """What was found, numbers of the host as of which type, and whether the step is to be left out."""
+    """What was found, numbers of the host as of which type, whether the step is to be left out, and the tensors of the
+    active groups, if they have the gradients still that they had."""
 
     found: list[Found]
     dtype: torch.dtype
     skipped: bool
+    present: Present | None = None
 
+
+_NOTHING = Clipped([], torch.float32, skipped=False)
 
 Key: TypeAlias = tuple[object, ...]
 Group: TypeAlias = Mapping[str, Any]
@@ -78,7 +82,7 @@ class Clipper:
         there yet; and for a norm that is not finite, if its clip says so.
         """
         if not self._scopes and self._whole is None:
-            return Clipped([], torch.float32, skipped=False)
+            return _NOTHING
         active = [group for group in groups if not group.get("frozen", False)]
         if _torch.backward_pass() is not None:
             self._check_joint(active)
@@ -88,9 +92,11 @@ class Clipper:
         found = [
             _clip_entries(key, clip, [params[i] for i in places]) for key, clip, places in arranged.clipped_by_entry
         ]
+        same = not arranged.clipped_by_entry
         if arranged.normed:
-            gradients = [p.grad for p in params] if arranged.clipped_by_entry else present.gradients
-            tensors = alike.look_at(arranged.of_normed(params), arranged.of_normed(gradients))
+            gradients = arranged.of_normed(present.gradients if same else [p.grad for p in params])
+            tensors = alike.look_at(arranged.of_normed(params), gradients)
+            same = same and tensors is gradients
             cells = joint_norms(alike.norms(tensors), arranged.spans)
             factors = factors_of(arranged, cells)
             found += factors.found
@@ -99,7 +105,8 @@ class Clipper:
             alike.multiply(tensors, arranged.spans, factors.of_cells)
         if self._whole is not None and self._whole.kind != "norm" and params:
             found.append(_clip_entries(WHOLE, self._whole, params))
-        return Clipped(found, alike.dtype, skipped=False)
+            same = False
+        return Clipped(found, alike.dtype, skipped=False, present=present if same else None)
 
     def _arranged(self, groups: Groups, active: Groups, present: Present) -> tuple[Arrangement, Alike]:
         """The arrangement for the groups of a step, whose parameters with gradients are `present`; made once."""

@@ -50,7 +50,7 @@ class FreshState:
             weight = torch.nn.Parameter(torch.ones((2,) * rank))
             dense = gradient((2,) * rank)
             weight.grad = dense.to_sparse(1) if sparse else dense
-            with torch.no_grad(), Refusal() as probe_result:
+            with torch.random.fork_rng(devices=[]), torch.no_grad(), Refusal() as probe_result:
                 engine = construct(cls, [weight], values)
                 _step(engine)
             if not probe_result.refused:

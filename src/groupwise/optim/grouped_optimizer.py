@@ -122,7 +122,6 @@ class GroupedOptimizer(torch.optim.Optimizer):
         return self._runtime.resolution
 
     @_torch.hooked_step
-    @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One update of every group: the closure (once, with gradients), clipping, then each algorithm on its groups.
 
@@ -140,7 +139,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
                 raise OptimizerError(f"step takes a closure, not {shown(closure)}: loss.backward(), and then step()")
             with torch.enable_grad():
                 loss = closure()
-        if self._distinct.check(self.param_groups) and not any(view.stepping for view in self._views.values()):
+        changed = self._distinct.check(self.param_groups, self._runtime.tensors)
+        if changed and not any(view.stepping for view in self._views.values()):
             self._let_go()
         if self._agreement.open:
             self._agreement.check(self._as_run())
@@ -153,7 +153,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         self._monitor.note(unfrozen_by_hand(unfrozen))
         self._look_where_idle(active)
         try:
-            self._runtime.engines.step(active, self.state, self._runtime.route, self._all_groups)
+            self._runtime.engines.step(active, self.state, self._runtime.route, self._all_groups, clipped.present)
         except Exception as error:
             explain(active, self.state, error)
             raise
@@ -177,7 +177,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
         known = sorted({group["network"] for group in self.param_groups if group.get("network")})
         for network in networks or ("",):
             if network not in known:
-                raise OptimizerError(unknown("network", network, known))
+                way_out = "" if known else "; networks are the keys of a mapping: GroupedOptimizer({…: module}, plan)"
+                raise OptimizerError(unknown("network", network, known) + way_out)
         key = (id(self), tuple(sorted(set(networks))))
         return self._views.setdefault(key, NetworkView(self._owner, key[1], wrapper=self))
 

@@ -316,4 +316,6 @@ def _misfit(optimizer: object) -> str:
     """What is wrong with an optimizer that is none of ours; Accelerate's wrapper has one inside."""
     inside = isinstance(getattr(optimizer, "optimizer", None), GroupedOptimizer)
     way_out = ": give it the one inside, at .optimizer" if inside else ""
+    if type(optimizer).__module__.startswith("groupwise.keras"):
+        way_out = " of Keras, which schedules itself: GroupedOptimizer(plan, total_steps=…)"
     return f"PlanScheduler schedules a GroupedOptimizer, not {type(optimizer).__name__}{way_out}"

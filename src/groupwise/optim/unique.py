@@ -7,7 +7,6 @@ before anything has moved.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from operator import is_
@@ -19,7 +18,6 @@ from groupwise.errors import OptimizerError, StateError, listed
 from groupwise.optim.live import names_of
 
 Groups: TypeAlias = Sequence[Mapping[str, Any]]
-_NONE = array("Q")
 _KNOWN = 64  # trainers that step group after group show a few lists of groups in turn
 
 
@@ -27,18 +25,26 @@ class Distinct:
     """Checks at a step that no tensor stands twice, and whether other tensors are stepped than before."""
 
     def __init__(self) -> None:
-        self._known: set[bytes] = set()
-        self._last = _NONE
+        self._known: set[tuple[int, ...]] = set()
+        self._last: list[int] = []
+        self._resolved: Sequence[object] | None = None
 
-    def check(self, groups: Groups) -> bool:
-        """Raise `OptimizerError` if a tensor stands in two places. Return whether tensors are others than before."""
+    def check(self, groups: Groups, resolved: Sequence[object]) -> bool:
+        """Raise `OptimizerError` if a tensor stands in two places. Return whether tensors are others than before.
+
+        `resolved` are the tensors of the groups as the plan was resolved, which mostly they still are.
+        """
         if torch.compiler.is_compiling():
             return False
-        ids = array("Q", map(id, chain.from_iterable([group["params"] for group in groups])))
+        held = [*chain.from_iterable([group["params"] for group in groups])]
+        if len(held) == len(resolved) and all(map(is_, held, resolved)):
+            is_new, self._resolved = self._resolved is not resolved, resolved
+            return is_new
+        ids, self._resolved = [*map(id, held)], None
         if ids == self._last:
             return False
-        self._last = _NONE
-        key = ids.tobytes()
+        self._last = []
+        key = (*ids,)
         is_new = key not in self._known
         if is_new and len({*ids}) < len(ids):
             raise OptimizerError(_twice(groups))
@@ -51,7 +57,7 @@ class Distinct:
     def forget(self) -> None:
         """Check at the next step, whatever it steps."""
         self._known.clear()
-        self._last = _NONE
+        self._last, self._resolved = [], None
 
 
 class Savable:

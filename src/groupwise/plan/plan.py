@@ -72,7 +72,8 @@ class Plan:
     ) -> None:
         for name, table in (("values", values), ("balance", balance)):
             if table is not None and not isinstance(table, Mapping):
-                raise PlanError(f"{name} is a mapping, not {shown(table)}")
+                way_out = "" if name == "values" else "; in Python a method goes into the loop: Balancer(PCGrad())"
+                raise PlanError(f"{name} is a mapping, not {shown(table)}{way_out}")
         fields = {
             "rules": _rules(rules),
             "clip": clip,

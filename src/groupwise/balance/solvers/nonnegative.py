@@ -153,8 +153,8 @@ def _pivoted(problem: _Problem, linear: Tensor, scale: Tensor, positive: Tensor,
                 return x.clamp_(min=0)
             if len(unsettled) < len(linear) and not few:
                 index = torch.tensor(unsettled)
-                parts = (part.index_select(0, index) for part in (linear, scale, positive ^ wrong))
-                return x.clamp_(min=0).index_copy_(0, index, _pivoted(problem, *parts, left - 1))
+                b, size, guess = (part.index_select(0, index) for part in (linear, scale, positive ^ wrong))
+                return x.clamp_(min=0).index_copy_(0, index, _pivoted(problem, b, size, guess, left - 1))
         positive = positive ^ wrong
     return _one_at_a_time(problem, linear, scale)
 
