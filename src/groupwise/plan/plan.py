@@ -70,7 +70,8 @@ class Plan:
         depth: Mapping[str, int] | None = None,
         parts: Iterable[Parts] | None = None,
     ) -> None:
-        for name, table in (("values", values), ("balance", balance)):
+        tables: dict[str, object] = {"values": values, "balance": balance}
+        for name, table in tables.items():
             if table is not None and not isinstance(table, Mapping):
                 way_out = "" if name == "values" else "; in Python a method goes into the loop: Balancer(PCGrad())"
                 raise PlanError(f"{name} is a mapping, not {shown(table)}{way_out}")
