@@ -386,10 +386,11 @@ def hooked_step(step: Callable[..., Any]) -> Callable[..., Any]:
     """What torch puts around the step of every optimizer, where there is anything for it to do: a hook, a profiler.
 
     It calls the hooks, and labels the step for profilers, which takes longer than many a small step's kernel even if
-    there is none. So does `torch.no_grad()` around the step, with its three objects a call. Lacking what is looked at:
-    torch's own wrapper always.
+    there is none. Gradients are off inside by torch's own `no_grad`: a switch of ours stays off where a signal ends the
+    step between two lines. Lacking what is looked at: torch's own wrapper always.
     """
-    with_hooks: Callable[..., Any] = torch.optim.Optimizer.profile_hook_step(torch.no_grad()(step))
+    without_gradients: Callable[..., Any] = torch.no_grad()(step)
+    with_hooks: Callable[..., Any] = torch.optim.Optimizer.profile_hook_step(without_gradients)
     pre, post = (getattr(_OPTIMIZERS, f"_global_optimizer_{when}_hooks", True) for when in ("pre", "post"))
 
     @functools.wraps(step)
@@ -397,12 +398,7 @@ def hooked_step(step: Callable[..., Any]) -> Callable[..., Any]:
         wanted = args or kwargs or pre or post or torch.compiler.is_compiling() or is_profiling()
         if wanted or has_step_hooks(self):
             return with_hooks(self, *args, **kwargs)
-        before = torch.is_grad_enabled()
-        torch.set_grad_enabled(False)
-        try:
-            return step(self)
-        finally:
-            torch.set_grad_enabled(before)
+        return without_gradients(self)
 
     run.hooked = True  # type: ignore[attr-defined]
     return run

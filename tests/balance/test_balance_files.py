@@ -13,7 +13,7 @@ from torch import Tensor
 
 from groupwise import Plan
 from groupwise._formats import parse, write_toml
-from groupwise.balance import Balancer
+from groupwise.balance import Balancer, plan_table
 from groupwise.balance.memory import Memory
 from groupwise.balance.method import LossMethod, Method, MethodContext
 from groupwise.balance.methods import (
@@ -114,7 +114,7 @@ class Halved(LossMethod):
 
 @pytest.fixture(autouse=True)
 def wrapper(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(METHODS, "Halved", Halved)  # type: ignore[arg-type]  # a dict, typed as a mapping
+    monkeypatch.setattr(plan_table, "METHODS", {**METHODS, "Halved": Halved})
 
 
 def through_toml(table: dict[str, Any]) -> object:

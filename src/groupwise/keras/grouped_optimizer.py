@@ -305,7 +305,7 @@ class GroupedOptimizer(OneStep):
         updates past `total_steps` at a rate of zero.
         """
         super().finalize_variable_values(var_list)
-        for said in self._held.after_fit(var_list, int(self.iterations)):
+        for said in self._held.after_fit(var_list, number(self.iterations)):
             warn(said)
         if self.use_ema:  # jax would donate the one buffer that variable and average share twice
             for variable in var_list:

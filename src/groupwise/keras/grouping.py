@@ -111,11 +111,12 @@ class Grouping:
             )
         self._number(variables)
 
-    def after_fit(self, variables: Sequence[Any], updates: int) -> list[str]:
-        """What is to be said after a fit of a model that trains `variables`, with so many updates in all."""
+    def after_fit(self, variables: Sequence[Any], updates: float | None) -> list[str]:
+        """What is to be said after a fit of a model that trains `variables`, with so many updates in all; None where
+        the fit broke off on jax, which leaves a counter without a value."""
         told = [self.staleness.fitted(variables)]
-        if self.program is not None and self.resolution is not None:
-            told.append(self.run_length.fitted(self.resolution, self.lengths, updates))
+        if self.program is not None and self.resolution is not None and updates is not None:
+            told.append(self.run_length.fitted(self.resolution, self.lengths, int(updates)))
         return [said for said in told if said]
 
     def start(self, variables: Sequence[Any]) -> None:
