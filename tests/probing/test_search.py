@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from statistics import stdev
 from typing import Any, cast
 
 import pytest
@@ -153,25 +154,43 @@ def test_a_rate_that_short_runs_want_is_not_taken_for_one_that_the_whole_run_wan
 
 
 class Plateau(Made):
-    """A loss that falls as a power of the length; `ahead` has x3.16 fall more by its half."""
+    """A loss that falls as a power of the length; `ahead` has x3.16 fall more by its half. Batches may be `uneven`."""
 
-    def __init__(self, power: float, share: float, ahead: bool = True) -> None:
-        super().__init__(_always(1.0), noise=0.01)
+    def __init__(
+        self, power: float, share: float, ahead: bool = True, noise: float = 0.01, uneven: bool = False
+    ) -> None:
+        super().__init__(_always(1.0), noise=noise)
         self.power, self.share, self.ahead = power, share, ahead
+        self.hard = (0.5, 1.0, 1.5, 2.0) if uneven else (1.0,) * 4
 
     def run(self, setting: Setting, seed: int, steps: int, watch: object = None) -> Trial:
         made = super().run(setting, seed, steps, watch)
         leads = 1.5 if self.ahead == (setting.rate == 3.16) else 1.0
         fall = self.share * (steps / 100) ** self.power * leads
-        end = tuple({"loss": math.exp(0.01 * WIGGLE[i] - fall)} for i in range(4))
-        return Trial(setting, seed, steps, made.losses, made.start, end)
+        start = tuple({"loss": hard} for hard in self.hard)
+        end = tuple({"loss": self.hard[i] * math.exp(self.noise * WIGGLE[i] - fall)} for i in range(4))
+        return Trial(setting, seed, steps, made.losses, start, end)
 
 
+@pytest.mark.parametrize("uneven", [False, True])
 @pytest.mark.parametrize("power", [1.2, 2.0, 4.0])
-def test_what_is_ahead_on_a_plateau_is_not_advised(power: float) -> None:
-    tried = found(Plateau(power, 0.1)).rounds
+def test_what_is_ahead_on_a_plateau_is_not_advised(power: float, uneven: bool) -> None:
+    tried = found(Plateau(power, 0.1, uneven=uneven)).rounds
     assert decided(tried, STEPS)[0] == "withheld"
     assert on_plateau(tried)
+
+
+@pytest.mark.parametrize("power", [1.02, 1.05, 1.1])
+def test_a_loss_that_falls_faster_than_in_proportion_within_the_noise_is_not_on_a_plateau(power: float) -> None:
+    """The excess over the proportion beside its standard error: that of the last round, and of the ladder many times."""
+    for noise in (0.1, 1.0, 3.0, 10.0):
+        tried = found(Plateau(power, 0.1, noise=noise)).rounds
+        ladder, longest = tried[0], last(Search(tried, None, ()))
+        times = longest.steps / ladder.steps
+        excess = 0.1 * 1.5 * ((longest.steps / 100) ** power - times * (ladder.steps / 100) ** power)
+        error = noise * stdev(WIGGLE) / 2 * math.hypot(1.0, times)
+        assert on_plateau(tried) == (excess > 2 * error)
+        assert decided(tried, STEPS)[0] == ("withheld" if excess > 2 * error else "change")
 
 
 @pytest.mark.parametrize(("power", "share"), [(0.0, 0.2), (0.5, 0.1), (0.9, 0.1), (2.0, 0.9)])

@@ -39,8 +39,9 @@ def advise(
         *_about_stable(rates),
     ]
     words += _about_parts(job.plan, found, parts, budget) if not rates.single else ()
-    words += [*tasks_in_words(seen, found, job.plan.balance is not None), *_about_clip(seen), *notes]
-    words += [f"It took {cost:.2f} runs of {job.total_steps:,} updates; nothing that was given has changed."]
+    words += tasks_in_words(seen, found, job.plan.balance is not None)
+    words += _about_clip(seen) if job.widths is None else [job.widths.said()]  # norms are those of a width
+    words += [*notes, f"It took {cost:.2f} runs of {job.total_steps:,} updates; nothing that was given has changed."]
     patch, plan = _patched(job, rates, parts, weights, words[:1])
     findings = [*looked.findings, *findings_of(rates, seen, mostly_empty(looked.tables, seen), looked.modes)]
     return ProbeResult(

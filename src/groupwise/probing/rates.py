@@ -11,6 +11,7 @@ from groupwise._spelling import number
 from groupwise.probing.rounds import (
     HARDLY,
     SURER,
+    Difference,
     Round,
     Search,
     agreed,
@@ -34,7 +35,7 @@ HALF: float = math.sqrt(10)
 """Between two rungs of the ladder: half a decade."""
 
 PLATEAU = 1 / 3
-"""A loss that fell by less than this share, and ever faster, is still on the plateau that the training begins with."""
+"""A loss that fell by less than this share, and ever faster beyond the noise, is on the plateau that it begins with."""
 
 HORIZON = 0.32
 """How the best rate falls with the length of a run: Bjorck et al. 2024, Scaling optimal LR across token horizons, the
@@ -143,13 +144,16 @@ def hardly_fell(found: Round) -> bool:
 
 def on_plateau(rounds: Sequence[Round]) -> bool:
     """Whether the longest runs end before the loss begins to fall: the best lowered it by less than a third, and by
-    more, beside the best of the ladder, than in proportion to the length.
+    more, beside the best of the ladder, than in proportion to the length, beyond the noise of the batches judged on.
 
     A loss that is past its plateau falls ever more slowly. Before, what is ahead is so by luck or by its warmup, and a
-    rate at which the plateau is never left looks like any other.
+    rate at which the plateau is never left looks like any other. A loss that has little to fall does so about in
+    proportion to short lengths, which is neither.
     """
     ladder, last = rounds[0], longer(rounds)[0]
-    return last.fall() < -math.log(1 - PLATEAU) and last.fall() * ladder.steps > ladder.fall() * last.steps
+    times, short, long = last.steps / ladder.steps, ladder.change(), last.change()
+    beyond = Difference(long.mean - times * short.mean, math.hypot(long.error, times * short.error))
+    return last.fall() < -math.log(1 - PLATEAU) and beyond.beats()
 
 
 def unconfirmed(rounds: Sequence[Round], total_steps: int, near: float | None) -> list[Setting]:

@@ -45,9 +45,13 @@ def difference(one: Sequence[Trial], other: Sequence[Trial]) -> Difference:
     bad, worse = any(t.diverged for t in one), any(t.diverged for t in other)
     if bad or worse:
         return Difference(0.0 if bad and worse else math.inf if bad else -math.inf, 0.0)
-    pairs = [[a - b for a, b in zip(x.scores, y.scores, strict=True)] for x, y in zip(one, other, strict=True)]
-    means = [fmean(own) for own in pairs]
-    within = math.sqrt(sum(_variance(own) / len(own) for own in pairs)) / len(pairs)
+    return _over([[a - b for a, b in zip(x.scores, y.scores, strict=True)] for x, y in zip(one, other, strict=True)])
+
+
+def _over(seeds: Sequence[Sequence[float]]) -> Difference:
+    """Mean and standard error of differences by seed and batch."""
+    means = [fmean(own) for own in seeds]
+    within = math.sqrt(sum(_variance(own) / len(own) for own in seeds)) / len(seeds)
     between = stdev(means) / math.sqrt(len(means)) if len(means) > 1 else 0.0
     return Difference(fmean(means), max(within, between))
 
@@ -84,6 +88,11 @@ class Round:
     def fall(self) -> float:
         """How much the best lowered the loss, in natural logarithms; 0 where none did."""
         return max(0.0, -self.score(self.ranked()[0]))
+
+    def change(self) -> Difference:
+        """What became of the loss of the best beside its start, batch by batch; nothing where it diverged."""
+        runs = self.runs[self.ranked()[0]]
+        return Difference(0.0, 0.0) if any(t.diverged for t in runs) else _over([t.changes for t in runs])
 
     def versus(self, one: Setting, other: Setting) -> Difference:
         """How one did beside the other."""
