@@ -79,7 +79,7 @@ def _about_rates(rates: Rates, looked: Inspected, last: Round, job: Job) -> Iter
         why = gained if rates.gain < 1 else "with the plan's rates a short run diverged"
         yield (
             f"Rates: multiply the plan's by {number(rates.advised)} ({_absolute(looked, rates.advised)}): {why}. The "
-            f"best is likely at {where}."
+            f"best is likely at {where}.{_left(rates, last)}"
         )
     elif rates.verdict == "keep":
         yield (
@@ -94,9 +94,15 @@ def _about_rates(rates: Rates, looked: Inspected, last: Round, job: Job) -> Iter
         )
     else:
         yield (
-            f"Rates: advice is withheld. What was best differs from x{said(low)} to x{said(high)} between "
-            "seeds and lengths, more than a decade: a larger budget may tell."
+            f"Rates: advice is withheld, and the plan's stay. The best may be anywhere from {where}, which is more than "
+            "a decade; seeds and lengths do not agree, or what was ahead is not told apart: a larger budget may tell."
         )
+
+
+def _left(rates: Rates, last: Round) -> str:
+    """Why advice is given all the same where runs end on a plateau."""
+    more = "but on each seed it fell by more than twice as much as with the plan's rates"
+    return f" {_plateau(last)}, {more}." if rates.plateau else ""
 
 
 def _plateau(last: Round) -> str:
@@ -134,7 +140,7 @@ def _about_replacing(rates: Rates, last: Round) -> str:
         ends.append(f"{_share(rates.ahead)} lower than with {times}, the best of them{noise}")
     return (
         f"Rates: take one AdamW at lr={number(rates.single)} for everything in the place of your plan's algorithms and "
-        f"rates: runs of {last.steps:,} updates ended {', and '.join(ends)}."
+        f"rates: runs of {last.steps:,} updates ended {', and '.join(ends)}.{_left(rates, last)}"
     )
 
 

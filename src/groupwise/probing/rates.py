@@ -17,6 +17,8 @@ from groupwise.probing.rounds import (
     agreed,
     best_single,
     multiples,
+    over,
+    paired,
     preferred,
     together,
     with_weights,
@@ -114,7 +116,8 @@ def decided(rounds: Sequence[Round], total_steps: int, near: float | None = None
         near: the plan's rate where it means to AdamW what it means to the plan's algorithm.
     """
     verdict, best = _leading(rounds, total_steps, near)
-    return ("withheld" if verdict == "change" and on_plateau(rounds) else verdict), best
+    unsure = verdict == "change" and on_plateau(rounds) and not leaves(rounds, best)
+    return ("withheld" if unsure else verdict), best
 
 
 def _leading(rounds: Sequence[Round], total_steps: int, near: float | None) -> tuple[Verdict, Setting]:
@@ -154,6 +157,25 @@ def on_plateau(rounds: Sequence[Round]) -> bool:
     times, short, long = last.steps / ladder.steps, ladder.change(), last.change()
     beyond = Difference(long.mean - times * short.mean, math.hypot(long.error, times * short.error))
     return last.fall() < -math.log(1 - PLATEAU) and beyond.beats()
+
+
+def leaves(rounds: Sequence[Round], one: Setting) -> bool:
+    """Whether it leaves the plateau where the plan's own rate does not, or is far behind: on two seeds of longer runs
+    or more it lowered the loss, and by more than twice as much, each beyond the noise.
+
+    Most of its fall is then owed to what it changes. Luck does not do that twice, and a rate at which the plateau is
+    never left does not do it at all.
+    """
+    pairs = paired(longer(rounds), one, Setting())
+    return len(pairs) > 1 and all(_doubles(a, b) for a, b in pairs)
+
+
+def _doubles(one: Trial, other: Trial) -> bool:
+    """Whether a run lowered the loss, and by more than twice as much as another; not where either diverged."""
+    if one.diverged or other.diverged:
+        return False
+    beyond = [a - 2 * b for a, b in zip(one.changes, other.changes, strict=True)]
+    return over([one.changes]).beats() and over([beyond]).beats()
 
 
 def unconfirmed(rounds: Sequence[Round], total_steps: int, near: float | None) -> list[Setting]:
