@@ -18,6 +18,7 @@ from groupwise.optim import GroupedOptimizer
 from groupwise.plan import Plan
 from groupwise.probing.advice import advise
 from groupwise.probing.batches import Batches
+from groupwise.probing.games import check_no_game
 from groupwise.probing.inspecting import inspected
 from groupwise.probing.job import Job, Loss, Model, checked_loss, checked_model, tensors_of
 from groupwise.probing.measuring import Recording, Seen
@@ -78,8 +79,8 @@ def probe(
 
     Raises:
         ProbeError: what was given cannot be tried: no model, a loss that is no scalar, batches that end, no parameter
-            that trains, a budget that is too small; no factor of the plan that follows the width; or the file is of
-            another probe.
+            that trains, a budget that is too small; losses that work against one another, as a GAN's; no factor of the
+            plan that follows the width; or the file is of another probe.
         GroupwiseError: whatever `GroupedOptimizer` raises of the plan.
 
     Example:
@@ -109,6 +110,8 @@ def probe(
 def _probed(job: Job, budget: float, save: str | os.PathLike[str] | None, bar: Progress) -> ProbeResult:
     """Look, plan the rounds, search, advise."""
     first, single = _first_look(job)
+    if len(first) > 1:
+        check_no_game(job)
     tries = job.widths is None and (len(first) == 1 or budget >= SEVERAL)
     job = replace(job, single=single if tries else None)
     saved = None if save is None else Saved.at(save, job, budget)

@@ -51,7 +51,8 @@ class Rates:
 
     Attributes:
         verdict: "keep" the plan's rates, since nothing beat them beyond the noise; "change" them; or "withheld", since
-            seeds and lengths point to rates more than a decade apart, or since what beat them did so on a plateau.
+            seeds and lengths point to rates more than a decade apart, or since what beat them did so on a plateau that
+            it did not leave.
         advised: the factor to apply: 1 unless the verdict is to change, and where `single` is advised.
         likely: lowest and highest factor at which the best of the whole run is likely to be.
         stable: the highest factor up to which every run went on falling, and the lowest at which one diverged; None
@@ -156,7 +157,7 @@ def on_plateau(rounds: Sequence[Round]) -> bool:
     ladder, last = rounds[0], longer(rounds)[0]
     times, short, long = last.steps / ladder.steps, ladder.change(), last.change()
     beyond = Difference(long.mean - times * short.mean, math.hypot(long.error, times * short.error))
-    return last.fall() < -math.log(1 - PLATEAU) and beyond.beats()
+    return max(found.fall() for found in longer(rounds)) < -math.log(1 - PLATEAU) and beyond.beats()
 
 
 def leaves(rounds: Sequence[Round], one: Setting) -> bool:
