@@ -38,6 +38,12 @@ def together(model: nn.ModuleDict, x: Tensor) -> dict[str, Tensor]:
     return {"commit": (made - target.detach()).square().mean(), "code": (made.detach() - target).square().mean()}
 
 
+def detached(model: nn.ModuleDict, x: Tensor) -> dict[str, Tensor]:
+    """A head on features that another loss trains: a step of those may raise its loss, and it never moves theirs."""
+    made = model["g"](x[:, :4])
+    return {"features": (made + 3).square().mean(), "head": (model["d"](made.detach()) - 1).square().mean()}
+
+
 def alone(model: nn.ModuleDict, x: Tensor) -> dict[str, Tensor]:
     return {"a": model["g"](x[:, :4]).square().mean(), "b": model["d"](x).square().mean()}
 
@@ -68,8 +74,8 @@ def test_two_networks_against_one_another_are_refused_before_anything_is_run() -
     assert all(map(torch.equal, before, model.parameters()))
 
 
-@pytest.mark.parametrize("loss", [together, alone, shared])
-def test_losses_that_work_together_alone_or_on_the_same_parameters_are_no_game(
+@pytest.mark.parametrize("loss", [together, detached, alone, shared])
+def test_losses_that_work_together_or_alone_or_on_the_same_parameters_are_no_game(
     loss: Callable[[nn.ModuleDict, Tensor], dict[str, Tensor]],
 ) -> None:
     probed(loss)

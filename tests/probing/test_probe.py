@@ -626,3 +626,15 @@ def test_one_adamw_has_the_course_of_the_plans_rate(course: Any) -> None:
     else:
         ratios = {round(lr.at(step, 100) / course.at(step, 100), 9) for step in (0, 3, 50, 90)}
         assert ratios == {round(1e-3 / course.highest, 9)}
+
+
+def test_that_short_runs_hardly_lowered_the_loss_is_said_where_the_plan_is_kept() -> None:
+    def flat(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return classified(model, batch) + 1e3
+
+    kept = probed(nn.Linear(6, 3), adamw(1e-2), loss=flat)
+    assert kept.rates.verdict == "keep"
+    assert "which says little of a whole run" in kept.words[0]
+    told = probed(nn.Linear(6, 3), probed(nn.Linear(6, 3), adamw(1e-5)).plan).words[0]
+    assert "keep" in told
+    assert "says little" not in told

@@ -17,7 +17,7 @@ from groupwise.probing.inspecting import Inspected, mostly_empty
 from groupwise.probing.job import Job
 from groupwise.probing.measuring import Seen
 from groupwise.probing.patch import patch_of, whole_of
-from groupwise.probing.rates import WORTH, Rates, flattered, judged, longer, parts_advised, said
+from groupwise.probing.rates import WORTH, Rates, flattered, hardly_fell, judged, longer, parts_advised, said
 from groupwise.probing.result import ProbeResult
 from groupwise.probing.rounds import Round, Search, preferred, with_weights
 from groupwise.probing.search import classes_of
@@ -85,7 +85,7 @@ def _about_rates(rates: Rates, looked: Inspected, last: Round, job: Job) -> Iter
         yield (
             f"Rates: keep the plan's ({_absolute(looked, 1.0)}). Nothing beat them on two seeds beyond the noise"
             f"{_declined(last, job)}; the best is likely at {where}."
-            f"{f' {_plateau(last)}.' if rates.plateau else ''}"
+            f"{f' {_plateau(last)}.' if rates.plateau else _hardly(last)}"
         )
     elif rates.plateau:
         yield (
@@ -103,6 +103,14 @@ def _left(rates: Rates, last: Round) -> str:
     """Why advice is given all the same where runs end on a plateau."""
     more = "but on each seed it fell by more than twice as much as with the plan's rates"
     return f" {_plateau(last)}, {more}." if rates.plateau else ""
+
+
+def _hardly(last: Round) -> str:
+    """That the longest runs saw next to nothing of the training."""
+    if not hardly_fell(last):
+        return ""
+    fall = f"by {_share(1 - math.exp(-last.fall()))} at most" if last.fall() > 0 else "at no rate"
+    return f" Runs of {last.steps:,} updates lowered the loss {fall}, which says little of a whole run."
 
 
 def _plateau(last: Round) -> str:

@@ -1,7 +1,9 @@
 """Two losses that work against one another, as those of a GAN: neither falls in a good run, so neither judges one.
 
-Their gradients reach no parameter in common, and a small step that lowers one raises the other, both ways. Tasks that
-share parameters may disagree as well, but their sum is what is minimised; independent ones do not see each other.
+Their gradients reach no parameter in common, each depends on what the other trains all the same, and a small step that
+lowers one raises the other. At initial weights that need not hold both ways: a discriminator begins with its bias.
+Tasks that share parameters may disagree as well, but their sum is what is minimised; a head on detached features does
+not move them; a codebook and its encoder lower one another's loss.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from groupwise.probing.job import Job, tensors_of
 STEP: Final = 0.01
 """How far a step goes, as a share of the weights' norm."""
 
-RAISED: Final = 1e-4
-"""By what share of itself a loss has to rise."""
+MOVED: Final = 1e-4
+"""By what share of itself a loss has to change."""
 
 Gradients = Mapping[int, Tensor]
 
@@ -35,7 +37,8 @@ def check_no_game(job: Job) -> None:
     for one, other in combinations(reached, 2):
         apart = reached[one] and reached[other] and not reached[one].keys() & reached[other].keys()
         both = ((one, other), (other, one))
-        if apart and all(_raises(job, model, trained, reached[a], b, values[b]) for a, b in both):
+        moved = [_moved(job, model, trained, reached[a], b, values[b]) for a, b in both] if apart else [0.0]
+        if all(abs(each) > MOVED for each in moved) and max(moved) > MOVED:
             raise ProbeError(
                 f"the losses of {one!r} and {other!r} train parameters of their own, and a step that lowers one raises "
                 "the other, as in a GAN: neither falls in a good run, so short runs cannot be judged by them. Choose "
@@ -57,8 +60,8 @@ def _reached(loss: Tensor, trained: Sequence[Tensor]) -> Gradients:
 
 
 @torch.no_grad()
-def _raises(job: Job, model: Any, trained: Sequence[Tensor], gradients: Gradients, task: str, before: float) -> bool:
-    """Whether a small step down some gradients raises the loss of a task beyond rounding; the weights stay."""
+def _moved(job: Job, model: Any, trained: Sequence[Tensor], gradients: Gradients, task: str, before: float) -> float:
+    """By what share of itself the loss of a task changes with a small step down some gradients; the weights stay."""
     kept = {i: trained[i].clone() for i in gradients}
     size, slope = (sum(float(x.square().sum()) for x in each.values()) ** 0.5 for each in (kept, gradients))
     for i, gradient in gradients.items():
@@ -66,4 +69,4 @@ def _raises(job: Job, model: Any, trained: Sequence[Tensor], gradients: Gradient
     after = float(_losses(job, model)[task])
     for i, value in kept.items():
         trained[i].copy_(value)
-    return after - before > RAISED * abs(before)
+    return (after - before) / abs(before) if before else 0.0
