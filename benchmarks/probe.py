@@ -189,7 +189,9 @@ def main() -> None:
     rows = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
     done = {(each["job"], each["seed"], each["arm"]) for each in rows}
     seeds = range(given.first, given.first + given.seeds)
-    left = [each for each in itertools.product(seeds, given.jobs, given.arms) if (each[1], each[0], each[2]) not in done]
+    left = [
+        each for each in itertools.product(seeds, given.jobs, given.arms) if (each[1], each[0], each[2]) not in done
+    ]
     for number, (seed, name, arm) in enumerate(left, 1):
         rows.append(row(name, seed, arm))
         with given.out.open("a") as file:

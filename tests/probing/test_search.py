@@ -188,7 +188,7 @@ def test_what_is_ahead_on_a_plateau_is_not_advised(power: float, uneven: bool) -
 
 @pytest.mark.parametrize("power", [1.02, 1.05, 1.1])
 def test_a_loss_that_falls_faster_than_in_proportion_within_the_noise_is_not_on_a_plateau(power: float) -> None:
-    """The excess over the proportion beside its standard error: that of the last round, and of the ladder many times."""
+    """The excess over the proportion beside its standard error, in which the ladder's counts many times."""
     for noise in (0.1, 1.0, 3.0, 10.0):
         tried = found(Plateau(power, 0.1, noise=noise)).rounds
         ladder, longest = tried[0], last(Search(tried, None, ()))

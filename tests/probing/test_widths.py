@@ -108,7 +108,9 @@ def other_names(width: int) -> nn.Module:
         (Net, plan(match=size(min=25) & ndim(2)), (NARROW, WIDE), "is under"),
     ],
 )
-def test_what_would_be_a_guess_is_refused(model: Callable[[int], nn.Module], given: Any, width: Any, reason: str) -> None:
+def test_what_would_be_a_guess_is_refused(
+    model: Callable[[int], nn.Module], given: Any, width: Any, reason: str
+) -> None:
     with pytest.raises(ProbeError, match=reason):
         probed(model, given, width)
 

@@ -97,7 +97,9 @@ def _model(request: Request) -> Callable[..., Any]:
     try:
         inspect.signature(found).bind(0)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
-        raise GroupwiseError(f"{where}: with --width it is a function that makes a model of a width ({error})") from None
+        raise GroupwiseError(
+            f"{where}: with --width it is a function that makes a model of a width ({error})"
+        ) from None
     return _told(where, found)  # type: ignore[arg-type]
 
 

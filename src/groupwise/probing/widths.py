@@ -14,7 +14,7 @@ from typing import Any, Final, final
 import torch
 
 from groupwise._finding import Finding
-from groupwise._spelling import number, shown
+from groupwise._spelling import shown
 from groupwise.errors import ProbeError, ResolutionError, listed, within
 from groupwise.optim import GroupedOptimizer
 from groupwise.plan import Plan, Resolution
@@ -61,8 +61,8 @@ class Widths:
                 "width",
                 "warning",
                 self.bare,
-                f"the fan-in of {listed([repr(name) for name in self.bare], 4)} grows with the width, and no factor has "
-                f"the rate follow: what suits width {self.narrow} may be too high at {self.wide}",
+                f"the fan-in of {listed([repr(name) for name in self.bare], 4)} grows with the width, and no factor "
+                f"has the rate follow: what suits width {self.narrow} may be too high at {self.wide}",
                 "a factor such as fan_in(…) for these, unless the model divides what they give",
             )
 
@@ -106,23 +106,28 @@ def _resolved(model: Callable[[int], Any], plan: Plan, width: int) -> Resolution
 
 
 def _check_alike(
-    both: list[Resolution], width: tuple[int, int], narrow: Mapping[str, ParameterInfo], wide: Mapping[str, ParameterInfo]
+    both: list[Resolution],
+    width: tuple[int, int],
+    narrow: Mapping[str, ParameterInfo],
+    wide: Mapping[str, ParameterInfo],
 ) -> None:
     """Raises `ProbeError` unless the models have the same parameters under the same rules, in other sizes."""
     if other := sorted(narrow.keys() ^ wide.keys()):
         raise ProbeError(
-            f"the models of width {width[0]} and {width[1]} have other parameters, {listed(other, 4)}: the function has "
-            "to make the same layers at each width"
+            f"the models of width {width[0]} and {width[1]} have other parameters, {listed(other, 4)}: the function "
+            "has to make the same layers at each width"
         )
     if all(narrow[name].shape == wide[name].shape for name in narrow):
-        raise ProbeError(f"the models of width {width[0]} and {width[1]} have the same shapes: the width changes nothing")
+        raise ProbeError(
+            f"the models of width {width[0]} and {width[1]} have the same shapes: the width changes nothing"
+        )
     for name in narrow:
         own = [each.resolved[name] for each in both]
         if len({(settings.algorithm, settings.declaring) for settings in own}) > 1:
             labels = [_labels(each, name) for each in both]
             raise ProbeError(
-                f"{name!r} is under {labels[0]} at width {width[0]} and under {labels[1]} at width {width[1]}: match by "
-                "what does not change with the width, as names and roles"
+                f"{name!r} is under {labels[0]} at width {width[0]} and under {labels[1]} at width {width[1]}: match "
+                "by what does not change with the width, as names and roles"
             )
 
 
