@@ -95,7 +95,8 @@ def _about_rates(rates: Rates, looked: Inspected, last: Round, job: Job) -> Iter
     else:
         yield (
             f"Rates: advice is withheld, and the plan's stay. The best may be anywhere from {where}, which is more "
-            "than a decade; seeds and lengths do not agree, or what was ahead is not told apart: a larger budget may tell."
+            "than a decade: seeds and lengths do not agree, or what was ahead is not told apart. A larger budget may "
+            "tell."
         )
 
 
