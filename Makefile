@@ -38,7 +38,7 @@ gallery: $(VENV)/.gallery  ## run the examples and rewrite their tables and pict
 benchmarks: $(VENV)/.dev  ## measure all that docs/performance.md says, and rewrite its tables (ten minutes; ARGS="--only step" for some)
 	$(BIN)/python -m benchmarks --write $(ARGS)
 
-docs: $(VENV)/.dev  ## build the documentation site into docs/_build, warnings as errors (half a minute)
+docs: $(VENV)/.dev  ## build the documentation site into docs/_build, warnings as errors (a minute and a half)
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs docs/_build
 
 serve-docs: docs  ## build it and show it at http://localhost:8000

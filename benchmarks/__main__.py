@@ -12,6 +12,7 @@ import argparse
 import importlib
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from rich.console import Console
 from rich.table import Table as Drawn
@@ -27,6 +28,7 @@ NAMES = (
     "clip",
     "schedule",
     "resolve",
+    "saving",
     "look",
     "growth",
     "imports",
@@ -48,7 +50,7 @@ def measured(names: Iterable[str], scale: Scale, console: Console) -> dict[str, 
         console.print(f"[{i}/{len(chosen)}] {name}", markup=False, style="bold")
         module = importlib.import_module(f"benchmarks.{name.replace('-', '_')}")
         found[name] = []
-        for table in module.tables(scale):
+        for table in module.tables(replace(scale, say=lambda what: console.print(f"  {what}", markup=False))):
             found[name].append(table)
             console.print(_drawn(table))
         console.print(f"{time.perf_counter() - began:.0f} s")

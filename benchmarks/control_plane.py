@@ -25,6 +25,7 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import LambdaLR
 
+from benchmarks import mixes
 from benchmarks.measure import Scale, Table, Work, milliseconds, race
 from benchmarks.models import copies, described, fresh_gradients, vit_size
 from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, clip_norm
@@ -225,7 +226,7 @@ def compared(model: nn.Module, sliced: Sliced, alone: bool, seconds: float) -> t
 
 
 def tables(scale: Scale) -> Iterator[Table]:
-    """A table for the whole and one for the step alone, at every width."""
+    """A table for the whole and one for the step alone, at every width; one of other shapes, classes and mixes."""
     head = ["groups", "number", *WHO, "lean / hand-tuned", "groupwise / hand-tuned"]
     for width in (64,) if scale.quick else (64, 384):
         for title, alone in (("clip, step, schedule, zero_grad", False), ("step alone", True)):
@@ -235,3 +236,4 @@ def tables(scale: Scale) -> Iterator[Table]:
                 rows.append([name, *row] + ([] if alone else [str(clipping)]))
             size = described(vit_size(width))
             yield Table(f"{title}; width {width}, {size}", head + ([] if alone else ["clipping"]), rows)
+    yield mixes.table(scale)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,9 +24,13 @@ WARMUP = 3  # rounds
 
 @dataclass(frozen=True)
 class Scale:
-    """How thoroughly to measure: `quick` shows in seconds that everything runs, and its numbers mean nothing."""
+    """How thoroughly to measure: `quick` shows in seconds that everything runs, and its numbers mean nothing.
+
+    `say` is told what is measured next.
+    """
 
     quick: bool = False
+    say: Callable[[str], None] = field(default=lambda _: None, repr=False)
 
     def seconds(self, whole: float) -> float:
         """For one race."""
@@ -59,15 +63,16 @@ def race(
     seconds: float = 3.0,
     clock: Clock | None = None,
     before: Mapping[str, Work] | None = None,
+    warmup: int = WARMUP,
 ) -> dict[str, Timing]:
-    """Let contestants take turns for about `seconds`; three rounds at least, after three that do not count.
+    """Let contestants take turns for about `seconds`; three rounds at least, after `warmup` that do not count.
 
     With 0 seconds two rounds after one: they show that everything runs.
 
     `before` has what to do for a contestant before each of its calls, off the clock.
     """
     clock, before = clock or _clock(), before or {}
-    for name, work in [*contestants.items()] * (WARMUP if seconds else 1):
+    for name, work in [*contestants.items()] * (warmup if seconds else 1):
         before.get(name, _nothing)()
         work()
     times: dict[str, list[float]] = {name: [] for name in contestants}

@@ -7,6 +7,7 @@ holds complete; here they become the side bar. The reference is made from the do
 import os
 import re
 import shutil
+import tomllib
 from importlib import import_module
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -59,12 +60,15 @@ autodoc_member_order = "bysource"
 python_maximum_signature_line_length = 100
 napoleon_numpy_docstring = False
 
+SEARCHED: dict[str, list[str]] = tomllib.loads((DOCS / "searched.toml").read_text(encoding="utf-8"))
+
 _SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
 _PAGE = re.compile(r"^\| \[[^\]]+\]\(([\w./-]+)\.(?:md|ipynb)\)", re.MULTILINE)
 _EXAMPLE = re.compile(r"\]\(\.\./examples/(\w+)/README\.md\)")
 _SECTION_OF_DOCSTRING = re.compile(r"(Args|Attributes|Returns|Raises|Yields|Example|Examples|Note|Warns):$")
 _BAR = re.compile(r"\|(?=[^`]*(?:`[^`]*`[^`]*)*$)")  # outside of backticks
 _ANNOTATED = re.compile(r"~?[\w.]*\bAnnotated\[")
+_NO_LITERAL = re.compile(r"<(?:[^<>]|<[^<>]*>)*>")  # a default whose repr is no Python: <factory>, <function f at 0x…>
 
 
 def _with_contents(_: Sphinx, name: str, source: list[str]) -> None:
@@ -88,6 +92,21 @@ def _with_examples(_: Sphinx, name: str, source: list[str]) -> None:
             text = re.sub(r"\]\((?![a-z]+:|#|\.\./)", f"](../examples/{example}/", text)
             text = text.replace("](../../docs/", "](").replace("](../../", "](../")
             source[0] += "\n" + re.sub(r"(^|(?<=\n\n))(?=#+ )", "#", text)
+
+
+def _with_searched(_: Sphinx, name: str, source: list[str]) -> None:
+    """Put what a page is searched by below its title, as entries of the index, which the search reads."""
+    if words := SEARCHED.get(name):
+        title, _rest, text = source[0].partition("\n")
+        entries = "".join(f"```{{index}} ! {word}\n```\n" for word in words)
+        source[0] = f"{title}\n\n{entries}{text}"
+
+
+def _wrap_prose(_: Sphinx, doctree: nodes.document) -> None:
+    """Messages are read, so their lines wrap; tables do not."""
+    for block in doctree.findall(nodes.literal_block):
+        if block.get("language") == "output" and "──" not in block.astext():
+            block["classes"].append("prose")
 
 
 def _contents(caption: str, pages: list[str]) -> str:
@@ -137,7 +156,19 @@ def _without_annotations(
     _: Sphinx, _what: str, _name: str, _obj: Any, _options: Any, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None] | None:
     """`Annotated[float, …]` as `float`: how a value is read from a file says nothing to who calls."""
-    return None if signature is None else (_plain(signature), returns and _plain(returns))
+    return None if signature is None else (_plain(_public(signature)), returns and _plain(returns))
+
+
+def _public(signature: str) -> str:
+    """A signature without its private parameters, each default such that Sphinx can read and link the types."""
+    arguments, depth = [""], 0
+    for letter in _NO_LITERAL.sub("...", signature[1:-1]):
+        depth += {"[": 1, "(": 1, "{": 1, "]": -1, ")": -1, "}": -1}.get(letter, 0)
+        if letter == "," and not depth:
+            arguments.append("")
+        else:
+            arguments[-1] += letter
+    return f"({','.join(argument for argument in arguments if not argument.lstrip().startswith('_'))})"
 
 
 def _plain(signature: str) -> str:
@@ -167,6 +198,8 @@ def setup(app: Sphinx) -> None:
     app.connect("builder-inited", _write_reference)
     app.connect("source-read", _with_contents)
     app.connect("source-read", _with_examples)
+    app.connect("source-read", _with_searched)
+    app.connect("doctree-read", _wrap_prose)
     app.connect("autodoc-skip-member", _skip_field_numbers)
     app.connect("autodoc-process-docstring", _as_rst, priority=400)  # before napoleon
     app.connect("autodoc-process-signature", _without_annotations)

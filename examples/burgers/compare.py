@@ -81,8 +81,8 @@ def draw(rates: Sequence[float], steps: int, folder: Path) -> None:
         for path, rate, weight in zip(folders, rates, (1.0, 3.0), strict=True):
             weights = SUM | {"start": weight, "edge": weight}
             run(partial(dict, weights), 1.0, rate, 0, steps, False, record=path)
-        picture(folders, folder / "losses.svg", panel="losses", height=1.8)
-        picture(folders[0], folder / "conflicts.svg", panel="conflicts", height=1.8)
+        picture(folders, folder / "losses.svg", panel="losses", width=5, height=1.8)
+        picture(folders[0], folder / "conflicts.svg", panel="conflicts", width=5, height=1.8)
 
 
 def main(argv: Sequence[str] | None = None, readme: Path = FOLDER / "README.md") -> None:

@@ -84,7 +84,7 @@ def draw(rate: float, steps: int, folder: Path) -> None:
     """The updates of both groups while tensors change from one to the other, from one training by the plan."""
     with tempfile.TemporaryDirectory() as records:
         run(planned, rate, 0, steps, False, every=EVERY, record=Path(records) / "run")
-        picture(Path(records) / "run", folder / "updates.svg", panel="updates", height=1.8)
+        picture(Path(records) / "run", folder / "updates.svg", panel="updates", width=5, height=1.8)
 
 
 def main(argv: Sequence[str] | None = None, readme: Path = FOLDER / "README.md") -> None:

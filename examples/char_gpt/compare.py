@@ -111,7 +111,7 @@ def draw(steps: int, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as records:
         build = partial(planned, muon=("attention", "mlp"), tables=TABLES)
         run(build, 2e-2, 0, steps, False, width=max(LONGER), record=Path(records) / "run")
-        picture(Path(records) / "run", folder / "updates.svg", panel="updates", height=1.8)
+        picture(Path(records) / "run", folder / "updates.svg", panel="updates", width=5, height=1.8)
 
 
 def main(argv: Sequence[str] | None = None, readme: Path = FOLDER / "README.md") -> None:

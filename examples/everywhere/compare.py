@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from examples.comparing import rewrite
+from examples.comparing import END, rewrite
 from examples.everywhere.job import EPOCHS, UPDATES, score
 
 FOLDER = Path(__file__).parent
@@ -119,23 +119,41 @@ def lines_beyond(program: str) -> int:
     return sum(line not in plain for line in statements(program))
 
 
-def table(rows: Mapping[Trainer, Mapping[str, Tensor] | None]) -> str:
-    """A line for each trainer: None is one that is not installed."""
+def link(trainer: Trainer) -> str:
+    """How its row begins."""
+    return f"[{trainer.name}]({trainer.program}.py)"
+
+
+def rows_of(page: str, updates: int) -> dict[str, str]:
+    """The rows of the table that a page has, by how they begin; none of a table after another number of updates."""
+    _, after, written = page.partition(heading(updates))
+    lines = written.partition(END)[0].splitlines() if after else []
+    return {line.split(" | ")[0].removeprefix("| "): line for line in lines if line.startswith("| [")}
+
+
+def heading(updates: int) -> str:
+    """What stands above the table."""
+    return f"After {updates} updates:"
+
+
+def table(rows: Mapping[Trainer, Mapping[str, Tensor] | None], before: Mapping[str, str] | None = None) -> str:
+    """A line for each trainer. None is one that is not installed: it keeps the row that it had `before`."""
     plain = next(weights for weights in rows.values() if weights is not None)
     lines = [
         "| trainer | largest difference of a weight | loss | unseen scans right | lines of its own | run with |",
         "|---|---|---|---|---|---|",
     ]
     for trainer, weights in rows.items():
-        link = f"[{trainer.name}]({trainer.program}.py)"
+        begin = link(trainer)
         if weights is None:
-            lines.append(f"| {link} | not installed here | | | {lines_beyond(trainer.program)} | |")
+            absent = f"| {begin} | not installed here | | | {lines_beyond(trainer.program)} | |"
+            lines.append((before or {}).get(begin, absent))
             continue
         loss, right = score(weights)
         apart = difference(weights, plain)
         found = f"{apart:.1g}" if apart else "0"
         own = lines_beyond(trainer.program)
-        lines.append(f"| {link} | {found} | {loss:.6f} | {right:.1f} % | {own} | {trainer.versions} |")
+        lines.append(f"| {begin} | {found} | {loss:.6f} | {right:.1f} % | {own} | {trainer.versions} |")
     return "\n".join(lines)
 
 
@@ -150,8 +168,12 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None, readme: Path = FOLDER / "README.md") -> None:
-    """Run every program that can run here, print the table, and with `--write` put it into the README."""
+    """Run every program that can run here, print the table, and with `--write` put it into the README.
+
+    The row of a trainer that is not installed here stays as it was measured elsewhere, with the version it names.
+    """
     given = options(argv)
+    updates = given.epochs * UPDATES
     torch.set_num_threads(1)
     rows: dict[Trainer, Mapping[str, Tensor] | None] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -159,7 +181,7 @@ def main(argv: Sequence[str] | None = None, readme: Path = FOLDER / "README.md")
             rows[trainer] = run(trainer, given.epochs, Path(folder)) if trainer.installed else None
             sys.stdout.write(f"{trainer.name}: {'not installed' if rows[trainer] is None else 'done'}\n")
             sys.stdout.flush()
-    found = f"After {given.epochs * UPDATES} updates:\n\n{table(rows)}"
+    found = f"{heading(updates)}\n\n{table(rows, rows_of(readme.read_text(encoding='utf-8'), updates))}"
     sys.stdout.write(f"\n{found}\n")
     if given.write:
         rewrite(readme, found)

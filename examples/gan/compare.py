@@ -115,7 +115,7 @@ def draw(rates: Sequence[float], steps: int, folder: Path) -> None:
         for name, rate, critic in zip(("one rate", "critic × 3"), rates, (1.0, 3.0), strict=True):
             run(partial(planned, critic=critic), rate, 0, steps, False, record=Path(records) / name)
         folders = [Path(records) / "one rate", Path(records) / "critic × 3"]
-        picture(folders, folder / "updates.svg", panel="updates", height=1.8)
+        picture(folders, folder / "updates.svg", panel="updates", width=5, height=1.8)
 
 
 def main(argv: Sequence[str] | None = None, readme: Path = FOLDER / "README.md") -> None:

@@ -115,7 +115,7 @@ def draw(rate: float, steps: int, folder: Path) -> None:
     """The gradient of each block after the change of contrast, from one training of the baseline."""
     with tempfile.TemporaryDirectory() as records:
         run(plain, SHIFTS[0], rate, 0, steps, False, record=Path(records) / "run")
-        picture(Path(records) / "run", folder / "gradients.svg", panel="gradients", height=1.8)
+        picture(Path(records) / "run", folder / "gradients.svg", panel="gradients", width=5, height=1.8)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def draw(rate: float, steps: int, folder: Path) -> None:
     """How far A and B move in a training by plan.toml."""
     with tempfile.TemporaryDirectory() as records:
         run(partial(planned, ratio=4.0), rate, 0, steps, False, record=Path(records) / "run")
-        picture(Path(records) / "run", folder / "updates.svg", panel="updates", height=1.8)
+        picture(Path(records) / "run", folder / "updates.svg", panel="updates", width=5, height=1.8)
 
 
 def main(argv: Sequence[str] | None = None, readme: Path = FOLDER / "README.md") -> None:

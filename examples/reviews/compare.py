@@ -90,7 +90,7 @@ def draw(rate: float, steps: int, folder: Path) -> None:
     """The updates of the table and of the layers, from one training by the plan."""
     with tempfile.TemporaryDirectory() as records:
         run(partial(planned, plan=partial(sparse, table=1.0)), rate, 0, steps, False, record=Path(records) / "run")
-        picture(Path(records) / "run", folder / "updates.svg", panel="updates", height=1.8)
+        picture(Path(records) / "run", folder / "updates.svg", panel="updates", width=5, height=1.8)
 
 
 def main(argv: Sequence[str] | None = None, readme: Path = FOLDER / "README.md") -> None:

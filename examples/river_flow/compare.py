@@ -80,7 +80,7 @@ def draw(rate: float, steps: int, folder: Path) -> None:
     """The losses and the weights that Nash-MTL finds for them."""
     with tempfile.TemporaryDirectory() as records:
         run(lambda: Balancer(METHODS["NashMTL"]()), 1.0, rate, 0, steps, False, record=Path(records) / "run")
-        picture(Path(records) / "run", folder / "losses.svg", panel="losses", height=1.8)
+        picture(Path(records) / "run", folder / "losses.svg", panel="losses", width=5, height=1.8)
 
 
 def main(argv: Sequence[str] | None = None, readme: Path = FOLDER / "README.md") -> None:

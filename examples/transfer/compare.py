@@ -82,7 +82,7 @@ def draw(rate: float, steps: int, folder: Path) -> None:
     build = partial(planned, rules=BY_PLAN["discriminative: backbone × 0.1"])
     with tempfile.TemporaryDirectory() as records:
         run(build, rate, 0, steps, False, record=Path(records) / "run")
-        picture(Path(records) / "run", folder / "updates.svg", panel="updates", height=1.8)
+        picture(Path(records) / "run", folder / "updates.svg", panel="updates", width=5, height=1.8)
 
 
 def main(argv: Sequence[str] | None = None, readme: Path = FOLDER / "README.md") -> None:

@@ -110,7 +110,7 @@ def draw(rates: Mapping[str, float], steps: int, folder: Path) -> None:
         with tempfile.TemporaryDirectory() as records:
             build = partial(plain, algorithm=algorithm)
             run(build, rates[algorithm], 0, steps, False, record=Path(records) / "run")
-            picture(Path(records) / "run", folder / f"{panel}.svg", panel=panel, height=1.8)
+            picture(Path(records) / "run", folder / f"{panel}.svg", panel=panel, width=5, height=1.8)
 
 
 def main(argv: Sequence[str] | None = None, readme: Path = FOLDER / "README.md") -> None:

@@ -114,7 +114,7 @@ def draw(rate: float, steps: int, folder: Path) -> None:
         folders = [Path(records) / "no factor", Path(records) / "factor"]
         for path, power in zip(folders, (None, -1.0), strict=True):
             run(partial(planned, power=power), WIDTHS[-1], rate, 0, steps, False, record=path)
-        picture(folders, folder / "updates.svg", panel="updates", height=1.8)
+        picture(folders, folder / "updates.svg", panel="updates", width=5, height=1.8)
 
 
 def main(argv: Sequence[str] | None = None, readme: Path = FOLDER / "README.md") -> None:

@@ -1,8 +1,9 @@
 """Every part of a model, optimised its own way.
 
 State how each part is optimised (`Plan`, `Rule`), see what that means (`str(optimizer.resolution)`), run it
-(`GroupedOptimizer`, `PlanScheduler`). Names that need torch, and every package, are loaded on first use: after
-`import groupwise` alone, `groupwise.balance.PCGrad()` is there.
+(`GroupedOptimizer`, `PlanScheduler`). Whoever trains with a balancer alone needs no plan, and whoever states a plan no
+torch: each name and each package is loaded on first use. After `import groupwise` alone, `groupwise.balance.PCGrad()`
+is there.
 """
 
 from __future__ import annotations
@@ -10,29 +11,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from groupwise._adopting import hand_in as _hand_in
 from groupwise.errors import GroupwiseError, GroupwiseWarning
-from groupwise.plan import (
-    Parts,
-    Plan,
-    Rule,
-    after,
-    blocks,
-    clip_adaptive,
-    clip_norm,
-    clip_value,
-    exact,
-    fan_in,
-    fan_out,
-    gradient_share,
-    layer_decay,
-    scale,
-    trust_ratio,
-    unfreeze_down,
-    until,
-    update_ratio,
-)
-from groupwise.plan.adopting import hand_in as _hand_in
-from groupwise.schedules import epochs, percent, steps
 
 if TYPE_CHECKING:
     from groupwise import adopt as adopt
@@ -54,7 +34,28 @@ if TYPE_CHECKING:
     from groupwise.balance import Balancer
     from groupwise.observe import Observer
     from groupwise.optim import GroupedOptimizer, PlanScheduler
+    from groupwise.plan import (
+        Parts,
+        Plan,
+        Rule,
+        after,
+        blocks,
+        clip_adaptive,
+        clip_norm,
+        clip_value,
+        exact,
+        fan_in,
+        fan_out,
+        gradient_share,
+        layer_decay,
+        scale,
+        trust_ratio,
+        unfreeze_down,
+        until,
+        update_ratio,
+    )
     from groupwise.probing import probe
+    from groupwise.schedules import epochs, percent, steps
 
     __version__: str
 
@@ -117,6 +118,27 @@ _LAZY = {
     "Observer": "groupwise.observe",
     "PlanScheduler": "groupwise.optim",
     "probe": "groupwise.probing",
+    "Parts": "groupwise.plan",
+    "Plan": "groupwise.plan",
+    "Rule": "groupwise.plan",
+    "after": "groupwise.plan",
+    "blocks": "groupwise.plan",
+    "clip_adaptive": "groupwise.plan",
+    "clip_norm": "groupwise.plan",
+    "clip_value": "groupwise.plan",
+    "exact": "groupwise.plan",
+    "fan_in": "groupwise.plan",
+    "fan_out": "groupwise.plan",
+    "gradient_share": "groupwise.plan",
+    "layer_decay": "groupwise.plan",
+    "scale": "groupwise.plan",
+    "trust_ratio": "groupwise.plan",
+    "unfreeze_down": "groupwise.plan",
+    "until": "groupwise.plan",
+    "update_ratio": "groupwise.plan",
+    "epochs": "groupwise.schedules",
+    "percent": "groupwise.schedules",
+    "steps": "groupwise.schedules",
 }
 
 

@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping
 
 
 def on_first_use(package: str, names: Mapping[str, str]) -> Callable[[str], object]:
-    """A `__getattr__` for a package: each of `names` stands in the module of the package that it is mapped to, as
-    what follows a colon if it has another name there."""
+    """A `__getattr__` for a package: each of `names` stands in the module it is mapped to, of the package or, after
+    a dot, beside it, as what follows a colon if it has another name there."""
 
     def found(name: str) -> object:
         if name in names:
             module, _, inner = names[name].partition(":")
-            return getattr(importlib.import_module(f"{package}.{module}"), inner or name)
+            return getattr(importlib.import_module(f".{module}", package), inner or name)
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
     return found

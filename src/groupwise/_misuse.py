@@ -31,14 +31,12 @@ def explained(
     """
 
     def decorate(function: Callable[_P, _T]) -> Callable[_P, _T]:
-        signature = inspect.signature(function)
-
         @functools.wraps(function)
         def checked(*args: _P.args, **kwargs: _P.kwargs) -> _T:
             try:
                 return function(*args, **kwargs)
             except TypeError:
-                reason = _misfit(signature, name, args, kwargs, meant, positional)
+                reason = _misfit(inspect.signature(function), name, args, kwargs, meant, positional)
                 if not reason:
                     raise
                 raise error(reason) from None
@@ -61,7 +59,7 @@ def _misfit(
         signature.bind(*args, **kwargs)
     except TypeError as error:
         strange = next((key for key in kwargs if key not in signature.parameters), None)
-        known = list(signature.parameters)[1:]
+        known = [argument for argument in signature.parameters if argument != "self"]
         if strange is None and "too many positional" in str(error):
             return f"{name} does not take {shown(args[-1])} without a name: {positional or listed(known)}"
         if strange is None or any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):

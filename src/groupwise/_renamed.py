@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable, Mapping
 from typing import ParamSpec, TypeVar
 
@@ -30,15 +29,16 @@ def renamed(
     return decorate
 
 
-def renamed_in(package: str, new_names: Mapping[str, str]) -> None:
-    """Make an import of one of the keys from `package` a `GroupwiseError`, which names the new one."""
+def renamed_in(package: str, new_names: Mapping[str, str], found: Callable[[str], object]) -> Callable[[str], object]:
+    """A `__getattr__` for a package: one of the keys is a `GroupwiseError`, which names the new one; the rest is
+    `found`."""
 
-    def missing(name: str) -> object:
+    def known(name: str) -> object:
         if name in new_names:
             raise GroupwiseError(f"{package}.{name} is called {new_names[name]} now")
-        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return found(name)
 
-    sys.modules[package].__dict__["__getattr__"] = missing
+    return known
 
 
 def refuse_renamed(cls: type, error: type[GroupwiseError], new_names: Mapping[str, str]) -> None:

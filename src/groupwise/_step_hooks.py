@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, final
 import torch
 from torch.utils.hooks import RemovableHandle
 
-from groupwise._torch import steps_under_way
+from groupwise._torch import steps_under_way, untraced
 
 Hook: TypeAlias = Callable[[torch.optim.Optimizer, Any, Any], Any]
 """Called with the optimizer, the arguments of its step (itself first) and its keywords."""
@@ -82,7 +82,7 @@ def _hook(hooks: StepHooks, name: str, registered: Registered) -> Hook:
     """A function, which a copy of the optimizer shares: there it does nothing."""
     weakly, last, alone = weakref.ref(hooks), 0, _steps_alone(registered.owner())
 
-    def hook(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
+    def called(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
         nonlocal last
         if (here := threading.get_ident()) != last:
             registered.threads.add(threading.current_thread())
@@ -94,7 +94,13 @@ def _hook(hooks: StepHooks, name: str, registered: Registered) -> Hook:
         inner = not (alone and len(args) == 1 and not kwargs) and (steps_under_way(optimizer) or 1) > 1
         return None if inner else method(optimizer, args, kwargs)
 
-    return hook
+    return lambda optimizer, args, kwargs: _call(called, optimizer, args, kwargs)
+
+
+@untraced
+def _call(hook: Hook, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
+    """Call a hook: `torch.compile(optimizer.step)` leaves it as it is, a clock and a file being nothing to trace."""
+    return hook(optimizer, args, kwargs)
 
 
 def _steps_alone(optimizer: torch.optim.Optimizer | None) -> bool:

@@ -11,13 +11,11 @@ import inspect
 import operator
 import sys
 import weakref
-from collections.abc import Callable, Sequence
-from itertools import chain
+from collections.abc import Callable, Mapping, Sequence
 from types import CodeType, FrameType
 from typing import Any, Final, TypeAlias
 
 import torch
-import torch.utils.weak
 from torch.nn.utils import clip_grad
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -26,9 +24,14 @@ Check: TypeAlias = Callable[[Sequence[torch.Tensor]], bool]
 _CLIPS: Final = "_clip_grads_with_norm_"
 _GROUPS: Final = "_group_tensors_by_device_and_dtype"
 _OPTIMIZERS: Final = sys.modules[torch.optim.Optimizer.__module__]
-_OWN_PARAMETERS, _OWN_LAYERS = operator.attrgetter("_parameters"), operator.attrgetter("_modules")
+_CAST: Final = "_process_value_according_to_param_policy"
 _MEASURES: Final = "_get_total_norm"
+_SAVE_HOOKS: Final = "_optimizer_state_dict_pre_hooks", "_optimizer_state_dict_post_hooks"
 _STEP_HOOKS: Final = "_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"
+
+
+own_parameters, own_layers = operator.attrgetter("_parameters"), operator.attrgetter("_modules")
+"""What a module holds itself, by name. Lacking: an `AttributeError`, which means that nothing is known of it."""
 
 
 def private(*path: str) -> Any:
@@ -102,8 +105,8 @@ def parts_of_step(cls: type[torch.optim.Optimizer]) -> tuple[object, ...]:
     """What the step of SGD, Adam or AdamW (Adam's) looks up on its way to the kernel. Lacking: None in its place."""
     module, function = _STEP_FUNCTIONS[cls]
     looked_up = (cls, "_init_group"), (module, function), (module, f"_fused_{function}")
-    parts = (getattr(owner, name, None) for owner, name in looked_up)
-    return (*(getattr(part, "_torchdynamo_orig_callable", part) for part in parts),)  # torch.compile wraps the first
+    parts = [getattr(owner, name, None) for owner, name in looked_up]
+    return (*[getattr(part, "_torchdynamo_orig_callable", part) for part in parts],)  # torch.compile wraps some
 
 
 _STEP_FUNCTIONS: Final[dict[type[torch.optim.Optimizer], tuple[object, str]]] = {
@@ -200,12 +203,7 @@ def fused(kernel: str) -> Callable[..., None] | None:
 
 def add_one(tensors: Sequence[torch.Tensor]) -> None:
     """Add 1 to each tensor, in place. Lacking: one by one."""
-    together = private("_foreach_add_")
-    if together is not None:
-        together(tensors, 1)
-        return
-    for t in tensors:
-        t.add_(1)
+    _all("_foreach_add_", torch.Tensor.add_, tensors, 1)
 
 
 def add(tensors: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> None:
@@ -237,14 +235,18 @@ def _each(name: str, alone: Callable[..., object], *columns: Sequence[torch.Tens
         alone(*row)
 
 
-def multiply(tensors: Sequence[torch.Tensor], factor: torch.Tensor) -> None:
-    """Multiply tensors of one device and type by a 0-dim tensor there, in place. Lacking: one by one."""
-    together = private("_foreach_mul_")
+def _all(name: str, alone: Callable[..., object], tensors: Sequence[torch.Tensor], value: float | torch.Tensor) -> None:
+    together = private(name)
     if together is not None:
-        together(tensors, factor)
+        together(tensors, value)
         return
     for t in tensors:
-        t.mul_(factor)
+        alone(t, value)
+
+
+def multiply(tensors: Sequence[torch.Tensor], factor: torch.Tensor) -> None:
+    """Multiply tensors of one device and type by a 0-dim tensor there, in place. Lacking: one by one."""
+    _all("_foreach_mul_", torch.Tensor.mul_, tensors, factor)
 
 
 def multiply_each(tensors: Sequence[torch.Tensor], factors: Sequence[torch.Tensor]) -> None:
@@ -254,13 +256,8 @@ def multiply_each(tensors: Sequence[torch.Tensor], factors: Sequence[torch.Tenso
 
 def clamp(tensors: Sequence[torch.Tensor], bound: float) -> None:
     """Bring every entry of some tensors into [-bound, bound], in place. Lacking: one by one."""
-    low, high = private("_foreach_clamp_min_"), private("_foreach_clamp_max_")
-    if low is None or high is None:
-        for t in tensors:
-            t.clamp_(-bound, bound)
-        return
-    low(tensors, -bound)
-    high(tensors, bound)
+    _all("_foreach_clamp_min_", torch.Tensor.clamp_min_, tensors, -bound)
+    _all("_foreach_clamp_max_", torch.Tensor.clamp_max_, tensors, bound)
 
 
 def as_coalesced(sparse: torch.Tensor) -> torch.Tensor:
@@ -288,6 +285,11 @@ def saved_for_backward(node: Any, name: str) -> Any:
         return getattr(node, f"_saved_{name}", None)
     except RuntimeError:  # freed
         return None
+
+
+def hooks_after_grad(tensor: torch.Tensor) -> list[Callable[[torch.Tensor], object]]:
+    """What `register_post_accumulate_grad_hook` was given for a tensor. Lacking: none."""
+    return [*(getattr(tensor, "_post_accumulate_grad_hooks", None) or {}).values()]
 
 
 def storage_key(tensor: torch.Tensor) -> int:
@@ -384,17 +386,23 @@ def hooked_step(step: Callable[..., Any]) -> Callable[..., Any]:
     """What torch puts around the step of every optimizer, where there is anything for it to do: a hook, a profiler.
 
     It calls the hooks, and labels the step for profilers, which takes longer than many a small step's kernel even if
-    there is none. Lacking what it looks at: torch's own wrapper always.
+    there is none. So does `torch.no_grad()` around the step, with its three objects a call. Lacking what is looked at:
+    torch's own wrapper always.
     """
-    with_hooks: Callable[..., Any] = torch.optim.Optimizer.profile_hook_step(step)
-    everywhere = [getattr(_OPTIMIZERS, f"_global_optimizer_{when}_hooks", None) for when in ("pre", "post")]
+    with_hooks: Callable[..., Any] = torch.optim.Optimizer.profile_hook_step(torch.no_grad()(step))
+    pre, post = (getattr(_OPTIMIZERS, f"_global_optimizer_{when}_hooks", True) for when in ("pre", "post"))
 
     @functools.wraps(step)
     def run(self: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> Any:
-        bare = not (args or kwargs or torch.compiler.is_compiling() or is_profiling()) and everywhere == [{}, {}]
-        if bare and not has_step_hooks(self):
+        wanted = args or kwargs or pre or post or torch.compiler.is_compiling() or is_profiling()
+        if wanted or has_step_hooks(self):
+            return with_hooks(self, *args, **kwargs)
+        before = torch.is_grad_enabled()
+        torch.set_grad_enabled(False)
+        try:
             return step(self)
-        return with_hooks(self, *args, **kwargs)
+        finally:
+            torch.set_grad_enabled(before)
 
     run.hooked = True  # type: ignore[attr-defined]
     return run
@@ -421,16 +429,6 @@ def _marks_hooked_steps() -> bool:
     return bool(getattr(torch.optim.SGD([torch.zeros(())], lr=0.0).step, "hooked", False))
 
 
-def weakly(tensor: torch.Tensor) -> Callable[[], torch.Tensor | None]:
-    """A weak reference to a tensor, which may be a gradient that torch holds and Python does not.
-
-    An older torch has `WeakTensorRef` for these; where there is none, a plain reference does it.
-    """
-    kind = getattr(torch.utils.weak, "WeakTensorRef", weakref.ref)
-    reference: Callable[[], torch.Tensor | None] = kind(tensor)
-    return reference
-
-
 def clip_functions() -> list[tuple[Any, str]]:
     """(module, name) of the functions that torch's clipping looks up when it runs, however it was imported itself.
 
@@ -454,16 +452,6 @@ def _code_of(function: Callable[..., object] | None) -> object:
     return getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
 
 
-def storage_weakly(tensor: torch.Tensor) -> object:
-    """Something that keeps the key of a tensor's memory from being given to another, and not the memory itself.
-
-    Lacking: the storage, which keeps the memory too.
-    """
-    kind = getattr(sys.modules.get("torch.multiprocessing.reductions"), "StorageWeakRef", None)
-    storage = tensor.untyped_storage()
-    return storage if kind is None else kind(storage)
-
-
 def set_versions(tensors: Sequence[torch.Tensor], versions: Sequence[int]) -> None:
     """Let tensors have the version counters that they had. Lacking: they count on, which autograd takes for writes."""
     write = private("_C", "_autograd", "_unsafe_set_version_counter")
@@ -472,20 +460,16 @@ def set_versions(tensors: Sequence[torch.Tensor], versions: Sequence[int]) -> No
         write(tuple(t for t, _ in moved), tuple(v for _, v in moved))
 
 
-def contents_of(modules: Sequence[torch.nn.Module]) -> list[object] | None:
-    """What modules hold themselves, parameters and layers, by name and identity: equal if nothing has changed.
+def has_save_hooks(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether anything is to be called before or after `state_dict`. Lacking: True, and torch calls what there is."""
+    return any(getattr(optimizer, name, True) for name in _SAVE_HOOKS)
 
-    It takes less than half the time of `named_parameters`, which composes every name. Lacking, or no dicts: None, which
-    says nothing.
-    """
-    found: list[object] = []
-    try:
-        for held in (map(_OWN_PARAMETERS, modules), map(_OWN_LAYERS, modules)):
-            entries = [*held]
-            values = chain.from_iterable(map(dict.values, entries))
-            found += [[*map(len, entries)], [*chain.from_iterable(entries)], [*map(id, values)]]
-    except (AttributeError, TypeError):
-        return None
+
+def cast_as_loaded(p: torch.Tensor, value: torch.Tensor, key: object, group: Mapping[str, Any]) -> torch.Tensor:
+    """A saved tensor of `p`'s state in the dtype and place that a load gives it, under the flags of a group at position
+    0. Lacking: `p`'s, but for numbers."""
+    cast = getattr(torch.optim.Optimizer, _CAST, lambda *_: value.to(p) if value.ndim else value)
+    found: torch.Tensor = cast(p, value, 0, [group], key)
     return found
 
 

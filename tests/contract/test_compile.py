@@ -1,5 +1,6 @@
 """Section d: `torch.compile` around a step. Graphs may break at the engines; numbers may not."""
 
+import warnings
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -8,6 +9,8 @@ from torch import nn
 from torch._dynamo.testing import CompileCounter
 
 from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, clip_norm
+from groupwise.observe import Observer
+from groupwise.observe.sinks import Memory
 from groupwise.schedules import cosine
 from tests.contract.mixes import MIX, MIXES, Mix, Net, assert_same, assert_unmoved, backward, steps, train, weights
 
@@ -84,6 +87,18 @@ def test_a_scheduled_rate_is_compiled_for_a_few_steps_and_then_no_more() -> None
         counts.append(counter.frame_count)
     torch.testing.assert_close(weights(ours), weights(theirs), rtol=1e-5, atol=1e-5)  # Adam's corrections are traced
     assert counts[5] == counts[-1]
+
+
+def test_an_observed_step_compiles_to_the_same_records_without_a_word() -> None:
+    records, nets = [], [MIX.net(), MIX.net()]
+    for net, around in zip(nets, (compiled, lambda optimizer, _: optimizer.step), strict=True):
+        optimizer, memory = MIX.optimizer(net), Memory(size=3)
+        with Observer(optimizer, None, every={"updates": 1, "weights": 1}, sinks=[memory]), warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            train(net, range(3), around(optimizer, CompileCounter()))
+        records.append([values for _, values in memory.records])
+    assert_same(*nets)
+    assert records[0] == [pytest.approx(values, rel=1e-4, abs=1e-6) for values in records[1]]
 
 
 def test_a_compiled_step_clips() -> None:

@@ -4,6 +4,7 @@ Every program runs as its README says, in processes of its own, for one epoch.
 """
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -127,6 +128,22 @@ def test_the_table_has_what_came_out_and_what_is_not_installed(plain: dict[str, 
     assert rows[2].startswith("| [Ray Train, two workers](ray_train.py) | not installed here |")
     with pytest.raises(KeyError, match="are not"):
         difference(plain, {"head.bias": plain["head.bias"]})
+
+
+def test_a_row_that_was_measured_elsewhere_outlives_a_run_without_its_trainer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain: dict[str, Tensor]
+) -> None:
+    """Also its number and version; after another number of updates it is not the same measurement, and it goes."""
+    monkeypatch.setattr(Trainer, "installed", property(lambda trainer: trainer.packages != ("ray",)))
+    monkeypatch.setattr(compare, "run", lambda *_: plain)
+    readme = tmp_path / "README.md"
+    row = "| [Ray Train, two workers](ray_train.py) | 2e-07 | 0.083797 | 96.1 % | 22 | ray 1.2.3 |"
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    readme.write_text(re.sub(r"\| \[Ray Train, .*", row, text), encoding="utf-8")
+    compare.main(["--write"], readme=readme)
+    assert row in readme.read_text(encoding="utf-8").splitlines()
+    compare.main(["--epochs", "1", "--write"], readme=readme)
+    assert "| [Ray Train, two workers](ray_train.py) | not installed here |" in readme.read_text(encoding="utf-8")
 
 
 def test_a_comparison_rewrites_the_table_alone(

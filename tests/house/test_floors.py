@@ -43,6 +43,7 @@ THIRD_PARTY: Mapping[str, set[str]] = {  # besides the standard library; a packa
     "_ranks": {"torch"},
     "_shards": {"torch"},
     "_step_hooks": {"torch"},
+    "_weakly": {"torch"},
     "look": {"torch"},
     "optim": {"torch"},
     "balance": {"torch"},

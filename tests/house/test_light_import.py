@@ -6,6 +6,9 @@ import sys
 
 import pytest
 
+from tests.house.tree import SOURCE
+
+PACKAGES = sorted(path.parent.name for path in SOURCE.glob("*/__init__.py"))
 PLAN = """
 [[rule]]
 match = "*"
@@ -53,6 +56,36 @@ def test_describing_loads_neither_torch_nor_any_other_library(code: str) -> None
 
 def test_a_torch_backed_name_of_the_face_loads_torch_on_first_use() -> None:
     assert "torch" in loaded("import groupwise\ngroupwise.GroupedOptimizer")
+
+
+@pytest.mark.parametrize("package", ["optim", "balance"])
+def test_a_package_of_torch_loads_it_for_its_names_alone(package: str) -> None:
+    assert loaded(f"import groupwise.{package}") == loaded("")
+
+
+@pytest.mark.parametrize(
+    ("code", "needless"),
+    [
+        pytest.param("import groupwise", {*PACKAGES}, id="the face"),
+        pytest.param("from groupwise import Plan, Rule", {*PACKAGES} - {"plan", "select", "schedules"}, id="Plan"),
+        pytest.param("from groupwise import Balancer", {*PACKAGES} - {"balance", "schedules"}, id="Balancer"),
+        pytest.param("from groupwise import Observer", {*PACKAGES} - {"observe", "records"}, id="Observer"),
+        pytest.param(
+            "from groupwise import GroupedOptimizer, PlanScheduler",
+            {*PACKAGES} - {"plan", "select", "schedules", "look", "optim"},
+            id="GroupedOptimizer",
+        ),
+    ],
+)
+def test_a_name_loads_the_packages_that_it_needs_and_no_other(code: str, needless: set[str]) -> None:
+    modules = {name.split(".")[1] for name in modules_after(code) if name.startswith("groupwise.")}
+    assert not modules & needless
+
+
+def test_a_balancer_loads_no_method_and_no_reader_of_files_before_it_is_asked_for_one() -> None:
+    modules = modules_after("from groupwise import Balancer")
+    assert not [name for name in modules if name.startswith("groupwise.balance.methods.")]
+    assert not {"groupwise.balance.comparing", "groupwise._formats", "tomllib"} & modules
 
 
 SLOW = {"torch._dynamo", "torch.distributed.tensor", "torch.distributed.fsdp", "torch.distributed.checkpoint"}

@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import pickle
 import weakref
 from pathlib import Path
 
@@ -137,3 +138,10 @@ def test_an_observer_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
     assert Observer.writing(tmp_path / "file") is None
     assert not optimizer._optimizer_step_pre_hooks
     assert not optimizer._optimizer_step_post_hooks
+
+
+def test_an_observer_is_refused_where_it_would_be_copied() -> None:
+    with Observer(parts(1)[1], None) as observer:
+        for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(RecordError, match=r"an Observer is not copied and not pickled: .* Make one where"):
+                attempt(observer)

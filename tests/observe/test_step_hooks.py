@@ -19,7 +19,8 @@ from torch import nn
 
 from groupwise import _torch
 from groupwise._step_hooks import StepHooks
-from groupwise._torch import runs_step_hooks, steps_under_way, weakly
+from groupwise._torch import runs_step_hooks, steps_under_way
+from groupwise._weakly import weakly
 
 
 class Follower:

@@ -154,6 +154,12 @@ def test_what_is_no_number_is_a_clear_error(told: Any, message: str, tmp_path: P
         observed(tmp_path)[2].log(**told)
 
 
+def test_a_balancers_result_without_its_name_is_told_it(tmp_path: Path) -> None:
+    model, _, observer = observed(tmp_path)
+    with pytest.raises(RecordError, match=r"'loss' is .*: say balance= for what a balancer returned"):
+        observer.log(Balancer(Static({"left": 1.0, "right": 1.0})).backward(losses(model, 0)))  # type: ignore[arg-type]
+
+
 def test_losses_that_are_none_are_clear_errors(tmp_path: Path) -> None:
     model, _, observer = observed(tmp_path)
     for given, message in (

@@ -305,6 +305,19 @@ def test_a_step_whose_norm_is_not_finite_can_be_refused() -> None:
         _broken_step("raise")
 
 
+def test_a_norm_too_large_for_a_number_is_told_from_a_gradient_that_is_not_finite() -> None:
+    ours, theirs = (torch.nn.Linear(2, 2) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    optimizer = GroupedOptimizer(ours, Plan([Rule("*", optimizer="SGD", lr=1.0, clip=clip_norm(1.0))]))
+    for p in [*ours.parameters(), *theirs.parameters()]:
+        p.grad = torch.full_like(p, 1e30)
+    with pytest.warns(GroupwiseWarning, match=r"norm of clip 'base' is too large for a number.*finite: .* makes 0"):
+        optimizer.step()
+    torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
+    torch.optim.SGD(theirs.parameters(), lr=1.0).step()
+    assert all(map(torch.equal, ours.parameters(), theirs.parameters()))
+
+
 def test_a_norm_that_is_not_finite_is_passed_on_as_torch_does_and_said() -> None:
     _, after, _ = _broken_step("pass")
     assert all(p.isnan().any() for p in after)

@@ -429,7 +429,7 @@ def quietly(work: Callable[[], object]) -> list[str]:
     return [str(warning.message) for warning in caught]
 
 
-@pytest.mark.parametrize("lacking", ["_OWN_PARAMETERS", "_OWN_LAYERS"])
+@pytest.mark.parametrize("lacking", ["own_parameters", "own_layers"])
 def test_without_the_private_names_of_modules_changes_are_seen_all_the_same(
     lacking: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, clip_norm
+from groupwise.errors import OptimizerError
 from groupwise.optim import engines
 from groupwise.optim.clipping import Clipper
 from groupwise.optim.step_program import StepProgram, has_program
@@ -253,6 +254,34 @@ def a_count_that_points_elsewhere(run: Run, i: int) -> None:
     own = run.optimizer.state.get(run.parameter(i)) or {}
     if "step" in own:
         own["step"].data = torch.tensor(4.0)
+
+
+@edit
+def a_count_is_no_tensor(run: Run, i: int) -> None:
+    own = run.optimizer.state.get(run.parameter(i)) or {}
+    if "step" in own:
+        own["step"] = 5.0
+
+
+@edit
+def a_count_of_double_precision(run: Run, i: int) -> None:
+    own = run.optimizer.state.get(run.parameter(i)) or {}
+    if "step" in own:
+        own["step"] = own["step"].double()
+
+
+@edit
+def a_count_that_is_a_parameter(run: Run, i: int) -> None:
+    own = run.optimizer.state.get(run.parameter(i)) or {}
+    if "step" in own:
+        own["step"] = nn.Parameter(own["step"].detach(), requires_grad=False)
+
+
+@edit
+def state_turned_round(run: Run, i: int) -> None:
+    held = [*run.optimizer.state.items()]
+    run.optimizer.state.clear()
+    run.optimizer.state.update(reversed(held))
 
 
 @edit
@@ -513,6 +542,7 @@ def test_programs_run_from_the_second_step_on(ran: list[bool]) -> None:
 @pytest.mark.parametrize("edited", sorted(set(EDITS) - {"unfused", "another foreach", "another differentiable"}))
 def test_a_program_runs_again_soon_after_an_edit(edited: str, ran: list[bool]) -> None:
     refused = {"data_resized", "data_shrunk", "data_retyped", "an_entry_resized", "an_entry_dropped"}
+    refused |= {"a_count_is_no_tensor", "a_count_of_double_precision"}
     never = {"lr_in_a_tensor", "a_key_is_missing", "another capturable", "another amsgrad", "data_transposed"}
     if edited in refused | never:
         pytest.skip("the class's own step is the one that answers")
@@ -570,6 +600,35 @@ def test_a_program_keeps_no_gradient_no_parameter_and_no_moment() -> None:
     gc.collect()
     assert moments
     assert not [gone for gone in moments if gone() is not None]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_step_leaves_the_gradient_mode_as_it_was_also_if_it_fails(enabled: bool) -> None:
+    run = started()
+    with torch.set_grad_enabled(enabled):
+        advance(run, 5)
+        assert torch.is_grad_enabled() is enabled
+        run.optimizer.param_groups[0]["algorithm"] = "Nonsense"
+        with pytest.raises(OptimizerError, match="Nonsense"):
+            advance(run, 6)
+        assert torch.is_grad_enabled() is enabled
+
+
+def test_a_count_without_a_memory_is_left_to_the_class_that_refuses_it() -> None:
+    run = started()
+    run.optimizer.state[run.parameter(0)]["step"] = torch.tensor(5.0).to_sparse()
+    with pytest.raises(RuntimeError, match="sparse, dense"):
+        advance(run, 5)
+
+
+def test_a_tensor_that_comes_to_stand_twice_between_two_steps_is_refused() -> None:
+    run = started()
+    first, *_, last = run.optimizer.param_groups
+    last["params"][0] = first["params"][0]
+    with pytest.raises(OptimizerError, match="are one tensor, so a step would move it 2 times"):
+        advance(run, 5)
+    last["params"][0] = nn.Parameter(torch.ones(3, 4))
+    advance(run, 6)
 
 
 def test_a_step_that_somebody_has_put_in_place_of_torchs_own_is_the_one_that_runs(

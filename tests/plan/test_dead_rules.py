@@ -15,6 +15,8 @@ NOTHING: dict[str, tuple[Any, str]] = {
     "a misspelt glob": ("bakbone.*", r"rule 2 'bakbone' matches no parameter \(bakbone.\*\); nearest: backbone.\*"),
     "a misspelt path": ("backbone.0.weigth", r"nearest: backbone.0.weight; say optional=True if that is meant"),
     "the wrong case": ("Head.*", r"nearest: head.\*"),
+    "all but a part, as a shell says it": ("!head.*", r'all but a part is ~name\("head.\*"\); nearest: head.\*'),
+    "a regular expression": (r"backbone\.\d+\.weight", r"a regular expression is regex\(r\"backbone"),
     "a wrapper's prefix": ("module.head.*", r"nearest: head.\*"),
     "a class": (
         kind("Conv2d"),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 from groupwise import (
@@ -14,12 +15,14 @@ from groupwise import (
     Plan,
     PlanScheduler,
     Rule,
+    clip_norm,
     exact,
     layer_decay,
     percent,
     scale,
     steps,
 )
+from groupwise.balance import UPGrad
 from groupwise.errors import GroupwiseError, GroupwiseWarning, ResolutionError, StateError
 from groupwise.optim import resolve
 from groupwise.schedules import constant, cosine, function
@@ -37,6 +40,9 @@ def optimizer() -> GroupedOptimizer:
     [
         (lambda: Rule(HEAD, lr=1e-3), r"Linear is not a selector; .* dotted path: \"head\""),  # type: ignore[arg-type]
         (lambda: Rule(HEAD.weight, lr=1e-3), r"Parameter is not a selector; .* as in \"head.weight\""),  # type: ignore[arg-type]
+        (lambda: Rule(HEAD.parameters(), lr=1e-3), r"generator is not a selector; .* dotted paths, as in \"head\""),  # type: ignore[arg-type]
+        (lambda: Rule("*", lr=lambda step: 0.1), r"lr must be .* not function; over time .* or function\(call\)"),  # type: ignore[arg-type,return-value]
+        (lambda: Rule("*", lr=torch.optim.lr_scheduler.StepLR), r"not type; over time .* groupwise.schedules: cosine"),  # type: ignore[arg-type]
         (lambda: cosine(1e-3) * 0.1, r"cosine\(1e-3\) is a value over time and no number.*lr=scale\(0.1\)"),  # type: ignore[operator]
         (lambda: 0.1 * constant(1e-3), "is a value over time"),  # type: ignore[operator]
         (lambda: cosine(1e-3) + cosine(1e-4), "is a value over time"),  # type: ignore[operator]
@@ -65,7 +71,7 @@ def optimizer() -> GroupedOptimizer:
         (lambda: Plan([RULE], clip_norm=1.0), r"Plan has no argument clip_norm=: say clip=clip_norm\(…\)"),  # type: ignore[call-arg]
         (lambda: Plan(rule=[RULE]), r"Plan has no argument rule=: did you mean rules=\?"),  # type: ignore[call-arg]
         (lambda: Plan([RULE], values=3), "values is a mapping, not 3"),  # type: ignore[arg-type]
-        (lambda: Plan([RULE], balance=[]), r"balance is a mapping, not \[\]"),  # type: ignore[arg-type]
+        (lambda: Plan([RULE], balance=[]), r"balance is a mapping, not \[\]; .* Balancer\(PCGrad"),  # type: ignore[arg-type]
         (
             lambda: GroupedOptimizer(HEAD, lr=1e-3),
             "GroupedOptimizer has no argument lr=: hyperparameters are declared by",
@@ -74,13 +80,36 @@ def optimizer() -> GroupedOptimizer:
         (lambda: PlanScheduler(optimizer(), T_max=9), r"PlanScheduler has no argument T_max=: say total_steps="),  # type: ignore[call-arg]
         (lambda: PlanScheduler(optimizer(), total_step=9), r"no argument total_step=: did you mean total_steps=\?"),  # type: ignore[call-arg]
         (lambda: PlanScheduler(optimizer(), last_epoch=9), "no argument last_epoch=: load its state"),  # type: ignore[call-arg]
+        (
+            lambda: PlanScheduler(optimizer(), total_steps=9).step(metrics=1.0),
+            r"step has no argument metrics=: a metric goes to observe\(metric\)",
+        ),  # type: ignore[call-arg]
         (PlanScheduler, "PlanScheduler: missing a required argument: 'optimizer'"),  # type: ignore[call-arg]
+        (lambda: clip_norm(1.0, norm_type=1.0), "clip_norm has no argument norm_type=: it is the 2-norm"),  # type: ignore[call-arg]
+        (lambda: clip_norm(max_nrm=1.0), r"clip_norm has no argument max_nrm=: did you mean max_norm=\?"),  # type: ignore[call-arg]
+        (
+            lambda: Balancer(UPGrad()).backward({}, retain_graph=True),
+            "backward has no argument retain_graph=: it frees the graph",
+        ),  # type: ignore[call-arg]
         (lambda: Balancer({"a": 1.0}), r"no balancing method: fixed weights are Static\(\{'a': 1.0\}\)"),  # type: ignore[arg-type]
     ],
 )
 def test_a_first_attempt_is_told_what_was_meant(attempt: Callable[[], Any], answer: str) -> None:
     with pytest.raises(GroupwiseError, match=answer):
         attempt()
+
+
+@pytest.mark.parametrize(
+    ("written", "answer"),
+    [
+        ({"momentum": 0.9}, "Adam has no hyperparameter 'momentum': its momentum is beta1="),
+        ({"optimizer": "SGD", "betas": (0.9, 0.99)}, "SGD has no hyperparameter 'betas': its momentum is momentum="),
+        ({"betas": cosine(0.9)}, "betas takes a tuple of 2 values, got cosine.*; the first alone is beta1="),
+    ],
+)
+def test_a_momentum_by_its_name_in_another_algorithm_is_told_its_own(written: dict[str, Any], answer: str) -> None:
+    with pytest.raises(GroupwiseError, match=answer):
+        resolve(HEAD, Plan([Rule("*", **{"optimizer": "Adam", "lr": 1e-3, **written})]))
 
 
 @pytest.mark.parametrize("name", ["Lion", "SOAP", "AdamW8bit", "Prodigy"])

@@ -36,6 +36,17 @@ def test_shares_and_layers_are_drawn_as_cells(tmp_path: Path, report: Report) ->
     assert "depth" in picture(report, tmp_path / "p.svg", panel="shares").read_text(encoding="utf-8")
 
 
+def test_cells_have_the_name_of_what_their_columns_are(tmp_path: Path, report: Report) -> None:
+    columns = {
+        panel.key: {figure.across for figure in panel.figures if isinstance(figure, Heat)}
+        for panel in report.runs[0].panels
+    }
+    assert columns["shares"] == {"task"}
+    text = picture(report, tmp_path / "p.svg", panel="shares").read_text(encoding="utf-8")
+    assert ">task<" in text
+    assert ">step<" not in text
+
+
 def test_hostile_names_are_drawn_as_text(tmp_path: Path, hostile: Path) -> None:
     assert picture(hostile, tmp_path / "p.svg", panel="gradients").exists()
 
@@ -86,6 +97,26 @@ def test_ticks_between_powers_of_ten_are_numbers_not_formulas(tmp_path: Path, sp
         text = picture(tmp_path / "run", tmp_path / f"{panel}.svg", panel=panel).read_text(encoding="utf-8")
         assert "math" not in text
         assert len(re.findall(r">0?\.?\d[\d.e-]*</text>", text)) >= 2
+
+
+@pytest.mark.parametrize("height", [1.2, 1.8, 4.0])
+def test_a_legend_stands_clear_of_the_name_of_the_axis(tmp_path: Path, height: float) -> None:
+    names = [f"a group of a long name {i}" for i in range(4)]
+    steps = [Step(i, groups={name: {"update_ratio": 1e-3 * (1 + i)} for name in names}) for i in range(3)]
+    run_of(tmp_path, steps, Header(by="layer", groups=tuple(Group(name, "AdamW", 1, 10) for name in names)))
+    text = picture(tmp_path / "run", tmp_path / "p.svg", panel="updates", height=height).read_text(encoding="utf-8")
+    places = {words: float(y) for y, words in re.findall(r'<text[^>]* y="([\d.]+)"[^>]*>([^<]+)</text>', text)}
+    assert all(places[name] > places["step"] + 7 for name in names), places
+
+
+def test_an_axis_of_steps_has_whole_numbers(tmp_path: Path) -> None:
+    steps = [Step(20 * i, groups={name: {"update_ratio": 1e-3 * (1 + i)} for name in "ab"}) for i in range(2)]
+    run_of(tmp_path, steps, Header(by="layer", groups=tuple(Group(name, "AdamW", 1, 10) for name in "ab")))
+    text = picture(tmp_path / "run", tmp_path / "p.svg", panel="updates").read_text(encoding="utf-8")
+    axis = text.partition('id="matplotlib.axis_1"')[2].partition('id="matplotlib.axis_2"')[0]
+    ticks = re.findall(r">([^<>]+)</text>", axis)
+    assert ticks[-1] == "step"
+    assert all(tick.isdigit() for tick in ticks[:-1])
 
 
 def test_columns_of_cells_are_the_steps_that_were_recorded(tmp_path: Path) -> None:

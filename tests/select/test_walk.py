@@ -198,6 +198,7 @@ def test_a_model_without_parameters_has_none() -> None:
         ({"a": nn.Linear}, "network 'a': the class Linear is neither .*give an instance"),
         ({"": nn.Linear(1, 1)}, "network '': a network's key is text, not empty"),
         ({"a.b": nn.Linear(1, 1)}, "network 'a.b': a network's key is text, not empty and without a dot"),
+        (dict(nn.Linear(1, 1).named_parameters("0")), "network '0.weight': .*by their names .* the model itself"),
         ({1: nn.Linear(1, 1)}, "network 1: a network's key is text"),
     ],
 )

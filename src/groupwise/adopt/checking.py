@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from groupwise.adopt.program import Program, Target
 from groupwise.errors import ScheduleError
 from groupwise.optim.algorithms import TorchAlgorithms, hyperparameters_of
-from groupwise.optim.resolve import resolve_with
+from groupwise.optim.resolving import resolve_with
 from groupwise.plan import Group, Plan, Setting
 from groupwise.schedules import Schedule
 

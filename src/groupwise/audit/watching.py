@@ -25,8 +25,9 @@ import torch
 
 from groupwise._shards import is_sharded, local
 from groupwise._step_hooks import StepHooks
-from groupwise._torch import clip_functions, is_measuring, weakly
+from groupwise._torch import clip_functions, is_measuring
 from groupwise._warning import warn
+from groupwise._weakly import weakly
 from groupwise.audit.calls import After, Calls
 from groupwise.audit.describing import bound, followed, groups_of, last_rates, same
 from groupwise.audit.graph import leaves_of

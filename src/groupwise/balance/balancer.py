@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, final
+from typing import Any, Final, final
 
 import torch
 from torch import Tensor
 
 from groupwise import _loss_hooks
+from groupwise._misuse import explained
 from groupwise._renamed import renamed
 from groupwise.balance.engine import setup, update
 from groupwise.balance.engine.finite import NonFinite
@@ -27,9 +28,14 @@ from groupwise.balance.engine.setup import Distributed, RouteChoice
 from groupwise.balance.engine.state import State
 from groupwise.balance.engine.state_dict import check_complete, load, saved
 from groupwise.balance.method import Method, TaskOnly
-from groupwise.balance.plan_table import read_balance
 from groupwise.balance.result import BalanceResult
 from groupwise.errors import BalanceError, unknown
+
+_OF_BACKWARD: Final = {
+    "retain_graph": "it frees the graph. Another backward through it comes before, with retain_graph=True there",
+    "gradient": "a weight of a loss is the method's to give, as Static({…})",
+    "inputs": "Balancer(…, parameters=…) says what is shared; what is to have no gradient is detached",
+}
 
 
 @final
@@ -95,6 +101,8 @@ class Balancer:
 
         Raises `BalanceError` or `PlanError`.
         """
+        from groupwise.balance.plan_table import read_balance  # which needs the readers of plan files and schedules
+
         checked = read_balance(path)
         return cls(
             checked.method,
@@ -118,6 +126,7 @@ class Balancer:
         """How many updates there were."""
         return self._state.step
 
+    @explained(BalanceError, "Balancer.backward", _OF_BACKWARD)
     def backward(self, losses: Mapping[str, Tensor], features: object = None, scaler: object = None) -> BalanceResult:
         """Add the balanced gradient to `.grad` of every tensor that the losses reach, as `backward` would.
 

@@ -24,21 +24,24 @@ def unit(gramian: Tensor) -> Tensor:
     return gramian / n.outer(n)
 
 
-def among_present(gramian: Tensor, solve: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """[t] weights by `solve(gramian, index)` of the gradients that are not zero.
+def among_present(gramian: Tensor, solve: Callable[[Tensor, Tensor | slice], Tensor]) -> Tensor:
+    """[t] weights by `solve(gramian, index)` of the gradients that are not zero; the index is a slice if all are.
 
     A zero gradient moves nothing whatever its weight. It gets the mean of the others' (so that a head which is told its
     task's weight goes on learning), or 1 where all are zero.
     """
+    if all(square > 0 for square in gramian.diagonal().tolist()):
+        return solve(gramian, _ALL)
     present = gramian.diagonal() > 0
-    if bool(present.all()):
-        return solve(gramian, torch.arange(len(gramian)))
     weights = torch.ones(len(gramian), dtype=torch.float64)
     if bool(present.any()):
         found = solve(gramian[present][:, present], present.nonzero()[:, 0])
         weights = torch.full_like(weights, float(found.mean()))
         weights[present] = found
     return weights
+
+
+_ALL = slice(None)
 
 
 def preferred(preference: Mapping[str, float] | None, what: str, tasks: tuple[str, ...]) -> Tensor:
@@ -62,7 +65,7 @@ def primary_of(given: str | None, what: str, context: MethodContext, memory: Mem
         if given not in context.tasks:
             raise BalanceError(f"{what}: its primary is absent: {unknown('task', given, context.tasks)}; {_WAY_OUT}")
         return context.tasks.index(given)
-    first = [task for task in sorted(memory.tasks()) if bool(memory.has_tasks(_PRIMARY, [task]))]
+    first = sorted(memory.tasks_with(_PRIMARY))
     if not first:
         memory.keep_tasks(_PRIMARY, context.tasks[:1], torch.ones(1, dtype=torch.float64))
         return 0

@@ -7,12 +7,13 @@ a method cannot get this wrong. All of it is plain tensors: `state_dict` is what
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor
 
+from groupwise.balance.tables import PairTable, TaskTable
 from groupwise.errors import BalanceError, StateError
 
 _SEED = 0
@@ -44,9 +45,9 @@ class Memory:
 
     def __init__(self, seed: int = _SEED) -> None:
         self._source = _Source(torch.Generator().manual_seed(seed))
-        self._tasks: dict[str, dict[str, Tensor]] = {}
+        self._tasks: dict[str, TaskTable] = {}
         self._rows: dict[str, dict[str, dict[str, Tensor]]] = {}
-        self._pairs: dict[str, dict[str, dict[str, Tensor]]] = {}
+        self._pairs: dict[str, PairTable] = {}
         self._run: dict[str, Tensor] = {}
         self._parts: dict[str, Memory] = {}
 
@@ -60,9 +61,14 @@ class Memory:
 
         They come in the dtype and on the device of `start`. Raises `BalanceError` where their shape is another.
         """
-        known, first = self._tasks.get(key, {}), _tensor(start)
-        if not known:
+        table = self._tasks.get(key)
+        together = None if table is None else table.together(tuple(tasks))
+        if together is not None and _fits(together, start):
+            return together.clone()
+        first = _tensor(start)
+        if table is None:
             return first.expand(len(tasks), *first.shape).clone()
+        known = table.rows()
         rows = [known.get(task, first) for task in tasks]
         for task, row in zip(tasks, rows, strict=True):
             if row.shape != first.shape:
@@ -116,27 +122,40 @@ class Memory:
 
     def keep_tasks(self, key: str, tasks: Sequence[str], values: Tensor) -> None:
         """Keep one row of `values` for each task."""
-        rows = values.detach().clone().unbind()
-        self._tasks.setdefault(key, {}).update(zip(tasks, rows, strict=True))
+        names, block = tuple(tasks), values.detach().clone()
+        if len(names) != len(block):
+            raise BalanceError(f"{len(block)} rows were to be kept ({key}) for {len(names)} tasks")
+        self._tasks[key] = self._tasks.get(key, _NO_TASKS).kept(names, block)
 
     def has_tasks(self, key: str, tasks: Sequence[str]) -> Tensor:
         """[t] bool: which of the tasks have a past under `key`."""
-        known = self._tasks.get(key, {})
+        known = self.tasks_with(key)
         return torch.tensor([task in known for task in tasks])
+
+    def tasks_with(self, key: str) -> frozenset[str]:
+        """The tasks that have a past under `key`."""
+        return frozenset(self._tasks.get(key, _NO_TASKS))
 
     def of_pairs(self, key: str, tasks: Sequence[str], start: float) -> Tensor:
         """[t, t] values of the ordered pairs of some tasks."""
-        known, first = self._pairs.get(key, {}), _tensor(start)
-        if not known:
+        table = self._pairs.get(key)
+        together = None if table is None else table.together(tuple(tasks))
+        if together is not None:
+            return together.clone()
+        first = _tensor(start)
+        if table is None:
             return first.repeat(len(tasks), len(tasks))
+        known = table.rows()
         rows = (known.get(a, {}) for a in tasks)
         return torch.stack([row.get(b, first) for row in rows for b in tasks]).view(len(tasks), len(tasks))
 
     def keep_pairs(self, key: str, tasks: Sequence[str], values: Tensor) -> None:
         """Keep [t, t] values."""
-        kept = self._pairs.setdefault(key, {})
-        for a, row in zip(tasks, values.detach().clone(), strict=True):
-            kept.setdefault(a, {}).update(zip(tasks, row.unbind(), strict=True))
+        names, block = tuple(tasks), values.detach().clone()
+        if block.shape != (len(names), len(names)):
+            shape = list(block.shape)
+            raise BalanceError(f"{shape} values were to be kept ({key}) for the pairs of {len(names)} tasks")
+        self._pairs[key] = self._pairs.get(key, _NO_PAIRS).kept(names, block)
 
     def of_run(self, key: str, start: float | Tensor) -> Tensor:
         """A value of the whole run."""
@@ -154,19 +173,16 @@ class Memory:
 
     def forget(self, task: str) -> None:
         """Drop all that is known of a task, as if it had never been."""
-        tables: list[dict[str, Any]] = [*self._tasks.values(), *self._rows.values()]
-        for known in tables:
+        for known in self._rows.values():
             known.pop(task, None)
-        for pairs in self._pairs.values():
-            pairs.pop(task, None)
-            for row in pairs.values():
-                row.pop(task, None)
+        self._tasks = {key: table.without(task) for key, table in self._tasks.items()}
+        self._pairs = {key: table.without(task) for key, table in self._pairs.items()}
         for part in self._parts.values():
             part.forget(task)
 
     def tasks(self) -> set[str]:
         """Every task of which something is known."""
-        tables: list[dict[str, Any]] = [*self._tasks.values(), *self._rows.values(), *self._pairs.values()]
+        tables: list[Iterable[str]] = [*self._tasks.values(), *self._rows.values(), *self._pairs.values()]
         own = {task for known in tables for task in known}
         return own.union(*(part.tasks() for part in self._parts.values()))
 
@@ -196,36 +212,42 @@ class Memory:
     def _drawing_from(self, source: _Source) -> Memory:
         found = _sharing(source)
         if self._tasks or self._rows or self._pairs or self._run:
-            found._tasks, found._rows = _copied(self._tasks), _copied(self._rows)
-            found._pairs, found._run = _copied(self._pairs), _copied(self._run)
+            found._tasks, found._rows = self._tasks.copy(), _copied(self._rows)
+            found._pairs, found._run = self._pairs.copy(), self._run.copy()
         if self._parts:
             found._parts = {name: part._drawing_from(source) for name, part in self._parts.items()}
         return found
 
     def _values(self) -> dict[str, Any]:
-        tables = {"tasks": self._tasks, "rows": self._rows, "pairs": self._pairs, "run": self._run}
-        return {**_copied(tables), "parts": {name: part._values() for name, part in self._parts.items()}}
+        tables: dict[str, Mapping[str, Any]] = {
+            "tasks": {key: table.rows() for key, table in self._tasks.items()},
+            "rows": _copied(self._rows),
+            "pairs": {key: table.rows() for key, table in self._pairs.items()},
+            "run": self._run.copy(),
+        }
+        return {**tables, "parts": {name: part._values() for name, part in self._parts.items()}}
 
     def _take(self, values: Mapping[str, Any]) -> None:
-        self._tasks, self._rows = _copied(values["tasks"]), _copied(values.get("rows", {}))
-        self._pairs, self._run = _copied(values["pairs"]), _copied(values["run"])
+        self._tasks = {key: TaskTable(_copied(rows)) for key, rows in values["tasks"].items()}
+        self._pairs = {key: PairTable(_copied(rows)) for key, rows in values["pairs"].items()}
+        self._rows, self._run = _copied(values.get("rows", {})), _copied(values["run"])
         self._parts = {}
         for name, inner in values["parts"].items():
             self.part(name)._take(inner)
 
     def _unsplit(self, key: str, task: str, labels: Sequence[str], sizes: Sequence[int]) -> dict[str, Tensor]:
         """What an older state keeps as one vector of all parameters, cut as the parameters stand now."""
-        whole = self._tasks.get(key, {}).get(task)
-        if whole is None:
+        if task not in self._tasks.get(key, _NO_TASKS):
             return {}
+        whole = self._tasks[key].rows()[task]
         if whole.numel() != sum(sizes):
             raise BalanceError(_other_shape(key, task, list(whole.shape), [sum(sizes)]))
         return dict(zip(labels, whole.split_with_sizes(list(sizes)), strict=True))
 
     def _forget_unsplit(self, key: str, tasks: Sequence[str]) -> None:
         if key in self._tasks:
-            self._tasks[key] = {task: row for task, row in self._tasks[key].items() if task not in tasks}
-            if not self._tasks[key]:
+            self._tasks[key] = self._tasks[key].without(*tasks)
+            if not any(self._tasks[key]):
                 del self._tasks[key]
 
     def __iter__(self) -> Iterator[str]:
@@ -262,6 +284,16 @@ def _sharing(source: _Source) -> Memory:
     found._source = source
     found._tasks, found._rows, found._pairs, found._run, found._parts = {}, {}, {}, {}, {}
     return found
+
+
+_NO_TASKS, _NO_PAIRS = TaskTable({}), PairTable({})
+
+
+def _fits(rows: Tensor, start: float | Tensor) -> bool:
+    """Whether rows are of the shape, dtype and device of what a task without a past begins with."""
+    if isinstance(start, Tensor):
+        return rows.shape[1:] == start.shape and rows.dtype == start.dtype and rows.device == start.device
+    return rows.dim() == 1 and rows.dtype == torch.float64 and rows.is_cpu
 
 
 def _tensor(value: float | Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from typing import ClassVar, Literal, TypeAlias, final
 import torch
 from torch import Tensor
 
+from groupwise import _pickling
 from groupwise._renamed import refuse_renamed
 from groupwise.balance.memory import Memory
 from groupwise.balance.properties import Property
@@ -28,6 +29,7 @@ from groupwise.errors import BalanceError
 
 TaskOnly: TypeAlias = Literal["weighted", "unweighted"]
 
+_OURS = "groupwise.balance.methods."
 _RENAMED = {
     "heads": "task_only",
     "promises": "class_properties",
@@ -37,6 +39,7 @@ _RENAMED = {
 
 
 @final
+@_pickling.public("groupwise.balance:MethodContext")
 @dataclass(frozen=True, eq=False)
 class MethodContext:
     """What a method may look at besides its matrix; rows are tasks, in the order of `tasks`.
@@ -59,6 +62,7 @@ class MethodContext:
     parameters: tuple[str, ...] = ()
 
 
+@_pickling.public("groupwise.balance:Method")
 @dataclass(frozen=True)
 class Method(ABC):
     """What every method has in common; its three shapes are below."""
@@ -73,6 +77,8 @@ class Method(ABC):
         """Raises `BalanceError` for a member by its name of an earlier version."""
         super().__init_subclass__()
         refuse_renamed(cls, BalanceError, _RENAMED)
+        if cls.__module__.startswith(_OURS) and not cls.__name__.startswith("_"):
+            _pickling.as_public(cls, f"groupwise.balance:{cls.__name__}")
 
     @property
     def properties(self) -> frozenset[Property]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
+from itertools import combinations
 from typing import final
 
 import torch
 from torch import Tensor
 
-from groupwise._pickling import Public
+from groupwise._pickling import Public, Reduced
 from groupwise._spelling import number
 
 _NEARLY = 1e-9  # relative: below it an inner product is zero to the solvers' accuracy
@@ -91,16 +93,44 @@ def _cell(value: float | None) -> str:
     return "" if value is None else number(value)
 
 
+@final
+class Cosines(Mapping[tuple[str, str], float]):
+    """Of every pair, within [-1, 1], computed when one is asked for.
+
+    Args:
+        tasks: the names.
+        gramian: [t, t] of their gradients.
+    """
+
+    def __init__(self, tasks: tuple[str, ...], gramian: Tensor) -> None:
+        self._tasks, self._gramian = tasks, gramian
+
+    @cached_property
+    def _found(self) -> dict[tuple[str, str], float]:
+        norms = norms_of(self._gramian)
+        table = (self._gramian / norms[:, None] / norms).clamp(-1, 1).tolist()
+        pairs = combinations(enumerate(self._tasks), 2)
+        return {(a, b): table[i][j] for (i, a), (j, b) in pairs}
+
+    def __getitem__(self, pair: tuple[str, str]) -> float:
+        return self._found[pair]
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return combinations(self._tasks, 2)
+
+    def __len__(self) -> int:
+        return len(self._tasks) * (len(self._tasks) - 1) // 2
+
+    def __repr__(self) -> str:
+        return repr(self._found)
+
+    def __reduce__(self) -> Reduced:
+        return dict, (list(self._found.items()),)
+
+
 def norms_of(gramian: Tensor) -> Tensor:
     """[t] from a Gramian [t, t]."""
     return gramian.diagonal().clamp(min=0).sqrt()
-
-
-def cosines_of(tasks: tuple[str, ...], gramian: Tensor) -> dict[tuple[str, str], float]:
-    """Of every pair, within [-1, 1]."""
-    norms = norms_of(gramian)
-    table = (gramian / norms[:, None] / norms).clamp(-1, 1).tolist()
-    return {(a, b): table[i][j] for i, a in enumerate(tasks) for j, b in enumerate(tasks) if i < j}
 
 
 def conflicting_tasks(

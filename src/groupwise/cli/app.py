@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from groupwise.cli.collector import collect_seldom
 from groupwise.cli.exit_status import console, exit_status
 
 app = typer.Typer(
@@ -130,6 +131,7 @@ class Format(enum.StrEnum):
 
 def main() -> None:
     """The entry point of the command `groupwise`."""
+    collect_seldom()
     app(prog_name="groupwise")
 
 

@@ -6,10 +6,11 @@ In this order, so that a mistake in the plan is told before torch is imported, a
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from groupwise.cli.collector import leave_out_what_is_imported
 from groupwise.errors import OptimizerError, ResolutionError, within
 from groupwise.plan import Plan
 from groupwise.presets import misfit, names, origin, preset
@@ -32,16 +33,16 @@ def resolved_all(
     """Several plan files on one model, which is made once. Raises `GroupwiseError` for whatever does not fit."""
     read = [Plan.load(plan, allow) for plan in plans]
     from groupwise.cli.factory import current_directory_first, load_example, load_model
+    from groupwise.optim import resolve
 
+    leave_out_what_is_imported()
     with current_directory_first():
         made = load_model(model)
         found = None if example is None else load_example(example)
-        return tuple(_resolved(path, plan, made, found) for path, plan in zip(plans, read, strict=True))
+        return tuple(_resolved(resolve, *each, made, found) for each in zip(plans, read, strict=True))
 
 
-def _resolved(path: Path, plan: Plan, model: Any, example: Any) -> Resolution:
-    from groupwise.optim import resolve
-
+def _resolved(resolve: Callable[..., Resolution], path: Path, plan: Plan, model: Any, example: Any) -> Resolution:
     with within(str(path)), _expected(path, model, example):
         return resolve(model, plan, example)
 

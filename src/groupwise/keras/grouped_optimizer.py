@@ -20,6 +20,7 @@ from typing import Any, final
 
 import keras
 
+from groupwise._misuse import explained
 from groupwise._warning import warn
 from groupwise.errors import OptimizerError, StateError, listed, within
 from groupwise.keras import state
@@ -37,7 +38,7 @@ from groupwise.keras.elsewhere import in_the_plan
 from groupwise.keras.grouping import Grouping
 from groupwise.keras.hyperparameters import ByGroup
 from groupwise.keras.measuring import STATISTICS
-from groupwise.keras.not_meant import LAST_EPOCH, ONE_STEP, UNKNOWN, plan_of
+from groupwise.keras.not_meant import ARGUMENTS_ELSEWHERE, LAST_EPOCH, ONE_STEP, UNKNOWN, plan_of
 from groupwise.keras.outside_rates import OutsideRate, Reading, number
 from groupwise.keras.program import Lengths, Program
 from groupwise.keras.saved import Described
@@ -73,6 +74,7 @@ class GroupedOptimizer(OneStep):
             the plan says in its own words (`clipnorm`, `clipvalue`, `global_clipnorm`, `weight_decay`, `last_epoch`).
     """
 
+    @explained(OptimizerError, "GroupedOptimizer", ARGUMENTS_ELSEWHERE, "say total_steps=, and by name what comes then")
     def __init__(
         self,
         plan: Plan | str | os.PathLike[str],
@@ -299,10 +301,11 @@ class GroupedOptimizer(OneStep):
     def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
         """Put the averages into the model where `use_ema` is on, as copies; Keras calls it at the end of a fit.
 
-        Warns where layers were frozen, unfrozen or added, and the fit ran a step that was compiled before.
+        Warns where layers were frozen, unfrozen or added, and the fit ran a step that was compiled before; and once of
+        updates past `total_steps` at a rate of zero.
         """
         super().finalize_variable_values(var_list)
-        if said := self._held.staleness.fitted(var_list):
+        for said in self._held.after_fit(var_list, int(self.iterations)):
             warn(said)
         if self.use_ema:  # jax would donate the one buffer that variable and average share twice
             for variable in var_list:

@@ -14,6 +14,7 @@ from groupwise.keras.bounds import check_schedules, check_values
 from groupwise.keras.measured_checks import check_measured
 from groupwise.keras.outside_rates import OutsideRate
 from groupwise.keras.program import Lengths, Program, check, program
+from groupwise.keras.run_length import RunLength
 from groupwise.keras.saved import Described, described, fitted, misfit, repositioned, resolution_of
 from groupwise.keras.staleness import Staleness
 from groupwise.keras.stepping import Update
@@ -41,6 +42,7 @@ class Grouping:
         self.program: Program | None = None
         self.updates: dict[int, Update] = {}  # by thread, those that are under way, or being compiled
         self.staleness = Staleness()
+        self.run_length = RunLength()
         self.measuring = False
         self.refrozen = False  # whether other variables train than did when the state was made that is to be loaded
         self.misfit = ""  # why the groups of a saved optimizer are not those of the model that it was built for
@@ -108,6 +110,13 @@ class Grouping:
                 "enable_lora)"
             )
         self._number(variables)
+
+    def after_fit(self, variables: Sequence[Any], updates: int) -> list[str]:
+        """What is to be said after a fit of a model that trains `variables`, with so many updates in all."""
+        told = [self.staleness.fitted(variables)]
+        if self.program is not None and self.resolution is not None:
+            told.append(self.run_length.fitted(self.resolution, self.lengths, updates))
+        return [said for said in told if said]
 
     def start(self, variables: Sequence[Any]) -> None:
         """Make the groups' optimizers for `variables`, which have their places."""

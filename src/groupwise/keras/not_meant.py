@@ -14,6 +14,12 @@ LAST_EPOCH = (
     "the model is loaded (load_model), or its weights together with the optimizer's state (load_weights)"
 )
 
+ARGUMENTS_ELSEWHERE = {
+    **dict.fromkeys(("epochs", "steps", "decay_steps", "max_steps"), "say total_steps=, the updates in the whole run"),
+    **dict.fromkeys(("lr", "beta_1", "momentum", "optimizer"), "the plan says it: Rule('*', optimizer=…, lr=…)"),
+    "model": "the plan meets the model in bind: GroupedOptimizer(plan, …).bind(model)",
+}
+
 ONE_STEP = (
     "clipping, decay and update are one step over all groups, which optimizer.apply(gradients, variables) makes: there "
     "is no part of it to call, and no update of one variable alone"

@@ -93,7 +93,7 @@ class OutsideRate:
             return True
         ratio = value / self._last if self._last > 0 else 1.0
         jumps, stands_still = ratio < _JUMP, value <= _STANDSTILL * (1 + 1e-6) and ratio < _GEOMETRIC
-        return value < _SMALL and (jumps or self._is_declared(value) or stands_still)
+        return value < _SMALL and (jumps or stands_still)
 
     def _is_declared(self, value: float) -> bool:
         return value != 1 and any(math.isclose(value, rate, rel_tol=1e-6) for rate in self._declared)

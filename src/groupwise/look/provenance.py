@@ -12,7 +12,8 @@ from typing import Final, Literal, TypeAlias, final
 
 import torch
 
-from groupwise._torch import storage_key, storage_weakly
+from groupwise._torch import storage_key
+from groupwise._weakly import storage_weakly
 
 As: TypeAlias = Literal["itself", "rows", "curved", "scale", "shift", "statistic"]
 """How a parameter stands in a tensor that is made of parameters alone.

@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Final, Literal, final
+from typing import Final, Literal, NoReturn, final
 
 import torch
 
@@ -267,6 +267,12 @@ class Observer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._recorder.end(finished=error is None, quietly=error is not None)  # a run that broke off has no end mark
+
+    def __reduce__(self) -> NoReturn:
+        raise RecordError(
+            "an Observer is not copied and not pickled: it belongs to one optimizer of one process. Make one where the "
+            "copy is, and leave this one out of what is copied"
+        )
 
     def __del__(self) -> None:
         recorder = getattr(self, "_recorder", None)

@@ -157,7 +157,9 @@ def _number(value: Any, what: str) -> Number:
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):
-        raise RecordError(f"{what!r} is {shown(value)}: log one number") from None
+        balanced = isinstance(getattr(value, "conflicting", None), tuple)
+        way_out = "say balance= for what a balancer returned" if balanced else "log one number"
+        raise RecordError(f"{what!r} is {shown(value)}: {way_out}") from None
 
 
 def is_at_hand(value: object) -> TypeGuard[torch.Tensor]:

@@ -31,18 +31,22 @@ WHOLE = "plan"
 
 _ANSWERS = {
     "skip_step": "the step is left out",
-    "pass": "clipping makes nan of all the gradients that share it, as torch's clip_grad_norm_ does. "
+    "pass": "clipping makes {} of all the gradients that share it, as torch's clip_grad_norm_ does. "
     'clip_norm(…, nonfinite="skip_step") leaves such a step out, "raise" ends the run',
 }
 
 
 class Clipped(NamedTuple):
-    """What was found, numbers of the host as of which type, and whether the step is to be left out."""
+    """What was found, numbers of the host as of which type, whether the step is to be left out, and the tensors of the
+    active groups, if they have the gradients still that they had."""
 
     found: list[Found]
     dtype: torch.dtype
     skipped: bool
+    present: Present | None = None
 
+
+_NOTHING = Clipped([], torch.float32, skipped=False)
 
 Key: TypeAlias = tuple[object, ...]
 Group: TypeAlias = Mapping[str, Any]
@@ -78,7 +82,7 @@ class Clipper:
         there yet; and for a norm that is not finite, if its clip says so.
         """
         if not self._scopes and self._whole is None:
-            return Clipped([], torch.float32, skipped=False)
+            return _NOTHING
         active = [group for group in groups if not group.get("frozen", False)]
         if _torch.backward_pass() is not None:
             self._check_joint(active)
@@ -88,9 +92,11 @@ class Clipper:
         found = [
             _clip_entries(key, clip, [params[i] for i in places]) for key, clip, places in arranged.clipped_by_entry
         ]
+        same = not arranged.clipped_by_entry
         if arranged.normed:
-            gradients = [p.grad for p in params] if arranged.clipped_by_entry else present.gradients
-            tensors = alike.look_at(arranged.of_normed(params), arranged.of_normed(gradients))
+            gradients = arranged.of_normed(present.gradients if same else [p.grad for p in params])
+            tensors = alike.look_at(arranged.of_normed(params), gradients)
+            same = same and tensors is gradients
             cells = joint_norms(alike.norms(tensors), arranged.spans)
             factors = factors_of(arranged, cells)
             found += factors.found
@@ -99,7 +105,8 @@ class Clipper:
             alike.multiply(tensors, arranged.spans, factors.of_cells)
         if self._whole is not None and self._whole.kind != "norm" and params:
             found.append(_clip_entries(WHOLE, self._whole, params))
-        return Clipped(found, alike.dtype, skipped=False)
+            same = False
+        return Clipped(found, alike.dtype, skipped=False, present=present if same else None)
 
     def _arranged(self, groups: Groups, active: Groups, present: Present) -> tuple[Arrangement, Alike]:
         """The arrangement for the groups of a step, whose parameters with gradients are `present`; made once."""
@@ -142,11 +149,11 @@ class Clipper:
         for answer in ("raise", "skip_step", "pass"):
             key, cells = next(((key, own) for (said, key), own in looked_at.items() if said == answer), ("", []))
             if cells:
-                broken = _not_finite([arranged.normed[i] for i in cells], groups)
-                what = f"the gradient of {listed(broken, 4)} is not finite, and so neither is the norm of clip {key!r}"
+                what = _what_is_not_finite([arranged.normed[i] for i in cells], groups, key)
                 if answer == "raise":
                     raise OptimizerError(f'{what}; nonfinite="raise"')
-                self._warn(f"{what}: {_ANSWERS[answer]}; said once", f"not finite, {answer}")
+                made = "nan" if any(math.isnan(norms[i]) for i in cells) else "0, and nan of what is infinite,"
+                self._warn(f"{what}: {_ANSWERS[answer].format(made)}; said once", f"not finite, {answer}")
                 return answer == "skip_step"
         return False
 
@@ -256,8 +263,9 @@ def _is_finite(norms: Numbers, cells: Sequence[int]) -> bool:
     return all(math.isfinite(norms[i]) for i in cells)
 
 
-def _not_finite(cells: Sequence[Cell], groups: Groups) -> list[str]:
-    """The names of the parameters of these cells whose gradient has a norm that is not finite."""
+def _what_is_not_finite(cells: Sequence[Cell], groups: Groups, key: str) -> str:
+    """Which gradients of these cells have a norm that is not finite, and whether it is their own fault or that of a
+    norm too large for a number."""
     held = [
         (p, name) for group in groups for p, name in zip(group["params"], _names(group, group["params"]), strict=True)
     ]
@@ -267,8 +275,12 @@ def _not_finite(cells: Sequence[Cell], groups: Groups) -> list[str]:
     params = [p for p, _ in own]
     norms = alike.norms(alike.look_at(params, [p.grad for p in params]))
     finite = torch.isfinite(torch.as_tensor(norms)).tolist()
-    named = [name for (_, name), is_finite in zip(own, finite, strict=True) if not is_finite]
-    return [repr(name) if name else "a parameter" for name in named] or ["all together"]
+    named = [(p, repr(name) if name else "a parameter") for (p, name), ok in zip(own, finite, strict=True) if not ok]
+    broken = [name for p, name in named if not bool(torch.isfinite(values_of(p)).all())]
+    if broken:
+        return f"the gradient of {listed(broken, 4)} is not finite, and so neither is the norm of clip {key!r}"
+    large = f", as that of {listed([name for _, name in named], 4)}" if named else ""
+    return f"the norm of clip {key!r} is too large for a number{large}, though every gradient is finite"
 
 
 def _clip_entries(key: str, clip: Clip, params: Sequence[torch.Tensor]) -> Found:

@@ -21,7 +21,10 @@ from groupwise.errors import OptimizerError, unknown
 from groupwise.optim.algorithms import TorchAlgorithms
 from groupwise.optim.borrowed import Groups, run_on, unhooked_step
 from groupwise.optim.extra import construct, values_of
+from groupwise.optim.fresh_state import FreshState
+from groupwise.optim.gradients import Present
 from groupwise.optim.kernels import FusableCache, with_fused
+from groupwise.optim.late_entries import LateEntries
 from groupwise.optim.measured_rates import measured_rates
 from groupwise.optim.parts import PartedSteps
 from groupwise.optim.probe import ProbeResult
@@ -62,6 +65,7 @@ class Engines:
         self._parted = PartedSteps(resolution) if any(group.parts for group in resolution.groups) else None
         self._parts: dict[object, int] = {name: result.part for name, result in probed.items() if result.part}
         self._measured = measured_rates(resolution)
+        self._late = LateEntries(FreshState(algorithms))
         for group in resolution.groups:
             if group.algorithm is not None:
                 self._probed.setdefault(group.algorithm, probed[group.name])
@@ -71,33 +75,38 @@ class Engines:
         self._fusable = _caches(self._probed)
         self._deciding = "algorithm", "name", *sorted(set().union(*self._constructor_only.values()))
 
-    def step(self, groups: Groups, state: State, route: str, everything: Groups) -> None:
+    def step(
+        self, groups: Groups, state: State, route: str, everything: Groups, present: Present | None = None
+    ) -> None:
         """One update of `groups` (frozen ones already left out); those that name no algorithm take `route`.
 
-        `everything` are the live groups of all networks: rates that follow measurements may compare them.
+        `everything` are the live groups of all networks: rates that follow measurements may compare them. `present` is
+        what `present_in(groups)` would find, if that is known already.
         """
         if self._measured is None:
-            self._step_all(groups, state, route)
+            self._step_all(groups, state, route, present)
         else:
             call = functools.partial(self._step_all, groups, state, route)
             self._measured.step(groups, everything, state, call)
 
-    def _step_all(self, groups: Groups, state: State, route: str) -> None:
+    def _step_all(self, groups: Groups, state: State, route: str, present: Present | None = None) -> None:
         for bucket in self._arranged(groups, route):
             algorithm, own, members = bucket.algorithm, bucket.own, bucket.of(groups)
-            if not self._runs_directly(bucket, members, state):
+            if not self._runs_directly(bucket, members, state, present):
+                if not torch.compiler.is_compiling():
+                    self._late.add(members, state)
                 call: Call = functools.partial(self._step, algorithm, own)
                 call = call if self._parted is None else self._parted.around(call, members)
                 self._plainly(algorithm, own, members, state, call)
 
-    def _runs_directly(self, bucket: _Bucket, members: Groups, state: State) -> bool:
+    def _runs_directly(self, bucket: _Bucket, members: Groups, state: State, present: Present | None) -> bool:
         """Step these groups by a program; False where it is the class's own step that has to do it."""
         cls = self._algorithms.class_of(bucket.algorithm)
         if torch.compiler.is_compiling() or not has_program(cls):
             return False
         if self._parted is not None and self._parted.takes_apart(members):
             return False
-        return bucket.program.run(cls, members, state)
+        return bucket.program.run(cls, members, state, None if present is None else present.of(bucket.places))
 
     def _arranged(self, groups: Groups, route: str) -> list[_Bucket]:
         """The buckets of some groups; known from an earlier step if nothing that decides it is another."""
@@ -129,6 +138,7 @@ class Engines:
         Classes bring old checkpoints up to date in `__setstate__`, and have a `load_state_dict` of their own to keep
         what torch's would cast (half-precision moments, masks, queues).
         """
+        self._late.forget()
         ids = {p: i for i, p in enumerate(p for group in groups for p in group["params"])}
         for bucket in self._buckets(groups, route):
             members = bucket.of(groups)

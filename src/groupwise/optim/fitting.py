@@ -22,6 +22,9 @@ _OF_SCHEDULERS = frozenset({"initial_lr", "max_lr", "min_lr", "max_momentum", "b
 _OF_THE_CLASS = frozenset({"decoupled_weight_decay"})  # all that parts Adam's groups from AdamW's
 
 
+_WHOLE = (0, 1, 2, 3, 4, 5, 6, 7)
+"""The axes of a parameter, in order, as many as it has."""
+
 _OF_DTYPES = ("dtype", "scalar type", "ScalarType")
 """What torch's errors about tensors of two types say, one or another."""
 
@@ -46,18 +49,23 @@ def foreign_keys(values: Mapping[str, Any]) -> frozenset[str]:
 
 def check_shapes(name: str, p: torch.Tensor, state: Mapping[str, Any], algorithm: str) -> None:
     """Raise `StateError` if `state` was made for a parameter of another shape than `p`."""
-    tensors = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
-    whole = any(t.shape == p.shape for t in tensors.values())
-    for key, tensor in tensors.items():
-        if ":" not in algorithm:
-            fits = _is_made(tensor, p, _shapes_made_by(algorithm, p.ndim).get(key))
-        else:
-            fits = whole or tensor.numel() <= 1 or not _is_anothers(tensor, p)
-        if not fits:
+    made = None if ":" in algorithm else _shapes_made_by(algorithm, p.ndim)
+    for key, tensor in state.items():
+        if isinstance(tensor, torch.Tensor) and not _fits(tensor, key, p, state, made):
             raise StateError(
                 f"{name!r} has shape {tuple(p.shape)}, but {key!r} in the checkpoint has {tuple(tensor.shape)}: "
                 "this is the state of another parameter, or of this one before its shape changed"
             )
+
+
+def _fits(
+    tensor: torch.Tensor, key: str, p: torch.Tensor, state: Mapping[str, Any], made: Mapping[str, Shape] | None
+) -> bool:
+    """Whether an entry can be of `p`, by what its class has `made`; None for a class that is not of `torch.optim`."""
+    if made is not None:
+        return _is_made(tensor, p, made.get(key))
+    whole = any(isinstance(t, torch.Tensor) and t.shape == p.shape for t in state.values())
+    return whole or tensor.numel() <= 1 or not _is_anothers(tensor, p)
 
 
 def explain(groups: Sequence[Mapping[str, Any]], state: Mapping[Any, Any], error: Exception) -> None:
@@ -129,6 +137,8 @@ def _is_made(tensor: torch.Tensor, p: torch.Tensor, made: Shape | None) -> bool:
         return tensor.shape == p.shape or tensor.ndim == 0
     if not made:
         return tensor.numel() == 1
+    if made == _WHOLE[: p.ndim]:
+        return tensor.shape == p.shape
     sizes = [1 if axis is None else p.shape[axis] for axis in made]
     return list(tensor.shape) == sizes
 

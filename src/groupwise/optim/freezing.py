@@ -57,17 +57,14 @@ def check_unfreeze(group: Mapping[str, Any]) -> None:
             )
 
 
-def drop_gradients(groups: Iterable[dict[str, Any]]) -> tuple[Groups, list[str]]:
+def drop_gradients(groups: Sequence[dict[str, Any]]) -> tuple[Groups, list[str]]:
     """The groups that a step may update; the gradients of the frozen ones are dropped.
 
     The names are those of frozen parameters that had a gradient, although freezing had switched it off: something has
     set `requires_grad` again.
     """
-    active, unfrozen = [], list[str]()
-    for group in groups:
-        if not group.get("frozen", False):
-            active.append(group)
-            continue
+    active, unfrozen = [group for group in groups if not group.get("frozen", False)], list[str]()
+    for group in (group for group in groups if group.get("frozen", False)) if len(active) < len(groups) else ():
         for name, p in zip(names_of(group), group["params"], strict=True):
             if p.grad is not None:
                 p.grad = None

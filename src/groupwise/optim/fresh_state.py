@@ -30,7 +30,12 @@ class FreshState:
         """
         states = self._made(group, rank, torch.zeros)
         held = [value for state in states for value in state.values() if _is_like(value, rank)]
-        return bool(states) and all(float(value.abs().max()) <= _ZERO for value in held)
+        return bool(states) and all(map(_is_zero, held))
+
+    def zero_entries(self, group: Mapping[str, Any], rank: int) -> frozenset[str]:
+        """The names of the entries for which `is_zero` is true, one by one."""
+        made = (pair for state in self._made(group, rank, torch.zeros) for pair in state.items())
+        return frozenset(name for name, value in made if _is_like(value, rank) and _is_zero(value))
 
     def is_kept(self, group: Mapping[str, Any], rank: int) -> bool:
         """Whether a live group's class keeps any state: SGD without momentum does not."""
@@ -41,11 +46,11 @@ class FreshState:
         cls, arguments = self.algorithms.class_of(group["algorithm"]), self.algorithms[group["algorithm"]].defaults
         values = values_of(group, arguments)
         values |= {name: value for name, value in _PLAIN.items() if name in values}
-        for sparse in (False, True):
+        for sparse in (False, True) if rank else (False,):
             weight = torch.nn.Parameter(torch.ones((2,) * rank))
             dense = gradient((2,) * rank)
             weight.grad = dense.to_sparse(1) if sparse else dense
-            with torch.no_grad(), Refusal() as probe_result:
+            with torch.random.fork_rng(devices=[]), torch.no_grad(), Refusal() as probe_result:
                 engine = construct(cls, [weight], values)
                 _step(engine)
             if not probe_result.refused:
@@ -59,6 +64,10 @@ def _step(engine: torch.optim.Optimizer) -> None:
     if callable(getattr(engine, "train", None)):
         engine.train()  # type: ignore[attr-defined]  # schedule-free classes refuse to step before it
     unhooked_step(engine)
+
+
+def _is_zero(value: torch.Tensor) -> bool:
+    return float(value.abs().max()) <= _ZERO
 
 
 def _is_like(value: object, rank: int) -> bool:

@@ -34,8 +34,22 @@ class Present(NamedTuple):
     @property
     def by_group(self) -> list[list[torch.Tensor]]:
         """The parameters, a list for each group."""
-        ends = [*accumulate(self.sizes)]
-        return [self.params[end - size : end] for size, end in zip(self.sizes, ends, strict=True)]
+        return _cut(self.params, self.sizes)
+
+    def of(self, places: Sequence[int]) -> Present:
+        """The same of some of the groups."""
+        if len(places) == len(self.sizes):
+            return self
+        params, gradients = ([*chain.from_iterable(_cut(own, self.sizes, places))] for own in self[:2])
+        return Present(params, gradients, [self.sizes[i] for i in places])
+
+
+def _cut(
+    column: list[torch.Tensor], sizes: Sequence[int], places: Sequence[int] | None = None
+) -> list[list[torch.Tensor]]:
+    """What a column has of each group, or of those at some places."""
+    ends = [*accumulate(sizes)]
+    return [column[ends[i] - sizes[i] : ends[i]] for i in (range(len(sizes)) if places is None else places)]
 
 
 def present_in(groups: Sequence[Mapping[str, Any]]) -> Present:
@@ -136,9 +150,9 @@ class Alike:
         wanted = [(span, factor) for span, factor in zip(spans, factors, strict=True) if factor != 1.0]
         if not wanted:
             return
-        numbers = torch.tensor([factor for _, factor in wanted], dtype=self.dtype).unbind()
         own = [t for span, _ in wanted for t in tensors[span.start : span.stop]]
         own = [local(t) for t in own] if any(batch.sharded for batch in self._batches) else own
+        numbers = torch.tensor([factor for _, factor in wanted], dtype=self.dtype).unbind()
         _torch.multiply_each(own, [n for (span, _), n in zip(wanted, numbers, strict=True) for _ in span])
 
 

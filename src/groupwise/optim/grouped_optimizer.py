@@ -13,7 +13,6 @@ import os
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from itertools import chain
 from typing import Any
 
 import torch
@@ -39,6 +38,7 @@ from groupwise.optim.freezing import (
 )
 from groupwise.optim.live import START, names_of
 from groupwise.optim.load_report import LoadReport
+from groupwise.optim.loaded_state import with_state_of, without_parameters
 from groupwise.optim.loading import Layout, is_unexpected, lay_out, saved_rates, saved_standing, updates_of, with_state
 from groupwise.optim.measured import Measurements
 from groupwise.optim.only import NetworkView, with_all_groups
@@ -46,12 +46,13 @@ from groupwise.optim.origin import Drift, Origin, drift
 from groupwise.optim.plan_values import Driver, Prefer
 from groupwise.optim.rates import sentences
 from groupwise.optim.regroup import Regrouped, Running, check_foreign_schedulers, has_torch_scheduler, regrouped
-from groupwise.optim.resolve import Model, infos_of
+from groupwise.optim.resolving import Model, infos_of
 from groupwise.optim.rows import RowsGiven
 from groupwise.optim.runtime import Runtime
+from groupwise.optim.saving import packed, with_names
 from groupwise.optim.transaction import AllOrNothing, refill
 from groupwise.optim.transfer import Transfer
-from groupwise.optim.unique import Distinct, check_savable
+from groupwise.optim.unique import Distinct, Savable
 from groupwise.optim.usage_monitor import Scheduler, UsageMonitor
 from groupwise.plan import Group, Plan, Resolution
 
@@ -96,6 +97,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         self._itself = weakref.ref(self)
         self._monitor = UsageMonitor(self.resolution.scheduled)
         self._distinct = Distinct()
+        self._savable = Savable()
         self._wrapped = is_wrapped(model)
         super().__init__(self._runtime.live_groups(), self._runtime.shared_defaults())
         self._origin = Origin(model, self.resolution.parameters)
@@ -120,7 +122,6 @@ class GroupedOptimizer(torch.optim.Optimizer):
         return self._runtime.resolution
 
     @_torch.hooked_step
-    @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One update of every group: the closure (once, with gradients), clipping, then each algorithm on its groups.
 
@@ -138,7 +139,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
                 raise OptimizerError(f"step takes a closure, not {shown(closure)}: loss.backward(), and then step()")
             with torch.enable_grad():
                 loss = closure()
-        if self._distinct.check(self.param_groups) and not any(view.stepping for view in self._views.values()):
+        changed = self._distinct.check(self.param_groups, self._runtime.tensors)
+        if changed and not any(view.stepping for view in self._views.values()):
             self._let_go()
         if self._agreement.open:
             self._agreement.check(self._as_run())
@@ -151,7 +153,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         self._monitor.note(unfrozen_by_hand(unfrozen))
         self._look_where_idle(active)
         try:
-            self._runtime.engines.step(active, self.state, self._runtime.route, self._all_groups)
+            self._runtime.engines.step(active, self.state, self._runtime.route, self._all_groups, clipped.present)
         except Exception as error:
             explain(active, self.state, error)
             raise
@@ -175,7 +177,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
         known = sorted({group["network"] for group in self.param_groups if group.get("network")})
         for network in networks or ("",):
             if network not in known:
-                raise OptimizerError(unknown("network", network, known))
+                way_out = "" if known else "; networks are the keys of a mapping: GroupedOptimizer({…: module}, plan)"
+                raise OptimizerError(unknown("network", network, known) + way_out)
         key = (id(self), tuple(sorted(set(networks))))
         return self._views.setdefault(key, NetworkView(self._owner, key[1], wrapper=self))
 
@@ -291,17 +294,10 @@ class GroupedOptimizer(torch.optim.Optimizer):
             return self._state_dict()
 
     def _state_dict(self) -> dict[str, Any]:
-        check_savable(self.param_groups, self.state)
+        self._savable.check(self.param_groups, self.state)
         self._look_at_model()
-        saved = super().state_dict()
-        held, ids = saved["state"], [*chain.from_iterable([group["params"] for group in saved["param_groups"]])]
-        if held and not all(map(held.__contains__, ids)):
-            params = chain.from_iterable([group["params"] for group in self.param_groups])
-            bare = [i for i, p in zip(ids, params, strict=True) if i not in held and p.requires_grad]
-            held.update({i: {} for i in bare})
-        for group in saved["param_groups"]:
-            group["param_names"] = names_of(group)
-        return saved
+        saved = None if _torch.has_save_hooks(self) else packed(self.param_groups, self.state)
+        return with_names(super().state_dict(), self.param_groups) if saved is None else saved
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resume by name, as `resume` does by default; what was moved, new, lost or restarted is in `load_report`."""
@@ -361,7 +357,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
 
     def _load_laid_out(self, state_dict: dict[str, Any], prefer: Prefer) -> Transfer:
         """Torch's own `load_state_dict`, so that every hook fires as ever: the last before it gives it the checkpoint
-        laid out, the first after it does what the algorithms' classes do at the end of a load.
+        laid out, the first after it puts in the state of parameters and does what the algorithms' classes do at the end
+        of a load.
         """
         done: list[tuple[Transfer, Layout]] = []
         held: list[Any] = []
@@ -370,12 +367,12 @@ class GroupedOptimizer(torch.optim.Optimizer):
             held[:] = self.param_groups, self.state
             transfer = lay_out(self._runtime, self.param_groups, given, prefer, self._driver)
             done.append((transfer, transfer.in_torchs_layout()))
-            return done[-1][1]
+            return without_parameters(done[-1][1])
 
         def finish(_: torch.optim.Optimizer) -> None:
-            runtime = self._runtime
-            refill(self, held[0], held[1], self.param_groups, self.state)
-            runtime.engines.loaded(self.param_groups, self.state, runtime.route, done[-1][1])
+            runtime, layout = self._runtime, done[-1][1]
+            refill(self, held[0], held[1], self.param_groups, with_state_of(self.param_groups, self.state, layout))
+            runtime.engines.loaded(self.param_groups, self.state, runtime.route, layout)
 
         before = self.register_load_state_dict_pre_hook(laid_out)
         after = self.register_load_state_dict_post_hook(finish, prepend=True)
@@ -477,7 +474,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         self.__dict__.setdefault("_views", {})
         self.__dict__.setdefault("_itself", weakref.ref(self))
         self.__dict__.setdefault("_monitor", UsageMonitor(self.resolution.scheduled))
-        self.__dict__["_distinct"] = Distinct()
+        self.__dict__.update(_distinct=Distinct(), _savable=Savable())
         self.__dict__.setdefault("_origin", Origin(None))
         self.__dict__.setdefault("_wrapped", False)
         self.__dict__.setdefault("_idle_steps", 0)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from groupwise import _pickling
 from groupwise.errors import listed
 
 _AFRESH = ("new", "restarted", "reset", "missing")
 
 
+@_pickling.public("groupwise.optim:LoadReport")
 @dataclass(frozen=True)
 class LoadReport:
     """What a load or a `regroup` did, by parameter name.

@@ -63,10 +63,11 @@ def _check_likeness(saved: Saved, live: Sequence[Mapping[str, Any]]) -> set[str]
         kept = saved.parameters.get(name)
         if kept is None or not kept.state or not same_algorithm(kept.values, group):
             continue
-        misfit, theirs, own = misfit_of(name, p, kept.state, group["algorithm"]), shape_of(kept.state), tuple(p.shape)
+        misfit = misfit_of(name, p, kept.state, group["algorithm"])
         if misfit is None:
             fitting.add(name)
         else:
+            theirs, own = shape_of(kept.state), tuple(p.shape)
             unfit += theirs is None or not same_but_for_rows(theirs, own) or theirs[0] <= 1  # one row is no table
             if not saved.named or (own, theirs) in misfits:
                 raise misfits.get((own, theirs), misfit)

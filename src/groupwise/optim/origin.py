@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 
-from groupwise import _torch
 from groupwise._wrappers import without_wrappers
 from groupwise.errors import SelectorError, listed
+from groupwise.optim.contents import Contents
 from groupwise.plan import Resolution
 from groupwise.select import ParameterInfo, parameters_of
 
@@ -43,7 +43,7 @@ class Origin:
         self._parts = {name: _reference(part) for name, part in parts.items()} if sound else {}
         self._known = {id(i.parameter): (i.parameter, i.name) for i in parameters} if sound else {}
         self.said: set[str] = set()
-        self._sound: tuple[Sequence[int], _Contents] | None = None
+        self._sound: tuple[Sequence[int], Contents] | None = None
 
     def name_of(self, p: torch.Tensor) -> str:
         """The name of a tensor that the plan was resolved on; empty for any other."""
@@ -52,12 +52,11 @@ class Origin:
 
     def is_as_it_was(self, held: Sequence[int]) -> bool:
         """Whether nothing has changed since `keep`, in the model or among the tensors that are `held`, by identity."""
-        return self._sound is not None and self._sound[0] == held and self._sound[1].are_the_same()
+        return self._sound is not None and self._sound[0] == held and self._sound[1].are_those_of(self._modules())
 
     def keep(self, held: Sequence[int]) -> None:
         """Remember that the model and the tensors that are `held` fit each other as they are now."""
-        modules = [part for part in (part() for part in self._parts.values()) if isinstance(part, torch.nn.Module)]
-        self._sound = held, _Contents(modules)
+        self._sound = held, Contents(self._modules())
 
     def let_go(self, groups: Sequence[Mapping[str, Any]]) -> set[str]:
         """Forget the tensors that neither a group nor the model holds any more; return their names."""
@@ -107,20 +106,8 @@ class Origin:
             elif part is not None:
                 yield part
 
-
-class _Contents:
-    """What each module of a model holds, and what they are, without keeping them alive."""
-
-    def __init__(self, roots: Iterable[torch.nn.Module]) -> None:
-        modules = [module for root in roots for module in root.modules()]
-        self._modules = [*map(weakref.ref, modules)]
-        self._contents = _torch.contents_of(modules)
-
-    def are_the_same(self) -> bool:
-        """Whether all of them are there, and hold what they held."""
-        modules = [module for reference in self._modules if (module := reference()) is not None]
-        there = self._contents is not None and len(modules) == len(self._modules)
-        return there and _torch.contents_of(modules) == self._contents
+    def _modules(self) -> list[torch.nn.Module]:
+        return [part for part in (part() for part in self._parts.values()) if isinstance(part, torch.nn.Module)]
 
 
 def _reference(part: torch.nn.Module | torch.Tensor) -> Callable[[], Any]:

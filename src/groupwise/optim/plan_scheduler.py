@@ -120,6 +120,11 @@ class PlanScheduler(LRScheduler):
         """Whether a step of this scheduler is meant as one update, and not as an epoch."""
         return self._scheduled_values.counts_steps
 
+    @explained(
+        OptimizerError,
+        "PlanScheduler.step",
+        dict.fromkeys(("metrics", "metric", "loss"), "a metric goes to observe(metric), after each evaluation"),
+    )
     def step(self, epoch: int | None = None) -> None:
         """Advance by one update (or jump to update `epoch`) and write the values that it is to be made with.
 
@@ -311,4 +316,6 @@ def _misfit(optimizer: object) -> str:
     """What is wrong with an optimizer that is none of ours; Accelerate's wrapper has one inside."""
     inside = isinstance(getattr(optimizer, "optimizer", None), GroupedOptimizer)
     way_out = ": give it the one inside, at .optimizer" if inside else ""
+    if type(optimizer).__module__.startswith("groupwise.keras"):
+        way_out = " of Keras, which schedules itself: GroupedOptimizer(plan, total_steps=…)"
     return f"PlanScheduler schedules a GroupedOptimizer, not {type(optimizer).__name__}{way_out}"

@@ -25,7 +25,7 @@ AHEAD = 1000
 def outlived(scheduled_values: ScheduledValues, update: int) -> str:
     """Whether an update made at position `update`, counted from 0, is past the end of the run."""
     total, per_epoch = scheduled_values.lengths
-    if total is None or not scheduled_values.resolution.scheduled or update < total + math.ceil(total / 100):
+    if total is None or update < total + math.ceil(total / 100) or not scheduled_values.resolution.scheduled:
         return ""
     lrs = {
         group.name: group.settings.get("lr")

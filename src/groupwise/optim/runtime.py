@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from groupwise.errors import OptimizerError
@@ -14,7 +15,7 @@ from groupwise.optim.fresh_state import FreshState
 from groupwise.optim.live import START, StepInfo, live_group
 from groupwise.optim.plan_values import Driver, PlanValues, Prefer
 from groupwise.optim.probe import ProbeResult
-from groupwise.optim.resolve import Model, resolve_with
+from groupwise.optim.resolving import Model, resolve_with
 from groupwise.plan import Plan, Resolution
 
 
@@ -45,6 +46,12 @@ class Runtime:
         """The same, holding no tensor of the parameters named `gone`: their infos say what they were."""
         groups = tuple(group.without_tensors(gone) for group in self.resolution.groups)
         return replace(self, resolution=replace(self.resolution, groups=groups))
+
+    @cached_property
+    def tensors(self) -> Sequence[object]:
+        """Those of the groups that are stepped, in their order, as the plan was resolved."""
+        groups = [group for group in self.resolution.groups if group.algorithm is not None]
+        return [info.parameter for group in groups for info in group.parameters]
 
     def live_groups(self, step_info: StepInfo = START) -> list[dict[str, Any]]:
         """New live group dicts, as the plan declares them at `step_info`."""

@@ -112,6 +112,9 @@ def _held(name: str, state: Any) -> Mapping[str, Any] | None:
         return None
     if not isinstance(state, Mapping):
         raise StateError(f"the state of {name!r} in the checkpoint is {type(state).__name__}, not a mapping")
+    first: object = next(iter(state.values()), {})
+    if isinstance(first, torch.Tensor):
+        return state
     return {} if all(isinstance(value, Mapping) and not value for value in state.values()) else state
 
 

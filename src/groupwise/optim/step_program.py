@@ -9,7 +9,7 @@ loaded, swapped or frozen in between is obeyed. Where the check says no, or a gr
 switches, nothing has happened yet, and the class's own step runs (`engines`), to which this is equal bit for bit.
 
 Step counts are the one thing that is arranged: those that nobody else refers to come to lie side by side in one memory,
-so that one addition counts them all. Each stays a tensor of its own in the state. Where they lie is looked at at each
+so that they are counted together. Each stays a tensor of its own in the state. Where they lie is looked at at each
 step; counts that lie elsewhere are counted one by one.
 
 A program holds no parameter, no gradient and no moment. It runs on a CPU; elsewhere kernels are launched while others
@@ -19,10 +19,8 @@ still run, so that this Python is not what is waited for, and the class's own st
 from __future__ import annotations
 
 import functools
-import sys
-from array import array
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from operator import is_, itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -33,21 +31,13 @@ from groupwise._torch import Check, layout_check, without_hooks
 from groupwise.optim.borrowed import Groups
 from groupwise.optim.gradients import Present, present_in
 from groupwise.optim.kernels import is_fit
+from groupwise.optim.step_counts import COUNT, StepCounts, is_count
 
 State: TypeAlias = Mapping[torch.Tensor, Any]
-Columns: TypeAlias = list[list[torch.Tensor]]
+Columns: TypeAlias = list[Sequence[torch.Tensor]]
 
 _NUMBERS: Final = frozenset({float, int})
 _PLAIN: Final = frozenset({torch.Tensor, torch.nn.Parameter})
-_COUNT: Final = "step"
-
-
-def _references(own: Mapping[str, Any]) -> int:
-    """How many refer to a step count; the state that it is asked of is one of them."""
-    return sys.getrefcount(own[_COUNT])
-
-
-_UNSHARED: Final = _references({_COUNT: object()})
 
 
 class _Kind(NamedTuple):
@@ -60,26 +50,38 @@ class _Kind(NamedTuple):
     switches: tuple[bool, bool]
 
 
-_Call: TypeAlias = tuple[_Kind, tuple[float, ...]]
-"""A kernel, and the numbers that it is called with."""
+class _Calls(NamedTuple):
+    """For each group, the kernel and the numbers that it is called with; none where a group is not as usual."""
+
+    kinds: Sequence[_Kind]
+    numbers: Sequence[tuple[float, ...]]
 
 
 class _Known(NamedTuple):
-    """Which entries of state were found fit with parameters and gradients, and a check of each column's layouts."""
+    """What was found fit: entries of state with parameters and gradients, a check of each column's layouts, and where
+    in the state the parameters stand: what takes those places from a list, and the last of them."""
 
     entries: tuple[str, ...]
     checks: list[Check]
+    places: tuple[itemgetter[Any], int] | None
 
     def hold(self, columns: Columns) -> bool:
         """Whether the layouts are still the same."""
-        return all(check(column) for check, column in zip(self.checks, columns, strict=True))
+        for check, column in zip(self.checks, columns, strict=False):  # noqa: SIM110  (a generator takes longer)
+            if not check(column):
+                return False
+        return True
 
 
 def has_program(cls: type[torch.optim.Optimizer]) -> bool:
     """Whether there is one for a class: torch's own, nothing of whose step anybody has put another in place of."""
     if cls not in _READERS or _torch.parts_of_step(cls) != _PARTS[cls]:
         return False
-    return cls.step is _AS_IMPORTED[cls] or without_hooks(cls.step) is _STEPS[cls]
+    if cls.step is not _KNOWN_STEPS[cls]:  # torch puts hooks around it when the class is used first
+        if without_hooks(cls.step) is not _STEPS[cls]:
+            return False
+        _KNOWN_STEPS[cls] = cls.step
+    return True
 
 
 class StepProgram:
@@ -87,45 +89,64 @@ class StepProgram:
 
     def __init__(self) -> None:
         self._known: _Known | None = None
-        self._counts: torch.Tensor | None = None
-        self._addresses: array[int] | None = None
+        self._counts = StepCounts()
         self._looks = self._rest = 0
 
-    def run(self, cls: type[torch.optim.Optimizer], groups: Groups, state: State) -> bool:
-        """Step these groups of the class `cls`. False if it cannot be done here; then nothing has happened."""
+    def run(
+        self, cls: type[torch.optim.Optimizer], groups: Groups, state: State, present: Present | None = None
+    ) -> bool:
+        """Step these groups of the class `cls`, whose tensors with gradients are `present`, if they are known already.
+        False if it cannot be done here; then nothing has happened."""
         calls = _calls(cls, groups)
-        if not calls:
+        if not calls.kinds:
             return False
-        kinds = _distinct([kind for kind, _ in calls])
+        kinds = _distinct(calls.kinds)
         kernels = {kind.kernel: _torch.fused(kind.kernel) for kind in kinds}
-        if len({kind.entries for kind in kinds}) != 1 or None in kernels.values():
+        entries = kinds[0].entries
+        if None in kernels.values() or not all(kind.entries == entries for kind in kinds[1:]):
             return False
-        present, entries = present_in(groups), kinds[0].entries
+        if present is None:
+            present = present_in(groups)
         columns = self._columns(cls, present, state, entries)
         if columns is None:
             return False
-        if _COUNT in entries:
-            self._count(columns[-1])
         _launch(kernels, calls, present.sizes, columns)
         return True
 
     def _columns(self, cls: type, present: Present, state: State, entries: tuple[str, ...]) -> Columns | None:
-        """What the kernels are given, if they may be: parameters, gradients and entries of state, a list each."""
-        held = _states(present.params, state)
+        """What the kernels are given, if they may be: parameters, gradients and entries of state, a list each, and in
+        place of step counts what they are after this step."""
+        if not present.params:
+            return None
+        known = self._known if self._known is not None and self._known.entries == entries else None
+        held = _states(present.params, state, known) if entries else []
         columns = _gathered(present, held, entries)
-        if columns is None or not present.params:
+        if columns is None:
             return None
-        if self._known is not None and self._known.entries == entries and self._known.hold(columns):
-            self._looks = 0
-            return columns
-        if not self._may_look() or not _are_fit(cls, columns, entries):
-            return None
-        if _COUNT in entries:
+        together = COUNT in entries and self._counts.are(columns[-1])
+        if known is None or not known.hold(columns[:-1] if together else columns):
+            if not self._may_look() or not _are_fit(cls, columns, entries):
+                return None
             del columns  # which refers to the counts
-            self._share(held)
-            columns = _gathered(present, held, entries)
-        self._known = None if columns is None else _Known(entries, [*map(layout_check, columns)])
+            columns, together = self._arranged(present, held, entries, state)
+        else:
+            self._looks = 0
+        if together:
+            columns[-1] = self._counts.add_one(columns[-1])
+        elif COUNT in entries:
+            _torch.add_one(columns[-1])
         return columns
+
+    def _arranged(
+        self, present: Present, held: Sequence[Any], entries: tuple[str, ...], state: State
+    ) -> tuple[Columns, bool]:
+        """The same columns, known from now on, with step counts that lie side by side if they may; whether they do."""
+        if COUNT in entries:
+            self._counts.lay(held)
+        columns: Columns = [present.params, present.gradients, *([*map(itemgetter(name), held)] for name in entries)]
+        places = _places(present.params, state) if entries else None
+        self._known = _Known(entries, [*map(layout_check, columns)], places)
+        return columns, COUNT in entries and self._counts.are(columns[-1])
 
     def _may_look(self) -> bool:
         """Whether to look at the layouts anew: after several looks in a row that did not last, ever more rarely."""
@@ -136,53 +157,26 @@ class StepProgram:
         self._rest = 2 ** min(self._looks, 10) - 2
         return True
 
-    def _count(self, counts: Sequence[torch.Tensor]) -> None:
-        """Count one step: all at once if these are the counts that lie side by side, and nothing else does."""
-        if self._counts is not None and _addresses(counts) == self._addresses:
-            self._counts.add_(1)
-        else:
-            _torch.add_one(counts)
 
-    def _share(self, held: Sequence[dict[str, Any]]) -> None:
-        """Lay the step counts side by side, unless somebody else refers to any, as who keeps a checkpoint does. What is
-        made in inference mode could not be counted up outside of it."""
-        if torch.is_inference_mode_enabled() or not all(_is_unshared(own) for own in held):
-            return
-        if not _own_their_memory([own[_COUNT] for own in held]):
-            return
-        counts = torch.stack([own[_COUNT] for own in held])
-        self._counts, memory = counts, counts.untyped_storage()
-        for i, own in enumerate(held):
-            own[_COUNT] = counts.new_empty(0).set_(memory, i, (), ())
-        self._addresses = _addresses([own[_COUNT] for own in held])
-
-
-def _addresses(tensors: Sequence[torch.Tensor]) -> array[int]:
-    return array("Q", map(torch.Tensor.data_ptr, tensors))
-
-
-def _is_unshared(own: Mapping[str, Any]) -> bool:
-    """Whether a step count is a plain number on the CPU to which only this state refers."""
-    if _references(own) != _UNSHARED:
-        return False
-    count = own[_COUNT]
-    plain = type(count) is torch.Tensor and count.dtype == torch.float32 and count.device.type == "cpu"
-    return plain and count.ndim == 0 and not count.requires_grad
-
-
-def _own_their_memory(counts: Sequence[torch.Tensor]) -> bool:
-    """Whether nothing else has a part in the memory of these: a view of one, what detach() gives, an array of numpy."""
-    memories = Counter(map(_torch.storage_key, counts))
-    users = {_torch.storage_key(count): _torch.storage_users(count) for count in counts}
-    return all(users[key] == own for key, own in memories.items())
-
-
-def _states(params: list[torch.Tensor], state: State) -> list[Any]:
-    """The state of each parameter, or None. Mostly a state has them in the order of the groups: that is seen sooner
-    than a parameter is found in it."""
-    if len(state) == len(params) and all(map(is_, state, params)):
-        return [*state.values()]
+def _states(params: Sequence[torch.Tensor], state: State, known: _Known | None) -> Sequence[Any]:
+    """The state of each parameter, or None. Mostly they stand in it where they stood: that is seen sooner than a
+    parameter is found in it."""
+    take, last = (None, 0) if known is None or known.places is None else known.places
+    if take is not None and last < len(state):
+        there = take([*state])
+        if len(there) == len(params) and all(map(is_, there, params)):
+            found: Sequence[Any] = take([*state.values()])
+            return found
     return [*map(state.get, params)]
+
+
+def _places(params: Sequence[torch.Tensor], state: State) -> tuple[itemgetter[Any], int]:
+    """What takes from a list of what the state holds that at the places of these parameters; the last of the places."""
+    at = {id(p): i for i, p in enumerate(state)}
+    places = [at[id(p)] for p in params]
+    first, last = min(places), max(places)
+    in_a_row = places == [*range(first, last + 1)]
+    return itemgetter(slice(first, last + 1)) if in_a_row else itemgetter(*places), last
 
 
 def _gathered(present: Present, held: Sequence[Any], entries: Sequence[str]) -> Columns | None:
@@ -200,64 +194,60 @@ def _are_fit(cls: type, columns: Columns, entries: Sequence[str]) -> bool:
         return False
     if not all(p.device.type == "cpu" and p.dtype == first.dtype for p in params):
         return False
-    if _COUNT in entries and not all(map(_is_count, columns[-1])):
+    if COUNT in entries and not all(map(is_count, columns[-1])):
         return False
-    rows, moments = zip(*columns, strict=True), [name for name in entries if name != _COUNT]
+    rows, moments = zip(*columns, strict=True), [name for name in entries if name != COUNT]
     return all(is_fit(cls, p, dict(zip(entries, own, strict=True)), moments) for p, _, *own in rows)
 
 
-def _is_count(count: torch.Tensor) -> bool:
-    return count.dtype == torch.float32 and count.device.type == "cpu" and count.ndim == 0
-
-
-def _launch(kernels: Mapping[str, Any], calls: Sequence[_Call], sizes: Sequence[int], columns: Columns) -> None:
+def _launch(kernels: Mapping[str, Any], calls: _Calls, sizes: Sequence[int], columns: Columns) -> None:
     """Call the kernels on their parts of the columns. Groups in a row that want the same take one call: a kernel goes
     tensor by tensor."""
+    kinds, numbers = calls
     start = end = 0
-    for i, call in enumerate(calls, 1):
-        end += sizes[i - 1]
-        if start < end and (i == len(calls) or calls[i] != call):
-            kind, numbers = call
-            kind.call(kernels[kind.kernel], columns, slice(start, end), numbers, kind.switches)
+    for i, size in enumerate(sizes, 1):
+        end += size
+        if start < end and (i == len(sizes) or numbers[i] != numbers[i - 1] or kinds[i] != kinds[i - 1]):
+            kind = kinds[i - 1]
+            part = columns if end - start == len(columns[0]) else [column[start:end] for column in columns]
+            kind.call(kernels[kind.kernel], part, numbers[i - 1], kind.switches)
             start = end
 
 
-def _call_adam(
-    kernel: Any, columns: Columns, part: slice, numbers: tuple[float, ...], switches: tuple[bool, bool]
-) -> None:
-    """Call a kernel of Adam on a part of every column. Keywords are written out, which takes less time than a dict."""
+def _call_adam(kernel: Any, columns: Columns, numbers: tuple[float, ...], switches: tuple[bool, bool]) -> None:
+    """Call a kernel of Adam. Keywords are written out, which takes less time than a dict."""
     params, gradients, first, second, *maxima, counts = columns
     lr, beta1, beta2, decay, eps = numbers
     amsgrad, maximize = switches
-    largest = maxima[0][part] if maxima else []
     kernel(
-        params[part], gradients[part], first[part], second[part], largest, counts[part],
+        params, gradients, first, second, maxima[0] if maxima else [], counts,
         lr=lr, beta1=beta1, beta2=beta2, weight_decay=decay, eps=eps, amsgrad=amsgrad, maximize=maximize,
     )  # fmt: skip
 
 
-def _call_sgd(
-    kernel: Any, columns: Columns, part: slice, numbers: tuple[float, ...], switches: tuple[bool, bool]
-) -> None:
-    """Call the kernel of SGD, after its first step, on a part of every column."""
+def _call_sgd(kernel: Any, columns: Columns, numbers: tuple[float, ...], switches: tuple[bool, bool]) -> None:
+    """Call the kernel of SGD, after its first step."""
     params, gradients, *buffers = columns
     lr, decay, momentum, dampening = numbers
     nesterov, maximize = switches
     kernel(
-        params[part], gradients[part], buffers[0][part] if buffers else [], weight_decay=decay, momentum=momentum,
+        params, gradients, buffers[0] if buffers else [], weight_decay=decay, momentum=momentum,
         lr=lr, dampening=dampening, nesterov=nesterov, maximize=maximize, is_first_step=False,
     )  # fmt: skip
 
 
-def _calls(cls: type[torch.optim.Optimizer], groups: Groups) -> list[_Call]:
-    """What every group's kernel is called with; none where a group is not as usual."""
+def _calls(cls: type[torch.optim.Optimizer], groups: Groups) -> _Calls:
+    """What every group's kernel is called with."""
     try:
         return _READERS[cls](groups)
     except (KeyError, TypeError, ValueError):
-        return []
+        return _NO_CALLS
 
 
-def _distinct(kinds: list[_Kind]) -> list[_Kind]:
+_NO_CALLS: Final = _Calls((), ())
+
+
+def _distinct(kinds: Sequence[_Kind]) -> Sequence[_Kind]:
     """Each of some kinds once. Mostly all are one."""
     return kinds[:1] if kinds.count(kinds[0]) == len(kinds) else [*dict.fromkeys(kinds)]
 
@@ -285,7 +275,7 @@ def _kind_of_adam(*given: Any) -> _Kind | None:
     if not usual or not _takes_fused(switches):
         return None
     maxima = ("max_exp_avg_sq",) if own["amsgrad"] else ()
-    return _Kind(kernel, _call_adam, ("exp_avg", "exp_avg_sq", *maxima, _COUNT), (own["amsgrad"], own["maximize"]))
+    return _Kind(kernel, _call_adam, ("exp_avg", "exp_avg_sq", *maxima, COUNT), (own["amsgrad"], own["maximize"]))
 
 
 @functools.lru_cache(maxsize=64, typed=True)
@@ -299,48 +289,41 @@ def _kind_of_sgd(has_momentum: bool, *given: Any) -> _Kind | None:
     return _Kind("_fused_sgd_", _call_sgd, entries, (own["nesterov"], own["maximize"]))
 
 
-def _adams(groups: Groups) -> list[_Call]:
-    """What `torch.optim.Adam` and `AdamW` give their kernel, by group; none if any holds anything unusual."""
-    kinds = _kinds(_kind_of_adam, [*map(_switches_of_adam, groups)])
-    rates, decays, eps, betas = zip(*map(_numbers_of_adam, groups), strict=True)
-    first, second = zip(*betas, strict=True)
-    return _of_plain(kinds, rates, first, second, decays, eps)
+def _adams(groups: Groups) -> _Calls:
+    """What `torch.optim.Adam` and `AdamW` give their kernel, by group."""
+    held = map(_numbers_of_adam, groups)
+    numbers = [(rate, first, second, decay, eps) for rate, decay, eps, (first, second) in held]
+    return _of_kinds(_kind_of_adam, [*map(_switches_of_adam, groups)], numbers) if _are_numbers(numbers) else _NO_CALLS
 
 
-def _sgds(groups: Groups) -> list[_Call]:
-    """What `torch.optim.SGD` gives its kernel from the second step on, by group; none if any holds anything unusual."""
-    _, _, momenta, _ = columns = [*zip(*map(_numbers_of_sgd, groups), strict=True)]
-    if not _are_numbers(momenta):
-        return []
-    switches = zip(momenta, map(_switches_of_sgd, groups), strict=True)
-    kinds = _kinds(_kind_of_sgd, [(momentum != 0, *own) for momentum, own in switches])
-    return _of_plain(kinds, *columns)
+def _sgds(groups: Groups) -> _Calls:
+    """What `torch.optim.SGD` gives its kernel from the second step on, by group."""
+    numbers = [*map(_numbers_of_sgd, groups)]
+    if not _are_numbers(numbers):
+        return _NO_CALLS
+    switches = zip(numbers, map(_switches_of_sgd, groups), strict=True)
+    return _of_kinds(_kind_of_sgd, [(momentum != 0, *own) for (_, _, momentum, _), own in switches], numbers)
 
 
-def _kinds(kind_of: Callable[..., _Kind | None], switches: Sequence[tuple[Any, ...]]) -> list[_Kind | None]:
-    """What the switches of each group choose. Mostly they are the same in all of them."""
-    if switches.count(switches[0]) == len(switches):
-        return [kind_of(*switches[0])] * len(switches)
-    return [kind_of(*own) for own in switches]
+def _of_kinds(
+    kind_of: Callable[..., _Kind | None], switches: Sequence[tuple[Any, ...]], numbers: Sequence[tuple[float, ...]]
+) -> _Calls:
+    """Numbers with what the switches of each group choose. Mostly these are the same in all of them."""
+    same = switches.count(switches[0]) == len(switches)
+    chosen = [kind_of(*own) for own in (switches[:1] if same else switches)]
+    known = [kind for kind in chosen if kind is not None]
+    return _Calls(known * len(switches) if same else known, numbers) if len(known) == len(chosen) else _NO_CALLS
 
 
-def _of_plain(kinds: Sequence[_Kind | None], *columns: Sequence[Any]) -> list[_Call]:
-    """Kinds with their numbers, which come a column for each name; none where any is no number, or of no kind."""
-    known = [kind for kind in kinds if kind is not None]
-    if len(known) < len(kinds) or not all(map(_are_numbers, columns)):
-        return []
-    return [*zip(known, zip(*columns, strict=True), strict=True)]
+def _are_numbers(rows: Sequence[tuple[object, ...]]) -> bool:
+    return _NUMBERS.issuperset(map(type, chain.from_iterable(rows)))
 
 
-def _are_numbers(column: Sequence[object]) -> bool:
-    return _NUMBERS.issuperset(map(type, column))
-
-
-_READERS: Final[Mapping[type[torch.optim.Optimizer], Callable[[Groups], list[_Call]]]] = {
+_READERS: Final[Mapping[type[torch.optim.Optimizer], Callable[[Groups], _Calls]]] = {
     torch.optim.Adam: _adams,
     torch.optim.AdamW: _adams,
     torch.optim.SGD: _sgds,
 }
-_AS_IMPORTED: Final = {cls: cls.step for cls in _READERS}
+_KNOWN_STEPS: Final = {cls: cls.step for cls in _READERS}
 _STEPS: Final = {cls: without_hooks(cls.step) for cls in _READERS}
 _PARTS: Final = {cls: _torch.parts_of_step(cls) for cls in _READERS}

@@ -7,9 +7,9 @@ before anything has moved.
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
+from operator import is_
 from typing import Any, TypeAlias
 
 import torch
@@ -18,7 +18,6 @@ from groupwise.errors import OptimizerError, StateError, listed
 from groupwise.optim.live import names_of
 
 Groups: TypeAlias = Sequence[Mapping[str, Any]]
-_NONE = array("Q")
 _KNOWN = 64  # trainers that step group after group show a few lists of groups in turn
 
 
@@ -26,18 +25,26 @@ class Distinct:
     """Checks at a step that no tensor stands twice, and whether other tensors are stepped than before."""
 
     def __init__(self) -> None:
-        self._known: set[bytes] = set()
-        self._last = _NONE
+        self._known: set[tuple[int, ...]] = set()
+        self._last: list[int] = []
+        self._resolved: Sequence[object] | None = None
 
-    def check(self, groups: Groups) -> bool:
-        """Raise `OptimizerError` if a tensor stands in two places. Return whether tensors are others than before."""
+    def check(self, groups: Groups, resolved: Sequence[object]) -> bool:
+        """Raise `OptimizerError` if a tensor stands in two places. Return whether tensors are others than before.
+
+        `resolved` are the tensors of the groups as the plan was resolved, which mostly they still are.
+        """
         if torch.compiler.is_compiling():
             return False
-        ids = array("Q", map(id, chain.from_iterable([group["params"] for group in groups])))
+        held = [*chain.from_iterable([group["params"] for group in groups])]
+        if len(held) == len(resolved) and all(map(is_, held, resolved)):
+            is_new, self._resolved = self._resolved is not resolved, resolved
+            return is_new
+        ids, self._resolved = [*map(id, held)], None
         if ids == self._last:
             return False
-        self._last = _NONE
-        key = ids.tobytes()
+        self._last = []
+        key = (*ids,)
         is_new = key not in self._known
         if is_new and len({*ids}) < len(ids):
             raise OptimizerError(_twice(groups))
@@ -50,12 +57,31 @@ class Distinct:
     def forget(self) -> None:
         """Check at the next step, whatever it steps."""
         self._known.clear()
-        self._last = _NONE
+        self._last, self._resolved = [], None
 
 
-def check_savable(groups: Groups, state: Mapping[Any, Any]) -> None:
-    """Raise `StateError` if no load could take a checkpoint of these: it would not be certain whose state is whose."""
-    held = {*map(id, chain.from_iterable([group["params"] for group in groups]))}
+class Savable:
+    """Checks that a load could take a checkpoint, and remembers names that it has found to differ."""
+
+    def __init__(self) -> None:
+        self._distinct: list[str] = []
+
+    def check(self, groups: Groups, state: Mapping[Any, Any]) -> None:
+        """Raise `StateError` if it would not be certain whose state is whose."""
+        params = [*chain.from_iterable([group["params"] for group in groups])]
+        if len(state) != len(params) or not all(map(is_, params, state)):
+            _check_held(params, state)
+        names = [*chain.from_iterable(map(names_of, groups))]
+        if names == self._distinct:
+            return
+        if len({*names}) < len(names):
+            _check_named(groups)
+        else:
+            self._distinct = names
+
+
+def _check_held(params: Iterable[torch.Tensor], state: Mapping[Any, Any]) -> None:
+    held = {*map(id, params)}
     others = [] if held.issuperset(map(id, state)) else [key for key in state if id(key) not in held]
     strangers = [tuple(key.shape) for key in others if isinstance(key, torch.Tensor)]
     if strangers:
@@ -66,9 +92,9 @@ def check_savable(groups: Groups, state: Mapping[Any, Any]) -> None:
     numbers = [repr(key) for key in others if isinstance(key, int)]
     if numbers:
         raise StateError(f"optimizer.state has the keys {listed(numbers, 3)}, which a checkpoint uses for parameters")
-    names = [name for group in groups for name in names_of(group)]
-    if len({*names}) == len(names):
-        return
+
+
+def _check_named(groups: Groups) -> None:
     named: dict[str, tuple[int, object]] = {}
     for group in groups:
         for name, p in zip(names_of(group), group["params"], strict=True):

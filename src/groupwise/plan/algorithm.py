@@ -45,6 +45,8 @@ _MEANT = {
     "warmup": "lr=cosine(…, warmup=…)",
     "name": "label=",
 }
+_MOMENTUM = {"momentum": "beta1", "betas": "momentum", "beta1": "momentum"}
+"""What an algorithm that has one of them not may call its momentum."""
 
 
 class Required:
@@ -161,6 +163,8 @@ class Algorithm:
         meant = _MEANT.get(name)
         if meant is not None:
             return f"{self.name} has no hyperparameter {name!r}: say {meant}"
+        if self.knows(momentum := _MOMENTUM.get(name, "")):
+            return f"{self.name} has no hyperparameter {name!r}: its momentum is {momentum}="
         field = nearest(name, [*self.defaults, *_RULE_FIELDS], limit=1)
         if field and field[0] in _RULE_FIELDS:
             return f"{self.name} has no hyperparameter {name!r}: did you mean {field[0]}=, which belongs to the rule?"
@@ -175,7 +179,8 @@ def _elements(name: str, value: object, n: int) -> tuple[object, ...]:
     if isinstance(inner, Factor):
         raise PlanError(f"{name} is a tuple of {n}: a factor cannot multiply it; scale an element, as in beta1=…")
     if not isinstance(inner, tuple) or len(inner) != n:
-        raise PlanError(f"{name} takes a tuple of {n} values, got {shown(inner)}")
+        alone = "; the first alone is beta1=" if name == "betas" else ""
+        raise PlanError(f"{name} takes a tuple of {n} values, got {shown(inner)}{alone}")
     return tuple(Exact(x) for x in inner) if isinstance(value, Exact) else inner
 
 

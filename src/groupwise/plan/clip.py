@@ -7,8 +7,9 @@ here is only what a plan can say.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
+from groupwise._misuse import explained
 from groupwise.errors import PlanError, unknown
 from groupwise.plan.declarations import finite
 
@@ -44,6 +45,14 @@ class ClipScope:
     label: str
 
 
+_OF_TORCH: Final = {
+    "norm_type": "it is the 2-norm. clip_value(…) bounds every entry",
+    "error_if_nonfinite": 'nonfinite="raise" does that',
+    "foreach": "how norms are taken is not a matter of the plan",
+}
+
+
+@explained(PlanError, "clip_norm", _OF_TORCH)
 def clip_norm(max_norm: float, per: Per = "rule", nonfinite: NonFinite = "pass") -> Clip:
     """Scale gradients so that their joint 2-norm is at most `max_norm` (`torch.nn.utils.clip_grad_norm_`).
 

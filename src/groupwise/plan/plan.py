@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from groupwise import _adopting
 from groupwise._misuse import explained
 from groupwise._pickling import Public, Reduced
 from groupwise._spelling import counted, shown
 from groupwise._warning import warn
 from groupwise.errors import PlanError
-from groupwise.plan import adopting
 from groupwise.plan.algorithm import Algorithm
 from groupwise.plan.clip import Clip
 from groupwise.plan.outcomes import text_of
@@ -70,9 +70,11 @@ class Plan:
         depth: Mapping[str, int] | None = None,
         parts: Iterable[Parts] | None = None,
     ) -> None:
-        for name, table in (("values", values), ("balance", balance)):
+        tables: dict[str, object] = {"values": values, "balance": balance}
+        for name, table in tables.items():
             if table is not None and not isinstance(table, Mapping):
-                raise PlanError(f"{name} is a mapping, not {shown(table)}")
+                way_out = "" if name == "values" else "; in Python a method goes into the loop: Balancer(PCGrad())"
+                raise PlanError(f"{name} is a mapping, not {shown(table)}{way_out}")
         fields = {
             "rules": _rules(rules),
             "clip": clip,
@@ -158,7 +160,7 @@ class Plan:
         Raises:
             GroupwiseError: what `adopt` raises.
         """
-        found = adopting.read(model, optimizer, schedulers, schedulers_step, example)
+        found = _adopting.read(model, optimizer, schedulers, schedulers_step, example)
         if found.lost:
             warn(f"not carried over: {'; '.join(found.lost)}")
         return cls(found.plan.rules)

@@ -6,6 +6,7 @@ once per such class and not once per parameter: ten thousand tensors cost little
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from groupwise.errors import ResolutionError, listed
@@ -18,8 +19,10 @@ from groupwise.plan.mistakes import Mistakes
 from groupwise.plan.rule import Rule, title
 from groupwise.select import ParameterInfo, nearest
 from groupwise.select.part import SEPARATOR
-from groupwise.select.selectors import positions
+from groupwise.select.selectors import Name, Selector, positions
 from groupwise.select.table import ParameterTable
+
+_REGEX = re.compile(r"[\\^$+(|]")
 
 
 def matches_of(rules: Sequence[Rule], parameters: Sequence[ParameterInfo]) -> list[tuple[int, ...]]:
@@ -155,12 +158,21 @@ def _one_level(rules: Sequence[Rule], i: int, levels: set[int]) -> str:
     )
 
 
+def _other_grammar(match: Selector) -> str:
+    """What a name is called that is no glob."""
+    if not isinstance(match, Name):
+        return ""
+    if match.glob.startswith(("!", "~")):
+        return f'all but a part is ~name("{match.glob[1:]}"); '
+    return f'a name is a glob, a regular expression is regex(r"{match.glob}"); ' if _REGEX.search(match.glob) else ""
+
+
 def _matches_nothing(rules: Sequence[Rule], i: int, parameters: Sequence[ParameterInfo]) -> str:
     close = nearest(rules[i].match, parameters)
     hint = f"nearest: {listed(close, 5)}" if close else f"names look like {listed((p.name for p in parameters), 3)}"
     whole = SEPARATOR in str(rules[i].match) and all(info.part is None or not info.part.name for info in parameters)
     split = "the plan splits no parameter, and a name with an @ is of a part: parts=[Parts(…, into=[…])]; "
-    hint = f"{split if whole else ''}{hint}"
+    hint = f"{split if whole else ''}{_other_grammar(rules[i].match)}{hint}"
     return f"{title(rules, i)} matches no parameter ({rules[i].match}); {hint}; say optional=True if that is meant"
 
 

@@ -148,6 +148,8 @@ def declared(name: str, value: object) -> object:
         return value
     meant = nearest(name, ("extra", "hyperparameters"), limit=1) if isinstance(value, Mapping) else []
     hint = f"; did you mean {meant[0]}=?" if meant else ""
+    if callable(value):
+        hint = "; over time it is one of groupwise.schedules: cosine(1e-3), or function(call) for any call of the step"
     raise PlanError(f"{name} must be a number, text, bool, tuple, schedule or factor, not {type(value).__name__}{hint}")
 
 

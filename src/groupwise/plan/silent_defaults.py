@@ -47,11 +47,22 @@ def check_defaults(
             raise ResolutionError(
                 f"{parameter!r} has no declared {rate}: {title(rules, namer)} gives it to {algorithm.name}, "
                 f"whose default {rate} is {algorithm.defaults[rate]!r}, and a learning rate is never a silent default; "
-                f"declare {rate}= there"
+                f"declare {rate}= there{_rate_of_another(rules, dropped, algorithm, rate)}"
             )
         if missing:
             names = ", ".join(missing)
             raise ResolutionError(f"{parameter!r}: {algorithm.name} requires {names}, which no rule declares")
+
+
+def _rate_of_another(
+    rules: Sequence[Rule], dropped: Sequence[tuple[str, Declaration]], algorithm: Algorithm, rate: str
+) -> str:
+    """Which rule declares a rate for another algorithm; a value that happens to be the default is no loss."""
+    rates = [made for name, made in dropped if rate in algorithm.slots_of(name) and not isinstance(made.value, Factor)]
+    if not rates:
+        return ""
+    source = rates[-1].rule
+    return f" ({title(rules, source)} declares one for {rules[source].optimizer} alone)"
 
 
 def _assigned_elsewhere(algorithm: Algorithm, name: str, value: object) -> list[tuple[str, object]]:

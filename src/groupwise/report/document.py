@@ -102,7 +102,7 @@ class Lines:
 @final
 @dataclass(frozen=True)
 class Heat:
-    """A number for each row and column; nan where there is none."""
+    """A number for each row and column; nan where there is none. `across` says what the columns are: steps or tasks."""
 
     title: str
     unit: str
@@ -111,6 +111,7 @@ class Heat:
     cells: tuple[tuple[float, ...], ...]
     ramp: Ramp = "plain"
     note: str = ""
+    across: str = "step"
 
     def __post_init__(self) -> None:
         if len(self.cells) != len(self.rows) or any(len(row) != len(self.columns) for row in self.cells):

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 PALETTE: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#8c8c8c")
 _DASHES: Final = ("-", "--", ":", "-.")
+_AXIS: Final = 0.36
+"""Inches that ticks and the name of an axis take below it."""
 FORMATS: Final = {".svg": "svg", ".pdf": "pdf", ".png": "png"}
 _STYLE: Final[dict[Any, Any]] = {
     "text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "groupwise", "pdf.fonttype": 42, "font.size": 8,
@@ -115,8 +117,8 @@ def _draw(
         rows = figure.subplots(len(panes), 1, squeeze=False, height_ratios=tall)[:, 0]
         for axes, (title, plots) in zip(rows, panes, strict=True):
             axes.set_title(printable(title), loc="left", fontsize=9)
-            axes.set_xlabel("step")
             first = plots[0][1]
+            axes.set_xlabel(first.across if isinstance(first, Heat) else "step")
             if isinstance(first, Heat):
                 _cells(axes, first)
             else:
@@ -155,8 +157,17 @@ def _lines(axes: Axes, plots: list[tuple[str, Lines]], several: bool) -> None:
         axes.set_yscale("log", nonpositive="mask")
     axes.yaxis.set_major_formatter(lambda value, _: formatted(float(value)))
     axes.yaxis.set_minor_formatter(lambda value, _: _between(float(value), *axes.get_ylim()))
+    axes.locator_params(axis="x", integer=True)
     if _entries(plots) > 1:
-        axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0.0, -0.22), ncols=_across(axes))
+        _legend(axes)
+
+
+def _legend(axes: Axes) -> None:
+    """Below the name of the axis of steps, however high the plot is."""
+    from matplotlib.transforms import ScaledTranslation
+
+    below = axes.transAxes + ScaledTranslation(0, -_AXIS, axes.figure.dpi_scale_trans)
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below, ncols=_across(axes))
 
 
 def _between(value: float, low: float, high: float) -> str:
@@ -202,7 +213,7 @@ def _cells(axes: Axes, heat: Heat) -> None:
     )
     axes.grid(visible=False)
     every, down = max(len(heat.columns) // 6, 1), max(len(heat.rows) // 30 + 1, 1)
-    axes.set_xticks(range(0, len(heat.columns), every), heat.columns[::every])
+    axes.set_xticks(range(0, len(heat.columns), every), [printable(column) for column in heat.columns[::every]])
     axes.set_yticks(range(0, len(heat.rows), down), [printable(row) for row in heat.rows[::down]])
     if axes.figure is not None:
         bar = axes.figure.colorbar(image, ax=axes, label=heat.unit, format=lambda value, _: formatted(float(value)))

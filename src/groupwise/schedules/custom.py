@@ -16,6 +16,7 @@ from groupwise.errors import ScheduleError
 from groupwise.schedules.arguments import Kind
 from groupwise.schedules.finite_curves import interpolate
 from groupwise.schedules.lengths import LENGTH_FORM, Length, length
+from groupwise.schedules.names_elsewhere import explained_arguments
 from groupwise.schedules.numbers import number, number_form
 from groupwise.schedules.schedule import Schedule
 from groupwise.schedules.segment import Segment
@@ -54,6 +55,7 @@ OfStep: TypeAlias = Annotated[Callable[[int], float], Kind(_callable)]
 
 
 @_pickling.public("groupwise.schedules:piecewise")
+@explained_arguments
 @final
 @dataclass(frozen=True, repr=False)
 class Piecewise(EndlessCurve):
@@ -90,6 +92,7 @@ class Piecewise(EndlessCurve):
 
 
 @_pickling.public("groupwise.schedules:function")
+@explained_arguments
 @final
 @dataclass(frozen=True, repr=False)
 class Function(EndlessCurve):

@@ -17,11 +17,13 @@ from groupwise.errors import ScheduleError
 from groupwise.schedules.arguments import NonNegative, Number, Period, Span, Times
 from groupwise.schedules.decays import geometric
 from groupwise.schedules.finite_curves import cosine_left, interpolate
+from groupwise.schedules.names_elsewhere import explained_arguments
 from groupwise.schedules.segment import Segment
 from groupwise.schedules.shape import EndlessCurve
 
 
 @_pickling.public("groupwise.schedules:triangular")
+@explained_arguments
 @final
 @dataclass(frozen=True, repr=False)
 class Triangular(EndlessCurve):
@@ -90,6 +92,7 @@ class Triangular(EndlessCurve):
 
 
 @_pickling.public("groupwise.schedules:cosine_restarts")
+@explained_arguments
 @final
 @dataclass(frozen=True, repr=False)
 class CosineRestarts(EndlessCurve):

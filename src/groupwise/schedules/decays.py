@@ -20,6 +20,7 @@ from groupwise import _pickling
 from groupwise.schedules import arguments
 from groupwise.schedules.arguments import NonNegative, Number, Period, Spans
 from groupwise.schedules.lengths import Length, epochs
+from groupwise.schedules.names_elsewhere import explained_arguments
 from groupwise.schedules.segment import Segment
 from groupwise.schedules.shape import EndlessCurve
 
@@ -36,6 +37,7 @@ def geometric(start: float, gamma: float, exponent: float) -> float:
 
 
 @_pickling.public("groupwise.schedules:constant")
+@explained_arguments
 @final
 @dataclass(frozen=True, repr=False)
 class Constant(EndlessCurve):
@@ -62,6 +64,7 @@ class Constant(EndlessCurve):
 
 
 @_pickling.public("groupwise.schedules:exponential")
+@explained_arguments
 @final
 @dataclass(frozen=True, repr=False)
 class Exponential(EndlessCurve):
@@ -93,6 +96,7 @@ class Exponential(EndlessCurve):
 
 
 @_pickling.public("groupwise.schedules:step_decay")
+@explained_arguments
 @final
 @dataclass(frozen=True, repr=False)
 class StepDecay(EndlessCurve):
@@ -124,6 +128,7 @@ class StepDecay(EndlessCurve):
 
 
 @_pickling.public("groupwise.schedules:multi_step")
+@explained_arguments
 @final
 @dataclass(frozen=True, repr=False, init=False)
 class MultiStep(EndlessCurve):
@@ -161,6 +166,7 @@ class MultiStep(EndlessCurve):
 
 
 @_pickling.public("groupwise.schedules:inverse_sqrt")
+@explained_arguments
 @final
 @dataclass(frozen=True, repr=False)
 class InverseSqrt(EndlessCurve):

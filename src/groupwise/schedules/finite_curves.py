@@ -16,6 +16,7 @@ from typing import Literal, final
 
 from groupwise import _pickling
 from groupwise.schedules.arguments import Number, Positive, Span
+from groupwise.schedules.names_elsewhere import explained_arguments
 from groupwise.schedules.segment import Segment
 from groupwise.schedules.shape import FiniteCurve, progress
 
@@ -31,6 +32,7 @@ def interpolate(start: float, end: float, left: float) -> float:
 
 
 @_pickling.public("groupwise.schedules:linear")
+@explained_arguments
 @final
 @dataclass(frozen=True, repr=False)
 class Linear(FiniteCurve):
@@ -60,6 +62,7 @@ class Linear(FiniteCurve):
 
 
 @_pickling.public("groupwise.schedules:cosine")
+@explained_arguments
 @final
 @dataclass(frozen=True, repr=False)
 class Cosine(FiniteCurve):
@@ -89,6 +92,7 @@ class Cosine(FiniteCurve):
 
 
 @_pickling.public("groupwise.schedules:polynomial")
+@explained_arguments
 @final
 @dataclass(frozen=True, repr=False)
 class Polynomial(FiniteCurve):
@@ -120,6 +124,7 @@ class Polynomial(FiniteCurve):
 
 
 @_pickling.public("groupwise.schedules:warmup_stable_decay")
+@explained_arguments
 @final
 @dataclass(frozen=True, repr=False)
 class WarmupStableDecay(FiniteCurve):

@@ -17,11 +17,13 @@ from groupwise import _pickling
 from groupwise.errors import ScheduleError
 from groupwise.schedules.arguments import Fraction, Number, Positive
 from groupwise.schedules.finite_curves import cosine_left, interpolate
+from groupwise.schedules.names_elsewhere import explained_arguments
 from groupwise.schedules.segment import Segment
 from groupwise.schedules.shape import FiniteCurve
 
 
 @_pickling.public("groupwise.schedules:one_cycle")
+@explained_arguments
 @final
 @dataclass(frozen=True, repr=False)
 class OneCycle(FiniteCurve):

@@ -23,6 +23,7 @@ from groupwise import _pickling
 from groupwise._spelling import shown
 from groupwise.errors import ScheduleError, StateError, listed, within
 from groupwise.schedules.arguments import Count, NonNegative, Number, numbers
+from groupwise.schedules.names_elsewhere import explained_arguments
 from groupwise.schedules.numbers import number
 from groupwise.schedules.schedule import Schedule
 from groupwise.schedules.segment import Segment
@@ -65,6 +66,7 @@ _READERS: Mapping[str, Callable[[object], Any]] = {"value": number, "best": _bes
 
 
 @_pickling.public("groupwise.schedules:plateau")
+@explained_arguments
 @final
 @dataclass(frozen=True, repr=False)
 class Plateau(EndlessCurve):

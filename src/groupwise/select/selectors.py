@@ -291,6 +291,8 @@ def _way_out(given: object) -> str:
         return 'a rule names a module of the model by its dotted path: "head", or "head.*" for what is in it'
     if getattr(given, "requires_grad", None) is not None:
         return 'a rule names a parameter by its dotted path, as in "head.weight"'
+    if isinstance(given, Iterator):
+        return 'a rule names parameters by their dotted paths, as in "head" for what head.parameters() gives'
     return "write where(predicate)" if callable(given) else "give a glob, a selector, or a list of them"
 
 

@@ -76,7 +76,8 @@ def _networks(model: Any) -> Iterator[tuple[str, Any]]:
         raise SelectorError("the mapping of networks is empty; give {'generator': module, 'temperature': parameter}")
     for key, part in model.items():
         if not isinstance(key, str) or not key or "." in key:
-            raise SelectorError(f"network {key!r}: a network's key is text, not empty and without a dot")
+            whole = "; for parameters by their names in a model give the model itself" if _is_tensor(part) else ""
+            raise SelectorError(f"network {key!r}: a network's key is text, not empty and without a dot{whole}")
         if not _is_module(part) and not _is_tensor(part):
             raise SelectorError(f"network {key!r}: {_called(part)} is neither module nor parameter; {_way_out(part)}")
         yield key, part

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from groupwise.balance import MGDA, Balancer, CAGrad, Equal, FromGramian, FromJacobian, Method, UPGrad
-from groupwise.balance.result import conflicting_tasks, cosines_of
+from groupwise.balance.result import Cosines, conflicting_tasks
 from groupwise.errors import GroupwiseWarning
 from tests.balance.engine.models import KINDS, built
 from tests.balance.engine.reference import crooked, reference
@@ -111,7 +111,7 @@ def test_a_task_is_hurt_where_its_loss_rises_by_more_than_rounding(scale: float)
 
 def test_every_pair_has_one_cosine() -> None:
     gradients = torch.tensor([[1.0, 0.0], [1.0, 1.0], [-1.0, 0.5]], dtype=torch.float64)
-    cosines = cosines_of(("a", "b", "c"), gradients @ gradients.T)
+    cosines = Cosines(("a", "b", "c"), gradients @ gradients.T)
     assert [*cosines] == [("a", "b"), ("a", "c"), ("b", "c")]
     expected = torch.cosine_similarity(gradients[[0, 0, 1]], gradients[[1, 2, 2]], dim=1)
     assert [*cosines.values()] == pytest.approx(expected.tolist(), abs=1e-15)
@@ -125,3 +125,19 @@ def test_a_result_is_pickled_with_its_numbers_and_without_tensors(method: Method
     assert str(again) == str(result)
     assert (again.weights, again.norms, again.cosines) == (result.weights, result.norms, result.cosines)
     assert (again.shared, again.shares) == ((), None)
+
+
+def test_cosines_are_a_mapping_that_is_equal_to_its_dict_and_pickled_as_one() -> None:
+    rows = torch.randn(4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    names = ("a", "b", "c", "d")
+    cosines = Cosines(names, rows @ rows.T)
+    expected = {
+        (names[i], names[j]): float(torch.nn.functional.cosine_similarity(rows[i], rows[j], dim=0))
+        for i in range(4)
+        for j in range(i + 1, 4)
+    }
+    assert dict(cosines) == pytest.approx(expected)
+    assert (len(cosines), repr(cosines)) == (6, repr(dict(cosines)))
+    again = pickle.loads(pickle.dumps(cosines))
+    assert type(again) is dict
+    assert again == cosines

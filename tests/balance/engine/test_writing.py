@@ -30,6 +30,36 @@ def test_equal_weights_are_the_plain_sum(kind: str, method: object) -> None:
             assert leaf.grad.is_sparse or mine.grad.stride() == leaf.grad.stride()
 
 
+@pytest.mark.parametrize(("kind", "route"), [*((kind, "sequential") for kind in KINDS), ("Plain", "gramian")])
+def test_what_is_called_after_accumulation_is_called_as_in_backward_once_with_the_whole_gradient(
+    kind: str, route: Any
+) -> None:
+    calls: list[dict[str, list[Tensor]]] = [{}, {}]
+    plain, ours = built(kind), built(kind)
+    for model, seen in zip((plain, ours), calls, strict=True):
+        for name, leaf in leaves(model).items():
+            if leaf.requires_grad:
+                own = seen[name] = []
+                leaf.register_post_accumulate_grad_hook(lambda p, own=own: own.append(p.grad.to_dense().clone()))
+    sum(plain.losses().values()).backward()
+    Balancer(ones, route=route).backward(ours.losses())
+    assert {name: len(own) for name, own in calls[1].items()} == {name: len(own) for name, own in calls[0].items()}
+    for name, own in calls[0].items():
+        torch.testing.assert_close(calls[1][name], own)
+
+
+def test_an_optimizer_that_steps_in_such_hooks_trains() -> None:
+    model = built("Plain")
+    before = {name: leaf.detach().clone() for name, leaf in leaves(model).items()}
+    for leaf in leaves(model).values():
+        alone = torch.optim.SGD([leaf], lr=0.1)
+        leaf.register_post_accumulate_grad_hook(lambda p, alone=alone: (alone.step(), alone.zero_grad(), None)[2])
+    Balancer(ones).backward(model.losses())
+    moved = {name: (before[name] - leaf.detach()) / 0.1 for name, leaf in leaves(model).items()}
+    assert all(leaf.grad is None for leaf in leaves(model).values())
+    torch.testing.assert_close(moved, reference("Plain").update(torch.ones(3)))
+
+
 class _Reused(torch.autograd.Function):
     """A backward that hands out the same memory each time."""
 

@@ -180,6 +180,7 @@ MISTAKEN: dict[str, tuple[Callable[[], Any], list[str]]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:the run went on past its end")
 @pytest.mark.filterwarnings("ignore:frozen by the plan, and still averaging")
 @pytest.mark.parametrize("name", MISTAKEN)
 def test_a_mistake_is_found_by_its_name(name: str) -> None:

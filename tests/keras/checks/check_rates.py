@@ -84,6 +84,15 @@ def test_a_plateau_with_an_absolute_floor_is_said() -> None:
             model.optimizer.learning_rate = factor
 
 
+def test_reductions_that_come_to_the_declared_rate_are_factors_all_the_same() -> None:
+    model = compiled(Plan([Rule("*", optimizer="SGD", lr=1e-2)]))
+    worse = keras.callbacks.ReduceLROnPlateau("loss", factor=0.1, patience=0, min_delta=1e3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", GroupwiseWarning)
+        fit(model, epochs=3, callbacks=[worse])
+    assert float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)) == pytest.approx(1e-2)
+
+
 @pytest.mark.parametrize(
     "factors",
     [(0.1, 0.01), (0.5, 0.25, 0.1), [0.5 * (1 + np.cos(np.pi * t / 20)) for t in range(19)], (2.0, 1.0), (0.0, 1.0)],

@@ -121,6 +121,7 @@ class Failing(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no t
 MOMENTS = ["on_train_begin", "on_epoch_begin", "on_train_batch_begin", "on_train_batch_end", "on_epoch_end"]
 
 
+@pytest.mark.filterwarnings("ignore:the run went on past its end")
 @pytest.mark.parametrize("first", [False, True])
 @pytest.mark.parametrize("moment", [*MOMENTS, "on_train_end", ""])
 def test_measuring_ends_with_the_fit_that_is_observed_however_that_ends(
@@ -160,6 +161,7 @@ def test_a_batch_that_is_trained_by_hand_is_not_measured(tmp_path: Path) -> None
     assert model.optimizer.measured == before
 
 
+@pytest.mark.filterwarnings("ignore:the run went on past its end")
 def test_several_fits_that_are_observed_measure_in_all_of_them(tmp_path: Path) -> None:
     model = compiled()
     for _ in range(3):

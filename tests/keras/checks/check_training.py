@@ -107,6 +107,7 @@ def test_adaptive_clipping_bounds_each_unit() -> None:
         assert np.any(moved > 0)
 
 
+@pytest.mark.filterwarnings("ignore:the run went on past its end")
 def test_averages_go_on_through_two_fits_and_callbacks_swap_them() -> None:
     model = compiled(functional(), use_ema=True, ema_momentum=0.9)
     fit(model)

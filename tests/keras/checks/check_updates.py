@@ -136,6 +136,7 @@ def test_a_number_assigned_between_epochs_counts_without_compiling_anew() -> Non
     assert difference(model, expected(before, body=late)) < CLOSE
 
 
+@pytest.mark.filterwarnings("ignore:the run went on past its end")
 def test_past_the_end_the_last_value_holds() -> None:
     model = sequential()
     before = weights(model)

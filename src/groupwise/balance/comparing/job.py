@@ -14,6 +14,8 @@ from typing import Any, Protocol, TypeAlias, final
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from groupwise import _pickling
+
 
 class Ticking(Protocol):
     """A scheduler, ours or torch's."""
@@ -23,6 +25,7 @@ class Ticking(Protocol):
 
 
 @final
+@_pickling.public("groupwise.balance:Job")
 @dataclass(frozen=True, eq=False)
 class Job:
     """One training, ready to start.

@@ -8,6 +8,7 @@ from dataclasses import MISSING, Field, dataclass, fields
 from statistics import fmean, stdev
 from typing import Any, final
 
+from groupwise import _pickling
 from groupwise.balance.comparing.training import Run
 from groupwise.balance.method import Method
 
@@ -57,6 +58,7 @@ class Entry:
 
 
 @final
+@_pickling.public("groupwise.balance:Comparison")
 @dataclass(frozen=True)
 class Comparison:
     """Every contestant; `str` is a table with the sentences below it.

@@ -13,7 +13,7 @@ from groupwise.balance.engine.direction import Direction
 from groupwise.balance.engine.finite import Facts, Verdict
 from groupwise.balance.engine.routes.route import Route
 from groupwise.balance.engine.rows import RowNorms
-from groupwise.balance.result import BalanceResult, conflicting_tasks, cosines_of, norms_of
+from groupwise.balance.result import BalanceResult, Cosines, conflicting_tasks, norms_of
 
 
 def of_nothing(losses: Mapping[str, float], verdict: Verdict, route: Route) -> BalanceResult:
@@ -76,10 +76,10 @@ def _result(
 ) -> BalanceResult:
     names, those = _taking_part(tasks, facts, verdict)
     norms: dict[str, float] = {}
-    cosines: dict[tuple[str, str], float] = {}
+    cosines: Mapping[tuple[str, str], float] = {}
     if those.gramian is not None:
         norms = dict(zip(names, norms_of(those.gramian).tolist(), strict=True))
-        cosines = cosines_of(names, those.gramian)
+        cosines = Cosines(names, those.gramian)
     losses = dict(zip(tasks, facts.numbers, strict=True))
     shares = _shares(shown, verdict.kept)
     return BalanceResult(

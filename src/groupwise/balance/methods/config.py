@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import sqrt
+from operator import mul
 from typing import final
 
 import torch
@@ -15,11 +16,11 @@ from torch import Tensor
 
 from groupwise.balance import arguments
 from groupwise.balance.arguments import TaskNumbers
-from groupwise.balance.directions import among_present, lengths, preferred, require_above_zero
+from groupwise.balance.directions import among_present, preferred, require_above_zero
 from groupwise.balance.memory import Memory
 from groupwise.balance.method import GramianMethod, MethodContext
 from groupwise.balance.properties import PLAIN, Property
-from groupwise.balance.spectrum import CUT, opposite, solve_cosines
+from groupwise.balance.spectrum import CUT, opposite, solve_cosines, solve_few
 
 
 @final
@@ -64,7 +65,18 @@ def weights_of_two(gramian: Tensor) -> Tensor | None:
 
 def weights_of_many(gramian: Tensor, p: Tensor) -> Tensor:
     """From the cosines."""
-    n = lengths(gramian)
+    few = solve_few(gramian, p.tolist())
+    if few is not None:
+        n, a = few  # the cosines with the direction are p itself
+        shares = p.tolist()
+        square = sum(map(mul, map(mul, a, n), shares))
+        return torch.tensor(a, dtype=torch.float64).mul_(sum(map(mul, n, shares)) / square)
+    return weights_of_dependent(gramian, p)
+
+
+def weights_of_dependent(gramian: Tensor, p: Tensor) -> Tensor:
+    """The same for any number of tasks, and where no direction has these cosines."""
+    n = gramian.diagonal().sqrt()
     cosines = gramian / n.outer(n)
     y = solve_cosines(cosines, p)
     along = cosines @ y

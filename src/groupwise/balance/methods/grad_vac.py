@@ -92,15 +92,21 @@ def vaccine(gramian: Tensor, orders: Tensor, targets: Tensor) -> tuple[Tensor, T
     size = length.where(present, 1.0)
     shares = gramian / size.outer(size)
     slopes = (targets / (1 - targets**2).sqrt()).where((targets < 1) & present[orders], -torch.inf)
-    products, square = shares.clone(), present.double()
-    along, squares, level = torch.empty(3, *orders.shape, dtype=torch.float64)
-    for step, (others, slope) in enumerate(zip(orders, slopes, strict=True)):
-        before = torch.gather(products, 1, others[:, None], out=along[step][:, None])[:, 0]
-        squares[step] = square
-        across = torch.addcmul(square, before, before, value=-1).clamp_(min=0)
-        after = torch.fmax(before, slope * across.sqrt(), out=level[step])
-        products.addcmul_(shares.index_select(0, others), (after - before)[:, None])
-        square = across.addcmul_(after, after)
+    products, count = shares.clone(), len(orders)
+    along, level = torch.empty(2, count, len(size), dtype=torch.float64)
+    squares = torch.empty(count + 1, len(size), dtype=torch.float64)
+    squares[0] = present
+    columns = orders[:, :, None].unbind(), along[:, :, None].unbind(), level[:, :, None].unbind()
+    steps = zip(orders.unbind(), slopes.unbind(), *columns, along.unbind(), level.unbind(), strict=True)
+    square, *later = squares.unbind()
+    root, change = torch.empty_like(size), torch.empty(len(size), 1, dtype=torch.float64)
+    for (others, slope, index, before, after, b, a), following in zip(steps, later, strict=True):
+        torch.gather(products, 1, index, out=before)
+        torch.addcmul(square, b, b, value=-1, out=following).clamp_(min=0)
+        torch.fmax(b, torch.sqrt(following, out=root).mul_(slope), out=a)
+        products.addcmul_(shares.index_select(0, others), torch.sub(after, before, out=change))
+        square = following.addcmul_(a, a)
+    squares = squares[:-1]
     change = (level - along) * size / size[orders]
     added = torch.zeros_like(size).index_add_(0, orders.flatten(), change.flatten())
     met = present[orders] & (squares > _GONE)

@@ -14,11 +14,11 @@ from typing import final
 import torch
 from torch import Tensor
 
-from groupwise.balance.directions import among_present, lengths
+from groupwise.balance.directions import among_present
 from groupwise.balance.memory import Memory
 from groupwise.balance.method import GramianMethod, MethodContext
 from groupwise.balance.properties import PLAIN, Property
-from groupwise.balance.spectrum import opposite, solve_cosines
+from groupwise.balance.spectrum import opposite, solve_cosines, solve_few
 
 _CANCELS = 1e-12
 
@@ -54,7 +54,13 @@ def weights_of_two(gramian: Tensor) -> Tensor:
 
 def weights_of_many(gramian: Tensor) -> Tensor:
     """From the cosines."""
-    n = lengths(gramian)
-    a = solve_cosines(gramian / n.outer(n), torch.ones_like(n)).div_(n)
-    total = float(a.sum())
-    return a.div_(total) if abs(total) > _CANCELS * float(a.abs().sum()) else torch.zeros_like(a)
+    few = solve_few(gramian)
+    if few is None:
+        n = gramian.diagonal().sqrt()
+        found: list[float] = solve_cosines(gramian / n.outer(n), torch.ones_like(n)).div_(n).tolist()
+    else:
+        found = few[1]
+    total = sum(found)
+    if abs(total) > _CANCELS * sum(map(abs, found)):
+        return torch.tensor([a / total for a in found], dtype=torch.float64)
+    return torch.zeros(len(found), dtype=torch.float64)

@@ -81,7 +81,7 @@ class MetaBalance(JacobianMethod):
                     f"{unknown('task', self.primary, context.tasks)}"
                 )
             return self.primary
-        known = [task for task in sorted(memory.tasks()) if bool(memory.has_tasks(_PRIMARY, [task]))]
+        known = sorted(memory.tasks_with(_PRIMARY))
         if not known:
             memory.keep_tasks(_PRIMARY, context.tasks[:1], torch.ones(1, dtype=torch.float64))
         return known[0] if known else context.tasks[0]

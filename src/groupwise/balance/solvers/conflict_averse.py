@@ -11,6 +11,10 @@ hull of the rows g_i + s g0. What is left is one number, the s at which |g_w(s)|
 a positive weight, the left side is *linear* in s^2, so Newton's method on s^2 jumps from piece to piece and ends on the
 exact root; a bracket keeps it from leaving.
 
+Most problems need none of these quadratic programs: guess which weights are positive, take the root of that piece, and
+flip every weight whose sign is wrong at it, three to five times. What is found so counts only if it meets the
+conditions above; elsewhere, and where the hull comes near to zero, Newton's method starts from the beginning.
+
 For two rows w = (t, 1 - t), and what is minimised is a line plus a hyperbola in t, with its minimum in closed form.
 
 Where the hull contains zero (a Pareto-stationary point) s may shrink to nothing. The limit of d is then the projection
@@ -19,7 +23,8 @@ of g0 on the dual cone of the rows: of all best d, the one nearest to g0.
 
 from __future__ import annotations
 
-from math import sqrt
+from math import inf, sqrt
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -33,6 +38,10 @@ TOLERANCE = 1e-9
 _STATIONARY = 2.0**-46  # |g_w|^2 over the shortest row's: the hull contains zero, as far as a Gramian can tell
 _SETTLED = 1e-12
 _ROUNDS = 100
+_PIVOTS = 10
+_EXACT = 1e-10  # of |g_w|^2 against (r s)^2
+_ROUNDING = 1e-12  # of a product, relative to the lengths of its terms
+_CLOSE = 2.0**-20  # |g_w|^2 over that of its terms: what is below has lost digits
 
 
 def averse(gramian: Tensor, preference: Tensor, c: float) -> Tensor:
@@ -65,11 +74,92 @@ def averse_of_two(gramian: Tensor, preference: Tensor, c: float) -> Tensor | Non
 
 
 def averse_of_many(gramian: Tensor, preference: Tensor, c: float) -> Tensor:
-    """The same by Newton's method, for any number of rows."""
+    """The same for any number of rows."""
     toward = gramian @ preference
-    radius = c * float((preference @ toward).clamp(min=0).sqrt())
+    length = sqrt(max(float(preference @ toward), 0.0))
+    radius = c * length
     if radius == 0:
         return preference
+    found = by_pivoting(gramian, preference, toward, length, radius)
+    return by_newton(gramian, preference, toward, radius) if found is None else found
+
+
+def by_pivoting(gramian: Tensor, preference: Tensor, toward: Tensor, length: float, radius: float) -> Tensor | None:
+    """The same where guesses of what is positive settle, and the hull is far from zero; else None.
+
+    All is in units of the rows' lengths n: the weights are n_i w_i, the products g_i.z / n_i.
+    """
+    lengths = gramian.diagonal().sqrt()
+    least = float(lengths.min()) ** 2
+    if not least > 0:
+        return None
+    piece = _Piece.of(gramian, toward, lengths, least)
+    size, s, positive = float(preference @ lengths), length / radius, toward <= toward.mean()
+    for _ in range(_PIVOTS):
+        s, weights, exact = piece.root(radius, positive, s)
+        total = float(torch.linalg.vector_norm(weights, 1))
+        rounding = _ROUNDING * (total + s * size)
+        products = torch.addmv(piece.toward, piece.cosines, weights, beta=s)
+        mean = float(weights @ products)
+        slack = torch.add(products, piece.inverse, alpha=-mean)
+        wrong = torch.where(positive, weights, slack + rounding) < 0
+        if not bool(wrong.any()):
+            square, wanted = mean - s * float(weights @ piece.toward), (radius * s) ** 2
+            equal = float(torch.linalg.vector_norm(slack.where(positive, 0.0), inf)) <= rounding
+            met = exact and equal and wanted > _CLOSE * total * total and abs(square - wanted) <= _EXACT * square
+            return torch.add(preference, weights / lengths, alpha=1 / s) if met else None
+        positive = positive ^ wrong
+    return None
+
+
+@final
+class _Piece(NamedTuple):
+    """What the root of a piece is computed from.
+
+    Attributes:
+        cosines: [k, k].
+        raised: the same in the Gramian to which the square of the shortest row is added everywhere.
+        inverse: [k] 1 / n.
+        toward: [k] t / n, t the products with g0.
+        right: [k, 2] both.
+        unit: the identity.
+        least: the square of the shortest row.
+    """
+
+    cosines: Tensor
+    raised: Tensor
+    inverse: Tensor
+    toward: Tensor
+    right: Tensor
+    unit: Tensor
+    least: float
+
+    @classmethod
+    def of(cls, gramian: Tensor, toward: Tensor, lengths: Tensor, least: float) -> _Piece:
+        """That of a Gramian."""
+        cosines, inverse = gramian / lengths.outer(lengths), 1 / lengths
+        raised = torch.addr(cosines, inverse, inverse, alpha=least)
+        right = torch.stack([inverse, toward * inverse], 1)
+        unit = torch.eye(len(lengths), dtype=torch.float64)
+        return cls(cosines, raised, inverse, right[:, 1], right, unit, least)
+
+    def root(self, radius: float, positive: Tensor, guess: float) -> tuple[float, Tensor, bool]:
+        """s and n w [k] if exactly these weights are positive: w = p + s q, and |g_w|^2 = p'Gp + s^2 q'Gq.
+
+        Where there is no such s, the w at the guess; whether there is.
+        """
+        system = self.raised.where(positive[:, None] & positive, self.unit)
+        right = self.right.where(positive[:, None], 0.0)
+        found = torch.cholesky_solve(right, torch.linalg.cholesky_ex(system)[0])
+        (ones, both), (_, along) = (right.T @ found).tolist()
+        left, free = 1 - self.least * ones, radius * radius * ones - along * ones + both * both
+        exact = ones > 0 and left > 0 and free > 0
+        s = sqrt(left / free) if exact else guess
+        return s, found @ torch.tensor([(1 + s * both) / (ones or 1.0), -s], dtype=torch.float64), exact
+
+
+def by_newton(gramian: Tensor, preference: Tensor, toward: Tensor, radius: float) -> Tensor:
+    """The same from quadratic programs, wherever the hull lies."""
     w = shortest_of_many(gramian)
     nearest = float((w @ gramian @ w).clamp(min=0))
     s = nearest**0.5 / radius

@@ -10,6 +10,9 @@ n_i (sum_j n_j (|u_j| + x_j) + max_j t_j / n_j), n_i = |g_i|, and stays below th
 
 from __future__ import annotations
 
+from math import inf
+
+import torch
 from torch import Tensor
 
 from groupwise.balance.solvers.nonnegative import nonnegative
@@ -28,12 +31,30 @@ def reaching(gramian: Tensor, given: Tensor, products: Tensor) -> Tensor | None:
 
     Taken for none is also what could be had only by a vector about a million times as long as J'u and the thresholds.
     """
-    if len(given) == 0:
-        return given
-    lengths = gramian.diagonal().clamp(min=0).sqrt()
-    wanted = (products / lengths).where(lengths > 0, 0.0).abs().max()
-    size = given.abs() @ lengths + wanted
-    x = nonnegative(gramian, (products - gramian @ given)[None], size[None])[0]
-    v = given + x
-    missed = (products - gramian @ v > _MET * lengths * size).any() | (x @ lengths * _MET > size)
-    return None if bool(missed) else v
+    unit = _units(gramian)
+    size = float(given.abs() @ unit) + float(torch.linalg.vector_norm(products / unit, inf)) if len(given) else 0.0
+    x = _added(gramian, products - gramian @ given, size, unit)
+    return None if x is None else given + x
+
+
+def reaching_alone(gramian: Tensor, products: Tensor) -> Tensor | None:
+    """The same from u = 0 on."""
+    if not bool((products > 0).any()):
+        return torch.zeros_like(products)
+    unit = _units(gramian)
+    return _added(gramian, products, float(torch.linalg.vector_norm(products / unit, inf)), unit)
+
+
+def _added(gramian: Tensor, missing: Tensor, size: float, unit: Tensor) -> Tensor | None:
+    """The least x [k] >= 0 with Gx >= `missing`."""
+    if not len(missing):
+        return missing
+    x = nonnegative(gramian, missing[None], torch.tensor([size], dtype=torch.float64))[0]
+    missed = torch.addmv(missing, gramian, x, alpha=-1).div_(unit)
+    return None if float(missed.max()) > _MET * size or float(x @ unit) * _MET > size else x
+
+
+def _units(gramian: Tensor) -> Tensor:
+    """[k] the lengths of the rows; 1 for one of zero."""
+    lengths = gramian.diagonal().sqrt()
+    return lengths.where(lengths > 0, 1.0)

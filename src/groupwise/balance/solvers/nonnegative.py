@@ -13,7 +13,10 @@ Most problems are settled by block principal pivoting (Portugal, Judice and Vice
 positive, solve, flip every one whose sign is wrong, three to six rounds for any size. That may cycle where the rows are
 dependent; what is left over then goes to the active-set method of Lawson and Hanson (1974), which adds one variable at
 a time and cannot. All right-hand sides advance together. The diagonal is raised by 2^-40, which makes dependent rows
-harmless and lies below the tolerance; one step of refinement takes its effect out again where the rows are independent.
+harmless and lies below the tolerance; one step of refinement, once the signs are right, takes its effect out again
+where the rows are independent, and the signs are looked at again.
+
+Where a variable is positive its slack is zero, and elsewhere the variable is: so a sign is wrong where x - g < 0.
 
 Two variables with the cosine c have a closed form: both are positive where |D| < S, with S = (b_1 + b_2) / (1 + c) and
 D = (b_1 - b_2) / (1 - c) in unit rows, and are then (S + D) / 2 and (S - D) / 2; else at most one is.
@@ -22,9 +25,13 @@ D = (b_1 - b_2) / (1 - c) in unit rows, and are then (S + D) / 2 and (S - D) / 2
 from __future__ import annotations
 
 from math import sqrt
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+
+from groupwise.balance.solvers.few import FEW, nonnegative_of_few
 
 TOLERANCE = 1e-11
 """Of the residual."""
@@ -32,6 +39,7 @@ TOLERANCE = 1e-11
 _SHIFT = 2.0**-40
 _WRONG = 2.0**-39  # a sign is wrong beyond this, relative to the size of the terms
 _ROUNDS = 8
+_STEPS = 4
 _SMALL = 2**18  # up to this much arithmetic, cutting problems down costs more than it saves
 
 
@@ -51,7 +59,11 @@ def nonnegative(quadratic: Tensor, linear: Tensor, scale: Tensor, guess: Tensor 
         return (linear / quadratic.where(quadratic > 0, 1.0)).clamp_(min=0)
     if len(quadratic) == 2:
         return nonnegative_of_two(quadratic, linear)
-    return nonnegative_of_many(quadratic, linear, scale, linear > 0 if guess is None else guess)
+    if guess is None:
+        guess = linear > 0
+        if not bool(guess.any()):
+            return torch.zeros_like(linear)
+    return nonnegative_of_many(quadratic, linear, scale, guess)
 
 
 def nonnegative_of_two(quadratic: Tensor, linear: Tensor) -> Tensor:
@@ -74,34 +86,94 @@ def nonnegative_of_two(quadratic: Tensor, linear: Tensor) -> Tensor:
 
 def nonnegative_of_many(quadratic: Tensor, linear: Tensor, scale: Tensor, guess: Tensor) -> Tensor:
     """The same by pivoting, for any number of variables."""
+    count, variables = linear.shape
+    if max(count, variables) <= FEW or (count == 1 and int(guess.sum()) <= FEW):
+        found = nonnegative_of_few(quadratic, linear, scale, guess)
+        if found is not None:
+            return found
+    return pivoted(quadratic, linear, scale, guess)
+
+
+def pivoted(quadratic: Tensor, linear: Tensor, scale: Tensor, guess: Tensor) -> Tensor:
+    """The same as operations of torch."""
     length = quadratic.diagonal().sqrt()
     length = torch.where(length > 0, length, 1.0)
     cosines = quadratic / length.outer(length)
-    return _pivoted(cosines, linear / length, scale[:, None], guess, _ROUNDS) / length
+    problem, linear = _Problem.of(cosines), linear / length
+    guess = guess if _is_small(linear) else _likely(problem, linear, guess)
+    return _pivoted(problem, linear, scale[:, None], guess, _ROUNDS).div_(length)
 
 
-def _pivoted(cosines: Tensor, linear: Tensor, scale: Tensor, positive: Tensor, rounds: int) -> Tensor:
-    """The same where every row has length one, from a guess of what is positive."""
-    if rounds == 0:
-        return _one_at_a_time(cosines, linear, scale)
-    x = _solve(cosines, linear, positive)
-    size = torch.linalg.vector_norm(x, 1, dim=1, keepdim=True).add_(scale)
-    wrong = torch.where(positive, x.neg(), torch.addmm(linear, x, cosines, alpha=-1)) > size.mul_(_WRONG)
-    unsettled = [i for i, some in enumerate(wrong.any(1).tolist()) if some]
-    if not unsettled:
-        return x.clamp_(min=0)
-    if len(unsettled) == x.shape[0]:
-        return _pivoted(cosines, linear, scale, positive ^ wrong, rounds - 1)
-    index = torch.tensor(unsettled)
-    linear, scale, positive = (part.index_select(0, index) for part in (linear, scale, positive ^ wrong))
-    return x.clamp_(min=0).index_copy_(0, index, _pivoted(cosines, linear, scale, positive, rounds - 1))
+def _likely(problem: _Problem, linear: Tensor, guess: Tensor) -> Tensor:
+    """A better guess for many large problems, from some steps of projected descent."""
+    rate = 1 / (1 + float(torch.linalg.vector_norm(problem.cosines - problem.unit, dim=1).max()))
+    x = linear.clamp(min=0).where(guess, 0.0).mul_(rate)
+    for _ in range(_STEPS):
+        x.add_(torch.addmm(linear, x, problem.cosines, alpha=-1), alpha=rate).clamp_(min=0)
+    return x > 0
 
 
-def _one_at_a_time(cosines: Tensor, linear: Tensor, scale: Tensor) -> Tensor:
+@final
+class _Problem(NamedTuple):
+    """The quadratic form of rows of length one.
+
+    Attributes:
+        cosines: [k, k].
+        raised: the same with the shift on its diagonal.
+        signs: the same with 1 more on its diagonal: x times it, less b, is x - g.
+        unit: the identity.
+        padded: `raised` with a row and a column of zeros at its end.
+    """
+
+    cosines: Tensor
+    raised: Tensor
+    signs: Tensor
+    unit: Tensor
+    padded: Tensor
+
+    @classmethod
+    def of(cls, cosines: Tensor) -> _Problem:
+        """That of these cosines."""
+        unit = torch.eye(len(cosines), dtype=torch.float64)
+        raised = torch.add(cosines, unit, alpha=_SHIFT)
+        return cls(cosines, raised, cosines + unit, unit, pad(raised, (0, 1, 0, 1)))
+
+
+def _pivoted(problem: _Problem, linear: Tensor, scale: Tensor, positive: Tensor, rounds: int) -> Tensor:
+    """The minimisers where every row has length one, from a guess of what is positive."""
+    few = _is_small(linear)
+    for left in range(rounds, 0, -1):
+        face = _face(problem, positive, few)
+        x = face.solve(linear)
+        signed, wrong, unsettled = _signs(problem, linear, scale, x)
+        if len(unsettled) < (1 if few else len(linear)):
+            x += face.solve(x - signed)
+            _, wrong, unsettled = _signs(problem, linear, scale, x)
+            if not unsettled:
+                return x.clamp_(min=0)
+            if len(unsettled) < len(linear) and not few:
+                index = torch.tensor(unsettled)
+                b, size, guess = (part.index_select(0, index) for part in (linear, scale, positive ^ wrong))
+                return x.clamp_(min=0).index_copy_(0, index, _pivoted(problem, b, size, guess, left - 1))
+        positive = positive ^ wrong
+    return _one_at_a_time(problem, linear, scale)
+
+
+def _signs(problem: _Problem, linear: Tensor, scale: Tensor, x: Tensor) -> tuple[Tensor, Tensor, list[int]]:
+    """x - g, where it is below zero by more than rounding, and the rows in which it is anywhere."""
+    signed = torch.addmm(linear, x, problem.signs, beta=-1)
+    wrong = signed < torch.linalg.vector_norm(x, 1, dim=1, keepdim=True).add_(scale).mul_(-_WRONG)
+    return signed, wrong, [i for i, some in enumerate(wrong.any(1).tolist()) if some]
+
+
+def _one_at_a_time(problem: _Problem, linear: Tensor, scale: Tensor) -> Tensor:
     """Lawson and Hanson's: feasible throughout, and lower at every step."""
+    cosines, few = problem.cosines, _is_small(linear)
     x, positive = torch.zeros_like(linear), torch.zeros_like(linear, dtype=torch.bool)
     for _ in range(8 * len(cosines) + 64):
-        target = _solve(cosines, linear, positive)
+        face = _face(problem, positive, few)
+        target = face.solve(linear)
+        target += face.solve(linear - target @ cosines)
         blocked = positive & (target <= 0)
         ratio = torch.where(blocked, x / (x - target), 1.0)
         step = ratio.amin(1, keepdim=True)
@@ -117,26 +189,41 @@ def _one_at_a_time(cosines: Tensor, linear: Tensor, scale: Tensor) -> Tensor:
     return x
 
 
-def _solve(cosines: Tensor, linear: Tensor, positive: Tensor) -> Tensor:
-    """x with (Qx)_i = b_i where positive, and 0 elsewhere; large problems are cut down to what is positive first."""
-    if not bool(positive.any()):
-        return torch.zeros_like(linear)
-    if linear.shape[0] * cosines.shape[0] ** 3 <= _SMALL:
-        return _masked(cosines, linear, positive.double())
-    size = int(positive.sum(1).max())
+def _is_small(linear: Tensor) -> bool:
+    return linear.shape[0] * linear.shape[1] ** 3 <= _SMALL
+
+
+@final
+class _Face(NamedTuple):
+    """Which variables are positive in each row, and the factors of what is left of the problem.
+
+    Attributes:
+        taken: [r, m] the variables that the factors are of; None where they are of all.
+        inside: [r, m] bool, which of these are positive.
+        factor: [r, m, m].
+    """
+
+    taken: Tensor | None
+    inside: Tensor
+    factor: Tensor
+
+    def solve(self, linear: Tensor) -> Tensor:
+        """x [r, k] with (Qx)_i = b_i where positive, up to the shift, and 0 elsewhere."""
+        right = linear if self.taken is None else linear.gather(1, self.taken)
+        x = torch.cholesky_solve(right.where(self.inside, 0.0)[:, :, None], self.factor)[:, :, 0]
+        return x if self.taken is None else torch.zeros_like(linear).scatter(1, self.taken, x)
+
+
+def _face(problem: _Problem, positive: Tensor, few: bool) -> _Face:
+    """Large problems are cut down to what is positive first."""
+    if few:
+        system = problem.raised.where(positive[:, :, None] & positive[:, None, :], problem.unit)
+        return _Face(None, positive, torch.linalg.cholesky_ex(system)[0])
+    size, count = int(positive.sum(1).max()), len(problem.raised)
     taken = positive.byte().argsort(dim=1, descending=True, stable=True)[:, :size]
-    blocks = cosines[taken[:, :, None], taken[:, None, :]]
-    x = _masked(blocks, linear.gather(1, taken), positive.gather(1, taken).double())
-    return torch.zeros_like(linear).scatter(1, taken, x)
-
-
-def _masked(blocks: Tensor, linear: Tensor, inside: Tensor) -> Tensor:
-    """x [r, k] with (block x)_i = b_i where `inside` is 1, and 0 where it is 0."""
-    column = inside[:, :, None]
-    raised = (blocks * column).mul_(inside[:, None, :])
-    right = linear[:, :, None] * column
-    raised.diagonal(dim1=1, dim2=2).sub_(inside, alpha=1 - _SHIFT).add_(1)
-    factor = torch.linalg.cholesky_ex(raised)[0]
-    x = torch.cholesky_solve(right, factor)
-    missed = torch.baddbmm(right, raised, x, alpha=-1).add_(x, alpha=_SHIFT)
-    return x.add_(torch.cholesky_solve(missed, factor)).squeeze(2)
+    inside = positive.gather(1, taken)
+    places = taken.where(inside, count)  # beyond the last variable, where the form is zero
+    entries = (places[:, :, None] * (count + 1) + places[:, None, :]).flatten()
+    system = problem.padded.flatten().index_select(0, entries).view(len(positive), size, size)
+    system.diagonal(dim1=1, dim2=2).add_(~inside)
+    return _Face(taken, inside, torch.linalg.cholesky_ex(system)[0])

@@ -97,7 +97,7 @@
     const z = figure.ramp === "log" ? cells.map((row) => row.map((v) => (v === null ? null : Math.log10(v)))) : cells;
     const usable = (v) => Number.isFinite(v) && (figure.ramp !== "log" || v > 0), scaled = (v) => (figure.ramp === "log" ? Math.log10(v) : v);
     const found = alike(chart.panel.key, figure.title, "Heat").flatMap((f) => f.cells.flat().map(number).filter(usable).map(scaled)), text = figure.cells.map((row, i) => row.map((v, j) =>
-      `${escaped(printable(figure.rows[i]))}<br>${small ? "" : "from step "}${label(figure.columns[j], 60)}: ${said(v)}`));
+      `${escaped(printable(figure.rows[i]))}<br>${figure.across === "step" ? "from step " : ""}${label(figure.columns[j], 60)}: ${said(v)}`));
     let [zmin, zmax] = found.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [Infinity, -Infinity]);
     if (zmin > zmax) [zmin, zmax] = [0, 1];
     if (figure.ramp === "signed") { zmax = Math.max(Math.abs(zmin), Math.abs(zmax)); zmin = -zmax; }
@@ -116,7 +116,7 @@
     const height = small ? Math.min(Math.max(figure.rows.length * 26 + 60, 130), 900) : Math.min(Math.max(figure.rows.length * 20 + 60, 330), 640);
     const layout = {
       ...base(height, { l: 8, r: small ? 8 : 14, t: 10, b: 8 }),
-      xaxis: { ...axis(), tickvals: xs, ticktext: xs.map((j) => label(figure.columns[j], 14)), showgrid: false, zeroline: false, ticks: "", tickangle: small ? 0 : "auto", ...(small ? {} : { title: { text: "step", standoff: 4, font: { size: 11 } } }) },
+      xaxis: { ...axis(), tickvals: xs, ticktext: xs.map((j) => label(figure.columns[j], 14)), showgrid: false, zeroline: false, ticks: "", tickangle: small ? 0 : "auto", ...(small ? {} : { title: { text: figure.across, standoff: 4, font: { size: 11 } } }) },
       yaxis: { ...axis(), tickvals: ys, ticktext: ys.map((i) => label(figure.rows[i], small ? 16 : most)), autorange: "reversed", showgrid: false, zeroline: false, ticks: "" },
     };
     const blank = (v) => (v === null ? "" : v >= 0.995 || v < 0.005 ? v.toFixed(0) : v.toFixed(2));

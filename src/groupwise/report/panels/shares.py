@@ -38,4 +38,4 @@ def _at(reading: Reading, step: int) -> Figure:
     }
     groups = list(dict.fromkeys(group for inner in found.values() for group in inner))[:MOST]
     cells = tuple(tuple(inner.get(group, {}).get(step, math.nan) for inner in found.values()) for group in groups)
-    return Heat(f"Shares at step {step:,}", "share", tuple(groups), tuple(found), cells)
+    return Heat(f"Shares at step {step:,}", "share", tuple(groups), tuple(found), cells, across="task")

@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from groupwise.plan.rule import Rule
-
 
 class HasRules(Protocol):
     """A plan, as its reader makes one."""
 
     @property
-    def rules(self) -> tuple[Rule, ...]:
-        """Its rules."""
+    def rules(self) -> tuple[Any, ...]:
+        """Its rules, as `Plan` takes them."""
 
 
 class Found(Protocol):

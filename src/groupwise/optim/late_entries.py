@@ -1,0 +1,78 @@
+"""Entries of state for a switch that is turned on late: amsgrad's maximum, RMSprop's momentum or mean gradient.
+
+A class makes a parameter's entries at its first step, under the values that stand then, and later reads those that the
+values of the day ask for. Where an edited plan, a schedule that leaves 0 or an edit by hand asks for one more, torch's
+classes raise a `KeyError` in the middle of a step. Here such an entry begins as the class would begin it, at zero.
+
+A group is looked at where its switches, the values that are true, false, 0 or text, are not those of its last step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any, Final, TypeAlias
+
+import torch
+
+from groupwise import _torch
+from groupwise.optim.fresh_state import FreshState
+
+Switches: TypeAlias = tuple[tuple[str, object], ...]
+
+_NUMBERS: Final = frozenset({bool, int, float})
+_TEXT: Final = frozenset({str, type(None)})
+_NO_SWITCHES: Final = frozenset({"lr", "initial_lr", "name", "network", "frozen"})
+
+
+class LateEntries:
+    """Adds entries of state that the classes of a plan would not find."""
+
+    def __init__(self, fresh: FreshState) -> None:
+        self._fresh = fresh
+        self._seen: dict[object, Switches] = {}
+        self._begun: dict[object, frozenset[str]] = {}
+
+    @_torch.untraced
+    def add(self, groups: Sequence[Mapping[str, Any]], state: MutableMapping[torch.Tensor, Any]) -> None:
+        """Add to `state` what the classes of these live groups look for and would have begun at zero."""
+        for group in groups:
+            switches = _switches(group)
+            if self._seen.get(group.get("name")) != switches:
+                self._complete(group, switches, state)
+                self._seen[group.get("name")] = switches
+
+    def forget(self) -> None:
+        """Look at every group anew: its state is another."""
+        self._seen.clear()
+
+    def _complete(self, group: Mapping[str, Any], switches: Switches, state: MutableMapping[torch.Tensor, Any]) -> None:
+        for p in group["params"]:
+            own = state.get(p)
+            if isinstance(own, dict) and own:
+                like = next((held for held in own.values() if _is_like(held, p)), p)
+                for name in self._entries(group, switches, p.ndim) - own.keys():
+                    own[name] = torch.zeros_like(like)
+
+    def _entries(self, group: Mapping[str, Any], switches: Switches, rank: int) -> frozenset[str]:
+        """The entries that the group's class begins at zero; tried once for some switches and a rank."""
+        key = (group.get("algorithm"), switches, rank)
+        if key not in self._begun:
+            known = "algorithm" in group
+            self._begun[key] = self._fresh.zero_entries(group, rank) if known else frozenset()
+        return self._begun[key]
+
+
+def _switches(group: Mapping[str, Any]) -> Switches:
+    return tuple(
+        [
+            (name, value != 0 if type(value) in _NUMBERS else value)
+            for name, value in group.items()
+            if name not in _NO_SWITCHES and (type(value) in _NUMBERS or type(value) in _TEXT)
+        ]
+    )
+
+
+def _is_like(held: object, p: torch.Tensor) -> bool:
+    return (
+        isinstance(held, torch.Tensor) and held.shape == p.shape and held.is_floating_point() == p.is_floating_point()
+    )
