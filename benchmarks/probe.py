@@ -1,9 +1,9 @@
 """Whether advice is worth following: `groupwise.probe` on the jobs of `probe_jobs.py`, whoever wins.
 
-    PYTHONPATH=site python -m benchmarks.probe --seeds 8 --write    # see probe_jobs.py for what `site` holds
+    PYTHONPATH=site python -m benchmarks.probe --seeds 8 --out FILE --write    # probe_jobs.py: what `site` holds
 
-Arms are kept in a file as they are done, so a run that was stopped goes on (where the method changes, the lines of the
-probed arm are to be deleted); `--write` has the table in docs/probe.md.
+Arms are kept in a file as they are done, so a run that was stopped goes on, and what is left is told on stderr (where
+the method changes, the lines of the probed arm are to be deleted); `--write` has the table in docs/probe.md.
 
 Three arms, and every seed is run under all of them, from the same split and in the same order of batches:
 
@@ -179,6 +179,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("jobs", nargs="*", default=[*JOBS])
     parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
     parser.add_argument("--out", type=Path, default=Path("probe.jsonl"))
     parser.add_argument("--write", action="store_true", help="put the table of all rows into docs/probe.md")
     given = parser.parse_args()
@@ -186,11 +188,15 @@ def main() -> None:
     warnings.simplefilter("ignore")
     rows = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
     done = {(each["job"], each["seed"], each["arm"]) for each in rows}
-    for seed, name, arm in itertools.product(range(given.seeds), given.jobs, ARMS):
-        if (name, seed, arm) not in done:
-            rows.append(row(name, seed, arm))
-            with given.out.open("a") as file:
-                file.write(json.dumps(rows[-1]) + "\n")
+    seeds = range(given.first, given.first + given.seeds)
+    left = [
+        each for each in itertools.product(seeds, given.jobs, given.arms) if (each[1], each[0], each[2]) not in done
+    ]
+    for number, (seed, name, arm) in enumerate(left, 1):
+        rows.append(row(name, seed, arm))
+        with given.out.open("a") as file:
+            file.write(json.dumps(rows[-1]) + "\n")
+        sys.stderr.write(f"{number}/{len(left)} {name}, seed {seed}, {arm}: {rows[-1]['error']:.4g}\n")
     sys.stdout.write(table(rows) + "\n")
     if given.write:
         write(table(rows))

@@ -25,6 +25,9 @@ def batches(seed):
 def loss(model, batch):
     return nn.functional.cross_entropy(model(batch[0]), batch[1])
 
+def wide(width):
+    return nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 2))
+
 def broken(model, batch):
     raise RuntimeError("no such layer")
 """
@@ -64,6 +67,20 @@ def test_a_patch_is_written_although_nobody_reads_to_the_end(here: str) -> None:
         process.stdout.close()
         process.wait()
     assert Plan.load("patch.toml").rules[-1].label == "probe"
+
+
+def test_a_width_is_that_of_the_runs_and_of_the_run_that_is_planned(here: str) -> None:
+    command = [*arguments(here), "--steps", "240", "--budget", "1.2", "--width", "4", "32"]
+    command[2] = f"{here}:wide"
+    refused = run("probe", *command)
+    assert refused.exit_code == 2
+    assert "no rate of the plan follows the width" in " ".join(refused.output.split())
+    Path("plan.toml").write_text(f'{PLAN}\n[[rule]]\nmatch = "2.weight"\nlr = {{ fan_in = 4 }}\n')
+    found = run("probe", *command)
+    assert found.exit_code == 0, found.output
+    assert "runs were of width 4" in found.stdout
+    command[2] = f"{here}:model"
+    assert "a function that makes a model of a width" in " ".join(run("probe", *command).output.split())
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,7 @@ def test_a_probe_of_what_was_advised_keeps_it(lr: float) -> None:
     second = probed(plan=first.plan)
     assert second.rates.verdict == "keep"
     assert second.patch == ""
+    assert "says little of a whole run" not in second.words[0]
 
 
 def test_a_cost_is_not_above_the_budget() -> None:
@@ -626,3 +627,12 @@ def test_one_adamw_has_the_course_of_the_plans_rate(course: Any) -> None:
     else:
         ratios = {round(lr.at(step, 100) / course.at(step, 100), 9) for step in (0, 3, 50, 90)}
         assert ratios == {round(1e-3 / course.highest, 9)}
+
+
+def test_that_short_runs_hardly_lowered_the_loss_is_said_where_the_plan_is_kept() -> None:
+    def flat(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return classified(model, batch) + 1e3
+
+    kept = probed(nn.Linear(6, 3), adamw(1e-2), loss=flat)
+    assert kept.rates.verdict == "keep"
+    assert "which says little of a whole run" in kept.words[0]

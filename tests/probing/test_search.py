@@ -1,13 +1,14 @@
 """Which rates are run: against made-up jobs whose best rate is known for each length of a run."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from statistics import stdev
 from typing import Any, cast
 
 import pytest
 
-from groupwise.probing.rates import decided, flattered, on_plateau
+from groupwise.probing.rates import decided, flattered, leaves, on_plateau
 from groupwise.probing.rounds import Round, Search, difference, preferred
 from groupwise.probing.search import Trials, planned, search
 from groupwise.probing.single import Single
@@ -153,25 +154,49 @@ def test_a_rate_that_short_runs_want_is_not_taken_for_one_that_the_whole_run_wan
 
 
 class Plateau(Made):
-    """A loss that falls as a power of the length; `ahead` has x3.16 fall more by its half."""
+    """A loss that falls as a power of the length; `ahead` has x3.16 fall `by` so much more. Batches may be `uneven`."""
 
-    def __init__(self, power: float, share: float, ahead: bool = True) -> None:
-        super().__init__(_always(1.0), noise=0.01)
-        self.power, self.share, self.ahead = power, share, ahead
+    def __init__(
+        self,
+        power: float,
+        share: float,
+        ahead: bool = True,
+        noise: float = 0.01,
+        uneven: bool = False,
+        by: Sequence[float] = (1.5,),
+    ) -> None:
+        super().__init__(_always(1.0), noise=noise)
+        self.power, self.share, self.ahead, self.by = power, share, ahead, by
+        self.hard = (0.5, 1.0, 1.5, 2.0) if uneven else (1.0,) * 4
 
     def run(self, setting: Setting, seed: int, steps: int, watch: object = None) -> Trial:
         made = super().run(setting, seed, steps, watch)
-        leads = 1.5 if self.ahead == (setting.rate == 3.16) else 1.0
+        leads = self.by[seed % len(self.by)] if self.ahead == (setting.rate == 3.16) else 1.0
         fall = self.share * (steps / 100) ** self.power * leads
-        end = tuple({"loss": math.exp(0.01 * WIGGLE[i] - fall)} for i in range(4))
-        return Trial(setting, seed, steps, made.losses, made.start, end)
+        start = tuple({"loss": hard} for hard in self.hard)
+        end = tuple({"loss": self.hard[i] * math.exp(self.noise * WIGGLE[i] - fall)} for i in range(4))
+        return Trial(setting, seed, steps, made.losses, start, end)
 
 
+@pytest.mark.parametrize("uneven", [False, True])
 @pytest.mark.parametrize("power", [1.2, 2.0, 4.0])
-def test_what_is_ahead_on_a_plateau_is_not_advised(power: float) -> None:
-    tried = found(Plateau(power, 0.1)).rounds
+def test_what_is_ahead_on_a_plateau_is_not_advised(power: float, uneven: bool) -> None:
+    tried = found(Plateau(power, 0.1, uneven=uneven)).rounds
     assert decided(tried, STEPS)[0] == "withheld"
     assert on_plateau(tried)
+
+
+@pytest.mark.parametrize("power", [1.02, 1.05, 1.1])
+def test_a_loss_that_falls_faster_than_in_proportion_within_the_noise_is_not_on_a_plateau(power: float) -> None:
+    """The excess over the proportion beside its standard error, in which the ladder's counts many times."""
+    for noise in (0.1, 1.0, 3.0, 10.0):
+        tried = found(Plateau(power, 0.1, noise=noise)).rounds
+        ladder, longest = tried[0], last(Search(tried, None, ()))
+        times = longest.steps / ladder.steps
+        excess = 0.1 * 1.5 * ((longest.steps / 100) ** power - times * (ladder.steps / 100) ** power)
+        error = noise * stdev(WIGGLE) / 2 * math.hypot(1.0, times)
+        assert on_plateau(tried) == (excess > 2 * error)
+        assert decided(tried, STEPS)[0] == ("withheld" if excess > 2 * error else "change")
 
 
 @pytest.mark.parametrize(("power", "share"), [(0.0, 0.2), (0.5, 0.1), (0.9, 0.1), (2.0, 0.9)])
@@ -181,6 +206,34 @@ def test_a_loss_that_falls_ever_more_slowly_or_has_fallen_by_a_third_is_past_its
     tried = found(Plateau(power, share)).rounds
     assert decided(tried, STEPS) == ("change", Setting(3.16))
     assert not on_plateau(tried)
+
+
+@pytest.mark.parametrize(
+    ("by", "verdict"), [((2.2,), "change"), ((2.2, 3.0), "change"), ((1.8,), "withheld"), ((3.0, 1.8), "withheld")]
+)
+def test_what_leaves_a_plateau_more_than_twice_as_far_as_the_plan_on_each_seed_is_advised(
+    by: tuple[float, ...], verdict: str
+) -> None:
+    tried = found(Plateau(2.0, 0.05, by=by)).rounds
+    assert on_plateau(tried)
+    assert decided(tried, STEPS)[0] == verdict
+
+
+def test_a_loss_that_does_not_fall_leaves_no_plateau() -> None:
+    """The plan's own rate has the loss rise by a fiftieth on both seeds, and another has it stay."""
+    plain, other = Setting(), Setting(3.16)
+
+    def trial(setting: Setting, seed: int, change: float) -> Trial:
+        end = tuple({"loss": math.exp(change + 0.01 * x)} for x in WIGGLE)
+        return Trial(setting, seed, 80, (1.0,) * 80, ({"loss": 1.0},) * 4, end)
+
+    def rounds(change: float) -> list[Round]:
+        own = {seed: {plain: (trial(plain, seed, 0.02),), other: (trial(other, seed, change),)} for seed in (2, 3)}
+        return [Round("last", (2,), 80, own[2]), Round("confirm", (3,), 80, own[3])]
+
+    assert not leaves(rounds(0.0), other)
+    assert leaves(rounds(-0.01), other)
+    assert not leaves(rounds(-0.01)[:1], other)
 
 
 def test_a_plan_that_is_ahead_on_a_plateau_is_kept() -> None:

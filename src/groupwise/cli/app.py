@@ -385,6 +385,16 @@ def probe(
             help="What it may cost, in runs of --steps updates; above 1.5, single rules are tried as well.",
         ),
     ] = 1.5,
+    width: Annotated[
+        tuple[int, int] | None,
+        typer.Option(
+            "--width",
+            metavar="NARROW WIDE",
+            help="Run at one width for a run at another, the plan's factors of shape carrying the rates; --model is "
+            "then a function of a width.",
+            show_default=False,
+        ),
+    ] = None,
     validation: Annotated[
         str | None,
         typer.Option(
@@ -394,7 +404,7 @@ def probe(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", metavar="FILE", help="Write the patch to a file, if there is one.", show_default=False
+            "--out", "-o", metavar="FILE", help="Write the advice to a file, if there is any.", show_default=False
         ),
     ] = None,
     plot: Annotated[
@@ -414,7 +424,7 @@ def probe(
 ) -> None:
     """Try learning rates on copies of a model for a stated budget, and say what that bears out: also to leave a plan.
 
-    The advice is a patch: rules in TOML, which are added to the plan.
+    The advice is TOML: rules to be added to the plan, or, where one AdamW does better, a plan of its own.
     """
     with exit_status():
         from groupwise.cli.lengths import Lengths
@@ -428,6 +438,7 @@ def probe(
             loss,
             Lengths(steps, epoch_steps),
             budget,
+            width,
             validation,
             out,
             plot,

@@ -35,6 +35,7 @@ class Request:
     loss: str
     lengths: Lengths
     budget: float
+    width: tuple[int, int] | None
     validation: str | None
     out: Path | None
     plot: Path | None
@@ -71,9 +72,8 @@ def _probed(request: Request, plan: Plan) -> ProbeResult:
     loss = load_found(request.loss, "--loss")
     if not callable(loss):
         raise GroupwiseError(f"--loss {request.loss}: it is no function of a model and a batch")
-    load_model(request.model)  # what is wrong with it is said before anything runs
     return run(
-        functools.partial(load_model, request.model),
+        _model(request),
         plan,
         data,
         loss=_told(f"--loss {request.loss}", loss),
@@ -81,9 +81,26 @@ def _probed(request: Request, plan: Plan) -> ProbeResult:
         steps_per_epoch=lengths.steps_per_epoch,
         budget=request.budget,
         validation=None if validation is None else _source("--validation", validation),
+        width=request.width,
         save=request.save,
         progress=sys.stderr.isatty(),
     )
+
+
+def _model(request: Request) -> Callable[..., Any]:
+    """What makes the model; what is wrong with it is said before anything runs."""
+    if request.width is None:
+        load_model(request.model)
+        return functools.partial(load_model, request.model)
+    where = f"--model {request.model}"
+    found = load_found(request.model, "--model")
+    try:
+        inspect.signature(found).bind(0)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise GroupwiseError(
+            f"{where}: with --width it is a function that makes a model of a width ({error})"
+        ) from None
+    return _told(where, found)  # type: ignore[arg-type]
 
 
 def _source(flag: str, spec: str) -> object:
@@ -130,7 +147,8 @@ def _written(found: ProbeResult, request: Request) -> list[str]:
     if request.out is not None and found.patch:
         with replacing(request.out) as file:
             file.write(found.patch.encode())
-        lines.append(f"patch written to {printable(str(request.out))}")
+        what = "plan" if found.rates.single else "patch"
+        lines.append(f"{what} written to {printable(str(request.out))}")
     elif request.out is not None:
         lines.append(f"{printable(str(request.out))} is not written")
     return lines

@@ -17,7 +17,7 @@ from groupwise.probing.inspecting import Inspected, mostly_empty
 from groupwise.probing.job import Job
 from groupwise.probing.measuring import Seen
 from groupwise.probing.patch import patch_of, whole_of
-from groupwise.probing.rates import WORTH, Rates, flattered, judged, longer, parts_advised, said
+from groupwise.probing.rates import WORTH, Rates, flattered, hardly_fell, judged, longer, parts_advised, said
 from groupwise.probing.result import ProbeResult
 from groupwise.probing.rounds import Round, Search, preferred, with_weights
 from groupwise.probing.search import classes_of
@@ -39,8 +39,9 @@ def advise(
         *_about_stable(rates),
     ]
     words += _about_parts(job.plan, found, parts, budget) if not rates.single else ()
-    words += [*tasks_in_words(seen, found, job.plan.balance is not None), *_about_clip(seen), *notes]
-    words += [f"It took {cost:.2f} runs of {job.total_steps:,} updates; nothing that was given has changed."]
+    words += tasks_in_words(seen, found, job.plan.balance is not None)
+    words += _about_clip(seen) if job.widths is None else [job.widths.said()]  # norms are those of a width
+    words += [*notes, f"It took {cost:.2f} runs of {job.total_steps:,} updates; nothing that was given has changed."]
     patch, plan = _patched(job, rates, parts, weights, words[:1])
     findings = [*looked.findings, *findings_of(rates, seen, mostly_empty(looked.tables, seen), looked.modes)]
     return ProbeResult(
@@ -78,13 +79,13 @@ def _about_rates(rates: Rates, looked: Inspected, last: Round, job: Job) -> Iter
         why = gained if rates.gain < 1 else "with the plan's rates a short run diverged"
         yield (
             f"Rates: multiply the plan's by {number(rates.advised)} ({_absolute(looked, rates.advised)}): {why}. The "
-            f"best is likely at {where}."
+            f"best is likely at {where}.{_left(rates, last)}"
         )
     elif rates.verdict == "keep":
         yield (
             f"Rates: keep the plan's ({_absolute(looked, 1.0)}). Nothing beat them on two seeds beyond the noise"
             f"{_declined(last, job)}; the best is likely at {where}."
-            f"{f' {_plateau(last)}.' if rates.plateau else ''}"
+            f"{f' {_plateau(last)}.' if rates.plateau else _hardly(last)}"
         )
     elif rates.plateau:
         yield (
@@ -93,9 +94,24 @@ def _about_rates(rates: Rates, looked: Inspected, last: Round, job: Job) -> Iter
         )
     else:
         yield (
-            f"Rates: advice is withheld. What was best differs from x{said(low)} to x{said(high)} between "
-            "seeds and lengths, more than a decade: a larger budget may tell."
+            f"Rates: advice is withheld, and the plan's stay. The best may be anywhere from {where}, which is more "
+            "than a decade: seeds and lengths do not agree, or what was ahead is not told apart. A larger budget may "
+            "tell."
         )
+
+
+def _left(rates: Rates, last: Round) -> str:
+    """Why advice is given all the same where runs end on a plateau."""
+    more = "but on each seed it fell by more than twice as much as with the plan's rates"
+    return f" {_plateau(last)}, {more}." if rates.plateau else ""
+
+
+def _hardly(last: Round) -> str:
+    """That the longest runs saw next to nothing of the training."""
+    if not hardly_fell(last):
+        return ""
+    fall = f"by {_share(1 - math.exp(-last.fall()))} at most" if last.fall() > 0 else "at no rate"
+    return f" Runs of {last.steps:,} updates lowered the loss {fall}, which says little of a whole run."
 
 
 def _plateau(last: Round) -> str:
@@ -133,7 +149,7 @@ def _about_replacing(rates: Rates, last: Round) -> str:
         ends.append(f"{_share(rates.ahead)} lower than with {times}, the best of them{noise}")
     return (
         f"Rates: take one AdamW at lr={number(rates.single)} for everything in the place of your plan's algorithms and "
-        f"rates: runs of {last.steps:,} updates ended {', and '.join(ends)}."
+        f"rates: runs of {last.steps:,} updates ended {', and '.join(ends)}.{_left(rates, last)}"
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -17,6 +18,7 @@ from groupwise.optim import GroupedOptimizer
 from groupwise.plan import Plan
 from groupwise.probing.advice import advise
 from groupwise.probing.batches import Batches
+from groupwise.probing.games import check_no_game
 from groupwise.probing.inspecting import inspected
 from groupwise.probing.job import Job, Loss, Model, checked_loss, checked_model, tensors_of
 from groupwise.probing.measuring import Recording, Seen
@@ -28,13 +30,14 @@ from groupwise.probing.search import Schedule, Trials, classes_of, planned, sear
 from groupwise.probing.seeing import dominant
 from groupwise.probing.single import Single, single_of
 from groupwise.probing.trial import Setting
+from groupwise.probing.widths import Widths, carried, checked_width
 
 SEVERAL = 2.0
 """The budget from which one AdamW is tried where there are several tasks; below it goes into their weights."""
 
 
 def probe(
-    model: Model | Callable[[], Model],
+    model: Model | Callable[[], Model] | Callable[[int], Model],
     plan: Plan | str | os.PathLike[str],
     batches: object,
     *,
@@ -43,6 +46,7 @@ def probe(
     steps_per_epoch: int | None = None,
     budget: float = 1.5,
     validation: object = None,
+    width: tuple[int, int] | None = None,
     save: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> ProbeResult:
@@ -53,7 +57,8 @@ def probe(
 
     Args:
         model: a module, or a mapping of names to modules or parameters, which is copied; or a function without
-            arguments that makes one, so that each seed has initial weights of its own.
+            arguments that makes one, so that each seed has initial weights of its own; with `width`, a function of a
+            width.
         plan: a `Plan`, or the path of a plan file.
         batches: a list, a DataLoader or another iterable, which is an epoch and is begun again; or a function of a
             seed, or of nothing, that makes one; or an iterator, which is used up as far as it is needed.
@@ -63,6 +68,8 @@ def probe(
         budget: what the probe may cost, in runs of `total_steps` updates. Beyond 1.5, rules are tried on their own, and
             more seeds; from 2, one AdamW beside a plan of several tasks.
         validation: what contestants are judged on, in the form of `batches`; by default on batches like those.
+        width: that of the runs, and that of the run that is planned, as (16, 256). The plan's factors of shape carry
+            the advice from one to the other; the budget is in runs of the first.
         save: a file that takes each contestant when it is done, whole or not at all; with it, a probe that was
             interrupted goes on where it was.
         progress: whether to show a bar, on stderr.
@@ -72,7 +79,8 @@ def probe(
 
     Raises:
         ProbeError: what was given cannot be tried: no model, a loss that is no scalar, batches that end, no parameter
-            that trains, a budget that is too small; or the file is of another probe.
+            that trains, a budget that is too small; losses that work against one another, as a GAN's; no factor of the
+            plan that follows the width; or the file is of another probe.
         GroupwiseError: whatever `GroupedOptimizer` raises of the plan.
 
     Example:
@@ -88,17 +96,24 @@ def probe(
         'change'
     """
     with within("probe"):
-        job = _job(model, plan, batches, loss, _count("total_steps", total_steps), steps_per_epoch, validation)
+        pair = None if width is None else checked_width(width, model)
+        narrow = model if pair is None else functools.partial(cast(Callable[[int], Model], model), pair[0])
+        job = _job(narrow, plan, batches, loss, _count("total_steps", total_steps), steps_per_epoch, validation)
         spend, bar = _budget(budget), Progress(shown=progress)
         made = None if job.is_made else model
         with restored(made, job.generators()), torch.enable_grad(), bar:
+            if pair is not None:
+                job = replace(job, widths=_widths(job, model, pair))
             return _probed(job, spend, save, bar)
 
 
 def _probed(job: Job, budget: float, save: str | os.PathLike[str] | None, bar: Progress) -> ProbeResult:
     """Look, plan the rounds, search, advise."""
     first, single = _first_look(job)
-    job = replace(job, single=single if len(first) == 1 or budget >= SEVERAL else None)
+    if len(first) > 1:
+        check_no_game(job)
+    tries = job.widths is None and (len(first) == 1 or budget >= SEVERAL)
+    job = replace(job, single=single if tries else None)
     saved = None if save is None else Saved.at(save, job, budget)
     looked = inspected(job)
     classes = classes_of(job.plan)
@@ -120,6 +135,16 @@ def _probed(job: Job, budget: float, save: str | os.PathLike[str] | None, bar: P
     found = search(trials, schedule, weights, classes, job.single, dominant(seen) is not None)
     notes = [source.note for source in (job.batches, job.validation) if source is not None and source.note]
     return advise(job, found, seen, looked, trials.cost / job.total_steps, budget, notes)
+
+
+def _widths(job: Job, model: Any, width: tuple[int, int]) -> Widths:
+    """How the plan carries rates from one width to the other."""
+
+    def made(each: int) -> Model:
+        job.seeded(1)
+        return checked_model(model(each))
+
+    return carried(made, job.plan, width)
 
 
 def _seen(trials: Trials, schedule: Schedule) -> Seen:

@@ -14,6 +14,7 @@ from groupwise.optim import GroupedOptimizer, PlanScheduler
 from groupwise.plan import Resolution
 from groupwise.probing.job import Job
 from groupwise.probing.measuring import Seen
+from groupwise.probing.widths import rates_of
 
 _DENSE: Final = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop")
 _EMPTY: Final = 0.9
@@ -27,7 +28,7 @@ class Inspected:
 
     Attributes:
         findings: of the audit, worst first.
-        rates: by group, its highest learning rate as the plan has it.
+        rates: by group, its highest learning rate as the plan has it, at the width of the run that is planned.
         tables: by layer, the parameters of embeddings that a dense algorithm steps.
         modes: "train", "eval" or "both": the modes of the modules as they were handed in.
     """
@@ -49,12 +50,9 @@ def inspected(job: Job) -> Inspected:
     modes = {module.training for part in parts if isinstance(part, torch.nn.Module) for module in part.modules()}
     mode = "both" if len(modes) > 1 else "eval" if modes == {False} else "train"
     resolution = optimizer.resolution
-    return Inspected(tuple(found.findings), _rates(resolution), dict(_tables(resolution)), mode)
-
-
-def _rates(resolution: Resolution) -> dict[str, float]:
-    peaks = {group.name: group.settings["lr"].peak for group in resolution.groups if "lr" in group.settings}
-    return {name: float(peak) for name, peak in peaks.items() if isinstance(peak, int | float)}
+    rates = rates_of(resolution) if job.widths is None else job.widths.rates
+    findings = [*found.findings, *(() if job.widths is None else job.widths.findings())]
+    return Inspected(tuple(findings), rates, dict(_tables(resolution)), mode)
 
 
 def _tables(resolution: Resolution) -> Iterator[tuple[str, str]]:

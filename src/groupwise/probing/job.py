@@ -17,6 +17,7 @@ from groupwise.plan import Plan
 from groupwise.probing.batches import Batches
 from groupwise.probing.restoring import seed_all
 from groupwise.probing.single import Single
+from groupwise.probing.widths import Widths
 
 Model: TypeAlias = "torch.nn.Module | Mapping[str, torch.nn.Module | torch.Tensor]"
 Loss: TypeAlias = Callable[[Any, Any], "Tensor | Mapping[str, Tensor]"]
@@ -37,6 +38,7 @@ class Job:
         total_steps, steps_per_epoch: of the run that is planned.
         validation: what contestants are judged on; None for batches like those of the training.
         single: how one AdamW is made of the plan; None where that is not tried.
+        widths: where the model is narrower than the one that is planned.
     """
 
     model: Model | Callable[[], Model]
@@ -47,6 +49,7 @@ class Job:
     steps_per_epoch: int | None = None
     validation: Batches | None = None
     single: Single | None = None
+    widths: Widths | None = None
 
     @property
     def is_made(self) -> bool:

@@ -11,11 +11,14 @@ from groupwise._spelling import number
 from groupwise.probing.rounds import (
     HARDLY,
     SURER,
+    Difference,
     Round,
     Search,
     agreed,
     best_single,
     multiples,
+    over,
+    paired,
     preferred,
     together,
     with_weights,
@@ -34,7 +37,7 @@ HALF: float = math.sqrt(10)
 """Between two rungs of the ladder: half a decade."""
 
 PLATEAU = 1 / 3
-"""A loss that fell by less than this share, and ever faster, is still on the plateau that the training begins with."""
+"""A loss that fell by less than this share, and ever faster beyond the noise, is on the plateau that it begins with."""
 
 HORIZON = 0.32
 """How the best rate falls with the length of a run: Bjorck et al. 2024, Scaling optimal LR across token horizons, the
@@ -48,7 +51,8 @@ class Rates:
 
     Attributes:
         verdict: "keep" the plan's rates, since nothing beat them beyond the noise; "change" them; or "withheld", since
-            seeds and lengths point to rates more than a decade apart, or since what beat them did so on a plateau.
+            seeds and lengths point to rates more than a decade apart, or since what beat them did so on a plateau that
+            it did not leave.
         advised: the factor to apply: 1 unless the verdict is to change, and where `single` is advised.
         likely: lowest and highest factor at which the best of the whole run is likely to be.
         stable: the highest factor up to which every run went on falling, and the lowest at which one diverged; None
@@ -113,7 +117,8 @@ def decided(rounds: Sequence[Round], total_steps: int, near: float | None = None
         near: the plan's rate where it means to AdamW what it means to the plan's algorithm.
     """
     verdict, best = _leading(rounds, total_steps, near)
-    return ("withheld" if verdict == "change" and on_plateau(rounds) else verdict), best
+    unsure = verdict == "change" and on_plateau(rounds) and not leaves(rounds, best)
+    return ("withheld" if unsure else verdict), best
 
 
 def _leading(rounds: Sequence[Round], total_steps: int, near: float | None) -> tuple[Verdict, Setting]:
@@ -143,13 +148,35 @@ def hardly_fell(found: Round) -> bool:
 
 def on_plateau(rounds: Sequence[Round]) -> bool:
     """Whether the longest runs end before the loss begins to fall: the best lowered it by less than a third, and by
-    more, beside the best of the ladder, than in proportion to the length.
+    more, beside the best of the ladder, than in proportion to the length, beyond the noise of the batches judged on.
 
     A loss that is past its plateau falls ever more slowly. Before, what is ahead is so by luck or by its warmup, and a
-    rate at which the plateau is never left looks like any other.
+    rate at which the plateau is never left looks like any other. A loss that has little to fall does so about in
+    proportion to short lengths, which is neither.
     """
     ladder, last = rounds[0], longer(rounds)[0]
-    return last.fall() < -math.log(1 - PLATEAU) and last.fall() * ladder.steps > ladder.fall() * last.steps
+    times, short, long = last.steps / ladder.steps, ladder.change(), last.change()
+    beyond = Difference(long.mean - times * short.mean, math.hypot(long.error, times * short.error))
+    return max(found.fall() for found in longer(rounds)) < -math.log(1 - PLATEAU) and beyond.beats()
+
+
+def leaves(rounds: Sequence[Round], one: Setting) -> bool:
+    """Whether it leaves the plateau where the plan's own rate does not, or is far behind: on two seeds of longer runs
+    or more it lowered the loss, and by more than twice as much, each beyond the noise.
+
+    Most of its fall is then owed to what it changes. Luck does not do that twice, and a rate at which the plateau is
+    never left does not do it at all.
+    """
+    pairs = paired(longer(rounds), one, Setting())
+    return len(pairs) > 1 and all(_doubles(a, b) for a, b in pairs)
+
+
+def _doubles(one: Trial, other: Trial) -> bool:
+    """Whether a run lowered the loss, and by more than twice as much as another; not where either diverged."""
+    if one.diverged or other.diverged:
+        return False
+    beyond = [a - 2 * b for a, b in zip(one.changes, other.changes, strict=True)]
+    return over([one.changes]).beats() and over([beyond]).beats()
 
 
 def unconfirmed(rounds: Sequence[Round], total_steps: int, near: float | None) -> list[Setting]:

@@ -45,9 +45,13 @@ def difference(one: Sequence[Trial], other: Sequence[Trial]) -> Difference:
     bad, worse = any(t.diverged for t in one), any(t.diverged for t in other)
     if bad or worse:
         return Difference(0.0 if bad and worse else math.inf if bad else -math.inf, 0.0)
-    pairs = [[a - b for a, b in zip(x.scores, y.scores, strict=True)] for x, y in zip(one, other, strict=True)]
-    means = [fmean(own) for own in pairs]
-    within = math.sqrt(sum(_variance(own) / len(own) for own in pairs)) / len(pairs)
+    return over([[a - b for a, b in zip(x.scores, y.scores, strict=True)] for x, y in zip(one, other, strict=True)])
+
+
+def over(seeds: Sequence[Sequence[float]]) -> Difference:
+    """Mean and standard error of differences by seed and batch."""
+    means = [fmean(own) for own in seeds]
+    within = math.sqrt(sum(_variance(own) / len(own) for own in seeds)) / len(seeds)
     between = stdev(means) / math.sqrt(len(means)) if len(means) > 1 else 0.0
     return Difference(fmean(means), max(within, between))
 
@@ -85,6 +89,11 @@ class Round:
         """How much the best lowered the loss, in natural logarithms; 0 where none did."""
         return max(0.0, -self.score(self.ranked()[0]))
 
+    def change(self) -> Difference:
+        """What became of the loss of the best beside its start, batch by batch; nothing where it diverged."""
+        runs = self.runs[self.ranked()[0]]
+        return Difference(0.0, 0.0) if any(t.diverged for t in runs) else over([t.changes for t in runs])
+
     def versus(self, one: Setting, other: Setting) -> Difference:
         """How one did beside the other."""
         return difference(self.runs[one], self.runs[other])
@@ -115,10 +124,15 @@ def best_single(found: Round) -> Setting | None:
     return None if one is None or math.isinf(found.score(one)) else one
 
 
+def paired(rounds: Sequence[Round], one: Setting, other: Setting) -> list[tuple[Trial, Trial]]:
+    """Of all the rounds that had both, their runs seed by seed."""
+    known = [found for found in rounds if one in found.runs and other in found.runs]
+    return [pair for found in known for pair in zip(found.runs[one], found.runs[other], strict=True)]
+
+
 def together(rounds: Sequence[Round], one: Setting, other: Setting) -> Difference:
     """How one did beside the other over all the rounds that had both, each run's seed counted once."""
-    known = [found for found in rounds if one in found.runs and other in found.runs]
-    own = [difference([a], [b]) for f in known for a, b in zip(f.runs[one], f.runs[other], strict=True)]
+    own = [difference([a], [b]) for a, b in paired(rounds, one, other)]
     if any(math.isinf(each.mean) for each in own):
         return Difference(sum(each.mean for each in own if math.isinf(each.mean)), 0.0)
     return Difference(fmean(d.mean for d in own), math.sqrt(sum(d.error**2 for d in own)) / len(own))
@@ -126,8 +140,7 @@ def together(rounds: Sequence[Round], one: Setting, other: Setting) -> Differenc
 
 def agreed(rounds: Sequence[Round], one: Setting, other: Setting, worth: float = 0.0) -> bool:
     """Whether one was better than the other by `worth`, in each seed of all the rounds that had both."""
-    known = [found for found in rounds if one in found.runs and other in found.runs]
-    pairs = [(a, b) for f in known for a, b in zip(f.runs[one], f.runs[other], strict=True)]
+    pairs = paired(rounds, one, other)
     return bool(pairs) and all(difference([a], [b]).mean < -worth for a, b in pairs)
 
 

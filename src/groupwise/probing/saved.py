@@ -70,7 +70,8 @@ def digest_of(job: Job, budget: float) -> str:
     """Of the plan, the lengths, the budget, and the shapes and first values of the weights."""
     told = hashlib.blake2b(digest_size=16)
     plan = job.plan
-    lengths = (job.total_steps, job.steps_per_epoch, budget)
+    widths = None if job.widths is None else (job.widths.narrow, job.widths.wide)
+    lengths = (job.total_steps, job.steps_per_epoch, budget, widths)
     told.update(repr((plan.rules, plan.clip, dict(plan.values), plan.balance, plan.parts, lengths)).encode())
     for tensor in tensors_of(job.fresh(1)):
         told.update(repr((tuple(tensor.shape), tensor.dtype)).encode())

@@ -107,6 +107,12 @@ class Trial:
         """
         return self.scores_of(list(self.start[0]))
 
+    @property
+    def changes(self) -> list[float]:
+        """The scores beside the start of the same batch, so that how hard a batch is does not count as noise."""
+        pairs = zip(self.start, self.end, strict=True)
+        return [fmean(_change(after[task], before[task]) for task in before) for before, after in pairs]
+
     def scores_of(self, tasks: Sequence[str]) -> list[float]:
         """The same of some of the tasks."""
         first = {task: fmean(batch[task] for batch in self.start) for task in tasks}
