@@ -16,23 +16,21 @@ quartiles of a ratio.
 from __future__ import annotations
 
 import gc
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn.utils import clip_grad_norm_
-from torch.optim.lr_scheduler import LambdaLR
 
 from benchmarks import mixes
 from benchmarks.measure import Scale, Table, Work, milliseconds, race
 from benchmarks.models import copies, described, fresh_gradients, vit_size
-from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, clip_norm
+from benchmarks.updates import BOUND, RATE, by_hand, by_plan, course
+from groupwise import GroupedOptimizer, Plan, Rule, clip_norm
 from groupwise import scale as times
 from groupwise.schedules import cosine
 
-STEPS, BOUND, RATE, DECAY, MOMENTUM = 10**6, 0.5, 1e-3, 0.05, 0.9
+DECAY, MOMENTUM = 0.05, 0.9
 
 
 @dataclass(frozen=True)
@@ -86,11 +84,6 @@ SLICES: Mapping[str, Sliced] = {
 }
 
 
-def course(step: int) -> float:
-    """The share of its peak that a rate has at an update."""
-    return 0.5 * (1 + math.cos(math.pi * min(step / STEPS, 1.0)))
-
-
 def ours(model: nn.Module, parts: Sequence[Part], alone: bool) -> Work:
     """A plan with a rule for each group."""
     rules = [Rule("*", lr=RATE if alone else cosine(RATE))]
@@ -108,17 +101,7 @@ def ours(model: nn.Module, parts: Sequence[Part], alone: bool) -> Work:
     optimizer = GroupedOptimizer(model, Plan(rules))
     if len(optimizer.param_groups) != len(parts):
         raise ValueError(f"{len(optimizer.param_groups)} groups in place of {len(parts)}")
-    if alone:
-        return optimizer.step
-    scheduler = PlanScheduler(optimizer, total_steps=STEPS)
-
-    def update() -> GroupedOptimizer:
-        optimizer.step()
-        scheduler.step()
-        optimizer.zero_grad()
-        return optimizer
-
-    return update
+    return by_plan(optimizer, alone)
 
 
 def tensors_of(model: nn.Module, part: Part) -> list[torch.Tensor]:
@@ -138,22 +121,7 @@ def hand_tuned(model: nn.Module, parts: Sequence[Part], alone: bool) -> Work:
         ]
         if groups:
             optimizers.append(getattr(torch.optim, algorithm)(groups, fused=True, **given))
-    lists = [tensors_of(model, part) for part in parts]
-    if alone:
-        return lambda: [one.step() for one in optimizers]
-    schedulers = [LambdaLR(optimizer, course) for optimizer in optimizers]
-
-    def update() -> None:
-        for tensors in lists:
-            clip_grad_norm_(tensors, BOUND, foreach=True)
-        for optimizer in optimizers:
-            optimizer.step()
-        for scheduler in schedulers:
-            scheduler.step()
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-
-    return update
+    return by_hand(optimizers, [tensors_of(model, part) for part in parts], alone)
 
 
 class Lean:

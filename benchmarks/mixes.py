@@ -7,22 +7,20 @@ foreach for each, on the parameters that train.
 from __future__ import annotations
 
 import gc
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.utils import clip_grad_norm_
-from torch.optim.lr_scheduler import LambdaLR
 
 from benchmarks.measure import Scale, Table, Work, milliseconds, race
 from benchmarks.models import copies, described, resnet18_size, vit_size
-from groupwise import GroupedOptimizer, Plan, PlanScheduler, Rule, clip_norm
+from benchmarks.updates import BOUND, RATE, by_hand, by_plan
+from groupwise import GroupedOptimizer, Plan, Rule, clip_norm
 from groupwise.schedules import cosine
 
-STEPS, BOUND, RATE, ROWS = 10**6, 0.5, 1e-3, 2000
+ROWS = 2000
 FUSED = ("Adam", "AdamW", "SGD")
 
 
@@ -132,16 +130,7 @@ def ours(model: nn.Module, parts: Sequence[Part], alone: bool) -> Work:
         rate = RATE if alone else cosine(RATE)
         rules.append(Rule(names, optimizer=part.algorithm, lr=rate, clip=clip, **part.values))
     optimizer = GroupedOptimizer(model, Plan(rules))
-    if alone:
-        return optimizer.step
-    scheduler = PlanScheduler(optimizer, total_steps=STEPS)
-
-    def update() -> None:
-        optimizer.step()
-        scheduler.step()
-        optimizer.zero_grad()
-
-    return update
+    return by_plan(optimizer, alone)
 
 
 def hand_tuned(model: nn.Module, parts: Sequence[Part], alone: bool) -> Work:
@@ -156,26 +145,7 @@ def hand_tuned(model: nn.Module, parts: Sequence[Part], alone: bool) -> Work:
         kernel = {"fused": True} if part.algorithm in FUSED and part.clips else {}
         optimizers.append(getattr(torch.optim, part.algorithm)(held, lr=RATE, **kernel, **part.values))
         lists += [held] if part.clips else []
-    if alone:
-        return lambda: [one.step() for one in optimizers]
-    schedulers = [LambdaLR(optimizer, course) for optimizer in optimizers]
-
-    def update() -> None:
-        for tensors in lists:
-            clip_grad_norm_(tensors, BOUND, foreach=True)
-        for optimizer in optimizers:
-            optimizer.step()
-        for scheduler in schedulers:
-            scheduler.step()
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-
-    return update
-
-
-def course(step: int) -> float:
-    """The share of its peak that a rate has at an update."""
-    return 0.5 * (1 + math.cos(math.pi * min(step / STEPS, 1.0)))
+    return by_hand(optimizers, lists, alone)
 
 
 def gradients(model: nn.Module) -> Callable[[], None]:
