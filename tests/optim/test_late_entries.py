@@ -32,6 +32,21 @@ class Noisy(torch.optim.Optimizer):
                 p.add_(self.state[p]["mean"] + torch.randn_like(p), alpha=-group["lr"])
 
 
+class Masked(torch.optim.Optimizer):
+    """A class whose entries are no numbers."""
+
+    def __init__(self, params: Any, lr: float = 1e-2, masks: int = 1) -> None:
+        super().__init__(params, {"lr": lr, "masks": masks})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                if not self.state[p]:
+                    self.state[p].update(mask=torch.zeros_like(p, dtype=torch.bool), kept=torch.ones_like(p).bool())
+                p.sub_(torch.where(self.state[p]["mask"], 0.0, group["lr"] * p.grad))
+
+
 def plan(name: str, **values: Any) -> Plan:
     return Plan([Rule("*", optimizer=name, lr=1e-2, **values)])
 
@@ -98,6 +113,43 @@ def test_a_switch_that_asks_for_nothing_adds_nothing() -> None:
     optimizer.param_groups[0]["decoupled_weight_decay"] = True
     train(model, optimizer, range(1))
     assert {p: set(own) for p, own in optimizer.state.items()} == before
+
+
+@pytest.mark.parametrize(
+    "name", ["Adam", "AdamW", "NAdam", "RMSprop", "Adadelta", "Adagrad", "Adamax", "ASGD", "Rprop"]
+)
+def test_an_entry_that_no_switch_asks_for_is_missed_as_by_torchs_class(name: str) -> None:
+    cls = getattr(torch.optim, name)
+    model = nn.Linear(4, 2)
+    for lost in [key for key in state_of(cls(model.parameters(), lr=1e-2), model) if key != "step"]:
+        results = []
+        for make in (lambda own: cls(own.parameters(), lr=1e-2), lambda own: GroupedOptimizer(own, plan(name))):
+            own = copy.deepcopy(model)
+            optimizer = make(own)
+            del state_of(optimizer, own)[lost]
+            optimizer.param_groups[0]["maximize"] = True  # the group is looked at
+            try:
+                train(own, optimizer, range(1, 2))
+            except KeyError as error:
+                results.append(error.args)
+        assert results == [(lost,)] * 2, (lost, results)
+
+
+def state_of(optimizer: torch.optim.Optimizer, model: nn.Linear) -> dict[str, Any]:
+    """The state of the weight after a step."""
+    train(model, optimizer, range(1))
+    own: dict[str, Any] = optimizer.state[model.weight]
+    return own
+
+
+def test_a_mask_that_a_class_keeps_is_no_late_entry() -> None:
+    model = nn.Linear(4, 2)
+    optimizer = GroupedOptimizer(model, plan(f"{__name__}:Masked"))
+    train(model, optimizer, range(2))
+    del optimizer.state[model.weight]["mask"]
+    optimizer.param_groups[0]["masks"] = 2
+    with pytest.raises(KeyError, match="mask"):
+        train(model, optimizer, range(1))
 
 
 def test_what_a_class_makes_is_tried_without_a_random_number_of_the_run() -> None:

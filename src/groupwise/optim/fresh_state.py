@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,10 +32,22 @@ class FreshState:
         held = [value for state in states for value in state.values() if _is_like(value, rank)]
         return bool(states) and all(map(_is_zero, held))
 
-    def zero_entries(self, group: Mapping[str, Any], rank: int) -> frozenset[str]:
-        """The names of the entries for which `is_zero` is true, one by one."""
-        made = (pair for state in self._made(group, rank, torch.zeros) for pair in state.items())
-        return frozenset(name for name, value in made if _is_like(value, rank) and _is_zero(value))
+    def zero_entries(self, group: Mapping[str, Any], rank: int) -> frozenset[str] | None:
+        """The names of the floating-point entries for which `is_zero` is true; None if the class refuses the values."""
+        for state in self._made(group, rank, torch.zeros):
+            like = {name: value for name, value in state.items() if _is_like(value, rank) and value.is_floating_point()}
+            return frozenset(name for name, value in like.items() if _is_zero(value))
+        return None
+
+    def switched_entries(self, group: Mapping[str, Any], rank: int) -> frozenset[str]:
+        """Those of `zero_entries` that the class does not make where one of its switches stands the other way.
+
+        A switch is a value that is true, false or a number that is not 0: `amsgrad` asks for `max_exp_avg_sq`, none
+        for `exp_avg_sq`.
+        """
+        others = [self.zero_entries({**group, **other}, rank) for other in _other_ways(group)]
+        own = self.zero_entries(group, rank) or frozenset()
+        return frozenset(name for name in own if any(made is not None and name not in made for made in others))
 
     def is_kept(self, group: Mapping[str, Any], rank: int) -> bool:
         """Whether a live group's class keeps any state: SGD without momentum does not."""
@@ -66,8 +78,17 @@ def _step(engine: torch.optim.Optimizer) -> None:
     unhooked_step(engine)
 
 
+def _other_ways(group: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """For each switch of a live group the one value that turns it over; nothing for a number that is 0."""
+    for name, value in group.items():
+        if type(value) is bool:
+            yield {name: not value}
+        elif type(value) in (int, float) and value:
+            yield {name: type(value)(0)}
+
+
 def _is_zero(value: torch.Tensor) -> bool:
-    return float(value.abs().max()) <= _ZERO
+    return not bool((value.abs() > _ZERO if value.is_floating_point() else value).any())
 
 
 def _is_like(value: object, rank: int) -> bool:

@@ -2,7 +2,8 @@
 
 A class makes a parameter's entries at its first step, under the values that stand then, and later reads those that the
 values of the day ask for. Where an edited plan, a schedule that leaves 0 or an edit by hand asks for one more, torch's
-classes raise a `KeyError` in the middle of a step. Here such an entry begins as the class would begin it, at zero.
+classes raise a `KeyError` in the middle of a step. Here such an entry begins as the class would begin it, at zero. An
+entry that the class keeps however its switches stand is not added: where it is missing, the state is damaged.
 
 A group is looked at where its switches, the values that are true, false, 0 or text, are not those of its last step.
 """
@@ -31,6 +32,7 @@ class LateEntries:
         self._fresh = fresh
         self._seen: dict[object, Switches] = {}
         self._begun: dict[object, frozenset[str]] = {}
+        self._switched: dict[object, frozenset[str]] = {}
 
     @_torch.untraced
     def add(self, groups: Sequence[Mapping[str, Any]], state: MutableMapping[torch.Tensor, Any]) -> None:
@@ -46,20 +48,24 @@ class LateEntries:
         self._seen.clear()
 
     def _complete(self, group: Mapping[str, Any], switches: Switches, state: MutableMapping[torch.Tensor, Any]) -> None:
-        for p in group["params"]:
+        for p in group["params"] if "algorithm" in group else ():
             own = state.get(p)
             if isinstance(own, dict) and own:
                 like = next((held for held in own.values() if _is_like(held, p)), p)
-                for name in self._entries(group, switches, p.ndim) - own.keys():
+                for name in self._missing(own, group, switches, p.ndim):
                     own[name] = torch.zeros_like(like)
 
-    def _entries(self, group: Mapping[str, Any], switches: Switches, rank: int) -> frozenset[str]:
-        """The entries that the group's class begins at zero; tried once for some switches and a rank."""
-        key = (group.get("algorithm"), switches, rank)
+    def _missing(
+        self, own: Mapping[str, Any], group: Mapping[str, Any], switches: Switches, rank: int
+    ) -> frozenset[str]:
+        """The entries that a switch asks for, begin at zero and are not in `own`; tried once for switches and a rank."""
+        key = (group["algorithm"], switches, rank)
         if key not in self._begun:
-            known = "algorithm" in group
-            self._begun[key] = self._fresh.zero_entries(group, rank) if known else frozenset()
-        return self._begun[key]
+            self._begun[key] = self._fresh.zero_entries(group, rank) or frozenset()
+        missing = self._begun[key] - own.keys()
+        if missing and key not in self._switched:
+            self._switched[key] = self._fresh.switched_entries(group, rank)
+        return missing & self._switched[key] if missing else missing
 
 
 def _switches(group: Mapping[str, Any]) -> Switches:
