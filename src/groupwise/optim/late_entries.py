@@ -58,7 +58,7 @@ class LateEntries:
     def _missing(
         self, own: Mapping[str, Any], group: Mapping[str, Any], switches: Switches, rank: int
     ) -> frozenset[str]:
-        """The entries that a switch asks for, begin at zero and are not in `own`; tried once for switches and a rank."""
+        """The entries that a switch asks for, begin at zero and are not in `own`; tried once for some switches."""
         key = (group["algorithm"], switches, rank)
         if key not in self._begun:
             self._begun[key] = self._fresh.zero_entries(group, rank) or frozenset()
