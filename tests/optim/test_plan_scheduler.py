@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import warnings
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -107,6 +108,33 @@ def test_foreign_state_is_refused() -> None:
     _, _, scheduler = prepared()
     with pytest.raises(StateError, match="needs 'last_epoch', this has base_lrs"):
         scheduler.load_state_dict({"base_lrs": [0.1]})
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda plain: torch.optim.lr_scheduler.StepLR(plain, 3),
+        lambda plain: torch.optim.lr_scheduler.CosineAnnealingLR(plain, 20),
+        lambda plain: torch.optim.lr_scheduler.LambdaLR(plain, lambda _: 1.0),
+        lambda plain: torch.optim.lr_scheduler.OneCycleLR(plain, 0.1, total_steps=20),
+    ],
+)
+def test_of_another_schedulers_state_the_counter_alone_is_taken_and_that_is_said(
+    build: Callable[[torch.optim.Optimizer], LRScheduler],
+) -> None:
+    plain = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1, momentum=0.9)
+    theirs = build(plain)
+    for _ in range(4):
+        plain.step()
+        theirs.step()
+    _, optimizer, scheduler = prepared()
+    with pytest.warns(
+        GroupwiseWarning, match=r"not a PlanScheduler's .* only last_epoch=4 was read, as so many updates"
+    ):
+        scheduler.load_state_dict(theirs.state_dict())
+    _, twin, jumped = prepared()
+    jumped.step(4)
+    assert [group["lr"] for group in optimizer.param_groups] == [group["lr"] for group in twin.param_groups]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from groupwise.optim.freezing import check_unfreeze, freeze
 from groupwise.optim.grouped_optimizer import GroupedOptimizer
 from groupwise.optim.live import StepInfo
 from groupwise.optim.plateaus import Memory, carried, saved_memories, to_memories
-from groupwise.optim.run_length import other_length, outlived, plateau_without_metric
+from groupwise.optim.run_length import foreign_counter, other_length, outlived, plateau_without_metric
 from groupwise.optim.scheduled_values import (
     Entry,
     Overwritten,
@@ -251,7 +251,8 @@ class PlanScheduler(LRScheduler):
         """Continue from a saved counter: the values of that update, as they stood then, are written at once.
 
         A plateau that was edited keeps its reductions, its count and its best metric. The memory of one that is gone is
-        left, with a warning. Raises `StateError` if this is no PlanScheduler's state.
+        left, with a warning, and so is all but the counter of another scheduler's state. Raises `StateError` if there
+        is no counter.
         """
         update, memories, stood = _read(state_dict)
         if update < 0:  # it was not yet its turn in a SequentialLR, and what writes until then has its own state
@@ -265,7 +266,8 @@ class PlanScheduler(LRScheduler):
         write(restored(ready.entries, stood))
         self.optimizer._tell_ranks()
         self._monitor.placed()
-        for sentence in (*notes, other_length(scheduled_values, update, state_dict.get("total_steps"))):
+        length = other_length(scheduled_values, update, state_dict.get("total_steps"))
+        for sentence in (foreign_counter(state_dict, update), *notes, length):
             self._monitor.note(sentence)
         again = [name for name in frozen if self._trained_before(name)]
         unfrozen = [group for group in self.optimizer.param_groups if group.get("name") in again]

@@ -71,6 +71,18 @@ def other_length(scheduled_values: ScheduledValues, update: int, before: object)
     )
 
 
+def foreign_counter(state_dict: Mapping[str, object], update: int) -> str:
+    """Whether a loaded state is that of another scheduler, of which the counter alone means something here."""
+    others = [name for name in ("base_lrs", "_last_lr") if name in state_dict and "plateaus" not in state_dict]
+    if not others:
+        return ""
+    return (
+        f"the scheduler's state is not a PlanScheduler's (it has {listed(others)}): of it only last_epoch={update} was "
+        "read, as so many updates. If that scheduler was stepped once an epoch, load {'last_epoch': updates} with the "
+        "number of updates that were made"
+    )
+
+
 def still_due(position: Position, without_rates: bool = False) -> list[str]:
     """What a plan has still to do after a position, in words: parts that are unfrozen or frozen, values that move.
 
