@@ -108,8 +108,8 @@ def speed(model: nn.Module) -> float:
 
 def milliseconds(seconds: float) -> str:
     """`12.3 ms`, `1200 ms`, or `45 µs` below a millisecond."""
-    number, unit = (seconds * 1e3, "ms") if seconds >= 1e-3 else (seconds * 1e6, "µs")
-    return f"{number:.0f} {unit}" if number >= 100 else f"{number:.3g} {unit}"
+    number, unit = (seconds * 1e3, "ms") if abs(seconds) >= 1e-3 else (seconds * 1e6, "µs")
+    return f"{number:.0f} {unit}" if abs(number) >= 100 else f"{number:.3g} {unit}"
 
 
 def _clock() -> Clock:

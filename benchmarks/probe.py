@@ -1,9 +1,10 @@
 """Whether advice is worth following: `groupwise.probe` on the jobs of `probe_jobs.py`, whoever wins.
 
-    PYTHONPATH=site python -m benchmarks.probe --seeds 8 --out FILE --write    # probe_jobs.py: what `site` holds
+    PYTHONPATH=site python -m benchmarks.probe --seeds 8 --write    # probe_jobs.py: what `site` holds
 
-Arms are kept in a file as they are done, so a run that was stopped goes on, and what is left is told on stderr (where
-the method changes, the lines of the probed arm are to be deleted); `--write` has the table in docs/probe.md.
+Arms are kept in probe_rows.jsonl as they are done, so a run that was stopped goes on, and what is left is told on
+stderr (where the method changes, the lines of the probed arm are to be deleted); `--write` has the table in
+docs/probe.md.
 
 Three arms, and every seed is run under all of them, from the same split and in the same order of batches:
 
@@ -181,7 +182,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
-    parser.add_argument("--out", type=Path, default=Path("probe.jsonl"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("probe_rows.jsonl"))
     parser.add_argument("--write", action="store_true", help="put the table of all rows into docs/probe.md")
     given = parser.parse_args()
     torch.set_num_threads(1)

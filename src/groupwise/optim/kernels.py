@@ -79,10 +79,11 @@ def _with_kernel(cls: type, group: dict[str, Any], state: State, cache: FusableC
 
 def _leaves_the_choice(group: Mapping[str, Any]) -> bool:
     """Whether a group names no kernel, and holds the plain numbers and switches that a fused one takes everywhere."""
-    chosen = group.get("fused") is not None or group.get("foreach") is not None or group.get("differentiable")
+    if group.get("fused") is not None or group.get("foreach") is not None or group.get("differentiable"):
+        return False
     tensors = any(isinstance(group.get(key), torch.Tensor) for key in _NUMBERS)
     switched = all(type(group.get(key, False)) is bool for key in _SWITCHES)  # a class takes what is true or false
-    return switched and not (chosen or tensors or torch.compiler.is_compiling())
+    return switched and not (tensors or torch.compiler.is_compiling())
 
 
 def _key_values(cls: type, group: Mapping[str, Any]) -> tuple[str, ...] | None:

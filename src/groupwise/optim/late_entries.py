@@ -10,7 +10,9 @@ A group is looked at where its switches, the values that are true, false, 0 or t
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import torch
@@ -22,7 +24,20 @@ Switches: TypeAlias = tuple[tuple[str, object], ...]
 
 _NUMBERS: Final = frozenset({bool, int, float})
 _TEXT: Final = frozenset({str, type(None)})
-_NO_SWITCHES: Final = frozenset({"lr", "initial_lr", "name", "network", "frozen"})
+_NO_SWITCHES: Final = frozenset({"params", "lr", "initial_lr", "name", "network", "frozen"})
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a group had at its last step: all that may switch, as it stood there, and what it switched."""
+
+    size: int
+    values: Mapping[str, object]
+    switches: Switches
+
+    def is_of(self, group: Mapping[str, Any]) -> bool:
+        """Whether every value is the very object that it was."""
+        return len(group) == self.size and all(map(operator.is_, map(group.get, self.values), self.values.values()))
 
 
 class LateEntries:
@@ -30,7 +45,7 @@ class LateEntries:
 
     def __init__(self, fresh: FreshState) -> None:
         self._fresh = fresh
-        self._seen: dict[object, Switches] = {}
+        self._seen: dict[object, _Seen] = {}
         self._begun: dict[object, frozenset[str]] = {}
         self._switched: dict[object, frozenset[str]] = {}
 
@@ -38,10 +53,13 @@ class LateEntries:
     def add(self, groups: Sequence[Mapping[str, Any]], state: MutableMapping[torch.Tensor, Any]) -> None:
         """Add to `state` what the classes of these live groups look for and would have begun at zero."""
         for group in groups:
-            switches = _switches(group)
-            if self._seen.get(group.get("name")) != switches:
-                self._complete(group, switches, state)
-                self._seen[group.get("name")] = switches
+            name = group.get("name")
+            before = self._seen.get(name)
+            if before is None or not before.is_of(group):
+                now = _seen(group)
+                if before is None or before.switches != now.switches:
+                    self._complete(group, now.switches, state)
+                self._seen[name] = now
 
     def forget(self) -> None:
         """Look at every group anew: its state is another."""
@@ -68,14 +86,14 @@ class LateEntries:
         return missing & self._switched[key] if missing else missing
 
 
-def _switches(group: Mapping[str, Any]) -> Switches:
-    return tuple(
-        [
-            (name, value != 0 if type(value) in _NUMBERS else value)
-            for name, value in group.items()
-            if name not in _NO_SWITCHES and (type(value) in _NUMBERS or type(value) in _TEXT)
-        ]
+def _seen(group: Mapping[str, Any]) -> _Seen:
+    values = {name: value for name, value in group.items() if name not in _NO_SWITCHES}
+    switches = tuple(
+        (name, value != 0 if type(value) in _NUMBERS else value)
+        for name, value in values.items()
+        if type(value) in _NUMBERS or type(value) in _TEXT
     )
+    return _Seen(len(group), values, switches)
 
 
 def _is_like(held: object, p: torch.Tensor) -> bool:

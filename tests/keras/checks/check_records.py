@@ -122,8 +122,15 @@ MOMENTS = ["on_train_begin", "on_epoch_begin", "on_train_batch_begin", "on_train
 
 
 @pytest.mark.filterwarnings("ignore:the run went on past its end")
-@pytest.mark.parametrize("first", [False, True])
-@pytest.mark.parametrize("moment", [*MOMENTS, "on_train_end", ""])
+@pytest.mark.parametrize(
+    ("moment", "first"),
+    [
+        *((moment, i % 2 == 0) for i, moment in enumerate(MOMENTS)),
+        ("on_train_end", False),
+        ("on_train_end", True),
+        ("", True),
+    ],
+)
 def test_measuring_ends_with_the_fit_that_is_observed_however_that_ends(
     moment: str, first: bool, tmp_path: Path
 ) -> None:
