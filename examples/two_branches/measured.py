@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -38,8 +39,28 @@ from groupwise import (
 from groupwise.schedules import cosine
 
 Rules = Callable[[float], Sequence[Rule]]
-RATES = {"AdamW": (3e-3, 6e-3, 1e-2, 2e-2), "SGD": (0.03, 0.1, 0.2, 0.5)}
-RATIOS, LARS, TARGETS = (0.01, 0.02, 0.05, 0.1), (3.0, 10.0, 30.0, 100.0), (3e-3, 1e-2, 2e-2, 5e-2)
+RATIOS = (0.01, 0.02, 0.05, 0.1)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What is searched: rates by algorithm, those of LARS, targets of update ratios; as many of each."""
+
+    rates: Mapping[str, Sequence[float]]
+    lars: Sequence[float]
+    targets: Sequence[float]
+
+
+HALVES = Candidates(
+    rates={"AdamW": (3e-3, 6e-3, 1e-2, 2e-2), "SGD": (0.03, 0.1, 0.2, 0.5)},
+    lars=(3.0, 10.0, 30.0, 100.0),
+    targets=(3e-3, 1e-2, 2e-2, 5e-2),
+)
+WHOLE = Candidates(
+    rates={"AdamW": (6e-3, 1e-2, 2e-2, 4e-2), "SGD": (0.2, 0.5, 1.0, 2.0)},
+    lars=(1.0, 3.0, 10.0, 30.0),
+    targets=(1e-2, 2e-2, 5e-2, 0.1),
+)
 
 
 def all_at(algorithm: str, rate: float) -> Rule:
@@ -52,9 +73,8 @@ def with_factor(algorithm: str, factor: Any, match: str = "*") -> Rules:
     return lambda rate: [all_at(algorithm, rate), Rule(match, label="factor", lr=scale(factor))]
 
 
-def with_target(algorithm: str) -> Rules:
-    """The target that is searched, for all parameters together, under the middle rate."""
-    middle = RATES[algorithm][2]
+def with_target(algorithm: str, middle: float) -> Rules:
+    """The target that is searched, for all parameters together, under a middle rate."""
     return lambda target: [all_at(algorithm, middle), Rule("*", lr=update_ratio(target, speed=0.05))]
 
 
@@ -64,20 +84,20 @@ def build(model: nn.ModuleDict, rate: float, steps: int, *, rules: Rules) -> tup
     return optimizer, PlanScheduler(optimizer, total_steps=steps)
 
 
-def contestants(algorithm: str, run: Callable[..., Scores]) -> list[Contestant]:
+def contestants(algorithm: str, run: Callable[..., Scores], given: Candidates) -> list[Contestant]:
     """In the order of the table; the first is the baseline."""
-    rates = RATES[algorithm]
+    rates = given.rates[algorithm]
     shares = gradient_share(smoothing=0.9)
     found: list[tuple[str, Sequence[float], Rules]] = [
         (f"one {algorithm}", rates, lambda rate: [all_at(algorithm, rate)]),
         (f"{algorithm}, sound × {SOUND[algorithm]:g}", rates, with_factor(algorithm, SOUND[algorithm], "sound")),
         (f"{algorithm}, gradient_share(-1) of modules", rates, with_factor(algorithm, shares)),
-        (f"{algorithm}, update_ratio", TARGETS, with_target(algorithm)),
+        (f"{algorithm}, update_ratio", given.targets, with_target(algorithm, rates[2])),
         (f"{algorithm}, trust_ratio of the update", RATIOS, with_factor(algorithm, trust_ratio())),
     ]
     if algorithm == "SGD":
         lars = trust_ratio(0.01, of="gradient")
-        found.append(("SGD, trust_ratio(0.01) of the gradient (LARS)", LARS, with_factor("SGD", lars)))
+        found.append(("SGD, trust_ratio(0.01) of the gradient (LARS)", given.lars, with_factor("SGD", lars)))
     return [Contestant(name, own, partial(run, partial(build, rules=rules))) for name, own, rules in found]
 
 
@@ -88,10 +108,12 @@ def _scores(outcomes: Mapping[str, Outcome]) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the comparison and print its tables."""
     words = list(sys.argv[1:] if argv is None else argv)
-    run = whole.run if "--whole" in words else halves.run
+    run, candidates = (whole.run, WHOLE) if "--whole" in words else (halves.run, HALVES)
     given = arguments(STEPS, [word for word in words if word != "--whole"])
-    for algorithm in RATES:
-        outcomes = compare(contestants(algorithm, run), given.seeds, given.steps, given.search_seeds, given.candidates)
+    for algorithm in candidates.rates:
+        outcomes = compare(
+            contestants(algorithm, run, candidates), given.seeds, given.steps, given.search_seeds, given.candidates
+        )
         tables = f"{score_table(outcomes, [f'{name} %' for name in _scores(outcomes)])}\n\n{search_table(outcomes)}"
         sys.stdout.write(f"\n{tables}\n\n")
         sys.stdout.flush()

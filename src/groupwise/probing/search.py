@@ -323,7 +323,8 @@ def _last(trials: Trials, schedule: Schedule, rounds: Sequence[Round], single: S
     """The best of the ladder, one AdamW, the plan's own rate unless it is left behind; small steps about the best."""
     ladder, left = rounds[0], left_behind(rounds)
     settings = _contestants(rounds, single)
-    small = 2 if left or len(settings) < 3 else 1
+    stands = multiples(ladder).ranked()[0] == Setting() and not weighs  # one step, to the better side, in longer runs
+    small = 1 if (stands or len(settings) > 2) and not left else 2
     confirmed = 0 if left or weighs or beaten_before(ladder) else 2
     seeds = _seeds(schedule, ladder)
     runs = (len(settings) + small + confirmed + weighs) * len(seeds)
@@ -362,8 +363,9 @@ def _one_adamw(ladder: Round, best: Setting, single: Single) -> Setting:
 
 
 def _small_step(ladder: Round, found: Round) -> Setting | None:
-    """A quarter of a decade from the best, to the side where shorter runs were lower; None where both are known. Half a
-    decade from the plan's own rate, and where that was the best of the ladder: less is no evidence against it."""
+    """A quarter of a decade from the best, to the side where shorter runs were lower (of one AdamW that the ladder did
+    not have, those of the plan's own rates); None where both are known. Half a decade from the plan's own rate, and
+    where that was the best of the ladder: less is no evidence against it."""
     lead = found.ranked()[0]
     known = {setting: ladder.score(setting) for setting in ladder.runs}
     size = HALF if Setting() in (lead, multiples(ladder).ranked()[0]) else QUARTER
@@ -371,8 +373,10 @@ def _small_step(ladder: Round, found: Round) -> Setting | None:
     if not open_to:
         return None
 
+    like = lead if any(setting.adamw for setting in known) or not lead.adamw else Setting()
+
     def shorter(by: float) -> tuple[float, float]:
-        near = min(known.get(_times(lead, by), math.inf), known.get(_times(lead, by * size), math.inf))
+        near = min(known.get(_times(like, by), math.inf), known.get(_times(like, by * by), math.inf))
         return near, by
 
     return _times(lead, min(open_to, key=shorter))
