@@ -32,7 +32,7 @@ python:  ## plans, selectors, schedules and the contract under another Python (A
 		--ignore=tests/select/zoo --ignore=tests/select/test_timm.py --ignore=tests/plan/test_recipes_of_timm.py \
 		-W 'ignore:Guards may run slower:RuntimeWarning'
 
-gallery: $(VENV)/.gallery  ## run the examples and rewrite their tables and pictures (35 minutes of one core; ARGS="two_branches" for some)
+gallery: $(VENV)/.gallery  ## run the examples and rewrite their tables and pictures (forty minutes of one core; ARGS="two_branches" for some)
 	$(BIN)/python -m examples --write $(ARGS)
 
 benchmarks: $(VENV)/.dev  ## measure all that docs/performance.md says, and rewrite its tables (ten minutes; ARGS="--only step" for some)
