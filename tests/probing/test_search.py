@@ -89,6 +89,24 @@ def test_the_plans_own_rate_is_in_the_last_round_within_a_decade_of_the_best() -
         assert Setting() in last(found(Made(_always(best)))).runs
 
 
+@pytest.mark.parametrize(("best", "side"), [(1.5, 3.16), (0.67, 0.316)])
+def test_a_step_from_the_plans_own_rate_goes_to_the_side_where_shorter_runs_were_lower(
+    best: float, side: float
+) -> None:
+    made = Made(_always(best))
+    assert {setting.rate for setting in last(found(made)).runs} == {1.0, side}
+
+
+@pytest.mark.parametrize(("best", "side"), [(1.5, 0.0316), (0.67, 0.00316)])
+def test_a_step_from_one_adamw_that_the_ladder_lacks_goes_to_the_side_where_the_plans_rates_were_lower(
+    best: float, side: float
+) -> None:
+    made, single = Made(_always(best), gain=0.5), Single(0.01, 0.01, 0.01)
+    rounds = search(cast(Trials, cast(Any, made)), planned(STEPS, 1.5, False, 0, single), (), (), single).rounds
+    (tried,) = [each for each in rounds if each.name == "last"]
+    assert {s.adamw for s in tried.runs if s.adamw} == {0.01, side}
+
+
 def test_the_plans_own_rate_is_left_behind_only_beyond_the_noise_and_on_two_seeds() -> None:
     far = found(Made(lambda _: 31.6))
     assert Setting() not in last(far).runs
