@@ -39,7 +39,9 @@ class Owned:
     def __init__(self, path: Path, flags: int) -> None:
         with _opening:
             self._descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0), 0o644)
-            self._close = weakref.finalize(self, _close, self._descriptor, os.getpid())
+            token = object()
+            _open[token] = self._descriptor
+            self._close = weakref.finalize(self, _close, token, os.getpid())
             _owned.add(self)
         if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
             self.close()
@@ -62,7 +64,9 @@ class Owned:
 
 
 _opening: Final = threading.RLock()
-"""Held while a file is opened, and around every fork: no child can have a descriptor that nobody has noted."""
+"""Held while a file is opened or closed, and around every fork: no child can have a descriptor that is not noted."""
+_open: Final[dict[object, int]] = {}
+"""The descriptors that are open, each under a token of its own, since the numbers are used again."""
 _owned: Final[weakref.WeakSet[Owned]] = weakref.WeakSet()
 
 
@@ -82,14 +86,18 @@ def hold(folder: Path) -> Owned:
     return held
 
 
-def _close(descriptor: int, owner: int) -> None:
-    try:
-        if sys.platform != "win32" and os.getpid() == owner:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-    except OSError:  # a file system without locks
-        pass
-    finally:
-        os.close(descriptor)
+def _close(token: object, owner: int) -> None:
+    with _opening:
+        descriptor = _open.pop(token, None)
+        if descriptor is None:  # of a child, which has closed it
+            return
+        try:
+            if sys.platform != "win32" and os.getpid() == owner:
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+        except OSError:  # a file system without locks
+            pass
+        finally:
+            os.close(descriptor)
 
 
 def _locked(descriptor: int) -> bool:
@@ -111,6 +119,9 @@ def _same(one: Owned, other: Owned) -> bool:
 def _in_child() -> None:
     for own in list(_owned):
         own.close()
+    for descriptor in _open.values():  # whose closing another thread had begun
+        os.close(descriptor)
+    _open.clear()
     _opening.release()
 
 
